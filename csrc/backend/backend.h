@@ -1,0 +1,273 @@
+/* backend.h -- the waist: every operation on tensors, as one table of functions a device fills in.
+ *
+ * Above it nothing knows the device; below it nothing knows what a model is. `ref` is the naive, double-accumulating truth the
+ * others are held to, op by op (tests/ops).
+ *
+ * Rules for every op. It enqueues and returns: it never allocates, synchronises or reads a clock (the ones marked "waits" excepted).
+ * Scratch is asked for first (`*_scratch` on the same arguments) and given by the caller in `scratch`; two ops of one stream may share it.
+ * Activations are f32 [rows, cols] with the row stride (ld*) in elements; pointers are device memory from `alloc`. M tokens, N out, K in.
+ * Results are bit-identical from run to run and for any number of threads: fixed order of summation, no float atomics.
+ * An op a device does not have is NULL in its table: callers go through nb_op_check, which makes it NB_UNSUPPORTED with a sentence.
+ * Errors: NB_DEVICE when the device failed, NB_UNSUPPORTED when no row serves the shape; on error the outputs are unspecified.
+ *
+ * This header is C and C++ (the cuda module is C++). */
+#ifndef NB_BACKEND_BACKEND_H
+#define NB_BACKEND_BACKEND_H
+
+#include "dtype/dtype.h"
+#include "dtype/grid.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nb_backend nb_backend;
+typedef struct nb_weight nb_weight; /* a packed matrix; its layout is the backend's own */
+
+/* A matrix W[N,K] as a checkpoint holds it, in host memory, borrowed. Either rows of a number format ... */
+typedef struct nb_matrix {
+    int64_t N, K;
+    const nb_dtype *dtype; /* rows of blocks; NULL: the canonical form below */
+    const uint8_t *rows;   /* [N][nb_dtype_row_bytes(dtype, K)] */
+    /* ... or the canonical form: value = scale * (code - zero) + min, G = ceil(K / group) groups a row */
+    const uint8_t *codes;    /* [N,K] */
+    const nb_group *groups;  /* [N,G] */
+    int bits, group;         /* group 0: the row */
+} nb_matrix;
+
+/* M tokens of one or several sequences, and where they stand. Arrays are device memory. */
+typedef struct nb_batch {
+    int32_t n_token;
+    const int32_t *seq; /* [n_token] sequence of each token, 0 <= seq < n_seq of the cache */
+    const int32_t *pos; /* [n_token] its position; tokens of a sequence come in ascending order of position */
+    int32_t max_len;    /* max of pos + 1, known on the host */
+} nb_batch;
+
+typedef enum nb_kv_type { NB_KV_F32, NB_KV_F16 } nb_kv_type;
+
+/* Keys and values of one layer: [n_seq][ctx_len][n_kv_head][head_dim] each. */
+typedef struct nb_kv {
+    nb_kv_type type;
+    int32_t n_seq, ctx_len, n_kv_head, head_dim;
+    void *k, *v;
+} nb_kv;
+
+typedef struct nb_embed_args { /* y[m] = scale * W[ids[m]] */
+    const nb_weight *w;
+    const int32_t *ids; /* [M], each in [0, N): checked by the caller */
+    int64_t M, ldy;
+    float scale;
+    float *y; /* [M,K] */
+} nb_embed_args;
+
+typedef struct nb_rms_norm_args { /* y = x / sqrt(mean(x^2) + eps) * weight; y may be x */
+    const float *x;
+    int64_t M, K, ldx, ldy;
+    const float *weight; /* [K] */
+    float eps;
+    float *y;
+} nb_rms_norm_args;
+
+typedef struct nb_linear_args { /* y = x W^T (+ bias) (+ y when add) */
+    const float *x;
+    int64_t M, ldx, ldy;
+    const nb_weight *w;
+    const float *bias; /* [N] or NULL */
+    bool add;          /* add to what y holds: the residual epilogue */
+    float *y;          /* [M,N]; must not overlap x */
+    void *scratch;
+} nb_linear_args;
+
+/* Rotates q and k in place and writes k, v of the batch's tokens into the cache.
+ * pair i of a head, angle pos * inv_freq[i]:  interleaved: elements (2i, 2i+1)   otherwise: (i, i + rope_dim/2).
+ * (a, b) -> (a cos - b sin, b cos + a sin); cos and sin of the f32 angle. Elements from rope_dim on pass unchanged. */
+typedef struct nb_rope_args {
+    float *q, *k;   /* [M, n_head * head_dim], [M, n_kv_head * head_dim] */
+    const float *v; /* [M, n_kv_head * head_dim] */
+    int64_t ldq, ldk, ldv;
+    int32_t n_head, rope_dim;
+    bool interleaved;
+    const float *inv_freq; /* [rope_dim / 2] device */
+    const nb_batch *batch;
+    const nb_kv *kv; /* its n_kv_head, head_dim hold for k and v */
+} nb_rope_args;
+
+/* Causal attention of the batch's queries over the cache (which already holds the batch's own keys). Head h reads KV head h / (n_head / n_kv_head). */
+typedef struct nb_attention_args {
+    const float *q;
+    int64_t ldq, ldo;
+    const nb_batch *batch;
+    const nb_kv *kv;
+    int32_t n_head;
+    float scale;    /* of q.k */
+    int32_t window; /* 0: all; else a query sees itself and window - 1 positions before it */
+    float soft_cap; /* 0: none; else s = cap * tanh(s / cap) before the mask */
+    float *out;     /* [M, n_head * head_dim] */
+    void *scratch;
+} nb_attention_args;
+
+typedef enum nb_activation { NB_ACT_SILU, NB_ACT_GELU_TANH } nb_activation;
+
+typedef struct nb_gated_args { /* out = act(gate) * up; out may be gate */
+    const float *gate, *up;
+    int64_t M, N, ld, ldo;
+    nb_activation act;
+    float *out;
+} nb_gated_args;
+
+typedef struct nb_soft_cap_args { /* x = cap * tanh(x / cap) in place, n elements */
+    float *x;
+    int64_t n;
+    float cap;
+} nb_soft_cap_args;
+
+typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m][.] */
+    const float *x;
+    int64_t M, N, ldx;
+    int32_t *out;
+} nb_argmax_args;
+
+/* ---- quantization ---- */
+
+/* H += X^T X;  with x_orig also C += (x_orig - x)^T x  (C[i][j]: i from the difference, j from x). f64 [K,K], full (both triangles of H).
+ * Products of f32 may be summed in f32 within fixed blocks of at most 256 tokens, blocks are added in f64. */
+typedef struct nb_gram_args {
+    const float *x;
+    const float *x_orig; /* [M,K] or NULL */
+    int64_t M, K, ldx, ld_orig;
+    double *h, *c; /* c NULL when x_orig is NULL */
+    void *scratch;
+} nb_gram_args;
+
+/* R upper triangular with  P (H + diag(add)) P^T = R R^T,  P the order `perm` (row j of the permuted matrix is row perm[j]); quantizers.md 2.2.
+ * One factorisation, no inverse: Cholesky of the index-reversed matrix. h is kept. Waits. */
+typedef struct nb_factor_args {
+    const double *h;
+    const double *diag_add; /* [K], host */
+    const int32_t *perm;    /* [K], host, or NULL */
+    int64_t K;
+    double *r;             /* [K,K]; the strict lower triangle is set to 0 */
+    int64_t *failed_minor; /* host: 0, or the order of the leading minor (of the reversed matrix) that is not positive definite; r is then unspecified and the status is NB_OK */
+} nb_factor_args;
+
+/* Least-squares correction for drifted inputs (quantizers.md 2.3): W += alpha W C (H + lambda I)^-1, with R (and perm) of nb_factor. */
+typedef struct nb_correct_args {
+    float *w; /* [N,K], natural column order */
+    int64_t N, K;
+    const double *c, *r;
+    const int32_t *perm; /* host or NULL */
+    double alpha;
+    void *scratch;
+} nb_correct_args;
+
+typedef struct nb_quantize_rows_args { /* groups[n][g] = params of W's group, codes = round(W): round to nearest (any grid) */
+    const float *w;                    /* [N,K] */
+    int64_t N, K;
+    const nb_grid *grid; /* host */
+    nb_group *groups;    /* [N,G] out */
+    uint8_t *codes;      /* [N,K] out, or NULL: parameters only */
+} nb_quantize_rows_args;
+
+/* GPTQ over all columns (quantizers.md 2.2, R-form): columns in the order perm; codes and groups come out in natural order.
+ * groups_fixed: static groups, parameters of natural group k / group, given. NULL: parameters of a group are taken from the current values of its
+ * columns when its first column is reached (perm must then be NULL). */
+typedef struct nb_gptq_sweep_args {
+    const float *w; /* [N,K] natural order, dead columns already 0 */
+    int64_t N, K;
+    const double *r;
+    const int32_t *perm; /* host or NULL */
+    const nb_grid *grid;
+    const nb_group *groups_fixed; /* [N,G] or NULL */
+    nb_group *groups;             /* [N,G] out */
+    uint8_t *codes;               /* [N,K] out */
+    void *scratch;
+} nb_gptq_sweep_args;
+
+typedef struct nb_dequantize_args { /* q = scale * (code - zero) + min */
+    const uint8_t *codes;
+    const nb_group *groups;
+    int64_t N, K;
+    const nb_grid *grid;
+    float *q; /* [N,K] */
+} nb_dequantize_args;
+
+/* *out (host) = tr(D H D^T), D = w - q (q NULL: D = w). Waits. */
+typedef struct nb_quant_error_args {
+    const float *w, *q;
+    int64_t N, K;
+    const double *h;
+    double *out;
+    void *scratch;
+} nb_quant_error_args;
+
+typedef struct nb_backend_ops {
+    void (*close)(nb_backend *be);
+    /* Device memory; 64-byte aligned. NB_NO_ROOM names `what`. */
+    nb_status (*alloc)(nb_backend *be, size_t bytes, const char *what, void **out, nb_error *err);
+    void (*release)(nb_backend *be, void *p); /* NULL is fine */
+    nb_status (*upload)(nb_backend *be, void *dst, const void *src, size_t bytes, nb_error *err);
+    nb_status (*download)(nb_backend *be, void *dst, const void *src, size_t bytes, nb_error *err); /* waits */
+    nb_status (*zero)(nb_backend *be, void *dst, size_t bytes, nb_error *err);
+    nb_status (*sync)(nb_backend *be, nb_error *err); /* waits for all that was enqueued; its faults surface here */
+
+    /* Packs n_part matrices of one K, stacked along N (q,k,v; gate,up), into the layout the kernels read. The source may be unmapped afterwards. */
+    nb_status (*pack_weight)(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
+    void (*release_weight)(nb_backend *be, nb_weight *w); /* NULL is fine */
+    size_t (*weight_bytes)(const nb_weight *w);
+
+    nb_status (*embed)(nb_backend *be, const nb_embed_args *a, nb_error *err);
+    nb_status (*rms_norm)(nb_backend *be, const nb_rms_norm_args *a, nb_error *err);
+    size_t (*linear_scratch)(nb_backend *be, const nb_linear_args *a);
+    nb_status (*linear)(nb_backend *be, const nb_linear_args *a, nb_error *err);
+    nb_status (*rope_append_kv)(nb_backend *be, const nb_rope_args *a, nb_error *err);
+    size_t (*attention_scratch)(nb_backend *be, const nb_attention_args *a);
+    nb_status (*attention)(nb_backend *be, const nb_attention_args *a, nb_error *err);
+    nb_status (*gated_activation)(nb_backend *be, const nb_gated_args *a, nb_error *err);
+    nb_status (*logits_soft_cap)(nb_backend *be, const nb_soft_cap_args *a, nb_error *err);
+    nb_status (*argmax)(nb_backend *be, const nb_argmax_args *a, nb_error *err);
+
+    size_t (*gram_scratch)(nb_backend *be, const nb_gram_args *a);
+    nb_status (*gram_accumulate)(nb_backend *be, const nb_gram_args *a, nb_error *err);
+    nb_status (*factor)(nb_backend *be, const nb_factor_args *a, nb_error *err);
+    size_t (*correct_scratch)(nb_backend *be, const nb_correct_args *a);
+    nb_status (*correct)(nb_backend *be, const nb_correct_args *a, nb_error *err);
+    nb_status (*quantize_rows)(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err);
+    size_t (*gptq_sweep_scratch)(nb_backend *be, const nb_gptq_sweep_args *a);
+    nb_status (*gptq_sweep)(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err);
+    nb_status (*dequantize)(nb_backend *be, const nb_dequantize_args *a, nb_error *err);
+    size_t (*quant_error_scratch)(nb_backend *be, const nb_quant_error_args *a);
+    nb_status (*quant_error)(nb_backend *be, const nb_quant_error_args *a, nb_error *err);
+} nb_backend_ops;
+
+/* The public head of every backend; an implementation's struct begins with it. */
+struct nb_backend {
+    const nb_backend_ops *op;
+    char name[32];         /* "cpu", "ref", "cuda:0", "simt" */
+    bool exact;            /* --exact */
+    int32_t n_thread;      /* CPU threads */
+    nb_kv_type kv_type;    /* default type of the cache: f32 when exact */
+    size_t memory_bytes;   /* of the device, 0 if unknown */
+};
+
+typedef struct nb_backend_options {
+    bool exact;
+    int32_t n_thread; /* 0: all this process may use */
+} nb_backend_options;
+
+/* Opens "auto", "cpu", "ref", "cuda:N" or "simt". auto takes cuda:0 when a driver and a device are there, else cpu. NB_DEVICE with a
+ * sentence when the device (or the module file) is not there; NB_USAGE for another name. */
+nb_status nb_backend_open(const char *device, const nb_backend_options *o, nb_backend **out, nb_error *err) NB_CHECKED;
+void nb_backend_close(nb_backend *be); /* NULL is fine */
+
+/* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
+ * index: device number. */
+#define NB_BACKEND_ABI 1
+typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
+
+/* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */
+nb_status nb_op_check(const nb_backend *be, bool has, const char *op, nb_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

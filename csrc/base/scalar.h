@@ -1,0 +1,77 @@
+/* scalar.h -- unaligned little-endian loads and stores, and the 16-bit floats, one value at a time.
+ *
+ * The vector kernels have their own; these are the definition. f32 -> f16/bf16 round to nearest even; NaN stays NaN. */
+#ifndef NB_BASE_SCALAR_H
+#define NB_BASE_SCALAR_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline uint16_t nb_load_u16(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline uint32_t nb_load_u32(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline uint64_t nb_load_u64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline float nb_f32_from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+static inline uint32_t nb_f32_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+static inline float nb_f32_from_bf16(uint16_t b)
+{
+    return nb_f32_from_bits((uint32_t)b << 16);
+}
+static inline uint16_t nb_bf16_from_f32(float f)
+{
+    const uint32_t u = nb_f32_bits(f);
+    if ((u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)((u >> 16) | 0x40u); /* quiet the NaN, keep its sign */
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+/* IEEE half: 1 sign, 5 exponent (bias 15), 10 fraction bits. */
+static inline float nb_f32_from_f16(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    const uint32_t exp = (h >> 10) & 0x1fu, frac = h & 0x3ffu;
+    if (exp == 0) /* zero or subnormal: frac * 2^-24 is exact in f32 */
+        return nb_f32_from_bits(nb_f32_bits((float)frac * 0x1p-24f) | sign);
+    if (exp == 31)
+        return nb_f32_from_bits(sign | 0x7f800000u | (frac << 13));
+    return nb_f32_from_bits(sign | ((exp + 112u) << 23) | (frac << 13)); /* 127 - 15 = 112 */
+}
+static inline uint16_t nb_f16_from_f32(float f)
+{
+    const uint32_t u = nb_f32_bits(f), sign = (u >> 16) & 0x8000u, mag = u & 0x7fffffffu;
+    if (mag > 0x7f800000u)
+        return (uint16_t)(sign | 0x7e00u);
+    if (mag >= 0x477ff000u) /* 65520 and above round to infinity */
+        return (uint16_t)(sign | 0x7c00u);
+    if (mag < 0x38800000u) { /* below 2^-14: let the adder round to multiples of 2^-24 */
+        const float t = nb_f32_from_bits(mag) + 0.5f; /* ulp of [0.5, 1) is 2^-24 */
+        return (uint16_t)(sign | (nb_f32_bits(t) - nb_f32_bits(0.5f)));
+    }
+    const uint32_t r = mag + 0xfffu + ((mag >> 13) & 1u);
+    return (uint16_t)(sign | ((r - 0x38000000u) >> 13)); /* 112 << 23 */
+}
+
+#endif

@@ -1,0 +1,272 @@
+/* nibble.h -- the C API of nibble: everything the command line does, callable from C.
+ *
+ * Handles are opaque, strings are const, there are no globals. Every function that can fail returns nb_status (the program's exit codes)
+ * and writes one sentence into the nb_error it was given. One thread per handle; several handles run in parallel. */
+#ifndef NIBBLE_H
+#define NIBBLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nibble_status.h" /* nb_status, nb_error, NB_CHECKED */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define NB_API __attribute__((visibility("default")))
+#else
+#define NB_API
+#endif
+
+NB_API const char *nb_version(void); /* "0.1.0 (COMMIT)" */
+
+/* ---- models ---- */
+
+typedef struct nb_model nb_model;
+
+typedef struct nb_model_options {
+    const char *device; /* "auto" "cpu" "ref" "cuda:N" "simt"; NULL: "auto" */
+    bool exact;         /* CPU: activations, KV cache and sums in f32; no int8 shortcut */
+    int32_t n_thread;   /* 0: all this process may use */
+    const char *kv_type; /* NULL, "f32" or "f16" */
+} nb_model_options;
+
+/* path: a GGUF file or a folder with safetensors and config.json. The model keeps no reference to the options. */
+NB_API nb_status nb_model_open(const char *path, const nb_model_options *o, nb_model **out, nb_error *err) NB_CHECKED;
+NB_API void nb_model_close(nb_model *m); /* NULL is fine */
+
+typedef struct nb_model_info {
+    const char *arch;     /* "llama" */
+    const char *device;   /* "cpu" ... */
+    int32_t vocab_size, ctx_len, n_layer, hidden_size, n_head, n_kv_head, head_dim;
+    int64_t n_param;
+    int64_t weights_bytes; /* packed, on the device */
+    int64_t file_bytes;
+    double load_s;
+    bool has_chat_template;
+} nb_model_info;
+NB_API void nb_model_get_info(const nb_model *m, nb_model_info *out);
+
+/* ---- text ---- */
+
+enum { NB_TEXT_BOS = 1, NB_TEXT_SPECIAL = 2 }; /* add BOS as the model asks; parse control tokens in the text */
+/* *ids is allocated; free with nb_free. */
+NB_API nb_status nb_model_tokenize(const nb_model *m, const char *text, size_t n, unsigned flags, int32_t **ids, size_t *n_id, nb_error *err) NB_CHECKED;
+/* The token as the vocabulary spells it; borrowed; NULL when id is out of range. */
+NB_API const char *nb_model_token(const nb_model *m, int32_t id, size_t *n);
+/* Renders the conversation (JSON: {"messages":[...],"tools":[...],"add_generation_prompt":true,...}) with the model's template. path is named in errors. *text is allocated; free with nb_free. */
+NB_API nb_status nb_model_template(const nb_model *m, const char *path, const char *json, size_t n, char **text, size_t *text_n, nb_error *err) NB_CHECKED;
+/* The same text as token ids, control tokens of the template parsed, those inside the messages kept plain. */
+NB_API nb_status nb_model_template_ids(const nb_model *m, const char *path, const char *json, size_t n, int32_t **ids, size_t *n_id, nb_error *err) NB_CHECKED;
+NB_API void nb_free(void *p);
+
+/* ---- tokenizer alone (no weights are loaded) ---- */
+/* Opens a model for text only: tokenize, token, template work; everything else is NB_USAGE. */
+NB_API nb_status nb_model_open_text(const char *path, nb_model **out, nb_error *err) NB_CHECKED;
+
+/* ---- inference ---- */
+
+typedef struct nb_session nb_session; /* KV cache and buffers for n_seq sequences of up to ctx_len tokens */
+NB_API nb_status nb_session_open(nb_model *m, int32_t n_seq, int32_t ctx_len, nb_session **out, nb_error *err) NB_CHECKED;
+NB_API void nb_session_close(nb_session *s);
+NB_API void nb_session_clear(nb_session *s, int32_t seq);             /* forgets the sequence */
+NB_API int32_t nb_session_length(const nb_session *s, int32_t seq);   /* tokens it holds */
+
+/* Feeds n_token tokens to sequence seq; logits: f32 of the caller, not normalised, [n_token, vocab_size] when all_logits, else [vocab_size] of the last one; NULL skips the output layer.
+ * Cost about n_token * (2 n_param + 4 n_layer n_ctx n_head head_dim) FLOP.
+ * NB_BAD_INPUT an id or n_token out of range, nothing changed; NB_NO_ROOM the context is full, the sequence keeps what it held; NB_DEVICE only close is valid now. */
+NB_API nb_status nb_session_step(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, bool all_logits, float *logits, nb_error *err) NB_CHECKED;
+/* One token for each of the sequences 0 .. n_seq-1 at once (batched decode); logits [n_seq, vocab_size] or NULL. */
+NB_API nb_status nb_session_decode(nb_session *s, const int32_t *tokens, int32_t n_seq, float *logits, nb_error *err) NB_CHECKED;
+
+typedef struct nb_sampling {
+    float temp; /* 0: greedy */
+    int32_t top_k; /* 0: off */
+    float top_p, min_p; /* 1 and 0: off */
+    uint64_t seed;
+} nb_sampling;
+
+typedef struct nb_generate_options {
+    const int32_t *prompt;
+    size_t n_prompt;
+    int32_t n_predict;  /* -1: until the context is full */
+    bool ignore_end;    /* end tokens do not stop it */
+    nb_sampling sampling;
+    /* Called with whole UTF-8 characters as they come, n may be 0; returns false to stop. May be NULL. */
+    bool (*on_text)(void *arg, int32_t token, const char *text, size_t n);
+    void *arg;
+} nb_generate_options;
+
+typedef struct nb_generate_result {
+    int32_t *tokens; /* allocated; nb_free */
+    size_t n_token;
+    char *text;      /* allocated; nb_free */
+    size_t text_n;
+    double prompt_s, gen_s, first_token_s; /* first_token_s: from the call to the first token */
+    const char *stop; /* "end" "length" "caller" "context" */
+} nb_generate_result;
+
+/* Continues sequence 0 of the session. */
+NB_API nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_result *r, nb_error *err) NB_CHECKED;
+NB_API void nb_generate_result_free(nb_generate_result *r);
+
+/* Writes float32 [rows, cols] as a NumPy .npy file. */
+NB_API nb_status nb_write_npy(const char *path, const float *data, int64_t rows, int64_t cols, nb_error *err) NB_CHECKED;
+
+/* ---- evaluation ---- */
+
+typedef struct nb_eval_options {
+    const char *text; size_t text_n; /* the whole text, tokenized as one string */
+    const char *text_path;           /* named in errors */
+    int32_t ctx;         /* chunk length, 0: 512 */
+    int32_t first_chunk; /* index of the first chunk */
+    int32_t n_chunk;     /* 0: all */
+    bool spread;         /* n_chunk chunks spread evenly: start i * floor((n - ctx) / (n_chunk - 1)) */
+    bool all_positions;  /* score every position that has a target, not the second half only */
+    void (*progress)(void *arg, int32_t done, int32_t total, double ppl_so_far);
+    void *arg;
+} nb_eval_options;
+
+typedef struct nb_eval_result {
+    double ppl, ppl_stderr;
+    int64_t tokens; /* scored */
+    bool has_kl;    /* a reference was given */
+    double kl_mean, kl_stderr, kl_median, kl_p99, top1; /* KL(reference || model) in nats a token; top1: share of equal argmax */
+    double seconds, tok_per_s; /* of the model itself, not of the reference; tokens evaluated per second */
+} nb_eval_result;
+
+/* reference may be NULL. Its vocabulary must be the model's (NB_BAD_INPUT). */
+NB_API nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb_eval_result *r, nb_error *err) NB_CHECKED;
+
+/* ---- quantization ---- */
+
+typedef struct nb_quantize_options {
+    const char *model, *out; /* out: *.gguf */
+    const char *method;      /* "rtn" "gptq"; others: NB_UNSUPPORTED */
+    int32_t bits;            /* 0: from the grid, else 2 3 4 8 */
+    int32_t group;           /* 0: default; -1: row */
+    bool sym_set, sym;       /* --sym / --asym */
+    const char *grid;        /* NULL or a grid name: q4_0 q4_1 q8_0 int2 int3 int4 int8 f16 bf16 */
+    const char *format;      /* NULL: from out; "gguf" only for now, others NB_UNSUPPORTED */
+    bool correction_set;
+    double correction;       /* 0..1, default 1 */
+    double damp;             /* 0: default 0.01 */
+    bool no_static_groups;   /* gptq: parameters from current values, natural order */
+    const char *calib;       /* NULL: built-in default "self"; "self"; or a text file's path */
+    int32_t samples, ctx;    /* 0: 64 and 512 on the CPU */
+    uint64_t seed;
+    const char *embedding;   /* grid of the embedding and head: NULL: q8_0; "keep": as in the source */
+    const char *device;
+    int32_t n_thread;
+    bool dry_run;            /* everything but the work: plan and sizes */
+    const char *eval_path;   /* --eval FILE, NULL: none */
+    void (*progress)(void *arg, const char *line_of_finished_layer, int32_t layer, int32_t n_layer, double eta_s);
+    void *arg;
+    const volatile int *stop; /* set by a signal handler: finish the tensor, then NB_INTERRUPTED; may be NULL */
+} nb_quantize_options;
+
+typedef struct nb_quantize_layer {
+    const char *name;
+    double error, error_rtn; /* tr(D H D^T) / tr(W H W^T); NAN without calibration */
+    double bits_per_weight;
+    const char *note; /* "" or e.g. "damping 0.1", "kept rtn" */
+} nb_quantize_layer;
+
+typedef struct nb_quantize_result {
+    char method[32], grid[32], format[32];
+    double bits_per_weight, bits_per_weight_linears;
+    int64_t bytes;
+    double seconds;
+    int64_t peak_rss_bytes;
+    bool has_eval;
+    double ppl_before, ppl_after, kl_mean, top1;
+    nb_quantize_layer *layers;
+    size_t n_layer;
+    void *owner; /* of the strings and the list */
+} nb_quantize_result;
+
+NB_API nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err) NB_CHECKED;
+NB_API void nb_quantize_result_free(nb_quantize_result *r);
+
+/* ---- looking into files ---- */
+
+typedef struct nb_checkpoint nb_checkpoint;
+NB_API nb_status nb_checkpoint_open(const char *path, nb_checkpoint **out, nb_error *err) NB_CHECKED;
+NB_API void nb_checkpoint_close(nb_checkpoint *c);
+typedef struct nb_checkpoint_info {
+    const char *format; /* "gguf" "safetensors" */
+    const char *scheme; /* "gguf" "plain" */
+    const char *arch;   /* "" if it names none */
+    int64_t n_param, bytes, n_tensor, n_metadata;
+    double bits_per_weight; /* 8 x tensor bytes / parameters */
+    const char *warning;    /* NULL or a sentence */
+} nb_checkpoint_info;
+NB_API void nb_checkpoint_get_info(const nb_checkpoint *c, nb_checkpoint_info *out);
+typedef struct nb_checkpoint_tensor {
+    const char *name, *type;
+    int n_dim;
+    int64_t shape[8]; /* outermost first */
+    int64_t bytes;
+} nb_checkpoint_tensor;
+NB_API bool nb_checkpoint_get_tensor(const nb_checkpoint *c, int64_t i, nb_checkpoint_tensor *out);
+/* Metadata entry i as key and its value as JSON text (long arrays cut: "[...] of N"); valid until the next call on c. */
+NB_API bool nb_checkpoint_get_metadata(const nb_checkpoint *c, int64_t i, const char **key, const char **value_json);
+/* Checks every tensor: finite scales and floats, codes in range. NB_NEGATIVE names the first that fails. */
+NB_API nb_status nb_checkpoint_verify(const nb_checkpoint *c, nb_error *err) NB_CHECKED;
+
+/* ---- measuring ---- */
+
+typedef struct nb_bench_row {
+    char test[32]; /* "pp512" "tg64" "tg64@8" "load" */
+    double tok_per_s, stddev, gb_per_s, share_of_bandwidth, flop_per_s, share_of_peak; /* 0 where it does not apply */
+} nb_bench_row;
+typedef struct nb_bench_options {
+    int32_t n_prompt, n_gen; /* 512, 64 */
+    const int32_t *batch;    /* of decode, 0-terminated; NULL: {1} */
+    int32_t n_run;           /* 5 */
+    void (*row)(void *arg, const nb_bench_row *row);
+    void *arg;
+} nb_bench_options;
+NB_API nb_status nb_bench_model(nb_model *m, const nb_bench_options *o, nb_error *err) NB_CHECKED;
+
+typedef struct nb_kernel_row {
+    char op[24], row[32], kind[24];
+    int64_t m, n, k;
+    double us, us_spread, gb_per_s, tflop_per_s, share_of_limit;
+} nb_kernel_row;
+typedef struct nb_bench_kernels_options {
+    const char *device;
+    int32_t n_thread;
+    const char *op, *kind;      /* NULL: all */
+    int64_t n, k;               /* 0: default shapes */
+    const int32_t *m;           /* 0-terminated; NULL: {1, 16, 256} */
+    bool list_rows;             /* only name the rows that would run */
+    void (*row)(void *arg, const nb_kernel_row *row);
+    void *arg;
+} nb_bench_kernels_options;
+NB_API nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err) NB_CHECKED;
+
+typedef struct nb_doctor_gpu { char name[128]; int sm; int64_t memory_bytes; char driver[32]; } nb_doctor_gpu;
+typedef struct nb_doctor_report {
+    char cpu[128], isa[256]; /* isa: the sets nibble's rows ask for and this machine has, space separated */
+    int32_t threads;
+    int64_t memory_bytes;
+    double bandwidth_gb_per_s; /* read, measured */
+    nb_doctor_gpu gpu[16];
+    int n_gpu;
+    struct { char name[32], version[64]; } library[16];
+    int n_library;
+    char note[4][256]; /* what is missing and the remedy */
+    int n_note;
+} nb_doctor_report;
+NB_API nb_status nb_doctor(nb_doctor_report *r, nb_error *err) NB_CHECKED;
+/* A row per format x family x backend: native, generic or refused. */
+NB_API void nb_doctor_features(void (*row)(void *arg, const char *format, const char *family, const char *backend, const char *how), void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
