@@ -23,6 +23,13 @@ typedef struct check_case {
     void (*run)(check *c);
 } check_case;
 
+#if defined(__GNUC__)
+#define CHECK_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#else
+#define CHECK_PRINTF(f, a)
+#endif
+
+CHECK_PRINTF(4, 5)
 static inline void check_report(check *c, const char *file, int line, const char *fmt, ...)
 {
     if (++c->n_fail > 20) /* enough to see the pattern */
@@ -73,6 +80,7 @@ static inline void check_near(check *c, const char *file, int line, double got, 
 }
 
 /* Says why a case cannot run here; it then needs no checks. */
+CHECK_PRINTF(2, 3)
 static inline void check_skip(check *c, const char *fmt, ...)
 {
     fprintf(stderr, "skipped: %s: ", c->sentence);

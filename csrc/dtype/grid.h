@@ -1,45 +1,60 @@
-/* grid.h -- what values can be: the number format a quantizer rounds into, as two callbacks, so that RTN, GPTQ and every other quantizer
- * works with every grid (quantizers.md 2.3 "GPTQ into any fixed grid").
+/* grid.h -- what values can be: the number format a quantizer rounds into, as two callbacks, so
+ * that RTN, GPTQ and every other quantizer works with every grid.
  *
- * value = scale * (code - zero) + min, 0 <= code <= code_max, one {scale, zero, min} per group of `group` inputs of a row.
- * Integer grids have min = 0; Q4_1 has zero = 0. Scales are rounded to their storage type (f16) before any code is computed. */
+ * value = scale * (code - zero) + min, 0 <= code <= code_max, one {scale, zero, min} per group of
+ * `group` inputs of a row. Integer grids have min = 0; Q4_1 has zero = 0. Scales are rounded to
+ * their storage type (f16) before any code is computed. */
 #ifndef NB_DTYPE_GRID_H
 #define NB_DTYPE_GRID_H
 
 #include "dtype/dtype.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct nb_group {
-    float scale; /* never 0, NaN or Inf unless the whole group is zero and the format stores 0 (Q4_0): then all codes are `zero` */
-    float zero;  /* integer valued */
+    /* Finite, and not 0 unless the group needs no codes: all values zero (q4_0, q8_0) or all equal
+     * (q4_1), where the format stores 0 and every code is `zero`. */
+    float scale;
+    float zero; /* integer valued */
     float min;
 } nb_group;
 
 typedef struct nb_grid {
-    char name[32];         /* "q4_0", "int4" ... */
+    char name[32]; /* "q4_0", "int4" ... */
     int bits;
-    int code_max;          /* (1 << bits) - 1, or 255 for q8_0 with zero 128 and codes 1..255 */
+    int code_max;          /* (1 << bits) - 1 */
     int group;             /* inputs a group; 0: the whole row */
-    bool sym;              /* int grids */
-    const nb_dtype *dtype; /* the GGUF format its groups are stored in, NULL for int grids by group */
-    /* Scale, zero and min of one group from its n current values (n <= group; the last group of a row may be short). */
+    bool sym;              /* the range is symmetric: the zero is the same in every group */
+    const nb_dtype *dtype; /* the GGUF format its groups are stored in, NULL for int grids */
+    /* Scale, zero and min of one group from its n current values (0 < n <= group; the last group of
+     * a row may be short). Values are finite and |w| below 65504 times the steps of the format: a
+     * scale beyond f16 is held at 65504. */
     void (*params)(const struct nb_grid *g, const float *w, int n, nb_group *out);
 } nb_grid;
 
-/* Builds a grid by name: "q4_0" "q4_1" "q8_0" "int2" "int3" "int4" "int8". group and sym matter for int grids only (group 0: row).
- * NB_USAGE with the list of names when unknown. */
-nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out, nb_error *err) NB_CHECKED;
+/* Builds a grid by name: "q4_0" "q4_1" "q8_0" "int2" "int3" "int4" "int8", in any case. group and
+ * sym matter for int grids only (group 0: row). NB_USAGE with the list of names when unknown, or
+ * when group is negative. */
+nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out,
+                       nb_error *err) NB_CHECKED;
 
-/* code = clamp(rne((w - min) / scale) + zero, 0, code_max). Inline: the sweep's inner loop. scale 0 gives zero. */
+/* code = clamp(rne((w - min) / scale) + zero, 0, code_max). Inline: the sweep's inner loop. scale 0
+ * gives zero, a NaN 0. */
 static inline int nb_grid_round(const nb_grid *g, const nb_group *p, float w)
 {
     if (p->scale == 0.0f)
         return (int)p->zero;
     const float q = __builtin_rintf((w - p->min) / p->scale) + p->zero;
-    return q < 0.0f ? 0 : q > (float)g->code_max ? g->code_max : (int)q;
+    return q > 0.0f ? q < (float)g->code_max ? (int)q : g->code_max : 0;
 }
 static inline float nb_grid_value(const nb_group *p, int code)
 {
     return p->scale * ((float)code - p->zero) + p->min;
 }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

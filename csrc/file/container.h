@@ -1,5 +1,6 @@
-/* container.h -- any checkpoint as one list of named tensors plus its metadata: a GGUF file, a folder with config.json and safetensors, or
- * a single .safetensors file. Everything is mapped; nothing is copied. */
+/* container.h -- any checkpoint as one list of named tensors plus its metadata: a GGUF file, a
+ * folder with config.json and safetensors, or a single .safetensors file. Everything is mapped;
+ * nothing is copied. */
 #ifndef NB_FILE_CONTAINER_H
 #define NB_FILE_CONTAINER_H
 
@@ -13,31 +14,36 @@ typedef struct nb_container {
     const char *path; /* as given */
     int64_t n_tensor;
     const nb_tensor *tensor;
-    const nb_gguf *gguf;              /* NB_CONTAINER_GGUF, else NULL */
-    const nb_json *config;            /* config.json; NULL for GGUF and for a bare .safetensors file */
-    const nb_json *tokenizer;         /* tokenizer.json or NULL */
+    const nb_gguf *gguf;      /* NB_CONTAINER_GGUF, else NULL */
+    const nb_json *config;    /* config.json; NULL for GGUF and for a bare .safetensors file */
+    const nb_json *tokenizer; /* tokenizer.json or NULL */
     const nb_json *tokenizer_config;  /* tokenizer_config.json or NULL */
     const nb_json *generation_config; /* generation_config.json or NULL */
-    const char *chat_template;        /* chat_template.jinja's text or NULL (tokenizer_config's own key is looked up by the reader) */
+    const char *chat_template; /* chat_template.jinja's text or NULL (tokenizer_config's own key is
+                                  looked up by the reader) */
     size_t chat_template_bytes;
-    size_t file_bytes;                /* of all tensor files */
-    const char *warning;              /* a sentence worth showing (trailing bytes, ...) or NULL */
+    size_t file_bytes;   /* of all tensor files */
+    const char *warning; /* a sentence worth showing (trailing bytes, ...) or NULL */
 } nb_container;
 
-/* NB_NOT_FOUND when path is not there (or a folder without config.json or weights), NB_BAD_INPUT, NB_UNSUPPORTED (sharded index, pickles, unknown dtype). */
+/* NB_NOT_FOUND when path is not there (or a folder without config.json or weights), NB_BAD_INPUT,
+ * NB_UNSUPPORTED (sharded index, pickles, unknown dtype). */
 nb_status nb_container_open(const char *path, nb_container **out, nb_error *err) NB_CHECKED;
 void nb_container_close(nb_container *c);
-const nb_tensor *nb_container_find(const nb_container *c, const char *name); /* O(1); NULL if absent */
+const nb_tensor *nb_container_find(const nb_container *c,
+                                   const char *name); /* O(1); NULL if absent */
 /* Tells the kernel the tensor's pages are not needed soon. */
 void nb_container_release(const nb_container *c, const nb_tensor *t);
 
-/* One safetensors file's directory, validated whole (hardening.md ST). Used by container.c and the fuzzer. Borrows p, path. */
+/* One safetensors file's directory, validated whole: sizes, order, no hole, no overlap, nothing
+ * behind. Used by container.c and the fuzzer. Borrows p, path. */
 typedef struct nb_safetensors {
     int64_t n_tensor;
     nb_tensor *tensor; /* sorted by offset */
     nb_json *header;   /* owns the names */
 } nb_safetensors;
-nb_status nb_safetensors_parse(const char *path, const uint8_t *p, size_t n, nb_safetensors **out, nb_error *err) NB_CHECKED;
+nb_status nb_safetensors_parse(const char *path, const uint8_t *p, size_t n, nb_safetensors **out,
+                               nb_error *err) NB_CHECKED;
 void nb_safetensors_close(nb_safetensors *s);
 
 #endif

@@ -1,0 +1,257 @@
+/* attention.c -- causal attention over the cache with an online softmax (Milakov and Gimelshein
+ * 2018); compiled once per level.
+ *
+ *   s[t] = scale * q . k[t]      first <= t <= pos,  first = max(0, pos - window + 1), or 0
+ *   s[t] = cap tanh(s[t] / cap)  if there is a soft cap
+ *   out  = sum_t e^(s[t] - max) v[t] / sum_t e^(s[t] - max)
+ *
+ * Keys come in blocks of kKeys at multiples of kKeys, so that what a (token, head) computes depends
+ * on nothing but itself, whoever shares its work:
+ *
+ *   top' = max(top, max s),  f = e^(top - top'),  p[t] = e^(s[t] - top'),
+ *   sum = sum f + sum_t p[t],  acc = acc f + sum_t p[t] v[t]
+ *
+ * q . k adds by lane (i, i + 16, ...), then by the tree of vec.h; p v adds in the order of t.
+ * A task is one KV head and up to kTokens tokens of a sequence: k and v of a block are made f32 once
+ * for all its query heads (n_head / n_kv_head of them a token).
+ *
+ * scratch, per thread, width = head_dim rounded up to 16:
+ *   k [kKeys][width] | v [kKeys][width] | rows of: q [width], acc [width], {top, sum}
+ * Cost: 4 head_dim flop for each query head and visible position. */
+#include "backend/cpu/level.h"
+
+#include <omp.h>
+
+enum {
+    kKeys = 64,
+    kTokens = 8,
+    kManyTokens = 32,        /* from here on tasks hold kTokens; below, one */
+    kThreadsFrom = 1 << 18   /* multiplications of q . k for which a second thread pays: 5 us */
+};
+
+typedef struct work {
+    float *k, *v;   /* [kKeys][width] */
+    float *q, *acc; /* [rows][width] */
+    float *top, *sum;
+    int64_t dim, width;
+} work;
+
+static int64_t width_of(const nb_attention_args *a)
+{
+    return (int64_t)(a->kv->head_dim + NB_LANES - 1) / NB_LANES * NB_LANES;
+}
+
+static int64_t rows_of(const nb_attention_args *a)
+{
+    return (int64_t)kTokens * (a->n_head / a->kv->n_kv_head);
+}
+
+/* Floats a thread needs. */
+static int64_t room_of(const nb_attention_args *a)
+{
+    return 2 * kKeys * width_of(a) + rows_of(a) * (2 * width_of(a) + 2 * NB_LANES);
+}
+
+size_t NB_LEVEL_NAME(nb_cpu_attention_scratch)(const nb_cpu *cpu, const nb_attention_args *a)
+{
+    return (size_t)cpu->base.n_thread * (size_t)room_of(a) * sizeof(float);
+}
+
+static work work_of(const nb_attention_args *a, int thread)
+{
+    const int64_t rows = rows_of(a), width = width_of(a);
+    work t = {.k = (float *)a->scratch + thread * room_of(a),
+              .dim = a->kv->head_dim,
+              .width = width};
+    t.v = t.k + kKeys * width;
+    t.q = t.v + kKeys * width;
+    t.acc = t.q + rows * width;
+    t.top = t.acc + rows * width;
+    t.sum = t.top + rows;
+    return t;
+}
+
+/* dst[width] = the dim values at `at`, then zeros. */
+static void load_row(const work *t, const nb_kv *kv, const void *cache, int64_t at, float *dst)
+{
+    int64_t i = 0;
+    if (kv->type == NB_KV_F32) {
+        const float *src = (const float *)cache + at;
+        for (; i + NB_LANES <= t->dim; i += NB_LANES)
+            nb_v_store(dst + i, nb_v_load(src + i));
+        for (; i < t->dim; i++)
+            dst[i] = src[i];
+    } else {
+        const uint16_t *src = (const uint16_t *)cache + at;
+        for (; i + NB_LANES <= t->dim; i += NB_LANES)
+            nb_v_store(dst + i, nb_v_from_f16(src + i));
+        for (; i < t->dim; i++)
+            dst[i] = nb_f32_from_f16(src[i]);
+    }
+    for (; i < t->width; i++)
+        dst[i] = 0.0f;
+}
+
+/* s[0 .. kKeys) = scale q . k, soft capped; only keys lo .. hi count, rounded out to 16. */
+static void scores(const nb_attention_args *a, const work *t, const float *q, int lo, int hi,
+                   float *s)
+{
+    const nb_v scale = nb_v_set1(a->scale);
+    for (int i0 = lo / NB_LANES * NB_LANES; i0 < hi; i0 += NB_LANES) {
+        nb_v part[NB_LANES];
+        const float *k = t->k + i0 * t->width;
+#pragma GCC unroll 16
+        for (int i = 0; i < NB_LANES; i++)
+            part[i] = nb_v_mul(nb_v_load(q), nb_v_load(k + i * t->width));
+        for (int64_t d = NB_LANES; d < t->width; d += NB_LANES) {
+            const nb_v qd = nb_v_load(q + d);
+#pragma GCC unroll 16
+            for (int i = 0; i < NB_LANES; i++)
+                part[i] = nb_v_fma(qd, nb_v_load(k + i * t->width + d), part[i]);
+        }
+        nb_v v = nb_v_mul(scale, nb_v_sum16(part));
+        if (a->soft_cap > 0.0f) {
+            const nb_v cap = nb_v_set1(a->soft_cap);
+            v = nb_v_mul(cap, nb_v_tanh(nb_v_div(v, cap)));
+        }
+        nb_v_store(s + i0, v);
+    }
+}
+
+/* acc = acc f + sum over lo <= t < hi of p[t] v[t], four vectors of acc at a time. */
+static void add_values(const work *t, float f, const float *p, int lo, int hi, float *acc)
+{
+    const nb_v vf = nb_v_set1(f);
+    int64_t d = 0;
+    for (; d + 4 * NB_LANES <= t->width; d += 4 * NB_LANES) {
+        nb_v s[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            s[i] = nb_v_mul(vf, nb_v_load(acc + d + i * NB_LANES));
+        for (int k = lo; k < hi; k++) {
+            const nb_v pk = nb_v_set1(p[k]);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++)
+                s[i] = nb_v_fma(pk, nb_v_load(t->v + k * t->width + d + i * NB_LANES), s[i]);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            nb_v_store(acc + d + i * NB_LANES, s[i]);
+    }
+    for (; d < t->width; d += NB_LANES) {
+        nb_v s = nb_v_mul(vf, nb_v_load(acc + d));
+        for (int k = lo; k < hi; k++)
+            s = nb_v_fma(nb_v_set1(p[k]), nb_v_load(t->v + k * t->width + d), s);
+        nb_v_store(acc + d, s);
+    }
+}
+
+/* One query over keys lo .. hi of the block in t. */
+static void take_block(const nb_attention_args *a, const work *t, int row, int lo, int hi)
+{
+    float s[kKeys];
+    float *top = &t->top[row], *sum = &t->sum[row];
+    scores(a, t, t->q + row * t->width, lo, hi, s);
+    const int from = lo / NB_LANES * NB_LANES, to = (hi + NB_LANES - 1) / NB_LANES * NB_LANES;
+    for (int i = from; i < lo; i++)
+        s[i] = -HUGE_VALF;
+    for (int i = hi; i < to; i++)
+        s[i] = -HUGE_VALF;
+    nb_v most = nb_v_set1(*top);
+    for (int i = from; i < to; i += NB_LANES)
+        most = nb_v_max(nb_v_load(s + i), most);
+    float lane[NB_LANES], new_top = *top;
+    nb_v_store(lane, most);
+    for (int i = 0; i < NB_LANES; i++)
+        new_top = lane[i] > new_top ? lane[i] : new_top;
+    nb_v total = nb_v_set1(0.0f);
+    for (int i = from; i < to; i += NB_LANES) {
+        nb_v_store(s + i, nb_v_exp(nb_v_sub(nb_v_load(s + i), nb_v_set1(new_top))));
+        for (int j = i; j < lo; j++) /* e^-inf, which nb_v_exp holds above 0 */
+            s[j] = 0.0f;
+        for (int j = hi > i ? hi : i; j < i + NB_LANES; j++)
+            s[j] = 0.0f;
+        total = nb_v_add(total, nb_v_load(s + i));
+    }
+    nb_v_store(lane, nb_v_exp(nb_v_set1(*top - new_top)));
+    const float f = *sum > 0.0f ? lane[0] : 0.0f; /* before the first block top is -inf */
+    *sum = *sum * f + nb_v_sum(total);
+    *top = new_top;
+    add_values(t, f, s, lo, hi, t->acc + row * t->width);
+}
+
+/* Tokens m .. end, of one sequence, and the query heads of one KV head. */
+static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t end, int32_t kv_head)
+{
+    const nb_kv *kv = a->kv;
+    const int32_t per = a->n_head / kv->n_kv_head;
+    const int64_t step = (int64_t)kv->n_kv_head * t->dim;
+    const int64_t base = (int64_t)a->batch->seq[m] * kv->ctx_len * step + kv_head * t->dim;
+    const int32_t *pos = a->batch->pos;
+    const int rows = (int)(end - m) * per;
+    for (int r = 0; r < rows; r++) {
+        const float *q = a->q + (m + r / per) * a->ldq + (kv_head * per + r % per) * t->dim;
+        for (int64_t i = 0; i < t->width; i++) {
+            t->q[r * t->width + i] = i < t->dim ? q[i] : 0.0f;
+            t->acc[r * t->width + i] = 0.0f;
+        }
+        t->top[r] = -HUGE_VALF;
+        t->sum[r] = 0.0f;
+    }
+    const int64_t first = a->window > 0 && pos[m] >= a->window ? pos[m] - a->window + 1 : 0;
+    for (int64_t t0 = first / kKeys * kKeys; t0 <= pos[end - 1]; t0 += kKeys) {
+        const int n = pos[end - 1] + 1 - t0 < kKeys ? (int)(pos[end - 1] + 1 - t0) : kKeys;
+        const int n16 = (n + NB_LANES - 1) / NB_LANES * NB_LANES;
+        for (int i = 0; i < n; i++) {
+            load_row(t, kv, kv->k, base + (t0 + i) * step, t->k + i * t->width);
+            load_row(t, kv, kv->v, base + (t0 + i) * step, t->v + i * t->width);
+        }
+        memset(t->k + n * t->width, 0, (size_t)((n16 - n) * t->width) * sizeof(float));
+        for (int r = 0; r < rows; r++) {
+            const int64_t p = pos[m + r / per];
+            const int64_t from = a->window > 0 && p >= a->window ? p - a->window + 1 : 0;
+            const int64_t lo = from > t0 ? from - t0 : 0, hi = p + 1 - t0 < n ? p + 1 - t0 : n;
+            if (lo < hi)
+                take_block(a, t, r, (int)lo, (int)hi);
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        float *out = a->out + (m + r / per) * a->ldo + (kv_head * per + r % per) * t->dim;
+        const float one = 1.0f / t->sum[r];
+        for (int64_t i = 0; i < t->dim; i++)
+            out[i] = t->acc[r * t->width + i] * one;
+    }
+}
+
+/* Tokens first .. end of the batch, cut where the sequence changes. */
+static void attend_runs(const nb_attention_args *a, const work *t, int64_t first, int64_t end,
+                        int32_t kv_head)
+{
+    for (int64_t m = first; m < end;) {
+        int64_t next = m + 1;
+        while (next < end && a->batch->seq[next] == a->batch->seq[m])
+            next++;
+        attend(a, t, m, next, kv_head);
+        m = next;
+    }
+}
+
+void NB_LEVEL_NAME(nb_cpu_attention)(const nb_cpu *cpu, const nb_attention_args *a)
+{
+    const int64_t n_token = a->batch->n_token, size = n_token >= kManyTokens ? kTokens : 1;
+    const int32_t n_kv = a->kv->n_kv_head;
+    const int64_t n_task = (n_token + size - 1) / size * n_kv;
+    const int64_t cost = n_token * a->batch->max_len * a->n_head * a->kv->head_dim;
+    const int32_t n_thread = cost >= kThreadsFrom ? cpu->base.n_thread : 1;
+#pragma omp parallel num_threads(n_thread) if (n_thread > 1)
+    {
+        const work t = work_of(a, omp_get_thread_num());
+        /* late tokens see more keys: they go first, and who is free takes the next */
+#pragma omp for schedule(dynamic)
+        for (int64_t task = n_task - 1; task >= 0; task--) {
+            const int64_t first = task / n_kv * size;
+            const int64_t end = first + size < n_token ? first + size : n_token;
+            attend_runs(a, &t, first, end, (int32_t)(task % n_kv));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+/* kernels.h -- the ops of one level (vec.h), as one struct of functions; kernels.c fills in one per
+ * level. */
+#ifndef NB_BACKEND_CPU_KERNELS_H
+#define NB_BACKEND_CPU_KERNELS_H
+
+#include "backend/cpu/cpu.h"
+
+typedef struct nb_cpu_kernels {
+    void (*rms_norm)(const nb_cpu *cpu, const nb_rms_norm_args *a);
+    void (*rope_append_kv)(const nb_cpu *cpu, const nb_rope_args *a);
+    size_t (*attention_scratch)(const nb_cpu *cpu, const nb_attention_args *a);
+    void (*attention)(const nb_cpu *cpu, const nb_attention_args *a);
+    void (*gated_activation)(const nb_cpu *cpu, const nb_gated_args *a);
+    void (*logits_soft_cap)(const nb_cpu *cpu, const nb_soft_cap_args *a);
+    void (*argmax)(const nb_cpu *cpu, const nb_argmax_args *a);
+} nb_cpu_kernels;
+
+extern const nb_cpu_kernels nb_cpu_kernels_scalar;
+#if NB_CPU_X86
+extern const nb_cpu_kernels nb_cpu_kernels_avx2, nb_cpu_kernels_avx512;
+#endif
+
+/* linear: f32 sums over any layout (linear_f32.c), int8 activations over U4 and U8 (linear_int8.c),
+ * bf16 operands over BF16 (linear_bf16.c). */
+void nb_cpu_linear_f32_scalar(const nb_cpu *cpu, const nb_linear_args *a);
+void nb_cpu_linear_int8_scalar(const nb_cpu *cpu, const nb_linear_args *a);
+#if NB_CPU_X86
+void nb_cpu_linear_f32_avx2(const nb_cpu *cpu, const nb_linear_args *a);
+void nb_cpu_linear_f32_avx512(const nb_cpu *cpu, const nb_linear_args *a);
+void nb_cpu_linear_int8_avx2(const nb_cpu *cpu, const nb_linear_args *a);
+void nb_cpu_linear_int8_avx512(const nb_cpu *cpu, const nb_linear_args *a);
+void nb_cpu_linear_bf16_avx512(const nb_cpu *cpu, const nb_linear_args *a);
+#endif
+size_t nb_cpu_linear_f32_scratch(const nb_cpu *cpu, const nb_linear_args *a);
+size_t nb_cpu_linear_int8_scratch(const nb_cpu *cpu, const nb_linear_args *a);
+size_t nb_cpu_linear_bf16_scratch(const nb_cpu *cpu, const nb_linear_args *a);
+
+#endif

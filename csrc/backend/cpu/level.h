@@ -1,0 +1,17 @@
+/* level.h -- what a source compiled once per level includes: the vectors, and its own level's names
+ * of the ops in kernels.h. */
+#ifndef NB_BACKEND_CPU_LEVEL_H
+#define NB_BACKEND_CPU_LEVEL_H
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/vec.h"
+
+void NB_LEVEL_NAME(nb_cpu_rms_norm)(const nb_cpu *cpu, const nb_rms_norm_args *a);
+void NB_LEVEL_NAME(nb_cpu_rope_append_kv)(const nb_cpu *cpu, const nb_rope_args *a);
+size_t NB_LEVEL_NAME(nb_cpu_attention_scratch)(const nb_cpu *cpu, const nb_attention_args *a);
+void NB_LEVEL_NAME(nb_cpu_attention)(const nb_cpu *cpu, const nb_attention_args *a);
+void NB_LEVEL_NAME(nb_cpu_gated_activation)(const nb_cpu *cpu, const nb_gated_args *a);
+void NB_LEVEL_NAME(nb_cpu_logits_soft_cap)(const nb_cpu *cpu, const nb_soft_cap_args *a);
+void NB_LEVEL_NAME(nb_cpu_argmax)(const nb_cpu *cpu, const nb_argmax_args *a);
+
+#endif

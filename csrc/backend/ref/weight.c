@@ -1,0 +1,93 @@
+/* weight.c -- packed weights of the reference: the parts decoded to f32, stacked along N: w[N,K], 4
+ * N K bytes.
+ *
+ * Rows of a format decode as the format defines; the canonical form is value = scale * (code -
+ * zero) + min, which for scales of 16-bit types and integer zeros is exact up to the last addition.
+ * Cost: O(N K) once. */
+#include "backend/ref/ref_ops.h"
+#include "base/memory.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static void decode_canonical(const nb_matrix *m, float *dst)
+{
+    const int64_t group = m->group ? m->group : m->K;
+    const int64_t G = (m->K + group - 1) / group;
+    for (int64_t n = 0; n < m->N; n++)
+        for (int64_t k = 0; k < m->K; k++)
+            dst[n * m->K + k] =
+                nb_grid_value(&m->groups[n * G + k / group], m->codes[n * m->K + k]);
+}
+
+nb_status nb_ref_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                             nb_error *err)
+{
+    (void)be;
+    *out = NULL;
+    if (n_part < 1)
+        return nb_fail(err, NB_INTERNAL, "ref: pack_weight was given no matrix");
+    const int64_t K = part[0].K;
+    uint64_t N = 0, count = 0;
+    for (int i = 0; i < n_part; i++) {
+        const nb_matrix *m = &part[i];
+        if (m->N < 0 || K < 1 || m->K != K || m->group < 0)
+            return nb_fail(err, NB_INTERNAL,
+                           "ref: part %d to pack is [%" PRId64 ", %" PRId64
+                           "], part 0 has K %" PRId64,
+                           i, m->N, m->K, K);
+        if (m->dtype && !m->dtype->decode)
+            return nb_fail(err, NB_UNSUPPORTED, "ref: %s holds whole numbers, not weights",
+                           m->dtype->name);
+        if (m->dtype && nb_dtype_row_bytes(m->dtype, K) < 0)
+            return nb_fail(err, NB_UNSUPPORTED,
+                           "ref: rows of %" PRId64 " values are no whole number of %s blocks", K,
+                           m->dtype->name);
+        if (!nb_add_ok(N, (uint64_t)m->N, &N))
+            return nb_fail(err, NB_NO_ROOM,
+                           "ref: the parts to pack have more rows than can be counted");
+    }
+    if (!nb_mul_ok(N, (uint64_t)K, &count) || count > SIZE_MAX / sizeof(float))
+        return nb_fail(err, NB_NO_ROOM,
+                       "ref: a weight of [%" PRIu64 ", %" PRId64 "] exceeds the address space", N,
+                       K);
+
+    nb_weight *w = nb_alloc(1, sizeof *w, "a weight", err);
+    if (!w)
+        return NB_NO_ROOM;
+    *w = (nb_weight){.N = (int64_t)N,
+                     .K = K,
+                     .w = nb_alloc_aligned(count, sizeof(float), "a decoded weight", err)};
+    if (!w->w) {
+        free(w);
+        return NB_NO_ROOM;
+    }
+    float *dst = w->w;
+    for (int i = 0; i < n_part; i++) {
+        const nb_matrix *m = &part[i];
+        if (m->dtype) {
+            const int64_t row_bytes = nb_dtype_row_bytes(m->dtype, K);
+            for (int64_t n = 0; n < m->N; n++)
+                nb_dtype_decode_row(m->dtype, m->rows + n * row_bytes, dst + n * K, K);
+        } else {
+            decode_canonical(m, dst);
+        }
+        dst += m->N * K;
+    }
+    *out = w;
+    return NB_OK;
+}
+
+void nb_ref_release_weight(nb_backend *be, nb_weight *w)
+{
+    (void)be;
+    if (!w)
+        return;
+    free(w->w);
+    free(w);
+}
+
+size_t nb_ref_weight_bytes(const nb_weight *w)
+{
+    return (size_t)w->N * (size_t)w->K * sizeof(float);
+}

@@ -1,0 +1,209 @@
+/* outfile.c -- partial name, fsync, rename, fsync of the folder (outfile.h). */
+#include "file/outfile.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum { kSuffix = 6, kTries = 100 };
+
+struct nb_outfile {
+    int fd;
+    mode_t mode;   /* what the finished file gets: 0666 less the umask, or the mode of the file it
+                      replaces */
+    char *path;    /* final */
+    char *partial; /* NULL when there is none on disk (any more) */
+};
+
+/* Creates the partial file. The system gives it 0666 less the umask; that is noted for commit and
+ * taken away meanwhile. */
+static nb_status create(nb_outfile *f, nb_error *err)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
+    const size_t n = strlen(f->path) + sizeof ".partial-" + kSuffix;
+    struct stat sb;
+    char *partial = nb_alloc(n, 1, "a path", err);
+    if (!partial)
+        return NB_NO_ROOM;
+    for (int i = 0; i < kTries && f->fd < 0; i++) {
+        unsigned char noise[kSuffix];
+        char suffix[kSuffix + 1] = "";
+        if (getentropy(noise, sizeof noise) != 0)
+            memset(noise, i, sizeof noise); /* O_EXCL keeps it safe, only the names are plain */
+        for (int k = 0; k < kSuffix; k++)
+            suffix[k] = letters[noise[k] % 32];
+        snprintf(partial, n, "%s.partial-%s", f->path, suffix);
+        f->fd = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (f->fd < 0 && errno != EEXIST && errno != EINTR)
+            break;
+    }
+    if (f->fd < 0) {
+        const nb_status st = nb_fail_errno(err, "%s: cannot create it", f->path);
+        free(partial);
+        return st;
+    }
+    f->partial = partial;
+    if (fstat(f->fd, &sb) != 0 || fchmod(f->fd, 0600) != 0)
+        return nb_fail_errno(err, "%s: cannot set its mode", f->path);
+    if (!f->mode)
+        f->mode = sb.st_mode & 0777;
+    return NB_OK;
+}
+
+nb_status nb_outfile_open(const char *path, nb_outfile **out, nb_error *err)
+{
+    struct stat sb;
+    *out = NULL;
+    nb_outfile *f = nb_alloc_zero(1, sizeof *f, "an output file", err);
+    if (!f)
+        return NB_NO_ROOM;
+    f->fd = -1;
+    nb_status st = NB_OK;
+    if (stat(path, &sb) == 0) {
+        f->mode = sb.st_mode & 0777;
+        if (!S_ISREG(sb.st_mode)) /* renaming over it would replace a folder, a pipe or /dev/null */
+            st = nb_fail_at(err, NB_IO, path, -1, "exists and is not a regular file");
+    }
+    if (st == NB_OK && !(f->path = nb_alloc(strlen(path) + 1, 1, "a path", err)))
+        st = NB_NO_ROOM;
+    if (st == NB_OK) {
+        memcpy(f->path, path, strlen(path) + 1);
+        st = create(f, err);
+    }
+    if (st != NB_OK) {
+        nb_outfile_close(f);
+        return st;
+    }
+    *out = f;
+    return NB_OK;
+}
+
+static nb_status no_room(const nb_outfile *f, uint64_t missing, nb_error *err)
+{
+    return nb_fail_at(err, NB_NO_ROOM, f->path, -1, "the disk is full: %llu bytes are missing",
+                      (unsigned long long)missing);
+}
+
+/* Bytes that the file system still has for us; UINT64_MAX when it does not say. */
+static uint64_t free_bytes(int fd)
+{
+    struct statvfs fs;
+    uint64_t n = 0;
+    if (fstatvfs(fd, &fs) != 0 || fs.f_blocks == 0 ||
+        !nb_mul_ok(fs.f_bavail, fs.f_frsize ? fs.f_frsize : fs.f_bsize, &n))
+        return UINT64_MAX;
+    return n;
+}
+
+nb_status nb_outfile_reserve(nb_outfile *f, size_t bytes, nb_error *err)
+{
+    struct stat sb;
+    if (bytes > INT64_MAX)
+        return no_room(f, bytes, err);
+    if (bytes == 0)
+        return NB_OK;
+    if (fstat(f->fd, &sb) != 0)
+        return nb_fail_errno(err, "%s: cannot stat", f->path);
+    const uint64_t have = (uint64_t)sb.st_blocks * 512, room = free_bytes(f->fd);
+    if (bytes > have && bytes - have > room)
+        return no_room(f, bytes - have - room, err);
+    int e;
+    do
+        e = posix_fallocate(f->fd, 0, (off_t)bytes);
+    while (e == EINTR);
+    if (e == ENOSPC || e == EDQUOT)
+        return no_room(f, bytes - (bytes > have ? have : 0), err);
+    if (e == EOPNOTSUPP || e == EINVAL) /* a file system without reservations: the size alone */
+        e = ftruncate(f->fd, (off_t)bytes) == 0 ? 0 : errno;
+    if (e) {
+        errno = e;
+        return nb_fail_errno(err, "%s: cannot reserve %zu bytes", f->path, bytes);
+    }
+    return NB_OK;
+}
+
+nb_status nb_outfile_write_at(nb_outfile *f, size_t offset, const void *p, size_t n, nb_error *err)
+{
+    uint64_t end = 0;
+    const char *at = p;
+    if (f->fd < 0)
+        return nb_fail_at(err, NB_INTERNAL, f->path, -1, "written after it was committed");
+    if (!nb_add_ok(offset, n, &end) || end > INT64_MAX)
+        return nb_fail_at(err, NB_INTERNAL, f->path, -1, "written beyond 2^63 bytes");
+    while (n) { /* the kernel may take less than it is given */
+        const ssize_t done = pwrite(f->fd, at, n, (off_t)offset);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
+            return no_room(f, n, err);
+        if (done < 0)
+            return nb_fail_errno(err, "%s: cannot write %zu bytes at offset %zu", f->path, n,
+                                 offset);
+        if (done == 0)
+            return nb_fail_at(err, NB_IO, f->path, (int64_t)offset,
+                              "cannot write: nothing is taken");
+        at += done;
+        offset += (size_t)done;
+        n -= (size_t)done;
+    }
+    return NB_OK;
+}
+
+/* The rename is on disk only when the folder is. Folders of some file systems cannot be synced
+ * (EINVAL): then it is as good as it gets. */
+static nb_status sync_folder(const char *path, nb_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    const size_t n = slash ? (size_t)(slash - path) : 0;
+    char *folder = nb_alloc(n + 2, 1, "a path", err);
+    if (!folder)
+        return NB_NO_ROOM;
+    memcpy(folder, path, n);
+    memcpy(folder + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
+    nb_status st = NB_OK;
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
+        st = nb_fail_errno(err, "%s: cannot sync its folder", path);
+    if (fd >= 0)
+        close(fd);
+    free(folder);
+    return st;
+}
+
+nb_status nb_outfile_commit(nb_outfile *f, nb_error *err)
+{
+    nb_status st = NB_OK;
+    if (f->fd < 0)
+        return nb_fail_at(err, NB_INTERNAL, f->path, -1, "committed twice");
+    if (fchmod(f->fd, f->mode) != 0 || fsync(f->fd) != 0)
+        st = nb_fail_errno(err, "%s: cannot sync it to disk", f->path);
+    if (close(f->fd) != 0 && st == NB_OK && errno != EINTR)
+        st = nb_fail_errno(err, "%s: cannot close", f->path);
+    f->fd = -1;
+    if (st == NB_OK && rename(f->partial, f->path) != 0)
+        st = nb_fail_errno(err, "%s: cannot rename its partial file", f->path);
+    if (st != NB_OK)
+        unlink(f->partial);
+    free(f->partial);
+    f->partial = NULL;
+    return st == NB_OK ? sync_folder(f->path, err) : st;
+}
+
+void nb_outfile_close(nb_outfile *f)
+{
+    if (!f)
+        return;
+    if (f->fd >= 0)
+        close(f->fd);
+    if (f->partial)
+        unlink(f->partial);
+    free(f->partial);
+    free(f->path);
+    free(f);
+}

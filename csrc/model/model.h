@@ -1,0 +1,133 @@
+/* model.h -- a model on a device: packed weights, and the decoder as six stages a layer.
+ *
+ * The stages (forward.c) are separate functions because quantization walks the same layer stage by stage, gathering statistics between them
+ * (csrc/quant/pipeline.c); inference calls them one after the other. */
+#ifndef NB_MODEL_MODEL_H
+#define NB_MODEL_MODEL_H
+
+#include "backend/backend.h"
+#include "model/family.h"
+#include "nibble.h"
+#include "text/tokenizer.h"
+
+/* Linears that read the same input, stacked along N: one packed weight when their formats agree, else one each. */
+typedef struct nb_stack {
+    int n_weight;
+    nb_weight *w[3];
+    int64_t at[3]; /* first output column of each */
+    int64_t N, K;
+} nb_stack;
+
+/* The four groups of linears of a layer, in the order the decoder reaches them. */
+typedef enum nb_group_id { NB_GROUP_QKV, NB_GROUP_O, NB_GROUP_GATE_UP, NB_GROUP_DOWN, NB_GROUP_COUNT } nb_group_id;
+
+/* The roles of a group, in stacking order; returns how many. */
+int nb_group_roles(nb_group_id g, nb_role role[3]);
+
+typedef struct nb_layer {
+    float *attn_norm, *ffn_norm; /* [hidden_size] device */
+    nb_stack stack[NB_GROUP_COUNT];
+} nb_layer;
+
+struct nb_model {
+    nb_container *container;
+    nb_tokenizer *tokenizer; /* NULL when the checkpoint has none */
+    const nb_family *family;
+    nb_hparams hp;
+    nb_backend *be; /* NULL: opened for text only */
+    nb_layer *layer; /* [n_layer] */
+    float *output_norm, *inv_freq; /* device */
+    nb_weight *embed, *output;     /* the same when tied */
+    int64_t n_param, weights_bytes;
+    double load_s;
+};
+
+/* Checks that every tensor of the family is there with its shape and a format that can be decoded: before any weight is read. */
+nb_status nb_model_check_tensors(const nb_model *m, nb_error *err) NB_CHECKED;
+
+/* The matrix of a role as the checkpoint holds it. */
+nb_status nb_model_matrix(const nb_model *m, nb_role role, int layer, nb_matrix *out, nb_error *err) NB_CHECKED;
+
+/* Packs the linears of one group as they are in the checkpoint / releases them. */
+nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *out, nb_error *err) NB_CHECKED;
+/* Packs one f32 matrix [N,K] of host memory as the whole group. */
+nb_status nb_stack_from_f32(nb_backend *be, const float *w, int64_t N, int64_t K, nb_stack *out, nb_error *err) NB_CHECKED;
+void nb_stack_close(nb_backend *be, nb_stack *s);
+
+/* A vector tensor (norm) decoded to f32 on the device. */
+nb_status nb_model_vector(const nb_model *m, nb_role role, int layer, float **out, nb_error *err) NB_CHECKED;
+
+/* Opens everything but the layers when `layers` is false (the quantization pipeline streams them). */
+nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers, nb_model **out, nb_error *err) NB_CHECKED;
+
+/* ---- activations and the decoder (forward.c) ---- */
+
+/* Device buffers for at most max_token tokens. */
+typedef struct nb_acts {
+    int32_t max_token;
+    float *x;    /* [M, hidden_size] the residual stream */
+    float *h;    /* [M, hidden_size] after a norm */
+    float *qkv;  /* [M, (n_head + 2 n_kv_head) head_dim] */
+    float *att;  /* [M, n_head head_dim] */
+    float *gu;   /* [M, 2 intermediate_size] */
+    float *act;  /* [M, intermediate_size] */
+    int32_t *ids, *seq, *pos; /* [M] */
+    void *scratch;
+    size_t scratch_bytes;
+} nb_acts;
+nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb_acts *a, nb_error *err) NB_CHECKED;
+void nb_acts_close(nb_backend *be, nb_acts *a);
+
+/* One layer at work: whose weights, which tokens, which cache. */
+typedef struct nb_step {
+    const nb_model *m;
+    const nb_layer *layer;
+    const nb_batch *batch;
+    const nb_kv *kv;
+    void *scratch;
+    size_t scratch_bytes;
+} nb_step;
+
+/* Stages; all matrices are device memory with the dense row stride of their width. */
+nb_status nb_attn_norm(const nb_step *s, const float *x, float *h, nb_error *err) NB_CHECKED;             /* h = norm(x) */
+nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, nb_error *err) NB_CHECKED; /* q,k,v, rope, cache, attention */
+nb_status nb_attn_out(const nb_step *s, const float *att, float *x, nb_error *err) NB_CHECKED;            /* x += att Wo^T */
+nb_status nb_ffn_norm(const nb_step *s, const float *x, float *h, nb_error *err) NB_CHECKED;              /* h = norm(x) */
+nb_status nb_ffn_mix(const nb_step *s, const float *h, float *gu, float *act, nb_error *err) NB_CHECKED;  /* act(h Wg^T) * (h Wu^T) */
+nb_status nb_ffn_out(const nb_step *s, const float *act, float *x, nb_error *err) NB_CHECKED;             /* x += act Wd^T */
+
+/* x = embedding of the ids; y = final norm and output layer of n_row rows of x (h: scratch of the same rows). */
+nb_status nb_embed_tokens(const nb_model *m, const int32_t *ids, int64_t M, float *x, nb_error *err) NB_CHECKED;
+nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, float *h, float *logits, void *scratch, nb_error *err) NB_CHECKED;
+
+/* The whole decoder over the batch: embedding to the residual stream after the last layer, in a->x. kv [n_layer]. */
+nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err) NB_CHECKED;
+
+/* ---- caches ---- */
+nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len, nb_kv *kv, nb_error *err) NB_CHECKED;
+void nb_kv_close(nb_backend *be, nb_kv *kv);
+
+/* ---- sessions (session.c) ---- */
+
+/* Receives n_row rows of logits [n_row, vocab_size] in host memory, the first for token `row` of the call. */
+typedef nb_status (*nb_logit_sink)(void *arg, int64_t row, int64_t n_row, const float *logits, nb_error *err);
+
+/* Feeds tokens to a sequence; rows from first_row on go through the output layer in slices and to the sink. */
+nb_status nb_session_feed(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int64_t first_row,
+                          nb_logit_sink sink, void *arg, nb_error *err) NB_CHECKED;
+/* One token for sequence seq and the argmax of the logits after it, without the logits leaving the device. */
+nb_status nb_session_step_greedy(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int32_t *next, nb_error *err) NB_CHECKED;
+const nb_model *nb_session_model(const nb_session *s);
+int32_t nb_session_ctx_len(const nb_session *s);
+
+/* ---- sampling (sample.c) ---- */
+
+/* Picks a token from logits [n]: temperature, then top-k, top-p, min-p, then one draw. work: [n] pairs of the caller. temp 0: the lowest index of the greatest. */
+typedef struct nb_candidate {
+    float p;
+    int32_t id;
+} nb_candidate;
+struct nb_rng;
+int32_t nb_sample_token(const float *logits, int32_t n, const nb_sampling *s, uint64_t draw, nb_candidate *work);
+
+#endif

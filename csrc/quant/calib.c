@@ -1,0 +1,111 @@
+/* calib.c -- calibration sequences from a text, or from the model itself. */
+#include "quant/calib.h"
+#include "base/random.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void nb_calib_free(nb_calib *c)
+{
+    free(c->ids);
+    memset(c, 0, sizeof *c);
+}
+
+static nb_status reserve(nb_calib *c, int32_t n_seq, int32_t ctx, nb_error *err)
+{
+    *c = (nb_calib){.n_seq = n_seq, .ctx = ctx};
+    c->ids = nb_alloc_zero((size_t)n_seq * (size_t)ctx, sizeof *c->ids, "calibration tokens", err);
+    return c->ids ? NB_OK : NB_NO_ROOM;
+}
+
+nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, size_t n, int32_t n_seq, int32_t ctx, nb_calib *out,
+                        nb_error *err)
+{
+    nb_ids ids = {0};
+    memset(out, 0, sizeof *out);
+    nb_status st = nb_tokenizer_encode(m->tokenizer, text, n, NB_TOKENIZE_BOS, &ids, err);
+    if (st == NB_OK && ids.n < (size_t)ctx)
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%zu tokens of calibration text, one sequence needs %d", ids.n, ctx);
+    if (st == NB_OK)
+        st = reserve(out, n_seq, ctx, err);
+    const int64_t step = n_seq > 1 ? ((int64_t)ids.n - ctx) / (n_seq - 1) : 0;
+    for (int32_t i = 0; i < n_seq && st == NB_OK; i++)
+        memcpy(out->ids + (size_t)i * (size_t)ctx, ids.p + i * step, (size_t)ctx * sizeof *ids.p);
+    nb_ids_free(&ids);
+    return st;
+}
+
+/* The ids a sequence begins with: BOS as the model asks, then the seed; a '?' seed as a user's turn where there is a template. */
+static nb_status seed_ids(const nb_model *m, const char *seed, int32_t **ids, size_t *n, nb_error *err)
+{
+    size_t src_n = 0;
+    if (seed[0] != '?')
+        return nb_model_tokenize(m, seed, strlen(seed), NB_TEXT_BOS, ids, n, err);
+    if (!nb_tokenizer_chat_template(m->tokenizer, &src_n))
+        return nb_model_tokenize(m, seed + 1, strlen(seed + 1), NB_TEXT_BOS, ids, n, err);
+    char json[512]; /* seeds hold no characters that JSON escapes */
+    snprintf(json, sizeof json, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],\"add_generation_prompt\":true}", seed + 1);
+    return nb_model_template_ids(m, "calibration seed", json, strlen(json), ids, n, err);
+}
+
+/* kWave sequences at once: a weight is read once for all of them. */
+enum { kWave = 16 };
+
+static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t n, uint64_t seed, nb_calib *c, float *logits,
+                             nb_candidate *work, nb_error *err)
+{
+    nb_rng rng[kWave];
+    int32_t next[kWave], *ids = NULL;
+    size_t n_seed = 0, len[kWave] = {0}, shortest = (size_t)c->ctx;
+    nb_status st = NB_OK;
+    int32_t n_seeds = 0;
+    while (nb_calib_seeds[n_seeds])
+        n_seeds++;
+    for (int32_t i = 0; i < n && st == NB_OK; i++) {
+        nb_rng_seed(&rng[i], seed + (uint64_t)(first + i));
+        nb_session_clear(s, i);
+        st = seed_ids(m, nb_calib_seeds[(first + i) % n_seeds], &ids, &n_seed, err);
+        len[i] = n_seed < (size_t)c->ctx ? n_seed : (size_t)c->ctx;
+        shortest = len[i] < shortest ? len[i] : shortest;
+        if (st == NB_OK)
+            memcpy(c->ids + (size_t)(first + i) * (size_t)c->ctx, ids, len[i] * sizeof *ids);
+        free(ids);
+        ids = NULL;
+    }
+    /* All sequences advance together, one token a step: while a sequence still has seed tokens they are fed, later its own samples are. */
+    for (int32_t t = 0; t < c->ctx - 1 && st == NB_OK; t++) {
+        for (int32_t i = 0; i < n; i++)
+            next[i] = c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t];
+        st = nb_session_decode(s, next, n, (size_t)t + 1 >= shortest ? logits : NULL, err);
+        for (int32_t i = 0; i < n && st == NB_OK; i++) {
+            static const nb_sampling plain = {.temp = 1.0f, .top_p = 1.0f};
+            if ((size_t)t + 1 < len[i])
+                continue;
+            c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t + 1] =
+                nb_sample_token(logits + (int64_t)i * m->hp.vocab_size, m->hp.vocab_size, &plain, nb_rng_u64(&rng[i]), work);
+        }
+    }
+    return st;
+}
+
+nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, nb_calib *out, nb_error *err)
+{
+    nb_session *s = NULL;
+    const int32_t wave = n_seq < kWave ? n_seq : kWave;
+    const size_t v = (size_t)m->hp.vocab_size;
+    memset(out, 0, sizeof *out);
+    float *logits = nb_alloc_aligned((size_t)wave * v, sizeof *logits, "logits", err);
+    nb_candidate *work = nb_alloc(v, sizeof *work, "candidates", err);
+    nb_status st = logits && work ? reserve(out, n_seq, ctx, err) : NB_NO_ROOM;
+    if (st == NB_OK)
+        st = nb_session_open(m, wave, ctx, &s, err);
+    for (int32_t i = 0; i < n_seq && st == NB_OK; i += wave)
+        st = sample_wave(m, s, i, n_seq - i < wave ? n_seq - i : wave, seed * 1000003u, out, logits, work, err);
+    nb_session_close(s);
+    free(logits);
+    free(work);
+    if (st != NB_OK)
+        nb_calib_free(out);
+    return st;
+}

@@ -1,0 +1,25 @@
+/* calib.h -- what the model is shown while it is quantized: sequences of token ids. */
+#ifndef NB_QUANT_CALIB_H
+#define NB_QUANT_CALIB_H
+
+#include "model/model.h"
+
+typedef struct nb_calib {
+    int32_t *ids; /* [n_seq, ctx] */
+    int32_t n_seq, ctx;
+} nb_calib;
+
+/* n_seq sequences of ctx tokens spread evenly over a text: start i * floor((n - ctx) / (n_seq - 1)). NB_BAD_INPUT when the text is shorter than one. */
+nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, size_t n, int32_t n_seq, int32_t ctx, nb_calib *out,
+                        nb_error *err) NB_CHECKED;
+
+/* Sampled from the model itself, at temperature 1, from our seed prompts (seeds.c), one a sequence in turn. No text is needed; the sequences
+ * have the model's own distribution (the idea: Liu et al. 2023, LLM-QAT, section 3.1). m must be opened for inference. */
+nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, nb_calib *out, nb_error *err) NB_CHECKED;
+
+void nb_calib_free(nb_calib *c);
+
+/* The seed prompts; those that begin with a chat turn are rendered by the model's template when it has one. NULL-terminated. */
+extern const char *const nb_calib_seeds[];
+
+#endif

@@ -1,0 +1,282 @@
+/* attention.c -- causal attention over the cache, prefill and decode, on every backend. NUMERICS.md
+ * "attention". */
+#include "base/scalar.h"
+#include "ops/bounds.h"
+#include "ops/ops.h"
+
+typedef struct attention_case {
+    int32_t M, n_head, n_kv_head, head_dim, n_seq, ctx_len, max_len, window;
+    int64_t ldq, ldo;
+    float scale, soft_cap;
+    nb_kv_type type;
+    const float *q;
+    const uint8_t *k, *v; /* the caches as they lie in memory; positions no query may see are NaN */
+    const float *kf, *vf; /* the same as floats */
+    const int32_t *seq, *pos;
+} attention_case;
+
+static size_t cache_count(const attention_case *c)
+{
+    return (size_t)c->n_seq * (size_t)c->ctx_len * (size_t)c->n_kv_head * (size_t)c->head_dim;
+}
+
+static bool run_attention(ops *o, const void *args, void *out)
+{
+    const attention_case *c = args;
+    nb_error err = {.message = ""};
+    if (!ops_has(o, o->be->op->attention != NULL, "attention"))
+        return false;
+    const size_t cache = cache_count(c) * (c->type == NB_KV_F16 ? 2 : 4);
+    const nb_batch batch = {.n_token = c->M,
+                            .seq = ops_in(o, c->seq, (size_t)c->M * 4),
+                            .pos = ops_in(o, c->pos, (size_t)c->M * 4),
+                            .max_len = c->max_len};
+    const nb_kv kv = {.type = c->type,
+                      .n_seq = c->n_seq,
+                      .ctx_len = c->ctx_len,
+                      .n_kv_head = c->n_kv_head,
+                      .head_dim = c->head_dim,
+                      .k = ops_inout(o, c->k, cache),
+                      .v = ops_inout(o, c->v, cache)};
+    nb_attention_args a = {.q = ops_in(o, c->q, (size_t)(c->M * c->ldq) * sizeof(float)),
+                           .ldq = c->ldq,
+                           .ldo = c->ldo,
+                           .batch = &batch,
+                           .kv = &kv,
+                           .n_head = c->n_head,
+                           .scale = c->scale,
+                           .window = c->window,
+                           .soft_cap = c->soft_cap,
+                           .out = ops_out(o, (size_t)(c->M * c->ldo) * sizeof(float))};
+    a.scratch = ops_out(o, o->be->op->attention_scratch(o->be, &a));
+    const bool good = ops_ok(o, o->be->op->attention(o->be, &a, &err), &err);
+    if (good)
+        ops_get(o, a.out, out);
+    return good;
+}
+
+/* The bound of one query and head. With p the softmax, out = sum_t p_t v_t and to first order
+ *     d out = sum_t p_t (v_t - out) ds_t  +  the roundings of the weighted sum itself,
+ * so a score's error ds_t counts as far as its value stands off the mean. */
+static void compare_head(ops *o, const attention_case *c, int64_t m, int32_t h, const float *y,
+                         const float *ref, double *p, double *ds)
+{
+    const int64_t dim = c->head_dim, step = c->n_kv_head * dim, pos = c->pos[m];
+    const int64_t first = c->window > 0 && pos >= c->window ? pos - c->window + 1 : 0;
+    const int64_t base =
+        (int64_t)c->seq[m] * c->ctx_len * step + h / (c->n_head / c->n_kv_head) * dim;
+    const float *q = c->q + m * c->ldq + h * dim;
+    const double bf16 = o->row->arith == OPS_F32 ? 0 : BOUND_BF16;
+    double top = -HUGE_VAL, sum = 0;
+    for (int64_t t = first; t <= pos; t++) {
+        bound_sum dot = {0, 0};
+        double rss = 0;
+        for (int64_t i = 0; i < dim; i++) {
+            const double x = (double)q[i] * (double)c->kf[base + t * step + i];
+            bound_add(&dot, x);
+            rss += 2 * x * bf16 * x * bf16;
+        }
+        p[t] = (double)c->scale * dot.sum;
+        ds[t] =
+            fabs((double)c->scale) * (bound_of(&dot) + 4 * sqrt(rss)) + 2 * BOUND_U * fabs(p[t]);
+        if (c->soft_cap > 0) {
+            p[t] = (double)c->soft_cap * tanh(p[t] / (double)c->soft_cap);
+            ds[t] += 4 * BOUND_U * (double)c->soft_cap;
+        }
+        top = p[t] > top ? p[t] : top;
+    }
+    for (int64_t t = first; t <= pos; t++) {
+        ds[t] += BOUND_U * (4 + 2 * (top - p[t])); /* exp of a rounded difference */
+        sum += p[t] = exp(p[t] - top);
+    }
+    for (int64_t i = 0; i < dim; i++) {
+        const double out = (double)ref[h * dim + i];
+        bound_sum weighted = {0, 0};
+        double moved = 0, rss = 0;
+        for (int64_t t = first; t <= pos; t++) {
+            const double v = (double)c->vf[base + t * step + i], w = p[t] / sum;
+            bound_add(&weighted, w * v);
+            moved += w * fabs(v - out) * ds[t];
+            rss += 2 * w * v * bf16 * w * v * bf16;
+        }
+        const double tol = bound_of(&weighted) + 4 * sqrt(rss) + moved + 4 * BOUND_U * fabs(out);
+        CHECK_NEAR(o->c, y[h * dim + i], out, tol, o->what);
+    }
+}
+
+static void compare_attention(ops *o, const void *args, const void *got, const void *want)
+{
+    const attention_case *c = args;
+    double *p = ops_alloc((size_t)c->ctx_len, sizeof *p),
+           *ds = ops_alloc((size_t)c->ctx_len, sizeof *ds);
+    ops_gaps(o, got, sizeof(float), c->M, (int64_t)c->n_head * c->head_dim, c->ldo);
+    for (int64_t m = 0; m < c->M; m++)
+        for (int32_t h = 0; h < c->n_head; h++)
+            compare_head(o, c, m, h, (const float *)got + m * c->ldo,
+                         (const float *)want + m * c->ldo, p, ds);
+    free(p);
+    free(ds);
+}
+
+static const ops_test test = {run_attention, compare_attention};
+
+static const struct attention_shape {
+    int32_t M, n_seq, past, n_head, n_kv_head, head_dim, window;
+    float soft_cap, spread; /* spread: standard deviation of q, so of the scores */
+    nb_kv_type type;
+} shapes[] = {
+    {1, 1, 0, 9, 3, 64, 0, 0, 1, NB_KV_F16},      {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_F16},
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_F32},    {7, 1, 0, 4, 4, 128, 0, 0, 1, NB_KV_F32},
+    {8, 8, 65, 8, 2, 64, 0, 0, 1, NB_KV_F16},     {9, 3, 20, 14, 2, 64, 0, 0, 4, NB_KV_F16},
+    {17, 2, 129, 9, 3, 64, 0, 0, 1, NB_KV_F32},   {64, 1, 0, 9, 3, 64, 0, 0, 1, NB_KV_F16},
+    {64, 1, 63, 8, 1, 96, 0, 0, 1, NB_KV_F32},    {17, 1, 40, 4, 2, 256, 16, 50, 3, NB_KV_F32},
+    {64, 1, 0, 4, 1, 256, 24, 50, 2, NB_KV_F16},  {5, 5, 100, 2, 2, 80, 1, 0, 1, NB_KV_F16},
+    {3, 1, 500, 4, 2, 64, 128, 0, 8, NB_KV_F32},  {2, 2, 255, 32, 8, 128, 0, 0, 1, NB_KV_F16},
+    {1, 1, 31, 2, 1, 16, 0, 30, 10, NB_KV_F32},   {130, 2, 0, 3, 3, 64, 0, 0, 1, NB_KV_F16},
+    {70, 1, 200, 6, 2, 128, 64, 0, 2, NB_KV_F16},
+};
+
+static void fill_cache(attention_case *k, nb_rng *r, uint8_t *raw, float *value)
+{
+    const size_t per_pos = (size_t)k->n_kv_head * (size_t)k->head_dim;
+    memset(raw, 0xff, cache_count(k) * (k->type == NB_KV_F16 ? 2 : 4));
+    for (int32_t m = 0; m < k->M; m++) /* every position up to each token's own */
+        for (size_t i = (size_t)k->seq[m] * (size_t)k->ctx_len * per_pos,
+                    end = i + ((size_t)k->pos[m] + 1) * per_pos;
+             i < end; i++) {
+            float v = nb_rng_normal(r);
+            if (k->type == NB_KV_F16) {
+                const uint16_t half = nb_f16_from_f32(v);
+                memcpy(raw + 2 * i, &half, 2);
+                v = nb_f32_from_f16(half);
+            } else {
+                memcpy(raw + 4 * i, &v, 4);
+            }
+            value[i] = v;
+        }
+}
+
+static void each_shape(check *c, ops_set *set)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const struct attention_shape *s = &shapes[i];
+        nb_rng r;
+        nb_rng_seed(&r, 4000 + i);
+        attention_case k = {.M = s->M,
+                            .n_head = s->n_head,
+                            .n_kv_head = s->n_kv_head,
+                            .head_dim = s->head_dim,
+                            .n_seq = s->n_seq + 1,
+                            .window = s->window,
+                            .scale = (float)(1.0 / sqrt((double)s->head_dim)),
+                            .soft_cap = s->soft_cap,
+                            .type = s->type};
+        k.ctx_len = s->past + s->M + 9;
+        k.ldq = s->n_head * s->head_dim + (int64_t)(i % 3) * 3;
+        k.ldo = s->n_head * s->head_dim + (int64_t)(i % 2) * 5;
+        float *q = ops_rows(&r, k.M, s->n_head * s->head_dim, k.ldq, s->spread);
+        int32_t *seq = ops_alloc((size_t)k.M, sizeof *seq),
+                *pos = ops_alloc((size_t)k.M, sizeof *pos);
+        for (int32_t m = 0; m < k.M;
+             m++) { /* sequence 0 stays empty; the others start at different lengths */
+            seq[m] = 1 + m % s->n_seq;
+            pos[m] = m / s->n_seq + (seq[m] == 1 ? s->past : s->past * seq[m] / (s->n_seq + 1));
+            k.max_len = pos[m] + 1 > k.max_len ? pos[m] + 1 : k.max_len;
+        }
+        k.q = q;
+        k.seq = seq;
+        k.pos = pos;
+        uint8_t *raw_k = ops_alloc(cache_count(&k), 4), *raw_v = ops_alloc(cache_count(&k), 4);
+        float *kf = ops_alloc(cache_count(&k), sizeof *kf),
+              *vf = ops_alloc(cache_count(&k), sizeof *vf);
+        fill_cache(&k, &r, raw_k, kf);
+        fill_cache(&k, &r, raw_v, vf);
+        k.k = raw_k;
+        k.v = raw_v;
+        k.kf = kf;
+        k.vf = vf;
+        char what[160];
+        snprintf(what, sizeof what,
+                 "M %d in %d sequences after %d, heads %d/%d of %d, window %d, cap %g, cache f%d",
+                 s->M, s->n_seq, s->past, s->n_head, s->n_kv_head, s->head_dim, s->window,
+                 (double)s->soft_cap, s->type == NB_KV_F16 ? 16 : 32);
+        const size_t bytes = (size_t)(k.M * k.ldo) * sizeof(float);
+        const int64_t work = (int64_t)k.M * k.max_len * k.n_head * k.head_dim;
+        if (set)
+            ops_against_ref(set, &test, &k, bytes, work, what);
+        else
+            ops_same_bits(c, &test, &k, bytes, work, what);
+        free(q);
+        free(seq);
+        free(pos);
+        free(raw_k);
+        free(raw_v);
+        free(kf);
+        free(vf);
+    }
+}
+
+/* Keys at right angles and one query make scores 0 and ln 3: weights 1/4 and 3/4 for the last of
+ * two positions. */
+static void a_worked_query(check *c)
+{
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    const nb_backend_options opt = {.exact = true};
+    CHECK_EQ(c, nb_backend_open("ref", &opt, &be, &err), NB_OK);
+    if (!be)
+        return;
+    float k[2][2] = {{1, 0}, {0, 1}}, v[2][2] = {{4, 0}, {0, 8}},
+          q[2][2] = {{5, 7}, {0, 1.09861229f}}, out[2][2];
+    static const int32_t seq[] = {0, 0}, pos[] = {0, 1};
+    const nb_batch batch = {.n_token = 2, .seq = seq, .pos = pos, .max_len = 2};
+    const nb_kv kv = {
+        .type = NB_KV_F32, .n_seq = 1, .ctx_len = 2, .n_kv_head = 1, .head_dim = 2, .k = k, .v = v};
+    double scratch[4];
+    nb_attention_args a = {.q = &q[0][0],
+                           .ldq = 2,
+                           .ldo = 2,
+                           .batch = &batch,
+                           .kv = &kv,
+                           .n_head = 1,
+                           .scale = 1,
+                           .out = &out[0][0],
+                           .scratch = scratch};
+    CHECK(c, be->op->attention_scratch(be, &a) <= sizeof scratch);
+    CHECK_EQ(c, be->op->attention(be, &a, &err), NB_OK);
+    CHECK_NEAR(c, out[0][0], 4, 0, "the first token sees itself only");
+    CHECK_NEAR(c, out[0][1], 0, 0, "the first token sees itself only");
+    CHECK_NEAR(c, out[1][0], 1, 1e-6, "a quarter of 4");
+    CHECK_NEAR(c, out[1][1], 6, 1e-6, "three quarters of 8");
+    a.window = 1;
+    CHECK_EQ(c, be->op->attention(be, &a, &err), NB_OK);
+    CHECK_NEAR(c, out[1][0], 0, 0, "a window of 1");
+    CHECK_NEAR(c, out[1][1], 8, 0, "a window of 1");
+    a.window = 0;
+    a.soft_cap =
+        0.5f; /* 0.5 tanh(2 ln 3) = 0.5 (81 - 1) / (81 + 1) = 0.48780488, e^that = 1.6287370 */
+    CHECK_EQ(c, be->op->attention(be, &a, &err), NB_OK);
+    CHECK_NEAR(c, out[1][1], 8 * 1.6287370 / 2.6287364, 1e-5, "a soft cap");
+    nb_backend_close(be);
+}
+
+static void every_shape(check *c)
+{
+    ops_set set;
+    ops_set_open(&set, c);
+    each_shape(c, &set);
+    ops_set_close(&set);
+}
+
+static void same_bits(check *c)
+{
+    each_shape(c, NULL);
+}
+
+static const check_case cases[] = {
+    {"ref weighs two positions by a worked query, with a window and a soft cap", a_worked_query},
+    {"every backend agrees with ref on every shape and never reads what a query may not see",
+     every_shape},
+    {"the bits do not depend on the run or the number of threads", same_bits},
+};
+CHECK_MAIN(cases)

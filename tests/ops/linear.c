@@ -1,0 +1,261 @@
+/* linear.c -- y = x W^T (+ bias) (+ y) on every backend, over every kind of weight, against ref.
+ * NUMERICS.md "linear". */
+#include "ops/bounds.h"
+#include "ops/ops.h"
+#include "ops/weights.h"
+
+static const int64_t all_M[] = {1, 7, 8, 9, 17, 64}, all_K[] = {32, 64, 96, 172, 256, 576, 1536};
+static const int64_t all_N[] = {1, 15, 16, 17, 64, 272, 576};
+enum { N_M = 6, N_K = 7, N_N = 7, MAX_PART = 3, ACT_GROUP = 256 };
+static const int64_t max_steps =
+    12000000; /* M N K of a case: ref takes about a nanosecond a step */
+
+typedef struct linear_case {
+    int64_t M, N, K, ldx, ldy;
+    int kind, n_part;
+    const ops_weight *w;
+    nb_matrix part[MAX_PART];
+    const float *x, *bias,
+        *y; /* bias NULL: none; y: what the output holds at first, its gaps 0xff */
+    bool add;
+} linear_case;
+
+/* Cuts the rows of w into n parts, as q, k and v stacked would be. */
+static void cut(const ops_weight *w, int n, nb_matrix *part)
+{
+    const int64_t N = w->m.N, K = w->m.K, group = w->m.group ? w->m.group : K;
+    for (int i = 0; i < n; i++) {
+        const int64_t first = N * i / n, end = N * (i + 1) / n;
+        part[i] = w->m;
+        part[i].N = end - first;
+        if (w->m.dtype)
+            part[i].rows += first * nb_dtype_row_bytes(w->m.dtype, K);
+        else {
+            part[i].codes += first * K;
+            part[i].groups += first * ((K + group - 1) / group);
+        }
+    }
+}
+
+static bool run_linear(ops *o, const void *args, void *out)
+{
+    const linear_case *k = args;
+    nb_error err = {.message = ""};
+    nb_weight *w = NULL;
+    if (!ops_has(o, o->be->op->linear != NULL, "linear") ||
+        !ops_ok(o, o->be->op->pack_weight(o->be, k->part, k->n_part, &w, &err), &err))
+        return false;
+    nb_linear_args a = {.x = ops_in(o, k->x, (size_t)(k->M * k->ldx) * sizeof(float)),
+                        .M = k->M,
+                        .ldx = k->ldx,
+                        .ldy = k->ldy,
+                        .w = w,
+                        .bias = k->bias ? ops_in(o, k->bias, (size_t)k->N * sizeof(float)) : NULL,
+                        .add = k->add,
+                        .y = k->add ? ops_inout(o, k->y, (size_t)(k->M * k->ldy) * sizeof(float))
+                                    : ops_out(o, (size_t)(k->M * k->ldy) * sizeof(float))};
+    a.scratch = ops_out(o, o->be->op->linear_scratch(o->be, &a));
+    const bool good = ops_ok(o, o->be->op->linear(o->be, &a, &err), &err);
+    if (good)
+        ops_get(o, a.y, out);
+    o->c->n_check++;
+    if (o->be->op->weight_bytes(w) == 0)
+        check_report(o->c, __FILE__, __LINE__, "%s: a packed weight of no bytes", o->what);
+    o->be->op->release_weight(o->be, w);
+    return good;
+}
+
+/* half[k]: half a step of the int8 scale that covers x[k], if a row shares one over ACT_GROUP
+ * inputs; finer scales do better. */
+static void int8_half_steps(const float *x, int64_t K, float *half)
+{
+    for (int64_t first = 0; first < K; first += ACT_GROUP) {
+        const int64_t end = first + ACT_GROUP < K ? first + ACT_GROUP : K;
+        float top = 0;
+        for (int64_t k = first; k < end; k++)
+            top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
+        for (int64_t k = first; k < end; k++)
+            half[k] = top / 254.0f;
+    }
+}
+
+static void compare_linear(ops *o, const void *args, const void *got, const void *want)
+{
+    const linear_case *c = args;
+    const float *y = got, *ref = want;
+    const bool int8 = o->row->arith == OPS_INT8 && !ops_kind_float(c->kind),
+               bf16 = o->row->arith != OPS_F32;
+    float *half = ops_alloc((size_t)c->K, sizeof *half);
+    double error = 0, variance = 0; /* over the whole matrix */
+    ops_gaps(o, got, sizeof(float), c->M, c->N, c->ldy);
+    for (int64_t m = 0; m < c->M; m++) {
+        const float *x = c->x + m * c->ldx;
+        int8_half_steps(x, c->K, half);
+        for (int64_t n = 0; n < c->N; n++) {
+            const float *w = c->w->value + n * c->K, *p = c->w->part + n * c->K;
+            bound_sum whole = {0, 0}, codes = {0, 0}, mins = {0, 0};
+            double rss = 0; /* sum over k of (largest rounding of the operands)^2 */
+            for (int64_t k = 0; k < c->K; k++) {
+                const double wk = (double)w[k], xk = (double)x[k];
+                bound_add(&whole, wk * xk);
+                if (p[k] != w[k]) {
+                    bound_add(&codes, (double)p[k] * xk);
+                    bound_add(&mins, (wk - (double)p[k]) * xk);
+                }
+                const double d8 = int8 ? wk * (double)half[k] : 0,
+                             d16 = bf16 ? wk * xk * BOUND_BF16 : 0;
+                rss += d8 * d8 + 2 * d16 * d16;
+            }
+            whole.drift += codes.drift + mins.drift;
+            bound_add(&whole, c->bias ? (double)c->bias[n] : 0);
+            bound_add(&whole, c->add ? (double)c->y[m * c->ldy + n] : 0);
+            const double tol = bound_of(&whole) + 4 * sqrt(rss),
+                         d = (double)y[m * c->ldy + n] - (double)ref[m * c->ldy + n];
+            CHECK_NEAR(o->c, y[m * c->ldy + n], ref[m * c->ldy + n], tol, o->what);
+            error += d * d;
+            variance += rss / 3 + bound_of(&whole) * bound_of(&whole); /* uniform in +-h: h^2 / 3 */
+        }
+    }
+    if (c->M * c->N >= 256) { /* together the errors must be as small as independent roundings are:
+                                 a systematic one is not */
+        o->c->n_check++;
+        if (!(error <= 4 * variance))
+            check_report(o->c, __FILE__, __LINE__, "%s: rms error %.3g, roundings explain %.3g",
+                         o->what, sqrt(error / (double)(c->M * c->N)),
+                         sqrt(variance / (double)(c->M * c->N)));
+    }
+    free(half);
+}
+
+static const ops_test test = {run_linear, compare_linear};
+
+/* Makes the case `seed` of one shape and hands it to `use`. */
+static void with_case(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K,
+                      uint64_t seed)
+{
+    nb_rng r;
+    nb_rng_seed(&r, seed * 1000003 + (uint64_t)(kind * 7919 + M * 131 + N * 17 + K));
+    ops_weight w;
+    char name[64], what[160];
+    ops_kind_name(kind, name, sizeof name);
+    if (!ops_weight_make(kind, N, K, &r, &w)) {
+        check_report(c, __FILE__, __LINE__, "no valid block of %s was found", name);
+        ops_weight_free(&w);
+        return;
+    }
+    linear_case k = {.M = M,
+                     .N = N,
+                     .K = K,
+                     .ldx = K + (seed % 3 == 1   ? 3
+                                 : seed % 3 == 2 ? 16
+                                                 : 0),
+                     .ldy = N + (seed % 4 == 1   ? 5
+                                 : seed % 4 == 3 ? 16
+                                                 : 0),
+                     .kind = kind,
+                     .w = &w,
+                     .add = seed % 2 == 1};
+    k.n_part = N >= 15 ? (int)(seed % MAX_PART) + 1 : 1;
+    cut(&w, k.n_part, k.part);
+    float *x = ops_rows(&r, M, K, k.ldx, 1.0f), *y = ops_rows(&r, M, N, k.ldy, 4.0f),
+          *bias = ops_normals(&r, N, 2.0f);
+    k.x = x;
+    k.y = y;
+    k.bias = seed % 5 < 2 ? bias : NULL;
+    snprintf(what, sizeof what, "%s M %d N %d K %d parts %d ldx %d ldy %d%s%s", name, (int)M,
+             (int)N, (int)K, k.n_part, (int)k.ldx, (int)k.ldy, k.bias ? " bias" : "",
+             k.add ? " add" : "");
+    const size_t out_bytes = (size_t)(M * k.ldy) * sizeof(float);
+    if (set)
+        ops_against_ref(set, &test, &k, out_bytes, M * N * K, what);
+    else
+        ops_same_bits(c, &test, &k, out_bytes, M * N * K, what);
+    free(x);
+    free(y);
+    free(bias);
+    ops_weight_free(&w);
+}
+
+static void a_worked_product(check *c)
+{
+    /* W = [[1 2] [3 -4] [0.5 0]], x = [10 1]: x W^T = [12 26 5]; bias [1 1 1], y before [0 -27
+     * 0.25] */
+    static const float w[] = {1, 2, 3, -4, 0.5f, 0}, x[] = {10, 1}, bias[] = {1, 1, 1},
+                       y0[] = {0, -27, 0.25f};
+    static const double want[] = {13, 0, 6.25};
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    nb_weight *p = NULL;
+    const nb_backend_options opt = {.exact = true};
+    const nb_matrix m = {
+        .N = 3, .K = 2, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)w};
+    CHECK_EQ(c, nb_backend_open("ref", &opt, &be, &err), NB_OK);
+    if (!be)
+        return;
+    CHECK_EQ(c, be->op->pack_weight(be, &m, 1, &p, &err), NB_OK);
+    if (p) {
+        float y[3];
+        memcpy(y, y0, sizeof y);
+        const nb_linear_args a = {
+            .x = x, .M = 1, .ldx = 2, .ldy = 3, .w = p, .bias = bias, .add = true, .y = y};
+        CHECK_EQ(c, be->op->linear(be, &a, &err), NB_OK);
+        for (int i = 0; i < 3; i++)
+            CHECK_NEAR(c, y[i], want[i], 0, "a worked product");
+        CHECK_EQ(c, be->op->weight_bytes(p), 6 * sizeof(float));
+    }
+    be->op->release_weight(be, p);
+    be->op->release_weight(be, NULL);
+    nb_backend_close(be);
+}
+
+static void every_kind(check *c)
+{
+    ops_set set;
+    ops_set_open(&set, c);
+    for (int kind = 0; kind < ops_kind_count(); kind++)
+        for (int s = 0; s < 8; s++) {
+            int64_t M = all_M[(s + kind) % N_M], N = all_N[(s * 3 + kind) % N_N];
+            int i = (s * 5 + kind) % N_K;
+            while (!ops_kind_fits(kind, all_K[i]))
+                i = (i + 1) % N_K;
+            if (M * N * all_K[i] > max_steps)
+                M = 9;
+            with_case(c, &set, kind, M, N, all_K[i], (uint64_t)(s * 7 + kind));
+        }
+    ops_set_close(&set);
+}
+
+static void every_shape(check *c)
+{
+    ops_set set;
+    ops_set_open(&set, c);
+    static const char *const names[] = {"q4_0", "int4 group 128", "int3 group 64"};
+    for (int kind = 0; kind < ops_kind_count(); kind++) {
+        char name[64];
+        ops_kind_name(kind, name, sizeof name);
+        for (int j = 0; j < 3; j++)
+            for (int i = 0; strcmp(name, names[j]) == 0 && i < N_M * N_N * N_K; i++) {
+                const int64_t M = all_M[i % N_M], N = all_N[i / N_M % N_N],
+                              K = all_K[i / N_M / N_N];
+                if (ops_kind_fits(kind, K) && M * N * K <= max_steps / 4)
+                    with_case(c, &set, kind, M, N, K, (uint64_t)i);
+            }
+    }
+    ops_set_close(&set);
+}
+
+static void same_bits(check *c)
+{
+    for (int kind = 0; kind < ops_kind_count(); kind++) {
+        with_case(c, NULL, kind, 1, 272, 1536, 2);
+        with_case(c, NULL, kind, 17, 64, 256, 1);
+    }
+}
+
+static const check_case cases[] = {
+    {"ref multiplies a worked example", a_worked_product},
+    {"every backend agrees with ref on every kind of weight", every_kind},
+    {"every backend agrees with ref on every shape of three kinds", every_shape},
+    {"the bits do not depend on the run or the number of threads", same_bits},
+};
+CHECK_MAIN(cases)

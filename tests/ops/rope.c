@@ -1,0 +1,274 @@
+/* rope.c -- rotation of q and k and the append to the cache, on every backend. NUMERICS.md
+ * "rope_append_kv".
+ *
+ * out of a run: q, k, then both caches, as bytes behind one another. */
+#include "base/scalar.h"
+#include "ops/bounds.h"
+#include "ops/ops.h"
+
+typedef struct rope_case {
+    int32_t M, n_head, n_kv_head, head_dim, rope_dim, n_seq, ctx_len, max_len;
+    int64_t ldq, ldk, ldv;
+    bool interleaved;
+    nb_kv_type type;
+    const float *q, *k, *v, *inv_freq;
+    const int32_t *seq, *pos;
+} rope_case;
+
+static size_t kv_value(nb_kv_type type)
+{
+    return type == NB_KV_F16 ? 2 : 4;
+}
+
+static size_t kv_count(const rope_case *c)
+{
+    return (size_t)c->n_seq * (size_t)c->ctx_len * (size_t)c->n_kv_head * (size_t)c->head_dim;
+}
+
+static size_t q_bytes(const rope_case *c)
+{
+    return (size_t)(c->M * c->ldq) * sizeof(float);
+}
+
+static size_t k_bytes(const rope_case *c)
+{
+    return (size_t)(c->M * c->ldk) * sizeof(float);
+}
+
+static bool run_rope(ops *o, const void *args, void *out)
+{
+    const rope_case *c = args;
+    nb_error err = {.message = ""};
+    if (!ops_has(o, o->be->op->rope_append_kv != NULL, "rope_append_kv"))
+        return false;
+    const size_t cache = kv_count(c) * kv_value(c->type);
+    const nb_batch batch = {.n_token = c->M,
+                            .seq = ops_in(o, c->seq, (size_t)c->M * 4),
+                            .pos = ops_in(o, c->pos, (size_t)c->M * 4),
+                            .max_len = c->max_len};
+    const nb_kv kv = {.type = c->type,
+                      .n_seq = c->n_seq,
+                      .ctx_len = c->ctx_len,
+                      .n_kv_head = c->n_kv_head,
+                      .head_dim = c->head_dim,
+                      .k = ops_out(o, cache),
+                      .v = ops_out(o, cache)};
+    const nb_rope_args a = {.q = ops_inout(o, c->q, q_bytes(c)),
+                            .k = ops_inout(o, c->k, k_bytes(c)),
+                            .v = ops_in(o, c->v, (size_t)(c->M * c->ldv) * sizeof(float)),
+                            .ldq = c->ldq,
+                            .ldk = c->ldk,
+                            .ldv = c->ldv,
+                            .n_head = c->n_head,
+                            .rope_dim = c->rope_dim,
+                            .interleaved = c->interleaved,
+                            .inv_freq =
+                                ops_in(o, c->inv_freq, (size_t)(c->rope_dim / 2) * sizeof(float)),
+                            .batch = &batch,
+                            .kv = &kv};
+    const bool good = ops_ok(o, o->be->op->rope_append_kv(o->be, &a, &err), &err);
+    if (good) {
+        uint8_t *to = out;
+        ops_get(o, a.q, to);
+        ops_get(o, a.k, to += q_bytes(c));
+        ops_get(o, kv.k, to += k_bytes(c));
+        ops_get(o, kv.v, to + cache);
+    }
+    return good;
+}
+
+static double kv_load(nb_kv_type type, const uint8_t *p, size_t i)
+{
+    return type == NB_KV_F16 ? (double)nb_f32_from_f16(nb_load_u16(p + 2 * i))
+                             : (double)nb_f32_from_bits(nb_load_u32(p + 4 * i));
+}
+
+/* Rows of heads: a rotated element may differ by the roundings of two products, their sum, cos and
+ * sin. */
+static void compare_heads(ops *o, const rope_case *c, const float *x0, int64_t ld, int32_t n_head,
+                          const float *got, const float *want)
+{
+    ops_gaps(o, got, sizeof(float), c->M, (int64_t)n_head * c->head_dim, ld);
+    for (int64_t m = 0; m < c->M; m++)
+        for (int32_t i = 0; i < n_head * c->head_dim; i++) {
+            const int32_t d = i % c->head_dim, half = c->rope_dim / 2;
+            const int32_t other = c->interleaved ? i ^ 1 : d < half ? i + half : i - half;
+            const double tol =
+                d < c->rope_dim
+                    ? 4 * BOUND_U *
+                          (fabs((double)x0[m * ld + i]) + fabs((double)x0[m * ld + other]))
+                    : 0;
+            CHECK_NEAR(o->c, got[m * ld + i], want[m * ld + i], tol, o->what);
+        }
+}
+
+static void compare_rope(ops *o, const void *args, const void *got, const void *want)
+{
+    const rope_case *c = args;
+    const uint8_t *g = got, *w = want;
+    compare_heads(o, c, c->q, c->ldq, c->n_head, (const float *)got, (const float *)want);
+    g += q_bytes(c);
+    w += q_bytes(c);
+    compare_heads(o, c, c->k, c->ldk, c->n_kv_head, (const float *)(const void *)g,
+                  (const float *)(const void *)w);
+    g += k_bytes(c);
+    w += k_bytes(c);
+    /* what was not written is still the poison in both; f16 may round a last bit of k the other way
+     */
+    const size_t n = kv_count(c), one = kv_value(c->type);
+    int64_t poison = 0;
+    for (size_t i = 0; i < 2 * n; i++) {
+        const double a = kv_load(c->type, g, i), b = kv_load(c->type, w, i);
+        poison += isnan(b);
+        CHECK_NEAR(o->c, a, b,
+                   i < n ? (c->type == NB_KV_F16 ? 0x1p-10 * fabs(b) + 0x1p-24 : 0) +
+                               16 * BOUND_U * (fabs(b) + 4)
+                         : 0,
+                   o->what);
+    }
+    CHECK_EQ(o->c, poison, 2 * ((int64_t)n - (int64_t)c->M * c->n_kv_head * c->head_dim));
+    CHECK(o->c, one == 2 || one == 4);
+}
+
+static const ops_test test = {run_rope, compare_rope};
+
+static const struct rope_shape {
+    int32_t M, n_head, n_kv_head, head_dim, rope_dim;
+    bool interleaved;
+    nb_kv_type type;
+} shapes[] = {
+    {1, 9, 3, 64, 64, false, NB_KV_F16},  {1, 9, 3, 64, 64, false, NB_KV_F32},
+    {7, 4, 4, 128, 128, true, NB_KV_F16}, {8, 8, 1, 80, 20, false, NB_KV_F16},
+    {9, 14, 2, 64, 32, true, NB_KV_F32},  {17, 4, 2, 96, 96, false, NB_KV_F32},
+    {64, 9, 3, 64, 64, false, NB_KV_F16}, {64, 3, 1, 256, 256, false, NB_KV_F32},
+    {5, 2, 2, 16, 2, true, NB_KV_F16},    {3, 2, 1, 48, 0, false, NB_KV_F16},
+};
+
+static void each_shape(check *c, ops_set *set)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const struct rope_shape *s = &shapes[i];
+        nb_rng r;
+        nb_rng_seed(&r, 77 + i);
+        rope_case k = {.M = s->M,
+                       .n_head = s->n_head,
+                       .n_kv_head = s->n_kv_head,
+                       .head_dim = s->head_dim,
+                       .rope_dim = s->rope_dim,
+                       .interleaved = s->interleaved,
+                       .type = s->type,
+                       .n_seq = 3,
+                       .ctx_len = 100};
+        k.ldq = s->n_head * s->head_dim + (int64_t)(i % 3) * 3;
+        k.ldk = s->n_kv_head * s->head_dim + (int64_t)(i % 2) * 5;
+        k.ldv = s->n_kv_head * s->head_dim + (int64_t)(i % 4) * 4;
+        float *q = ops_rows(&r, k.M, s->n_head * s->head_dim, k.ldq, 1.0f),
+              *kk = ops_rows(&r, k.M, s->n_kv_head * s->head_dim, k.ldk, 1.0f);
+        float *v = ops_rows(&r, k.M, s->n_kv_head * s->head_dim, k.ldv, 1.0f),
+              *f = ops_alloc((size_t)(s->rope_dim / 2), sizeof *f);
+        int32_t *seq = ops_alloc((size_t)k.M, sizeof *seq),
+                *pos = ops_alloc((size_t)k.M, sizeof *pos);
+        for (int32_t j = 0; j < s->rope_dim / 2; j++)
+            f[j] = (float)pow(10000.0, -2.0 * j / s->rope_dim);
+        for (int32_t m = 0, next[3] = {0, 31, 90}; m < k.M;
+             m++) { /* three sequences, interleaved; the last is nearly full */
+            const int32_t t = next[m % 3] < k.ctx_len ? m % 3 : 0;
+            seq[m] = t;
+            pos[m] = next[t]++;
+            k.max_len = pos[m] + 1 > k.max_len ? pos[m] + 1 : k.max_len;
+        }
+        k.q = q;
+        k.k = kk;
+        k.v = v;
+        k.inv_freq = f;
+        k.seq = seq;
+        k.pos = pos;
+        char what[128];
+        snprintf(what, sizeof what, "M %d heads %d/%d of %d, rope_dim %d%s, cache f%d", s->M,
+                 s->n_head, s->n_kv_head, s->head_dim, s->rope_dim,
+                 s->interleaved ? " interleaved" : "", s->type == NB_KV_F16 ? 16 : 32);
+        const size_t bytes = q_bytes(&k) + k_bytes(&k) + 2 * kv_count(&k) * kv_value(k.type);
+        const int64_t work = k.M * (k.ldq + k.ldk);
+        if (set)
+            ops_against_ref(set, &test, &k, bytes, work, what);
+        else
+            ops_same_bits(c, &test, &k, bytes, work, what);
+        free(q);
+        free(kk);
+        free(v);
+        free(f);
+        free(seq);
+        free(pos);
+    }
+}
+
+static void a_quarter_turn(check *c)
+{
+    /* inv_freq pi/2 at pos 1: (a, b) -> (-b, a); pos 2: (-a, -b). head_dim 6, rope_dim 4: elements
+     * 4, 5 pass. */
+    static const float inv_freq[] = {1.57079637f, 1.57079637f};
+    static const int32_t seq[] = {0, 0}, pos[] = {1, 2};
+    static const float want[2][2][6] = {{{-3, -4, 1, 2, 5, 6}, {-1, -2, -3, -4, 5, 6}},
+                                        {{-2, 1, -4, 3, 5, 6}, {-1, -2, -3, -4, 5, 6}}};
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    const nb_backend_options opt = {.exact = true};
+    CHECK_EQ(c, nb_backend_open("ref", &opt, &be, &err), NB_OK);
+    if (!be)
+        return;
+    for (int inter = 0; inter < 2; inter++) {
+        float q[2][6] = {{1, 2, 3, 4, 5, 6}, {1, 2, 3, 4, 5, 6}}, k[2][6],
+              v[2][6] = {{1.5f, 2, 3, 4, 5, 6}, {7, 8, 9, 10, 11, 12}};
+        float cache_k[4][6] = {{0}}, cache_v[4][6] = {{0}};
+        memcpy(k, q, sizeof k);
+        const nb_batch batch = {.n_token = 2, .seq = seq, .pos = pos, .max_len = 3};
+        const nb_kv kv = {.type = NB_KV_F32,
+                          .n_seq = 1,
+                          .ctx_len = 4,
+                          .n_kv_head = 1,
+                          .head_dim = 6,
+                          .k = cache_k,
+                          .v = cache_v};
+        const nb_rope_args a = {.q = &q[0][0],
+                                .k = &k[0][0],
+                                .v = &v[0][0],
+                                .ldq = 6,
+                                .ldk = 6,
+                                .ldv = 6,
+                                .n_head = 1,
+                                .rope_dim = 4,
+                                .interleaved = inter != 0,
+                                .inv_freq = inv_freq,
+                                .batch = &batch,
+                                .kv = &kv};
+        CHECK_EQ(c, be->op->rope_append_kv(be, &a, &err), NB_OK);
+        for (int m = 0; m < 2; m++)
+            for (int i = 0; i < 6; i++) {
+                CHECK_NEAR(c, q[m][i], want[inter][m][i], 1e-6, "q turned");
+                CHECK_NEAR(c, k[m][i], want[inter][m][i], 1e-6, "k turned");
+                CHECK_NEAR(c, cache_k[pos[m]][i], k[m][i], 0, "k in the cache");
+                CHECK_NEAR(c, cache_v[pos[m]][i], v[m][i], 0, "v in the cache");
+            }
+    }
+    nb_backend_close(be);
+}
+
+static void every_shape(check *c)
+{
+    ops_set set;
+    ops_set_open(&set, c);
+    each_shape(c, &set);
+    ops_set_close(&set);
+}
+
+static void same_bits(check *c)
+{
+    each_shape(c, NULL);
+}
+
+static const check_case cases[] = {
+    {"ref turns pairs by a quarter and fills the cache", a_quarter_turn},
+    {"every backend agrees with ref on every shape, both pairings, both cache types", every_shape},
+    {"the bits do not depend on the run or the number of threads", same_bits},
+};
+CHECK_MAIN(cases)

@@ -1,0 +1,114 @@
+/* scalar.c -- the 16-bit floats of base/scalar.h against a slow definition: a code's value by
+ * ldexp, and the nearest code found among neighbours, even on a tie. */
+#include "check.h"
+#include "base/random.h"
+#include "base/scalar.h"
+
+/* A float format of 1 sign, e exponent and f fraction bits in 16. */
+typedef struct format {
+    int exponent_bits, fraction_bits;
+    float (*value)(uint16_t h);
+    uint16_t (*code)(float v);
+} format;
+
+static const format formats[] = {
+    {5, 10, nb_f32_from_f16, nb_f16_from_f32},
+    {8, 7, nb_f32_from_bf16, nb_bf16_from_f32},
+};
+
+/* The value of a magnitude in double; past the largest finite one it goes on as if the exponent
+ * field had no end, which is where rounding to infinity is decided. */
+static double slow_value(const format *f, uint32_t mag)
+{
+    const int bias = (1 << (f->exponent_bits - 1)) - 1;
+    const int e = (int)(mag >> f->fraction_bits);
+    const double frac = mag & ((1u << f->fraction_bits) - 1);
+    const double one = 1u << f->fraction_bits;
+    return e ? ldexp(1.0 + frac / one, e - bias) : ldexp(frac / one, 1 - bias);
+}
+
+static uint32_t infinity_of(const format *f)
+{
+    return ((1u << f->exponent_bits) - 1) << f->fraction_bits;
+}
+
+static void values(check *c)
+{
+    for (int k = 0; k < 2; k++)
+        for (uint32_t h = 0; h < 65536; h++) {
+            const format *f = &formats[k];
+            const uint32_t mag = h & 0x7fff, inf = infinity_of(f);
+            const float got = f->value((uint16_t)h);
+            if (mag > inf)
+                CHECK(c, isnan(got));
+            else
+                CHECK(c, fabs((double)got) == (mag == inf ? (double)INFINITY : slow_value(f, mag)));
+            CHECK_EQ(c, signbit(got) != 0, h >> 15);
+            if (mag <= inf)
+                CHECK_EQ(c, f->code(got), h);
+            else
+                CHECK(c, isnan(f->value(f->code(got))));
+        }
+}
+
+/* The nearest code by bisection over slow_value; a tie goes to the even code. */
+static uint32_t slow_code(const format *f, float v)
+{
+    const double a = fabs((double)v);
+    uint32_t lo = 0, hi = infinity_of(f);
+    if (a >= slow_value(f, hi))
+        return hi;
+    while (hi - lo > 1) {
+        const uint32_t mid = (lo + hi) / 2;
+        *(slow_value(f, mid) <= a ? &lo : &hi) = mid;
+    }
+    const double below = a - slow_value(f, lo), above = slow_value(f, hi) - a;
+    return below < above || (below == above && lo % 2 == 0) ? lo : hi;
+}
+
+static void check_code(check *c, const format *f, float v)
+{
+    const uint32_t sign = signbit(v) ? 0x8000u : 0u;
+    CHECK_EQ(c, f->code(v), sign | slow_code(f, v));
+}
+
+static void roundings(check *c)
+{
+    for (int k = 0; k < 2; k++) {
+        const format *f = &formats[k];
+        for (uint32_t h = 0; h < infinity_of(f); h++) { /* each gap: its middle and beside it */
+            const float mid = (float)((slow_value(f, h) + slow_value(f, h + 1)) / 2);
+            check_code(c, f, mid);
+            check_code(c, f, nextafterf(mid, 0.0f));
+            check_code(c, f, nextafterf(mid, INFINITY));
+            check_code(c, f, -mid);
+        }
+        nb_rng r;
+        nb_rng_seed(&r, 1);
+        for (int i = 0; i < 200000; i++) {
+            const float v = nb_f32_from_bits((uint32_t)(nb_rng_u64(&r) >> 32));
+            if (isnan(v))
+                CHECK(c, isnan(f->value(f->code(v))) && f->code(v) >> 15 == (signbit(v) != 0));
+            else
+                check_code(c, f, v);
+        }
+        check_code(c, f, 3.4028235e38f);
+        CHECK_EQ(c, f->code(INFINITY), infinity_of(f));
+        CHECK_EQ(c, f->code(-INFINITY), 0x8000u | infinity_of(f));
+    }
+}
+
+static void loads(check *c)
+{
+    static const uint8_t p[9] = {0xff, 1, 2, 3, 4, 5, 6, 7, 0x88};
+    CHECK_EQ(c, nb_load_u16(p + 1), 0x0201);
+    CHECK_EQ(c, nb_load_u32(p + 1), 0x04030201);
+    CHECK(c, nb_load_u64(p + 1) == 0x8807060504030201u);
+}
+
+static const check_case cases[] = {
+    {"every f16 and bf16 code has its value and comes back", values},
+    {"f16 and bf16 round to nearest, ties to even, past the end to infinity", roundings},
+    {"loads are unaligned and little-endian", loads},
+};
+CHECK_MAIN(cases)
