@@ -1,10 +1,7 @@
 /* text.c -- the text half of nibble.h: tokenize, template, and small odds of the API. */
 #include "model/model.h"
-#include "text/template.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 void nb_free(void *p)
 {
@@ -52,108 +49,34 @@ const char *nb_model_token(const nb_model *m, int32_t id, size_t *n)
     return m->tokenizer ? nb_tokenizer_token(m->tokenizer, id, n) : NULL;
 }
 
-/* The texts of all control tokens: where a message contains one, the template marks it (tokenizer.h, NB_TOKENIZE_GUARD). */
-static nb_status control_texts(const nb_tokenizer *t, nb_arena *a, const char ***out, nb_error *err)
+/* The interpreter of chat templates is not there yet (docs/ROADMAP.md); its contract is text/template.h. */
+static nb_status no_templates(const nb_model *m, nb_error *err)
 {
-    const int32_t n = nb_tokenizer_vocab_size(t);
-    size_t n_control = 0, at = 0;
-    for (int32_t i = 0; i < n; i++)
-        n_control += nb_tokenizer_is_control(t, i);
-    *out = nb_arena_alloc(a, n_control + 1, sizeof **out, err);
-    if (!*out)
-        return NB_NO_ROOM;
-    for (int32_t i = 0; i < n; i++) {
-        size_t bytes = 0;
-        const char *text = nb_tokenizer_is_control(t, i) ? nb_tokenizer_token(t, i, &bytes) : NULL;
-        if (!text || bytes < 2)
-            continue;
-        (*out)[at] = nb_arena_strdup(a, text, bytes, err);
-        if (!(*out)[at++])
-            return NB_NO_ROOM;
-    }
-    (*out)[at] = NULL;
-    return NB_OK;
-}
-
-static const char *token_text(const nb_tokenizer *t, int32_t id, nb_arena *a, nb_error *err)
-{
-    size_t n = 0;
-    const char *p = id >= 0 ? nb_tokenizer_token(t, id, &n) : NULL;
-    return nb_arena_strdup(a, p ? p : "", p ? n : 0, err);
-}
-
-static nb_status render(const nb_model *m, const char *path, const char *json, size_t n, bool guard, nb_buf *out, nb_error *err)
-{
-    nb_json *doc = NULL;
-    nb_arena *a = NULL;
-    const char **control = NULL;
-    size_t src_n = 0;
-    nb_status st = need_tokenizer(m, err);
-    const char *src = st == NB_OK ? nb_tokenizer_chat_template(m->tokenizer, &src_n) : NULL;
-    if (st == NB_OK && !src)
-        st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "the model has no chat template; use --raw");
-    if (st == NB_OK)
-        st = nb_json_parse(path, json, n, &doc, err);
-    if (st == NB_OK && nb_json_typeof(nb_json_root(doc)) != NB_JSON_OBJECT)
-        st = nb_fail_at(err, NB_BAD_INPUT, path, 0, "a conversation is an object with \"messages\"");
-    if (st == NB_OK) {
-        a = nb_arena_open("control tokens", err);
-        st = a ? control_texts(m->tokenizer, a, &control, err) : NB_NO_ROOM;
-    }
-    if (st == NB_OK) {
-        struct tm now;
-        const time_t t = time(NULL);
-        localtime_r(&t, &now);
-        const nb_template_env env = {.bos_token = token_text(m->tokenizer, nb_tokenizer_bos(m->tokenizer), a, err),
-                                     .eos_token = token_text(m->tokenizer, nb_tokenizer_eos(m->tokenizer), a, err),
-                                     .now = (int64_t)t + now.tm_gmtoff,
-                                     .control = guard ? control : NULL};
-        st = env.bos_token && env.eos_token
-                 ? nb_template_render(src, src_n, nb_json_root(doc), &env, out, err)
-                 : NB_NO_ROOM;
-    }
-    nb_arena_close(a);
-    nb_json_close(doc);
+    const nb_status st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "chat templates are not there yet");
+    nb_hint(err, "--raw takes the prompt as it is");
     return st;
 }
-
-enum { kRenderedMax = 8 << 20 }; /* hardening.md JT: output budget */
 
 nb_status nb_model_template(const nb_model *m, const char *path, const char *json, size_t n, char **text, size_t *text_n,
                             nb_error *err)
 {
-    nb_buf b;
+    (void)path;
+    (void)json;
+    (void)n;
     *text = NULL;
     *text_n = 0;
-    nb_buf_init(&b, kRenderedMax);
-    nb_status st = nb_buf_add(&b, "", 0, err);
-    if (st == NB_OK)
-        st = render(m, path, json, n, false, &b, err);
-    if (st != NB_OK) {
-        nb_buf_free(&b);
-        return st;
-    }
-    *text = b.p;
-    *text_n = b.n;
-    return NB_OK;
+    return no_templates(m, err);
 }
 
 nb_status nb_model_template_ids(const nb_model *m, const char *path, const char *json, size_t n, int32_t **ids, size_t *n_id,
                                 nb_error *err)
 {
-    nb_buf b;
-    nb_ids v = {0};
-    nb_buf_init(&b, kRenderedMax);
-    nb_status st = render(m, path, json, n, true, &b, err);
-    if (st == NB_OK) { /* a template that writes BOS itself gets no second one */
-        size_t bos_n = 0;
-        const int32_t bos_id = nb_tokenizer_bos(m->tokenizer);
-        const char *bos = bos_id >= 0 ? nb_tokenizer_token(m->tokenizer, bos_id, &bos_n) : NULL;
-        const bool has = bos && bos_n && b.n >= bos_n && memcmp(b.p, bos, bos_n) == 0;
-        st = nb_tokenizer_encode(m->tokenizer, b.p ? b.p : "", b.n, NB_TOKENIZE_SPECIAL | (has ? 0u : NB_TOKENIZE_BOS), &v, err);
-    }
-    nb_buf_free(&b);
-    return give_ids(st, &v, ids, n_id);
+    (void)path;
+    (void)json;
+    (void)n;
+    *ids = NULL;
+    *n_id = 0;
+    return no_templates(m, err);
 }
 
 void nb_model_get_info(const nb_model *m, nb_model_info *out)

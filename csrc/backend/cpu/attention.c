@@ -12,8 +12,8 @@
  *   sum = sum f + sum_t p[t],  acc = acc f + sum_t p[t] v[t]
  *
  * q . k adds by lane (i, i + 16, ...), then by the tree of vec.h; p v adds in the order of t.
- * A task is one KV head and up to kTokens tokens of a sequence: k and v of a block are made f32 once
- * for all its query heads (n_head / n_kv_head of them a token).
+ * A task is one KV head and up to kTokens tokens of a sequence: k and v of a block are made f32
+ * once for all its query heads (n_head / n_kv_head of them a token).
  *
  * scratch, per thread, width = head_dim rounded up to 16:
  *   k [kKeys][width] | v [kKeys][width] | rows of: q [width], acc [width], {top, sum}
@@ -25,8 +25,8 @@
 enum {
     kKeys = 64,
     kTokens = 8,
-    kManyTokens = 32,        /* from here on tasks hold kTokens; below, one */
-    kThreadsFrom = 1 << 18   /* multiplications of q . k for which a second thread pays: 5 us */
+    kManyTokens = 32,      /* from here on tasks hold kTokens; below, one */
+    kThreadsFrom = 1 << 18 /* multiplications of q . k for which a second thread pays: 5 us */
 };
 
 typedef struct work {
@@ -60,9 +60,8 @@ size_t NB_LEVEL_NAME(nb_cpu_attention_scratch)(const nb_cpu *cpu, const nb_atten
 static work work_of(const nb_attention_args *a, int thread)
 {
     const int64_t rows = rows_of(a), width = width_of(a);
-    work t = {.k = (float *)a->scratch + thread * room_of(a),
-              .dim = a->kv->head_dim,
-              .width = width};
+    work t = {
+        .k = (float *)a->scratch + thread * room_of(a), .dim = a->kv->head_dim, .width = width};
     t.v = t.k + kKeys * width;
     t.q = t.v + kKeys * width;
     t.acc = t.q + rows * width;
@@ -181,7 +180,8 @@ static void take_block(const nb_attention_args *a, const work *t, int row, int l
 }
 
 /* Tokens m .. end, of one sequence, and the query heads of one KV head. */
-static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t end, int32_t kv_head)
+static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t end,
+                   int32_t kv_head)
 {
     const nb_kv *kv = a->kv;
     const int32_t per = a->n_head / kv->n_kv_head;

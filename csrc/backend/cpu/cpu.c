@@ -72,10 +72,7 @@ nb_status nb_cpu_detect(uint32_t *isa, nb_error *err)
         const char *name;
         uint32_t allowed;
     } caps[] = {
-        {"scalar", 0},
-        {"avx2", NB_ISA_AVX2},
-        {"avx512", NB_ISA_AVX2 | NB_ISA_AVX512},
-        {"amx", ~0u},
+        {"scalar", 0}, {"avx2", NB_ISA_AVX2}, {"avx512", NB_ISA_AVX2 | NB_ISA_AVX512}, {"amx", ~0u},
         {NULL, 0},
     };
     *isa = machine();
@@ -246,7 +243,9 @@ nb_status nb_backend_cpu_open(const nb_backend_options *o, nb_backend **out, nb_
     *cpu = (nb_cpu){.base = {.op = &cpu_ops,
                              .name = "cpu",
                              .exact = o && o->exact,
-                             .n_thread = n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n},
+                             .n_thread = n < 1             ? 1
+                                         : n > kMaxThreads ? kMaxThreads
+                                                           : n},
                     .isa = isa,
                     .run = kernels_for(isa)};
     cpu->base.kv_type = cpu->base.exact ? NB_KV_F32 : NB_KV_F16;

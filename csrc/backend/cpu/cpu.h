@@ -20,10 +20,10 @@
 #include "backend/backend.h"
 
 enum { /* bits of nb_cpu.isa */
-    NB_ISA_AVX2 = 1,
-    NB_ISA_AVX512 = 2,
-    NB_ISA_BF16 = 4,
-    NB_ISA_AMX = 8 /* the tiles are there and the kernel let us use them */
+       NB_ISA_AVX2 = 1,
+       NB_ISA_AVX512 = 2,
+       NB_ISA_BF16 = 4,
+       NB_ISA_AMX = 8 /* the tiles are there and the kernel let us use them */
 };
 
 struct nb_cpu_kernels;

@@ -1,6 +1,6 @@
 /* dot.h -- the integer products of a block: 16 outputs x 32 inputs, R rows of activations at once.
  *
- *   s[r].lane c  +=  sum over 32 k of code'[c][k] * x[r][k]
+ *   s[r].lane c  +=  sum over k0 <= k < k1 of code'[c][k] * x[r][k]      0 .. 32, or a half of it
  *
  * code' is the code of weight.h, less NB_SHIFT_U4 or NB_SHIFT_U8: AVX2 has no exact product of u8
  * and s8 (vpmaddubsw saturates at 16 bits, and 2 * 255 * 127 does not fit), so there U8 codes are
@@ -42,12 +42,12 @@ NB_INLINE __m512i nb_x4(const int8_t *x) /* four neighbours of K in every lane *
     memcpy(&v, x, 4);
     return _mm512_set1_epi32(v);
 }
-NB_INLINE void nb_dot_u4(const int R, const int C, const uint8_t *const *code, const int8_t *x,
-                         int64_t ldx, nb_i *s)
+NB_INLINE void nb_dot_u4(const int R, const int C, const int k0, const int k1,
+                         const uint8_t *const *code, const int8_t *x, int64_t ldx, nb_i *s)
 {
     const __m512i low = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
+    for (int j = k0 / 8; j < k1 / 8; j++) {
         __m512i a[2], b[2];
 #pragma GCC unroll 2
         for (int c = 0; c < C; c++) {
@@ -66,11 +66,11 @@ NB_INLINE void nb_dot_u4(const int R, const int C, const uint8_t *const *code, c
         }
     }
 }
-NB_INLINE void nb_dot_u8(const int R, const int C, const uint8_t *const *code, const int8_t *x,
-                         int64_t ldx, nb_i *s)
+NB_INLINE void nb_dot_u8(const int R, const int C, const int k0, const int k1,
+                         const uint8_t *const *code, const int8_t *x, int64_t ldx, nb_i *s)
 {
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) {
+    for (int j = k0 / 4; j < k1 / 4; j++) {
         __m512i v[2];
 #pragma GCC unroll 2
         for (int c = 0; c < C; c++)
@@ -122,12 +122,13 @@ NB_INLINE __m256i nb_load_half(const uint8_t *p)
 }
 /* All 8 products of a lane's k fit 16 bits together (16 * 15 * 127 = 30480), so one widening add a
  * block. */
-NB_INLINE __m256i nb_dot_u4_half(const uint8_t *code, const int8_t *x, __m256i s)
+NB_INLINE __m256i nb_dot_u4_half(const int k0, const int k1, const uint8_t *code, const int8_t *x,
+                                 __m256i s)
 {
     const __m256i low = _mm256_set1_epi8(15);
     __m256i t = _mm256_setzero_si256();
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
+    for (int j = k0 / 8; j < k1 / 8; j++) {
         const __m256i v = nb_load_half(code + 64 * j), a = _mm256_and_si256(v, low),
                       b = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
         t = _mm256_add_epi16(t, _mm256_maddubs_epi16(a, nb_x4(x + 8 * j)));
@@ -135,15 +136,15 @@ NB_INLINE __m256i nb_dot_u4_half(const uint8_t *code, const int8_t *x, __m256i s
     }
     return _mm256_add_epi32(s, _mm256_madd_epi16(t, _mm256_set1_epi16(1)));
 }
-NB_INLINE void nb_dot_u4(const int R, const int C, const uint8_t *const *codes, const int8_t *x,
-                         int64_t ldx, nb_i *s)
+NB_INLINE void nb_dot_u4(const int R, const int C, const int k0, const int k1,
+                         const uint8_t *const *codes, const int8_t *x, int64_t ldx, nb_i *s)
 {
     (void)C; /* 1 */
     const uint8_t *code = codes[0];
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
-        s[r].lo = nb_dot_u4_half(code, x + r * ldx, s[r].lo);
-        s[r].hi = nb_dot_u4_half(code + 32, x + r * ldx, s[r].hi);
+        s[r].lo = nb_dot_u4_half(k0, k1, code, x + r * ldx, s[r].lo);
+        s[r].hi = nb_dot_u4_half(k0, k1, code + 32, x + r * ldx, s[r].hi);
     }
 }
 NB_INLINE __m256i nb_dot_u8_half(const uint8_t *code, __m256i x, __m256i s)
@@ -152,13 +153,13 @@ NB_INLINE __m256i nb_dot_u8_half(const uint8_t *code, __m256i x, __m256i s)
                   t = _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v));
     return _mm256_add_epi32(s, _mm256_madd_epi16(t, _mm256_set1_epi16(1)));
 }
-NB_INLINE void nb_dot_u8(const int R, const int C, const uint8_t *const *codes, const int8_t *x,
-                         int64_t ldx, nb_i *s)
+NB_INLINE void nb_dot_u8(const int R, const int C, const int k0, const int k1,
+                         const uint8_t *const *codes, const int8_t *x, int64_t ldx, nb_i *s)
 {
     (void)C; /* 1 */
     const uint8_t *code = codes[0];
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; j++)
+    for (int j = k0 / 4; j < k1 / 4; j++)
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
             const __m256i xv = nb_x4(x + r * ldx + 4 * j);
@@ -195,26 +196,26 @@ NB_INLINE nb_v nb_i_float(nb_i a)
         r.f[c] = (float)a.i[c];
     return r;
 }
-NB_INLINE void nb_dot_u4(const int R, const int C, const uint8_t *const *codes, const int8_t *x,
-                         int64_t ldx, nb_i *s)
+NB_INLINE void nb_dot_u4(const int R, const int C, const int k0, const int k1,
+                         const uint8_t *const *codes, const int8_t *x, int64_t ldx, nb_i *s)
 {
     (void)C; /* 1 */
     const uint8_t *code = codes[0];
     for (int r = 0; r < R; r++)
-        for (int j = 0; j < 4; j++)
+        for (int j = k0 / 8; j < k1 / 8; j++)
             for (int i = 0; i < 64; i++) {
                 const int8_t *at = x + r * ldx + 8 * j + i % 4;
                 const int v = code[64 * j + i];
                 s[r].i[i / 4] += (v & 15) * at[0] + (v >> 4) * at[4];
             }
 }
-NB_INLINE void nb_dot_u8(const int R, const int C, const uint8_t *const *codes, const int8_t *x,
-                         int64_t ldx, nb_i *s)
+NB_INLINE void nb_dot_u8(const int R, const int C, const int k0, const int k1,
+                         const uint8_t *const *codes, const int8_t *x, int64_t ldx, nb_i *s)
 {
     (void)C; /* 1 */
     const uint8_t *code = codes[0];
     for (int r = 0; r < R; r++)
-        for (int j = 0; j < 8; j++)
+        for (int j = k0 / 4; j < k1 / 4; j++)
             for (int i = 0; i < 64; i++)
                 s[r].i[i / 4] += code[64 * j + i] * x[r * ldx + 4 * j + i % 4];
 }

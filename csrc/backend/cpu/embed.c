@@ -6,22 +6,23 @@
 
 static float stored_float(const uint8_t *p, int c, bool wide)
 {
-    return wide ? nb_f32_from_bits(nb_load_u32(p + 4 * c)) : nb_f32_from_f16(nb_load_u16(p + 2 * c));
+    return wide ? nb_f32_from_bits(nb_load_u32(p + 4 * c))
+                : nb_f32_from_f16(nb_load_u16(p + 2 * c));
 }
 
 static void blocks_row(const nb_weight *w, const uint8_t *block, int c, float *dst)
 {
     for (int64_t g = 0; g < w->K / NB_BLOCK; g++, block += w->block_bytes, dst += NB_BLOCK) {
         const uint8_t *off = block + w->code_bytes + w->scale_bytes;
-        const float scale = stored_float(block + w->code_bytes, c, w->wide);
-        const float zero = w->offset == NB_OFFSET_ZERO ? (float)off[c] : (float)w->zero;
-        const float min = w->offset == NB_OFFSET_MIN ? stored_float(off, c, w->wide) : 0.0f;
         for (int k = 0; k < NB_BLOCK; k++) {
+            const int at = k / w->unit * NB_TILE + c; /* of scale and offset */
+            const float scale = stored_float(block + w->code_bytes, at, w->wide);
+            const float zero = w->offset == NB_OFFSET_ZERO ? (float)off[at] : (float)w->zero;
             const int code = w->codes == NB_CODES_U4
                                  ? block[k / 8 * 64 + 4 * c + k % 4] >> (k % 8 / 4 * 4) & 15
                                  : block[k / 4 * 64 + 4 * c + k % 4];
             const float v = scale * ((float)code - zero);
-            dst[k] = w->offset == NB_OFFSET_MIN ? v + min : v;
+            dst[k] = w->offset == NB_OFFSET_MIN ? v + stored_float(off, at, w->wide) : v;
         }
     }
 }
@@ -41,8 +42,7 @@ void nb_cpu_weight_row(const nb_weight *w, int64_t n, float *dst)
         break;
     case NB_CODES_BF16:
         for (int64_t k = 0; k < w->K; k++)
-            dst[k] =
-                nb_f32_from_bf16(nb_load_u16(p + 2 * ((k / 2 * NB_TILE + c) * 2 + k % 2)));
+            dst[k] = nb_f32_from_bf16(nb_load_u16(p + 2 * ((k / 2 * NB_TILE + c) * 2 + k % 2)));
         break;
     case NB_CODES_U4:
     case NB_CODES_U8:

@@ -11,14 +11,16 @@
 
 static const nb_cpu_row rows[] = {
 #if NB_CPU_X86
-    {"int8_avx512", "linear", "u4, u8 in groups of 32; any M, N", NB_ISA_AVX512, true, 1, BLOCKS,
-     nb_cpu_linear_int8_avx512, nb_cpu_linear_int8_scratch},
-    {"int8_avx2", "linear", "u4, u8 in groups of 32; any M, N", NB_ISA_AVX2, true, 1, BLOCKS,
+    {"int8_avx512", "linear", "u4, u8 in groups of 16 or 32; any M, N", NB_ISA_AVX512, true, 1,
+     BLOCKS, nb_cpu_linear_int8_avx512, nb_cpu_linear_int8_scratch},
+    {"int8_avx2", "linear", "u4, u8 in groups of 16 or 32; any M, N", NB_ISA_AVX2, true, 1, BLOCKS,
      nb_cpu_linear_int8_avx2, nb_cpu_linear_int8_scratch},
 #endif
-    {"int8_scalar", "linear", "u4, u8 in groups of 32; any M, N", 0, true, 1, BLOCKS,
+    {"int8_scalar", "linear", "u4, u8 in groups of 16 or 32; any M, N", 0, true, 1, BLOCKS,
      nb_cpu_linear_int8_scalar, nb_cpu_linear_int8_scratch},
 #if NB_CPU_X86
+    {"bf16_avx512", "linear", "bf16; M from 3; any N, K", NB_ISA_AVX512 | NB_ISA_BF16, true, 3,
+     BIT(NB_CODES_BF16), nb_cpu_linear_bf16_avx512, nb_cpu_linear_bf16_scratch},
     {"f32_avx512", "linear", "all codes; any M, N, K", NB_ISA_AVX512, false, 1, EVERY,
      nb_cpu_linear_f32_avx512, nb_cpu_linear_f32_scratch},
     {"f32_avx2", "linear", "all codes; any M, N, K", NB_ISA_AVX2, false, 1, EVERY,
@@ -48,11 +50,17 @@ size_t nb_cpu_linear_f32_scratch(const nb_cpu *cpu, const nb_linear_args *a)
     return (size_t)cpu->base.n_thread * (size_t)a->M * 2 * NB_TILE * sizeof(float);
 }
 
+size_t nb_cpu_linear_bf16_scratch(const nb_cpu *cpu, const nb_linear_args *a)
+{
+    const size_t pairs = ((size_t)a->w->K + 1) / 2;
+    return (size_t)a->M * pairs * sizeof(uint32_t) + nb_cpu_linear_f32_scratch(cpu, a);
+}
+
 size_t nb_cpu_linear_int8_scratch(const nb_cpu *cpu, const nb_linear_args *a)
 {
     (void)cpu;
-    const size_t G = (size_t)(a->w->K / NB_BLOCK);
-    return (size_t)a->M * ((size_t)a->w->K + G * (2 * sizeof(float) + sizeof(int32_t)));
+    const size_t K = (size_t)a->w->K, G = K / NB_BLOCK, U = K / (size_t)a->w->unit;
+    return (size_t)a->M * (K + G * sizeof(float) + U * (sizeof(float) + sizeof(int32_t)));
 }
 
 /* Grows with M whichever rows lie between, so that a plan for the largest M serves all below. */

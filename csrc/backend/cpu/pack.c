@@ -1,14 +1,16 @@
 /* pack.c -- from a checkpoint's matrices to the tiles of weight.h.
  *
  * Which layout:
- *   affine, groups a multiple of 32, K a multiple of 32   U4 or U8: lossless, in either mode
- *   f32, f16, bf16                                        their own type: lossless
- *   all else (codebooks, groups of 16, fp8, odd K ...)    decoded: F32 when exact, else BF16
- * Parts of several kinds in one stack take the first layout that holds all of them, F32 at worst.
+ *   affine, or a table of small integers; groups a
+ *   multiple of 16 and K a multiple of 32             U4 or U8
+ *   f32, f16, bf16                                    their own type
+ *   all else (lattice codebooks, fp8, odd K ...)      decoded to F32: 4 bytes a weight, 8 to 20
+ *                                                     times the file for a lattice of 1.6 to 4 bits
+ * All of them keep the values as the format defines them, in fast mode too: only activations are
+ * rounded there. Parts of several kinds in one stack take the first layout that holds all, F32 at
+ * worst.
  *
- * Memory while packing: one tile of rows per thread. Exact mode costs 4 bytes a weight only for
- * formats of the last line; 7 to 13 times the file for a 2 to 4-bit codebook. Cost: O(N K), parallel
- * over tiles. */
+ * Memory while packing: one tile of rows per thread. Cost: O(N K), parallel over tiles. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/weight.h"
 #include "base/memory.h"
@@ -26,10 +28,10 @@ typedef struct source {
 
 /* One thread's room for a tile of rows. */
 typedef struct stage {
-    float *value;        /* [16][K] */
-    uint8_t *code;       /* [16][K] */
-    float *scale, *off;  /* [16][K / 32]; off: zero or min, as the layout wants */
-    float *pair;         /* [2][K]: scales and mins of one row as its format splits them */
+    float *value;       /* [16][K] */
+    uint8_t *code;      /* [16][K] */
+    float *scale, *off; /* [16][K / unit]; off: zero or min, as the layout wants */
+    float *pair;        /* [2][K]: scales and mins of one row as its format splits them */
 } stage;
 
 static const nb_matrix *part_of(const source *s, int64_t n, int64_t *row)
@@ -41,14 +43,35 @@ static const nb_matrix *part_of(const source *s, int64_t n, int64_t *row)
     return &s->part[i];
 }
 
-static bool is_affine(const nb_matrix *m)
+/* 1 or 2 when that many times every entry of the table is an integer from -128 to 127; else 0. */
+static int table_factor(const nb_dtype *t)
 {
+    for (int f = 1; f <= 2; f++) {
+        bool good = true;
+        for (int i = 0; i < 1 << t->bits; i++) {
+            const float v = t->table[i] * (float)f;
+            good = good && v >= -128.0f && v <= 127.0f && v == (float)(int)v;
+        }
+        if (good)
+            return f;
+    }
+    return 0;
+}
+
+static bool in_blocks(const nb_matrix *m)
+{
+    const nb_dtype *t = m->dtype;
     if (m->K % NB_BLOCK)
         return false;
-    if (m->dtype)
-        return m->dtype->canon == NB_CANON_AFFINE && m->dtype->split && m->dtype->bits <= 8 &&
-               m->dtype->group % NB_BLOCK == 0;
-    return m->bits <= 8 && m->group % NB_BLOCK == 0;
+    if (!t)
+        return m->bits <= 8 && m->group % NB_HALF == 0;
+    return t->canon != NB_CANON_NONE && t->split && t->bits <= 8 && t->group % NB_HALF == 0 &&
+           (t->canon == NB_CANON_AFFINE || (t->table && table_factor(t)));
+}
+
+static int code_bits(const nb_matrix *m)
+{
+    return !m->dtype ? m->bits : m->dtype->canon == NB_CANON_TABLE ? 8 : m->dtype->bits;
 }
 
 static bool is_f16(float x)
@@ -62,7 +85,8 @@ static bool is_code(float zero)
 }
 
 /* The offsets a canonical part needs: all zeros equal to *zero and no min, or zeros that are codes
- * and no min, or mins. False: both a zero and a min in one group, which only decoding keeps exact. */
+ * and no min, or mins. False: both a zero and a min in one group, which only decoding keeps exact.
+ */
 static bool canonical_offset(const nb_matrix *m, nb_cpu_offset *kind, int32_t *zero)
 {
     const int64_t G = m->group ? (m->K + m->group - 1) / m->group : 1;
@@ -85,8 +109,9 @@ static bool part_offset(const nb_matrix *m, nb_cpu_offset *kind, int32_t *zero)
 {
     if (!m->dtype)
         return canonical_offset(m, kind, zero);
-    *kind = m->dtype->has_min ? NB_OFFSET_MIN : NB_OFFSET_CONST;
-    *zero = m->dtype->has_min ? 0 : m->dtype->zero;
+    const bool min = m->dtype->canon == NB_CANON_AFFINE && m->dtype->has_min;
+    *kind = min ? NB_OFFSET_MIN : NB_OFFSET_CONST;
+    *zero = min ? 0 : m->dtype->canon == NB_CANON_TABLE ? 128 : m->dtype->zero;
     return true;
 }
 
@@ -101,7 +126,7 @@ static bool join_offset(nb_cpu_offset *kind, int32_t *zero, nb_cpu_offset k, int
     return true;
 }
 
-static nb_cpu_codes float_codes(const nb_matrix *m, bool exact)
+static nb_cpu_codes float_codes(const nb_matrix *m)
 {
     const char *own = m->dtype ? m->dtype->st_name : NULL;
     if (own && strcmp(own, "F32") == 0)
@@ -110,33 +135,35 @@ static nb_cpu_codes float_codes(const nb_matrix *m, bool exact)
         return NB_CODES_F16;
     if (own && strcmp(own, "BF16") == 0)
         return NB_CODES_BF16;
-    return exact ? NB_CODES_F32 : NB_CODES_BF16;
+    return NB_CODES_F32;
 }
 
-static void choose(const source *s, bool exact, nb_weight *w)
+static void choose(const source *s, nb_weight *w)
 {
-    bool affine = true;
+    bool blocks = true;
     int bits = 0;
+    w->unit = NB_BLOCK;
     for (int i = 0; i < s->n_part; i++) {
         const nb_matrix *m = &s->part[i];
         nb_cpu_offset kind = NB_OFFSET_CONST;
         int32_t zero = 0;
-        affine = affine && is_affine(m) && part_offset(m, &kind, &zero);
-        if (affine && i == 0) {
+        blocks = blocks && in_blocks(m) && part_offset(m, &kind, &zero);
+        if (blocks && i == 0) {
             w->offset = kind;
             w->zero = zero;
         }
-        affine = affine && join_offset(&w->offset, &w->zero, kind, zero);
-        const int b = m->dtype ? m->dtype->bits : m->bits;
-        bits = b > bits ? b : bits;
+        blocks = blocks && join_offset(&w->offset, &w->zero, kind, zero);
+        bits = blocks && code_bits(m) > bits ? code_bits(m) : bits;
+        if ((m->dtype ? m->dtype->group : m->group) % NB_BLOCK)
+            w->unit = NB_HALF;
     }
-    if (affine) {
+    if (blocks) {
         w->codes = bits <= 4 ? NB_CODES_U4 : NB_CODES_U8;
         return;
     }
-    w->codes = float_codes(&s->part[0], exact);
+    w->codes = float_codes(&s->part[0]);
     for (int i = 1; i < s->n_part; i++)
-        if (float_codes(&s->part[i], exact) != w->codes)
+        if (float_codes(&s->part[i]) != w->codes)
             w->codes = NB_CODES_F32;
 }
 
@@ -157,10 +184,10 @@ static void measure(nb_weight *w)
     case NB_CODES_U4:
     case NB_CODES_U8:
         w->code_bytes = NB_TILE * NB_BLOCK / (w->codes == NB_CODES_U4 ? 2 : 1);
-        w->scale_bytes = NB_TILE * (w->wide ? 4 : 2);
+        w->scale_bytes = NB_BLOCK / w->unit * NB_TILE * (w->wide ? 4 : 2);
         w->block_bytes = w->code_bytes + w->scale_bytes +
                          (w->offset == NB_OFFSET_MIN    ? w->scale_bytes
-                          : w->offset == NB_OFFSET_ZERO ? NB_TILE
+                          : w->offset == NB_OFFSET_ZERO ? NB_BLOCK / w->unit * NB_TILE
                                                         : 0);
         tile = (size_t)G * (size_t)w->block_bytes;
         break;
@@ -169,32 +196,36 @@ static void measure(nb_weight *w)
     w->bytes = w->tile_bytes * (size_t)w->n_tile;
 }
 
-/* Row n of the stack as codes, and scale and offset of each 32 inputs, into lane c of the stage. */
+/* Row n of the stack as codes, and scale and offset of each unit, into lane c of the stage. */
 static void split_row(const source *s, const nb_weight *w, int64_t n, int c, stage *t)
 {
     int64_t row = 0;
     const nb_matrix *m = part_of(s, n, &row);
-    const int64_t K = s->K, G = K / NB_BLOCK;
+    const nb_dtype *d = m->dtype;
+    const int64_t K = s->K, U = K / w->unit;
     uint8_t *code = t->code + c * K;
-    float *scale = t->scale + c * G, *off = t->off + c * G;
-    if (m->dtype) {
-        const int64_t per = m->dtype->group / NB_BLOCK;
-        float *ss = t->pair, *mm = t->pair + K;
-        m->dtype->split(m->rows + row * nb_dtype_row_bytes(m->dtype, K), K / m->dtype->block, code,
-                        ss, mm);
-        for (int64_t g = 0; g < G; g++) {
-            scale[g] = ss[g / per];
-            off[g] = w->offset == NB_OFFSET_MIN ? mm[g / per] : (float)m->dtype->zero;
+    float *scale = t->scale + c * U, *off = t->off + c * U;
+    if (!d) {
+        const int64_t group = m->group ? m->group : K, n_group = (K + group - 1) / group;
+        memcpy(code, m->codes + row * K, (size_t)K);
+        for (int64_t u = 0; u < U; u++) {
+            const nb_group *p = &m->groups[row * n_group + u * w->unit / group];
+            scale[u] = p->scale;
+            off[u] = w->offset == NB_OFFSET_MIN ? p->min : p->zero;
         }
         return;
     }
-    const int64_t group = m->group ? m->group : K, n_group = (K + group - 1) / group;
-    memcpy(code, m->codes + row * K, (size_t)K);
-    for (int64_t g = 0; g < G; g++) {
-        const nb_group *p = &m->groups[row * n_group + g * NB_BLOCK / group];
-        scale[g] = p->scale;
-        off[g] = w->offset == NB_OFFSET_MIN ? p->min : p->zero;
+    const bool table = d->canon == NB_CANON_TABLE;
+    const int factor = table ? table_factor(d) : 1, zero = table ? 128 : d->zero;
+    float *ss = t->pair, *mm = t->pair + K;
+    d->split(m->rows + row * nb_dtype_row_bytes(d, K), K / d->block, code, ss, mm);
+    for (int64_t u = 0; u < U; u++) {
+        const int64_t g = u * w->unit / d->group;
+        scale[u] = ss[g] / (float)factor;
+        off[u] = w->offset == NB_OFFSET_MIN ? mm[g] : (float)zero;
     }
+    for (int64_t k = 0; k < K && table; k++)
+        code[k] = (uint8_t)((int)(d->table[code[k]] * (float)factor) + 128);
 }
 
 static void store_scales(uint8_t *dst, const float *v, int64_t stride, bool wide)
@@ -228,31 +259,34 @@ static void store_codes_u8(uint8_t *dst, const uint8_t *code, int64_t K)
 /* False when a scale or min is no f16 and the layout has f16. */
 static bool pack_blocks(const source *s, const nb_weight *w, int64_t tile, stage *t)
 {
-    const int64_t K = w->K, G = K / NB_BLOCK;
+    const int64_t K = w->K, U = K / w->unit;
     for (int c = 0; c < NB_TILE; c++) {
         if (tile * NB_TILE + c < w->N) {
             split_row(s, w, tile * NB_TILE + c, c, t);
             continue;
         }
         memset(t->code + c * K, 0, (size_t)K);
-        memset(t->scale + c * G, 0, (size_t)G * sizeof(float));
-        memset(t->off + c * G, 0, (size_t)G * sizeof(float));
+        memset(t->scale + c * U, 0, (size_t)U * sizeof(float));
+        memset(t->off + c * U, 0, (size_t)U * sizeof(float));
     }
-    for (int64_t i = 0; i < NB_TILE * G && !w->wide; i++)
+    for (int64_t i = 0; i < NB_TILE * U && !w->wide; i++)
         if (!is_f16(t->scale[i]) || (w->offset == NB_OFFSET_MIN && !is_f16(t->off[i])))
             return false;
+    const int H = NB_BLOCK / w->unit, line = w->scale_bytes / H; /* one [16] of scales */
     uint8_t *dst = w->p + (size_t)tile * w->tile_bytes;
-    for (int64_t g = 0; g < G; g++, dst += w->block_bytes) {
-        uint8_t *tail = dst + w->code_bytes + w->scale_bytes;
+    for (int64_t g = 0; g < K / NB_BLOCK; g++, dst += w->block_bytes) {
+        uint8_t *scales = dst + w->code_bytes, *off = scales + w->scale_bytes;
         if (w->codes == NB_CODES_U4)
             store_codes_u4(dst, t->code + g * NB_BLOCK, K);
         else
             store_codes_u8(dst, t->code + g * NB_BLOCK, K);
-        store_scales(dst + w->code_bytes, t->scale + g, G, w->wide);
-        if (w->offset == NB_OFFSET_MIN)
-            store_scales(tail, t->off + g, G, w->wide);
-        for (int c = 0; c < NB_TILE && w->offset == NB_OFFSET_ZERO; c++)
-            tail[c] = (uint8_t)t->off[c * G + g];
+        for (int h = 0; h < H; h++) {
+            store_scales(scales + h * line, t->scale + g * H + h, U, w->wide);
+            if (w->offset == NB_OFFSET_MIN)
+                store_scales(off + h * line, t->off + g * H + h, U, w->wide);
+            for (int c = 0; c < NB_TILE && w->offset == NB_OFFSET_ZERO; c++)
+                off[h * NB_TILE + c] = (uint8_t)t->off[c * U + g * H + h];
+        }
     }
     return true;
 }
@@ -296,8 +330,8 @@ static void pack_floats(const source *s, const nb_weight *w, int64_t tile, stage
 static size_t stage_bytes(int64_t K)
 {
     const size_t per_k = NB_TILE * (sizeof(float) + 1) + 2 * sizeof(float);
-    return ((size_t)K * per_k + 2 * NB_TILE * sizeof(float) * (size_t)(K / NB_BLOCK + 1) + 127) / 64 *
-           64;
+    return ((size_t)K * per_k + 2 * NB_TILE * sizeof(float) * (size_t)(K / NB_HALF + 1) + 127) /
+           64 * 64;
 }
 
 static stage stage_at(uint8_t *p, int64_t K)
@@ -306,8 +340,8 @@ static stage stage_at(uint8_t *p, int64_t K)
     t.value = (float *)(void *)p;
     t.pair = t.value + NB_TILE * K;
     t.scale = t.pair + 2 * K;
-    t.off = t.scale + NB_TILE * (K / NB_BLOCK + 1);
-    t.code = (uint8_t *)(t.off + NB_TILE * (K / NB_BLOCK + 1));
+    t.off = t.scale + NB_TILE * (K / NB_HALF + 1);
+    t.code = (uint8_t *)(t.off + NB_TILE * (K / NB_HALF + 1));
     return t;
 }
 
@@ -381,7 +415,7 @@ nb_status nb_cpu_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, 
     if (st != NB_OK)
         goto done;
     *w = (nb_weight){.N = s.N, .K = s.K, .n_tile = (s.N + NB_TILE - 1) / NB_TILE};
-    choose(&s, be->exact, w);
+    choose(&s, w);
     for (bool filled = false; !filled && st == NB_OK; w->wide = w->wide || !filled) {
         free(w->p);
         measure(w);

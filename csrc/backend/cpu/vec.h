@@ -342,7 +342,8 @@ static inline nb_v nb_v_round(nb_v a)
 }
 static inline nb_v nb_v_pow2(nb_v a)
 {
-    for (int i = 0; i < NB_LANES; i++) /* a NaN takes 0 here and comes back through the polynomial */
+    for (int i = 0; i < NB_LANES;
+         i++) /* a NaN takes 0 here and comes back through the polynomial */
         a.f[i] = nb_f32_from_bits((uint32_t)((a.f[i] == a.f[i] ? (int)a.f[i] : 0) + 127) << 23);
     return a;
 }

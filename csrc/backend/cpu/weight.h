@@ -1,4 +1,5 @@
-/* weight.h -- how the CPU keeps a matrix W[N,K]: tiles of 16 outputs, each tile all of K in one run.
+/* weight.h -- how the CPU keeps a matrix W[N,K]: tiles of 16 outputs, each tile all of K in one
+ * run.
  *
  *   F32    [tile][K][16]             f32
  *   F16    [tile][K][16]             f16
@@ -9,21 +10,23 @@
  *   codes of a U4 block: four vectors of 64 bytes; in vector j lane c (an output) holds
  *     bytes 4c .. 4c+3:  low nibbles k = 8j .. 8j+3,  high nibbles k = 8j+4 .. 8j+7
  *   of a U8 block: eight vectors; lane c of vector j holds k = 4j .. 4j+3
- *   scales   [16] f16, or f32 when one of them is no f16
+ *   scales   [H][16] f16, or f32 when one of them is no f16; H = 2 when groups are of 16: one for
+ *            k < 16 of the block, one for the rest; else 1
  *   offsets  none: value = scale * (code - zero), the same zero in the whole matrix
- *            [16] u8: value = scale * (code - zero)
- *            [16] of the scales' type: value = scale * code + min
+ *            [H][16] u8: value = scale * (code - zero)
+ *            [H][16] of the scales' type: value = scale * code + min
  *
- * Codes are unsigned. Every affine format whose groups are multiples of 32 lies like this, losslessly:
- * 4 bits or fewer as U4, 5 to 8 as U8. Outputs from N on in the last tile have codes and scales 0.
- * Bytes per weight: F32 4; F16, BF16 2; U4 0.5625 (f16 scales) to 0.75 (f32 scales and mins), U8 0.5
- * more. */
+ * Codes are unsigned. Every affine format whose groups are multiples of 16 lies like this,
+ * losslessly: 4 bits or fewer as U4, 5 to 8 as U8; and every format with a table of small integers
+ * (or halves of them), whose entries become U8 codes with zero 128. Outputs from N on in the last
+ * tile have codes and scales 0. Bytes per weight: F32 4; F16, BF16 2; U4 0.5625 (f16 scales) to
+ * 0.75 (f32 scales and mins), for groups of 16 0.625 to 1; U8 0.5 more. */
 #ifndef NB_BACKEND_CPU_WEIGHT_H
 #define NB_BACKEND_CPU_WEIGHT_H
 
 #include "backend/backend.h"
 
-enum { NB_TILE = 16, NB_BLOCK = 32 };
+enum { NB_TILE = 16, NB_BLOCK = 32, NB_HALF = 16 };
 
 typedef enum nb_cpu_codes {
     NB_CODES_F32,
@@ -38,9 +41,10 @@ typedef enum nb_cpu_offset { NB_OFFSET_CONST, NB_OFFSET_ZERO, NB_OFFSET_MIN } nb
 struct nb_weight {
     int64_t N, K, n_tile;
     nb_cpu_codes codes;
-    nb_cpu_offset offset; /* of U4 and U8 */
-    bool wide;            /* scales and mins are f32 */
-    int32_t zero;         /* of NB_OFFSET_CONST */
+    nb_cpu_offset offset;                         /* of U4 and U8 */
+    bool wide;                                    /* scales and mins are f32 */
+    int32_t zero;                                 /* of NB_OFFSET_CONST */
+    int32_t unit;                                 /* inputs that share a scale: 32, or 16 */
     int32_t code_bytes, scale_bytes, block_bytes; /* of a U4 or U8 block */
     size_t tile_bytes, bytes;
     uint8_t *p; /* [n_tile][tile_bytes], ours, 64-byte aligned */

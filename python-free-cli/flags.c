@@ -1,0 +1,198 @@
+/* flags.c -- parsing by the tables; help from the same tables. */
+#include "flags.h"
+#include "base/status.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const nb_flag nb_global_flags[] = {
+    {"device", 0, "auto|cpu|ref|cuda:N|simt", "where to compute"},
+    {"threads", 't', "N", "CPU threads (default: all this process may use)"},
+    {"exact", 0, NULL, "activations, KV cache and sums in f32"},
+    {"kv-type", 0, "f32|f16", "type of the KV cache"},
+    {"json", 0, NULL, "one JSON object on stdout"},
+    {"quiet", 'q', NULL, "no progress"},
+    {"help", 'h', NULL, "this text"},
+    {NULL, 0, NULL, NULL},
+};
+
+static const nb_flag *find_in(const nb_flag *f, const char *name, size_t n, char letter)
+{
+    for (; f->name; f++)
+        if (letter ? f->letter == letter : strlen(f->name) == n && memcmp(f->name, name, n) == 0)
+            return f;
+    return NULL;
+}
+
+static const nb_flag *find(const nb_command *c, const char *name, size_t n, char letter)
+{
+    const nb_flag *f = find_in(c->flags, name, n, letter);
+    return f ? f : find_in(nb_global_flags, name, n, letter);
+}
+
+/* Levenshtein distance, for "did you mean"; names are short, longer ones do not match. */
+static int distance(const char *a, const char *b)
+{
+    enum { kMost = 40 };
+    int row[kMost + 1];
+    const int n = (int)strlen(a), m = (int)strlen(b);
+    if (n > kMost || m > kMost)
+        return kMost;
+    for (int j = 0; j <= m; j++)
+        row[j] = j;
+    for (int i = 1; i <= n; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= m; j++) {
+            const int swap = diagonal + (a[i - 1] != b[j - 1]);
+            const int least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = least < swap ? least : swap;
+        }
+    }
+    return row[m];
+}
+
+static nb_status unknown(const nb_command *c, const char *arg, nb_error *err)
+{
+    const char *name = arg + strspn(arg, "-"), *best = NULL;
+    char shown[160];
+    int least = 3;
+    const nb_flag *const tables[] = {c->flags, nb_global_flags};
+    for (int t = 0; t < 2; t++)
+        for (const nb_flag *f = tables[t]; f->name; f++)
+            if (distance(name, f->name) < least) {
+                least = distance(name, f->name);
+                best = f->name;
+            }
+    nb_escape(shown, (int64_t)sizeof shown, arg, (int64_t)strlen(arg));
+    const nb_status st = nb_fail(err, NB_USAGE, "%s: unknown flag %s", c->name, shown);
+    if (best)
+        nb_hint(err, "did you mean --%s?", best);
+    else
+        nb_hint(err, "nibble %s --help", c->name);
+    return st;
+}
+
+nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, nb_error *err)
+{
+    memset(out, 0, sizeof *out);
+    bool flags = true;
+    for (int i = 0; i < n; i++) {
+        const char *arg = argv[i];
+        if (flags && strcmp(arg, "--") == 0) {
+            flags = false;
+            continue;
+        }
+        if (!flags || arg[0] != '-' || arg[1] == 0) {
+            if (out->n_operand == (int)(sizeof out->operand / sizeof *out->operand))
+                return nb_fail(err, NB_USAGE, "%s: too many arguments", c->name);
+            out->operand[out->n_operand++] = arg;
+            continue;
+        }
+        const char *equals = strchr(arg, '=');
+        const nb_flag *f = arg[1] == '-' ? find(c, arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2), 0)
+                           : arg[2] == 0 ? find(c, NULL, 0, arg[1])
+                                         : NULL;
+        if (!f)
+            return unknown(c, arg, err);
+        if (out->n == NB_MAX_FLAGS)
+            return nb_fail(err, NB_USAGE, "%s: more than %d flags", c->name, NB_MAX_FLAGS);
+        if (f->operand && !equals && i + 1 == n)
+            return nb_fail(err, NB_USAGE, "%s: --%s needs %s", c->name, f->name, f->operand);
+        if (!f->operand && equals && arg[1] == '-')
+            return nb_fail(err, NB_USAGE, "%s: --%s takes no value", c->name, f->name);
+        out->flag[out->n] = f;
+        out->value[out->n++] = !f->operand ? "" : arg[1] == '-' && equals ? equals + 1 : argv[++i];
+    }
+    return NB_OK;
+}
+
+const char *nb_flag_text(const nb_args *a, const char *name)
+{
+    for (int i = a->n - 1; i >= 0; i--)
+        if (strcmp(a->flag[i]->name, name) == 0)
+            return a->value[i];
+    return NULL;
+}
+
+bool nb_flag_on(const nb_args *a, const char *name)
+{
+    return nb_flag_text(a, name) != NULL;
+}
+
+static bool digits_only(const char *s)
+{
+    return *s && strspn(s, "+-0123456789.eE") == strlen(s) && *s != '+';
+}
+
+nb_status nb_flag_int(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, nb_error *err)
+{
+    const char *s = nb_flag_text(a, name);
+    char *end = NULL;
+    if (!s)
+        return NB_OK;
+    errno = 0;
+    const long long v = digits_only(s) ? strtoll(s, &end, 10) : 0;
+    if (!end || *end || errno || v < least || v > most)
+        return nb_fail(err, NB_USAGE, "--%s %.64s: it must be a whole number from %lld to %lld", name, s, (long long)least, (long long)most);
+    *out = (int32_t)v;
+    return NB_OK;
+}
+
+nb_status nb_flag_real(const nb_args *a, const char *name, double least, double most, double *out, nb_error *err)
+{
+    const char *s = nb_flag_text(a, name);
+    char *end = NULL;
+    if (!s)
+        return NB_OK;
+    errno = 0;
+    const double v = digits_only(s) ? strtod(s, &end) : 0.0;
+    if (!end || *end || errno || !(v >= least && v <= most))
+        return nb_fail(err, NB_USAGE, "--%s %.64s: it must be a number from %g to %g", name, s, least, most);
+    *out = v;
+    return NB_OK;
+}
+
+nb_status nb_parse_ids(const char *text, int32_t **out, size_t *n, nb_error *err)
+{
+    const size_t most = strlen(text) / 2 + 1;
+    *n = 0;
+    *out = calloc(most, sizeof **out);
+    if (!*out)
+        return nb_fail(err, NB_NO_ROOM, "out of memory: %zu token ids", most);
+    for (const char *p = text;; p++) {
+        char *end = NULL;
+        errno = 0;
+        const long v = *p >= '0' && *p <= '9' ? strtol(p, &end, 10) : -1;
+        if (v < 0 || v > INT32_MAX || errno || (*end && *end != ',')) {
+            free(*out);
+            *out = NULL;
+            return nb_fail(err, NB_USAGE, "--ids: \"%.40s\" is no list of token ids like 1,2,3", p);
+        }
+        (*out)[(*n)++] = (int32_t)v;
+        p = end;
+        if (!*p)
+            return NB_OK;
+    }
+}
+
+static void print_flags(const nb_flag *f)
+{
+    for (; f->name; f++) {
+        char left[64];
+        const char letter[] = {'-', f->letter, ',', ' ', 0};
+        snprintf(left, sizeof left, "%s--%s %s", f->letter ? letter : "    ", f->name, f->operand ? f->operand : "");
+        printf("  %-36s %s\n", left, f->help);
+    }
+}
+
+void nb_print_help(const nb_command *c)
+{
+    printf("nibble %s %s\n\n%s\n\n", c->name, c->operands, c->summary);
+    print_flags(c->flags);
+    printf("\nEverywhere:\n");
+    print_flags(nb_global_flags);
+}

@@ -1,0 +1,79 @@
+/* inspect.c -- `nibble inspect PATH`: what a checkpoint holds. */
+#include "out.h"
+
+#include <string.h>
+
+static const nb_flag flags[] = {
+    {"tensors", 0, NULL, "a line per tensor: name, type, shape, bytes"},
+    {"verify", 0, NULL, "check every tensor for NaN and Inf; exit 1 names what differs"},
+    {NULL, 0, NULL, NULL},
+};
+
+static void print_tensors(const nb_checkpoint *c, bool json)
+{
+    nb_checkpoint_tensor t;
+    for (int64_t i = 0; nb_checkpoint_get_tensor(c, i, &t); i++) {
+        if (json) {
+            printf("%s{\"name\":", i ? "," : "");
+            nb_put_json(stdout, t.name, strlen(t.name));
+            printf(",\"type\":\"%s\",\"shape\":[", t.type);
+        } else
+            printf("%-44s %-6s [", t.name, t.type);
+        for (int d = 0; d < t.n_dim; d++)
+            printf("%s%lld", d ? "," : "", (long long)t.shape[d]);
+        printf(json ? "],\"bytes\":%lld}" : "] %lld\n", (long long)t.bytes);
+    }
+}
+
+static void print_json(const nb_checkpoint *c, const nb_checkpoint_info *info)
+{
+    const char *key = NULL, *value = NULL;
+    printf("{\"format\":\"%s\",\"scheme\":\"%s\",\"arch\":", info->format, info->scheme);
+    nb_put_json(stdout, info->arch, strlen(info->arch));
+    printf(",\"params\":%lld,\"bytes\":%lld,\"bits_per_weight\":%.4f,\"metadata\":{", (long long)info->n_param, (long long)info->bytes,
+           info->bits_per_weight);
+    for (int64_t i = 0; nb_checkpoint_get_metadata(c, i, &key, &value); i++) {
+        if (i)
+            putchar(',');
+        nb_put_json(stdout, key, strlen(key));
+        printf(":%s", value);
+    }
+    printf("},\"tensors\":[");
+    print_tensors(c, true);
+    printf("]}\n");
+}
+
+static void print_text(const nb_checkpoint *c, const nb_checkpoint_info *info, bool tensors)
+{
+    const char *key = NULL, *value = NULL;
+    printf("format           %s\narchitecture     %s\nparameters       %lld\nbytes            %lld\nbits per weight  %.4f\ntensors          %lld\n",
+           info->format, info->arch, (long long)info->n_param, (long long)info->bytes, info->bits_per_weight, (long long)info->n_tensor);
+    for (int64_t i = 0; nb_checkpoint_get_metadata(c, i, &key, &value); i++)
+        printf("%-44s %.100s%s\n", key, value, strlen(value) > 100 ? "..." : "");
+    if (tensors)
+        print_tensors(c, false);
+}
+
+static nb_status run(const nb_args *a, nb_error *err)
+{
+    nb_checkpoint *c = NULL;
+    nb_checkpoint_info info;
+    nb_status st = nb_need_operand(a, "PATH", err);
+    if (st == NB_OK)
+        st = nb_checkpoint_open(a->operand[0], &c, err);
+    if (st == NB_OK) {
+        nb_checkpoint_get_info(c, &info);
+        if (info.warning)
+            fprintf(stderr, "nibble: warning: %s\n", info.warning);
+        if (nb_flag_on(a, "verify"))
+            st = nb_checkpoint_verify(c, err);
+        if (st == NB_OK && nb_flag_on(a, "json"))
+            print_json(c, &info);
+        else if (st == NB_OK)
+            print_text(c, &info, nb_flag_on(a, "tensors"));
+    }
+    nb_checkpoint_close(c);
+    return st;
+}
+
+const nb_command nb_command_inspect = {"inspect", "PATH", "Says what a checkpoint holds.", flags, run};

@@ -1,0 +1,92 @@
+/* out.c -- JSON strings, text files, opening a model as the global flags say. */
+#include "out.h"
+#include "base/memory.h"
+#include "base/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int utf8_length(const unsigned char *s, size_t n)
+{
+    const int len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    if (len == 0 || (size_t)len > n)
+        return 0;
+    for (int i = 1; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}
+
+void nb_put_json(FILE *f, const char *s, size_t n)
+{
+    fputc('"', f);
+    for (size_t i = 0; i < n;) {
+        const unsigned char c = (unsigned char)s[i];
+        const int len = utf8_length((const unsigned char *)s + i, n - i);
+        if (len == 0)
+            fputs("\xef\xbf\xbd", f);
+        else if (c == '"' || c == '\\')
+            fprintf(f, "\\%c", c);
+        else if (c == '\n')
+            fputs("\\n", f);
+        else if (c < 0x20 || c == 0x7f)
+            fprintf(f, "\\u%04x", c);
+        else
+            fwrite(s + i, 1, (size_t)len, f);
+        i += len ? (size_t)len : 1;
+    }
+    fputc('"', f);
+}
+
+nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
+{
+    enum { kMost = 64 << 20, kPiece = 1 << 16 };
+    nb_buf b;
+    nb_status st = NB_OK;
+    *out = NULL;
+    *n = 0;
+    FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!f)
+        return nb_fail_errno(err, "%s: cannot open", path);
+    char *piece = malloc(kPiece);
+    nb_buf_init(&b, kMost);
+    if (!piece)
+        st = nb_fail(err, NB_NO_ROOM, "out of memory reading %s", path);
+    for (size_t got = 1; got && st == NB_OK;) {
+        got = fread(piece, 1, kPiece, f);
+        st = nb_buf_add(&b, piece, got, err);
+    }
+    if (st == NB_OK && ferror(f))
+        st = nb_fail_errno(err, "%s: cannot read", path);
+    if (f != stdin)
+        fclose(f);
+    free(piece);
+    if (st != NB_OK) {
+        nb_buf_free(&b);
+        return st;
+    }
+    *out = b.p;
+    *n = b.n;
+    return NB_OK;
+}
+
+nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_error *err)
+{
+    *o = (nb_model_options){.device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact"), .kv_type = nb_flag_text(a, "kv-type")};
+    return nb_flag_int(a, "threads", 1, 1024, &o->n_thread, err);
+}
+
+nb_status nb_need_operand(const nb_args *a, const char *what, nb_error *err)
+{
+    return a->n_operand >= 1 ? NB_OK : nb_fail(err, NB_USAGE, "%s is missing", what);
+}
+
+nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err)
+{
+    nb_model_options o;
+    *out = NULL;
+    nb_status st = nb_need_operand(a, "MODEL", err);
+    if (st == NB_OK)
+        st = nb_model_options_from_args(a, &o, err);
+    return st == NB_OK ? nb_model_open(a->operand[0], &o, out, err) : st;
+}

@@ -1,0 +1,166 @@
+/* run.c -- `nibble run MODEL`: one completion, or the logits of every prompt position. */
+#include "base/clock.h"
+#include "base/status.h"
+#include "out.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const nb_flag flags[] = {
+    {"prompt", 'p', "TEXT", "the prompt"},
+    {"file", 'f', "FILE", "the prompt from a file (- is stdin)"},
+    {"ids", 0, "1,2,3", "the prompt as token ids, nothing added"},
+    {"max-tokens", 'n', "N", "tokens to generate (default 128)"},
+    {"temp", 0, "T", "temperature; 0, the default, is greedy"},
+    {"top-k", 0, "K", "keep the K likeliest"},
+    {"top-p", 0, "P", "keep the shortest list of sum P"},
+    {"min-p", 0, "P", "keep tokens of at least P times the likeliest"},
+    {"seed", 0, "S", "seed of the sampler"},
+    {"ctx", 'c', "N", "context length (default: the model's)"},
+    {"raw", 0, NULL, "take the prompt as it is, without the chat template"},
+    {"ignore-eos", 0, NULL, "end tokens do not end it"},
+    {"logits", 0, "OUT.npy", "write float32 [prompt_tokens, vocab] and stop"},
+    {NULL, 0, NULL, NULL},
+};
+
+static bool print_piece(void *arg, int32_t token, const char *text, size_t n)
+{
+    (void)arg;
+    (void)token;
+    fwrite(text, 1, n, stdout);
+    fflush(stdout);
+    return true;
+}
+
+/* The prompt as a user's turn of the model's template. */
+static nb_status user_turn(const nb_model *m, const char *text, size_t n, int32_t **ids, size_t *n_id, nb_error *err)
+{
+    char *json = NULL;
+    size_t json_n = 0;
+    FILE *f = open_memstream(&json, &json_n);
+    if (!f)
+        return nb_fail(err, NB_NO_ROOM, "out of memory for the prompt");
+    fputs("{\"messages\":[{\"role\":\"user\",\"content\":", f);
+    nb_put_json(f, text, n);
+    fputs("}],\"add_generation_prompt\":true}", f);
+    fclose(f);
+    const nb_status st = nb_model_template_ids(m, "the prompt", json, json_n, ids, n_id, err);
+    free(json);
+    return st;
+}
+
+static nb_status read_prompt(const nb_args *a, const nb_model *m, int32_t **ids, size_t *n, nb_error *err)
+{
+    const char *given = nb_flag_text(a, "ids"), *file = nb_flag_text(a, "file"), *text = nb_flag_text(a, "prompt");
+    nb_model_info info;
+    if (given)
+        return nb_parse_ids(given, ids, n, err);
+    char *read = NULL;
+    size_t text_n = 0;
+    nb_status st = NB_OK;
+    if (!text && a->n_operand > 1)
+        text = a->operand[1];
+    if (!text && !file)
+        return nb_fail(err, NB_USAGE, "a prompt is missing: -p TEXT, -f FILE or --ids 1,2,3");
+    if (!text) {
+        st = nb_read_text(file, &read, &text_n, err);
+        if (st == NB_OK && text_n && read[text_n - 1] == '\n')
+            text_n--; /* llama.cpp drops one trailing newline too */
+        text = read;
+    } else
+        text_n = strlen(text);
+    nb_model_get_info(m, &info);
+    if (st == NB_OK)
+        st = info.has_chat_template && !nb_flag_on(a, "raw") ? user_turn(m, text, text_n, ids, n, err)
+                                                            : nb_model_tokenize(m, text, text_n, NB_TEXT_BOS, ids, n, err);
+    free(read);
+    return st;
+}
+
+static nb_status write_logits(nb_model *m, const int32_t *ids, size_t n, int32_t ctx, const char *path, nb_error *err)
+{
+    nb_model_info info;
+    nb_session *s = NULL;
+    nb_model_get_info(m, &info);
+    float *logits = malloc(n * (size_t)info.vocab_size * sizeof *logits);
+    nb_status st = logits ? nb_session_open(m, 1, ctx, &s, err) : nb_fail(err, NB_NO_ROOM, "out of memory: logits of %zu tokens", n);
+    if (st == NB_OK)
+        st = nb_session_step(s, 0, ids, (int32_t)n, true, logits, err);
+    if (st == NB_OK)
+        st = nb_write_npy(path, logits, (int64_t)n, info.vocab_size, err);
+    nb_session_close(s);
+    free(logits);
+    return st;
+}
+
+static void print_json(const nb_model *m, size_t n_prompt, const nb_generate_result *r)
+{
+    nb_model_info info;
+    nb_model_get_info(m, &info);
+    printf("{\"text\":");
+    nb_put_json(stdout, r->text, r->text_n);
+    printf(",\"prompt_tokens\":%zu,\"tokens\":[", n_prompt);
+    for (size_t i = 0; i < r->n_token; i++)
+        printf("%s%d", i ? "," : "", r->tokens[i]);
+    const double gen = r->n_token > 1 && r->gen_s > 0 ? (double)(r->n_token - 1) / r->gen_s : 0.0;
+    printf("],\"stop\":\"%s\",\"prompt_tok_per_s\":%.2f,\"gen_tok_per_s\":%.2f,\"load_s\":%.4f,\"first_token_s\":%.4f,"
+           "\"peak_rss_bytes\":%lld}\n",
+           r->stop, r->prompt_s > 0 ? (double)n_prompt / r->prompt_s : 0.0, gen, info.load_s, r->first_token_s,
+           (long long)nb_peak_rss_bytes());
+}
+
+static nb_status run(const nb_args *a, nb_error *err)
+{
+    nb_model *m = NULL;
+    nb_session *s = NULL;
+    nb_generate_result r = {0};
+    int32_t *ids = NULL, n_predict = 128, top_k = 0, seed = 0, ctx = 0;
+    size_t n = 0;
+    double temp = 0, top_p = 1, min_p = 0;
+    nb_status st = nb_flag_int(a, "max-tokens", -1, INT32_MAX, &n_predict, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "top-k", 0, INT32_MAX, &top_k, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "seed", 0, INT32_MAX, &seed, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "ctx", 1, 1 << 24, &ctx, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "temp", 0, 100, &temp, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "top-p", 0, 1, &top_p, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "min-p", 0, 1, &min_p, err);
+    if (st == NB_OK)
+        st = nb_open_from_args(a, &m, err);
+    if (st == NB_OK)
+        st = read_prompt(a, m, &ids, &n, err);
+    if (st == NB_OK && ctx == 0) { /* no larger a cache than this run can fill */
+        nb_model_info info;
+        nb_model_get_info(m, &info);
+        const int64_t need = (int64_t)n + (n_predict < 0 ? info.ctx_len : n_predict);
+        ctx = need < info.ctx_len ? (int32_t)need : info.ctx_len;
+    }
+    if (st == NB_OK && nb_flag_text(a, "logits"))
+        st = write_logits(m, ids, n, ctx, nb_flag_text(a, "logits"), err);
+    else if (st == NB_OK) {
+        const bool json = nb_flag_on(a, "json");
+        const nb_generate_options o = {.prompt = ids, .n_prompt = n, .n_predict = n_predict, .ignore_end = nb_flag_on(a, "ignore-eos"),
+                                       .sampling = {.temp = (float)temp, .top_k = top_k, .top_p = (float)top_p, .min_p = (float)min_p,
+                                                    .seed = (uint64_t)seed},
+                                       .on_text = json ? NULL : print_piece};
+        st = nb_session_open(m, 1, ctx, &s, err);
+        if (st == NB_OK)
+            st = nb_generate(s, &o, &r, err);
+        if (st == NB_OK && json)
+            print_json(m, n, &r);
+        else if (st == NB_OK)
+            putchar('\n');
+    }
+    nb_generate_result_free(&r);
+    nb_session_close(s);
+    nb_free(ids);
+    nb_model_close(m);
+    return st;
+}
+
+const nb_command nb_command_run = {"run", "MODEL -p TEXT", "Continues a text.", flags, run};
