@@ -22,11 +22,15 @@
 
 #include <omp.h>
 
+#define NB_INLINE static inline __attribute__((always_inline))
+
 enum {
     kKeys = 64,
+    kGroup = 3, /* query heads of a token at once: 3 x 4 accumulators of p v */
+    kWide = 4,
     kTokens = 8,
     kManyTokens = 32,      /* from here on tasks hold kTokens; below, one */
-    kThreadsFrom = 1 << 18 /* multiplications of q . k for which a second thread pays: 5 us */
+    kThreadsFrom = 1 << 15 /* multiplications of q . k for which a second thread pays */
 };
 
 typedef struct work {
@@ -92,21 +96,22 @@ static void load_row(const work *t, const nb_kv *kv, const void *cache, int64_t 
 }
 
 /* s[0 .. kKeys) = scale q . k, soft capped; only keys lo .. hi count, rounded out to 16. */
-static void scores(const nb_attention_args *a, const work *t, const float *q, int lo, int hi,
-                   float *s)
+NB_INLINE void scores(const nb_attention_args *a, const work *t, const int64_t width,
+                      const float *q, int lo, int hi, float *s)
 {
     const nb_v scale = nb_v_set1(a->scale);
     for (int i0 = lo / NB_LANES * NB_LANES; i0 < hi; i0 += NB_LANES) {
         nb_v part[NB_LANES];
-        const float *k = t->k + i0 * t->width;
+        const float *k = t->k + i0 * width;
 #pragma GCC unroll 16
         for (int i = 0; i < NB_LANES; i++)
-            part[i] = nb_v_mul(nb_v_load(q), nb_v_load(k + i * t->width));
-        for (int64_t d = NB_LANES; d < t->width; d += NB_LANES) {
+            part[i] = nb_v_mul(nb_v_load(q), nb_v_load(k + i * width));
+#pragma GCC unroll 4
+        for (int64_t d = NB_LANES; d < width; d += NB_LANES) {
             const nb_v qd = nb_v_load(q + d);
 #pragma GCC unroll 16
             for (int i = 0; i < NB_LANES; i++)
-                part[i] = nb_v_fma(qd, nb_v_load(k + i * t->width + d), part[i]);
+                part[i] = nb_v_fma(qd, nb_v_load(k + i * width + d), part[i]);
         }
         nb_v v = nb_v_mul(scale, nb_v_sum16(part));
         if (a->soft_cap > 0.0f) {
@@ -117,40 +122,9 @@ static void scores(const nb_attention_args *a, const work *t, const float *q, in
     }
 }
 
-/* acc = acc f + sum over lo <= t < hi of p[t] v[t], four vectors of acc at a time. */
-static void add_values(const work *t, float f, const float *p, int lo, int hi, float *acc)
+/* The softmax of one row over the block: s becomes p, 0 outside lo .. hi; returns f. */
+static float weigh(float *top, float *sum, int lo, int hi, float *s)
 {
-    const nb_v vf = nb_v_set1(f);
-    int64_t d = 0;
-    for (; d + 4 * NB_LANES <= t->width; d += 4 * NB_LANES) {
-        nb_v s[4];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
-            s[i] = nb_v_mul(vf, nb_v_load(acc + d + i * NB_LANES));
-        for (int k = lo; k < hi; k++) {
-            const nb_v pk = nb_v_set1(p[k]);
-#pragma GCC unroll 4
-            for (int i = 0; i < 4; i++)
-                s[i] = nb_v_fma(pk, nb_v_load(t->v + k * t->width + d + i * NB_LANES), s[i]);
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
-            nb_v_store(acc + d + i * NB_LANES, s[i]);
-    }
-    for (; d < t->width; d += NB_LANES) {
-        nb_v s = nb_v_mul(vf, nb_v_load(acc + d));
-        for (int k = lo; k < hi; k++)
-            s = nb_v_fma(nb_v_set1(p[k]), nb_v_load(t->v + k * t->width + d), s);
-        nb_v_store(acc + d, s);
-    }
-}
-
-/* One query over keys lo .. hi of the block in t. */
-static void take_block(const nb_attention_args *a, const work *t, int row, int lo, int hi)
-{
-    float s[kKeys];
-    float *top = &t->top[row], *sum = &t->sum[row];
-    scores(a, t, t->q + row * t->width, lo, hi, s);
     const int from = lo / NB_LANES * NB_LANES, to = (hi + NB_LANES - 1) / NB_LANES * NB_LANES;
     for (int i = from; i < lo; i++)
         s[i] = -HUGE_VALF;
@@ -159,24 +133,112 @@ static void take_block(const nb_attention_args *a, const work *t, int row, int l
     nb_v most = nb_v_set1(*top);
     for (int i = from; i < to; i += NB_LANES)
         most = nb_v_max(nb_v_load(s + i), most);
-    float lane[NB_LANES], new_top = *top;
-    nb_v_store(lane, most);
-    for (int i = 0; i < NB_LANES; i++)
-        new_top = lane[i] > new_top ? lane[i] : new_top;
+    const float new_top = nb_v_top(most);
+    const nb_v up = nb_v_set1(new_top);
     nb_v total = nb_v_set1(0.0f);
     for (int i = from; i < to; i += NB_LANES) {
-        nb_v_store(s + i, nb_v_exp(nb_v_sub(nb_v_load(s + i), nb_v_set1(new_top))));
-        for (int j = i; j < lo; j++) /* e^-inf, which nb_v_exp holds above 0 */
-            s[j] = 0.0f;
-        for (int j = hi > i ? hi : i; j < i + NB_LANES; j++)
-            s[j] = 0.0f;
-        total = nb_v_add(total, nb_v_load(s + i));
+        nb_v p = nb_v_exp(nb_v_sub(nb_v_load(s + i), up));
+        nb_v_store(s + i, p);
+        if (i < lo || hi < i + NB_LANES) { /* e^-inf, which nb_v_exp holds above 0 */
+            for (int j = i; j < lo; j++)
+                s[j] = 0.0f;
+            for (int j = hi > i ? hi : i; j < i + NB_LANES; j++)
+                s[j] = 0.0f;
+            p = nb_v_load(s + i);
+        }
+        total = nb_v_add(total, p);
     }
+    float lane[NB_LANES];
     nb_v_store(lane, nb_v_exp(nb_v_set1(*top - new_top)));
     const float f = *sum > 0.0f ? lane[0] : 0.0f; /* before the first block top is -inf */
     *sum = *sum * f + nb_v_sum(total);
     *top = new_top;
-    add_values(t, f, s, lo, hi, t->acc + row * t->width);
+    return f;
+}
+
+/* acc[r] = acc[r] f[r] + sum over lo <= t < hi of p[r][t] v[t], R rows by kWide vectors at a time. */
+NB_INLINE void add_values(const int R, const work *t, const int64_t width, const float *f,
+                          float (*p)[kKeys], int lo, int hi, float *acc)
+{
+    int64_t d = 0;
+    for (; d + kWide * NB_LANES <= width; d += kWide * NB_LANES) {
+        nb_v s[kGroup * kWide];
+#pragma GCC unroll 16
+        for (int i = 0; i < R * kWide; i++)
+            s[i] = nb_v_mul(nb_v_set1(f[i / kWide]),
+                            nb_v_load(acc + i / kWide * width + d + i % kWide * NB_LANES));
+        for (int k = lo; k < hi; k++) {
+            nb_v v[kWide];
+#pragma GCC unroll 4
+            for (int i = 0; i < kWide; i++)
+                v[i] = nb_v_load(t->v + k * width + d + i * NB_LANES);
+#pragma GCC unroll 16
+            for (int i = 0; i < R * kWide; i++)
+                s[i] = nb_v_fma(nb_v_set1(p[i / kWide][k]), v[i % kWide], s[i]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < R * kWide; i++)
+            nb_v_store(acc + i / kWide * width + d + i % kWide * NB_LANES, s[i]);
+    }
+    for (; d < width; d += NB_LANES)
+        for (int r = 0; r < R; r++) {
+            nb_v s = nb_v_mul(nb_v_set1(f[r]), nb_v_load(acc + r * width + d));
+            for (int k = lo; k < hi; k++)
+                s = nb_v_fma(nb_v_set1(p[r][k]), nb_v_load(t->v + k * width + d), s);
+            nb_v_store(acc + r * width + d, s);
+        }
+}
+
+/* R query heads of one token, rows row .. row + R, over keys lo .. hi of the block in t; width is a
+ * constant where it is a common one. */
+NB_INLINE void take_rows(const int R, const int64_t width, const nb_attention_args *a,
+                         const work *t, int row, int lo, int hi)
+{
+    float p[kGroup][kKeys], f[kGroup];
+#pragma GCC unroll 1
+    for (int r = 0; r < R; r++)
+        scores(a, t, width, t->q + (row + r) * width, lo, hi, p[r]);
+#pragma GCC unroll 1
+    for (int r = 0; r < R; r++)
+        f[r] = weigh(&t->top[row + r], &t->sum[row + r], lo, hi, p[r]);
+    add_values(R, t, width, f, p, lo, hi, t->acc + row * width);
+}
+
+NB_INLINE void take_token(const int64_t width, const nb_attention_args *a, const work *t, int row,
+                          int n, int lo, int hi)
+{
+    for (; n >= 3; n -= 3, row += 3)
+        take_rows(3, width, a, t, row, lo, hi);
+    if (n == 2)
+        take_rows(2, width, a, t, row, lo, hi);
+    else if (n == 1)
+        take_rows(1, width, a, t, row, lo, hi);
+}
+
+/* n query heads of one token. */
+static void take_block(const nb_attention_args *a, const work *t, int row, int n, int lo, int hi)
+{
+    if (t->width == 64)
+        take_token(64, a, t, row, n, lo, hi);
+    else if (t->width == 128)
+        take_token(128, a, t, row, n, lo, hi);
+    else
+        take_token(t->width, a, t, row, n, lo, hi);
+}
+
+/* Asks for rows t0 .. t0 + n of one KV head: they lie a row of all heads apart, which no hardware
+ * prefetcher follows far. */
+static void fetch(const nb_kv *kv, int64_t at, int64_t step, int n)
+{
+    const size_t size = kv->type == NB_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    const size_t row = (size_t)kv->head_dim * size;
+    for (int i = 0; i < n; i++) {
+        const size_t first = (size_t)(at + i * step) * size;
+        for (size_t b = 0; b < row; b += 64) {
+            __builtin_prefetch((const char *)kv->k + first + b);
+            __builtin_prefetch((const char *)kv->v + first + b);
+        }
+    }
 }
 
 /* Tokens m .. end, of one sequence, and the query heads of one KV head. */
@@ -202,17 +264,22 @@ static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t
     for (int64_t t0 = first / kKeys * kKeys; t0 <= pos[end - 1]; t0 += kKeys) {
         const int n = pos[end - 1] + 1 - t0 < kKeys ? (int)(pos[end - 1] + 1 - t0) : kKeys;
         const int n16 = (n + NB_LANES - 1) / NB_LANES * NB_LANES;
+        if (t0 == first / kKeys * kKeys)
+            fetch(kv, base + t0 * step, step, n);
+        const int64_t ahead = pos[end - 1] + 1 - (t0 + kKeys);
+        if (ahead > 0)
+            fetch(kv, base + (t0 + kKeys) * step, step, ahead < kKeys ? (int)ahead : kKeys);
         for (int i = 0; i < n; i++) {
             load_row(t, kv, kv->k, base + (t0 + i) * step, t->k + i * t->width);
             load_row(t, kv, kv->v, base + (t0 + i) * step, t->v + i * t->width);
         }
         memset(t->k + n * t->width, 0, (size_t)((n16 - n) * t->width) * sizeof(float));
-        for (int r = 0; r < rows; r++) {
+        for (int r = 0; r < rows; r += per) {
             const int64_t p = pos[m + r / per];
             const int64_t from = a->window > 0 && p >= a->window ? p - a->window + 1 : 0;
             const int64_t lo = from > t0 ? from - t0 : 0, hi = p + 1 - t0 < n ? p + 1 - t0 : n;
             if (lo < hi)
-                take_block(a, t, r, (int)lo, (int)hi);
+                take_block(a, t, r, per, (int)lo, (int)hi);
         }
     }
     for (int r = 0; r < rows; r++) {

@@ -400,6 +400,17 @@ static inline nb_v nb_v_sum16(const nb_v *part)
 }
 #endif
 
+/* The greatest lane. */
+static inline float nb_v_top(nb_v a)
+{
+    float lane[NB_LANES];
+    nb_v_store(lane, a);
+    for (int n = NB_LANES / 2; n; n /= 2)
+        for (int i = 0; i < n; i++)
+            lane[i] = lane[i] > lane[i + n] ? lane[i] : lane[i + n];
+    return lane[0];
+}
+
 /* e^x to about 1 ulp in [-87.33, 88.37]; below it is held at e^-87.33 = 1.2e-38, above at 2.4e38.
  * NaN stays NaN. n = rne(x log2 e), r = x - n ln 2 in two steps (Cody and Waite 1980: the first
  * constant has 9 significant bits, so n times it is exact), e^r by the degree-7 Taylor polynomial:

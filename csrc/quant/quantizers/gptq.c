@@ -1,0 +1,222 @@
+/* gptq.c -- GPTQ (Frantar et al. 2022): round column by column, each error is made good by the columns not yet rounded.
+ *
+ *   H = sum x x^T (+ lambda I)        minimise tr((W - Q) H (W - Q)^T)
+ *   H_kk = 0: the input k is dead, W_k = 0, H_kk = 1
+ *   C given: W := W + alpha W C (H + lambda I)^-1, the least-squares target for inputs that drifted (quantizers.md 2.3)
+ *   order: columns by falling H_kk with static groups (parameters of every group from W before any update), or natural order with
+ *          parameters from the current values when a group begins
+ *   R R^T = P (H + lambda I) P^T, U = R^-1 (one factorisation; backend.h nb_factor_args), then the sweep (nb_gptq_sweep_args)
+ *
+ * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to nearest. All of it goes into the note.
+ * Cost: K^3 / 3 + 2 N K^2 FLOP, K^2 x (8 + 8 + 4) bytes. */
+#include "base/memory.h"
+#include "quant/quantizer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct gptq {
+    const nb_quant_job *j;
+    int64_t K, G;
+    double *diag, *add; /* [K] host: H_kk; what is added to it */
+    int32_t *perm;      /* [K] host, or NULL: natural order */
+    double *r;          /* [K,K] device */
+    nb_group *fixed;    /* [N,G] device, static groups */
+    void *scratch;
+};
+
+/* ---- statistics of the input ---- */
+
+static nb_status read_diagonal(struct gptq *g, nb_error *err)
+{
+    nb_backend *be = g->j->be;
+    nb_status st = NB_OK;
+    for (int64_t k = 0; k < g->K && st == NB_OK; k++)
+        st = be->op->download(be, &g->diag[k], g->j->h + k * g->K + k, sizeof *g->diag, err);
+    for (int64_t k = 0; k < g->K && st == NB_OK; k++)
+        if (!isfinite(g->diag[k]))
+            st = nb_fail(err, NB_BAD_INPUT, "the calibration activations of input %lld are not finite", (long long)k);
+    return st;
+}
+
+/* Zeroes the columns of dead inputs in W. */
+static nb_status clear_dead(struct gptq *g, nb_error *err)
+{
+    const nb_quant_job *j = g->j;
+    j->stats->n_dead = 0;
+    for (int64_t k = 0; k < g->K; k++)
+        j->stats->n_dead += g->diag[k] == 0.0;
+    if (!j->stats->n_dead)
+        return NB_OK;
+    const size_t n = (size_t)(j->N * g->K);
+    float *w = nb_alloc(n, sizeof *w, "weights with dead inputs", err);
+    nb_status st = w ? j->be->op->download(j->be, w, j->w, n * sizeof *w, err) : NB_NO_ROOM;
+    for (int64_t i = 0; i < j->N && st == NB_OK; i++)
+        for (int64_t k = 0; k < g->K; k++)
+            if (g->diag[k] == 0.0)
+                w[i * g->K + k] = 0.0f;
+    if (st == NB_OK)
+        st = j->be->op->upload(j->be, j->w, w, n * sizeof *w, err);
+    free(w);
+    return st;
+}
+
+/* lambda = damp x mean of the diagonal after the dead inputs got their 1. */
+static void set_damping(struct gptq *g, double damp)
+{
+    double mean = 0.0;
+    for (int64_t k = 0; k < g->K; k++)
+        mean += g->diag[k] == 0.0 ? 1.0 : g->diag[k];
+    mean /= (double)g->K;
+    for (int64_t k = 0; k < g->K; k++)
+        g->add[k] = damp * mean + (g->diag[k] == 0.0 ? 1.0 : 0.0);
+    g->j->stats->damp = damp;
+}
+
+struct key {
+    double h;
+    int32_t k;
+};
+static int falling(const void *a, const void *b)
+{
+    const struct key *x = a, *y = b; /* equal ones keep their order: the same bytes everywhere */
+    return x->h != y->h ? (x->h < y->h ? 1 : -1) : (x->k > y->k) - (x->k < y->k);
+}
+
+static nb_status order_columns(struct gptq *g, nb_error *err)
+{
+    struct key *key = nb_alloc((size_t)g->K, sizeof *key, "an order of columns", err);
+    if (!key)
+        return NB_NO_ROOM;
+    for (int64_t k = 0; k < g->K; k++)
+        key[k] = (struct key){g->diag[k], (int32_t)k};
+    qsort(key, (size_t)g->K, sizeof *key, falling);
+    for (int64_t k = 0; k < g->K; k++)
+        g->perm[k] = key[k].k;
+    free(key);
+    return NB_OK;
+}
+
+/* ---- the steps ---- */
+
+/* Factors with growing damping; *done false: not even lambda = mean diagonal helped. */
+static nb_status factor(struct gptq *g, bool *done, nb_error *err)
+{
+    nb_backend *be = g->j->be;
+    nb_status st = NB_OK;
+    *done = false;
+    for (double damp = g->j->damp; st == NB_OK && !*done; damp *= 10.0) {
+        int64_t failed = 0;
+        set_damping(g, damp);
+        const nb_factor_args a = {.h = g->j->h, .diag_add = g->add, .perm = g->perm, .K = g->K, .r = g->r, .failed_minor = &failed};
+        st = be->op->factor(be, &a, err);
+        *done = failed == 0;
+        if (damp >= 1.0)
+            break;
+    }
+    if (st == NB_OK && g->j->stats->damp > g->j->damp)
+        snprintf(g->j->stats->note, sizeof g->j->stats->note, "damping raised to %.3g", g->j->stats->damp);
+    return st;
+}
+
+static nb_status with_scratch(struct gptq *g, size_t bytes, nb_error *err)
+{
+    g->j->be->op->release(g->j->be, g->scratch);
+    g->scratch = NULL;
+    return g->j->be->op->alloc(g->j->be, bytes ? bytes : 64, "scratch of GPTQ", &g->scratch, err);
+}
+
+static nb_status correct(struct gptq *g, nb_error *err)
+{
+    nb_backend *be = g->j->be;
+    nb_correct_args a = {.w = g->j->w, .N = g->j->N, .K = g->K, .c = g->j->c, .r = g->r, .perm = g->perm, .alpha = g->j->correction};
+    nb_status st = nb_op_check(be, be->op->correct != NULL, "correct", err);
+    if (st == NB_OK)
+        st = with_scratch(g, be->op->correct_scratch ? be->op->correct_scratch(be, &a) : 0, err);
+    a.scratch = g->scratch;
+    return st == NB_OK ? be->op->correct(be, &a, err) : st;
+}
+
+static nb_status sweep(struct gptq *g, nb_error *err)
+{
+    const nb_quant_job *j = g->j;
+    nb_backend *be = j->be;
+    const nb_quantize_rows_args fix = {.w = j->w, .N = j->N, .K = g->K, .grid = j->grid, .groups = g->fixed};
+    nb_gptq_sweep_args a = {.w = j->w, .N = j->N, .K = g->K, .r = g->r, .perm = g->perm, .grid = j->grid, .groups_fixed = g->fixed,
+                            .groups = j->groups, .codes = j->codes};
+    const nb_dequantize_args back = {.codes = j->codes, .groups = j->groups, .N = j->N, .K = g->K, .grid = j->grid, .q = j->q};
+    nb_status st = g->fixed ? be->op->quantize_rows(be, &fix, err) : NB_OK;
+    if (st == NB_OK)
+        st = with_scratch(g, be->op->gptq_sweep_scratch(be, &a), err);
+    a.scratch = g->scratch;
+    if (st == NB_OK)
+        st = be->op->gptq_sweep(be, &a, err);
+    return st == NB_OK ? be->op->dequantize(be, &back, err) : st;
+}
+
+static nb_status round_to_nearest(const nb_quant_job *j, nb_error *err)
+{
+    const nb_quantize_rows_args rows = {.w = j->w, .N = j->N, .K = j->K, .grid = j->grid, .groups = j->groups, .codes = j->codes};
+    const nb_dequantize_args back = {.codes = j->codes, .groups = j->groups, .N = j->N, .K = j->K, .grid = j->grid, .q = j->q};
+    const nb_status st = j->be->op->quantize_rows(j->be, &rows, err);
+    return st == NB_OK ? j->be->op->dequantize(j->be, &back, err) : st;
+}
+
+static nb_status open_buffers(struct gptq *g, nb_error *err)
+{
+    const nb_quant_job *j = g->j;
+    const int64_t group = j->grid->group ? j->grid->group : g->K;
+    g->G = (g->K + group - 1) / group;
+    g->diag = nb_alloc((size_t)g->K, sizeof *g->diag, "a diagonal", err);
+    g->add = nb_alloc((size_t)g->K, sizeof *g->add, "a diagonal", err);
+    nb_status st = g->diag && g->add ? NB_OK : NB_NO_ROOM;
+    if (st == NB_OK && j->static_groups) {
+        g->perm = nb_alloc((size_t)g->K, sizeof *g->perm, "an order of columns", err);
+        st = g->perm ? j->be->op->alloc(j->be, (size_t)(j->N * g->G) * sizeof *g->fixed, "static groups", (void **)&g->fixed, err) : NB_NO_ROOM;
+    }
+    if (st == NB_OK)
+        st = j->be->op->alloc(j->be, (size_t)(g->K * g->K) * sizeof(double), "a factor", (void **)&g->r, err);
+    return st;
+}
+
+static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
+{
+    struct gptq g = {.j = j, .K = j->K};
+    bool factored = false;
+    const nb_backend_ops *op = j->be->op;
+    nb_status st = nb_op_check(j->be, op->factor && op->gptq_sweep && op->quantize_rows && op->dequantize, "gptq_sweep", err);
+    if (st == NB_OK)
+        st = open_buffers(&g, err);
+    if (st == NB_OK)
+        st = read_diagonal(&g, err);
+    if (st == NB_OK)
+        st = clear_dead(&g, err);
+    if (st == NB_OK && g.perm)
+        st = order_columns(&g, err);
+    if (st == NB_OK)
+        st = factor(&g, &factored, err);
+    if (st == NB_OK && !factored) {
+        snprintf(j->stats->note, sizeof j->stats->note, "not positive definite at damping %.3g: rounded to nearest", j->stats->damp);
+        st = round_to_nearest(j, err);
+    } else {
+        if (st == NB_OK && j->c && j->correction > 0.0)
+            st = correct(&g, err);
+        if (st == NB_OK)
+            st = sweep(&g, err);
+    }
+    free(g.diag);
+    free(g.add);
+    free(g.perm);
+    op->release(j->be, g.r);
+    op->release(j->be, g.fixed);
+    op->release(j->be, g.scratch);
+    return st;
+}
+
+const nb_quantizer nb_quantizer_gptq = {.name = "gptq",
+                                        .summary = "error feedback through the Hessian of the inputs, corrected for drift",
+                                        .cost = "K^3 / 3 + 2 N K^2 FLOP, 20 K^2 bytes",
+                                        .needs = NB_NEEDS_HESSIAN,
+                                        .layer = gptq_layer};

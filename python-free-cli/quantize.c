@@ -1,0 +1,141 @@
+/* quantize.c -- `nibble quantize MODEL -o OUT`: a smaller model, and what was lost. */
+#include "base/status.h"
+#include "out.h"
+
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static const nb_flag flags[] = {
+    {"output", 'o', "OUT.gguf", "the file to write"},
+    {"method", 0, "rtn|gptq", "how to choose the codes (default gptq)"},
+    {"bits", 0, "4|8", "4 is q4_0 in GGUF, 8 is q8_0"},
+    {"group", 0, "32", "inputs that share a scale"},
+    {"sym", 0, NULL, "symmetric groups (default)"},
+    {"asym", 0, NULL, "groups with a minimum: q4_1"},
+    {"grid", 0, "q4_0|q4_1|q8_0", "the number format"},
+    {"format", 0, "gguf", "the checkpoint format"},
+    {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0)"},
+    {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},
+    {"damp", 0, "X", "share of the mean diagonal added to H (default 0.01)"},
+    {"no-static-groups", 0, NULL, "scales from current values, natural order"},
+    {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
+    {"samples", 0, "N", "sequences (default 64)"},
+    {"ctx", 'c', "N", "tokens a sequence (default 512)"},
+    {"seed", 0, "S", "seed of self-calibration"},
+    {"eval", 0, "FILE", "measure perplexity before and after, KL and agreement on this text"},
+    {"dry-run", 0, NULL, "everything but the work"},
+    {NULL, 0, NULL, NULL},
+};
+
+static volatile sig_atomic_t interrupted;
+static volatile int stop;
+
+static void on_signal(int s)
+{
+    interrupted = s;
+    stop = 1;
+}
+
+static void show(void *arg, const char *line, int32_t layer, int32_t n_layer, double eta_s)
+{
+    const bool *tty = arg;
+    if (eta_s < 0)
+        fprintf(stderr, "%s\n", line);
+    else if (*tty)
+        fprintf(stderr, "\r\x1b[K[%d/%d] %s  eta %dm%02ds%s", layer, n_layer, line, (int)eta_s / 60, (int)eta_s % 60, layer == n_layer ? "\n" : "");
+    else
+        fprintf(stderr, "[%d/%d] %s  eta %ds\n", layer, n_layer, line, (int)eta_s);
+}
+
+static void put_number(const char *key, double v)
+{
+    if (isfinite(v))
+        printf(",\"%s\":%.8g", key, v);
+    else
+        printf(",\"%s\":null", key);
+}
+
+static void print_json(const nb_quantize_result *r)
+{
+    printf("{\"method\":\"%s\",\"grid\":\"%s\",\"format\":\"%s\",\"bits_per_weight\":%.4f,\"bits_per_weight_linears\":%.4f,\"bytes\":%lld,"
+           "\"seconds\":%.3f,\"peak_rss_bytes\":%lld",
+           r->method, r->grid, r->format, r->bits_per_weight, r->bits_per_weight_linears, (long long)r->bytes, r->seconds,
+           (long long)r->peak_rss_bytes);
+    if (r->has_eval) {
+        put_number("ppl_before", r->ppl_before);
+        put_number("ppl_after", r->ppl_after);
+        put_number("kl_mean", r->kl_mean);
+        put_number("top1", r->top1);
+    }
+    printf(",\"layers\":[");
+    for (size_t i = 0; i < r->n_layer; i++) {
+        printf("%s{\"name\":\"%s\"", i ? "," : "", r->layers[i].name);
+        put_number("error", r->layers[i].error);
+        put_number("error_rtn", r->layers[i].error_rtn);
+        printf(",\"bits_per_weight\":%.4f,\"note\":", r->layers[i].bits_per_weight);
+        nb_put_json(stdout, r->layers[i].note, strlen(r->layers[i].note));
+        putchar('}');
+    }
+    printf("]}\n");
+}
+
+static void print_text(const nb_quantize_result *r)
+{
+    size_t noted = 0;
+    printf("%s %s: %lld bytes, %.3f bits a weight (%.3f without embedding and head), %.1f s, peak memory %.0f MiB\n", r->method, r->grid,
+           (long long)r->bytes, r->bits_per_weight, r->bits_per_weight_linears, r->seconds, (double)r->peak_rss_bytes / 1048576.0);
+    if (r->has_eval)
+        printf("perplexity %.4f -> %.4f, KL %.4f nats a token, same top %.2f %%\n", r->ppl_before, r->ppl_after, r->kl_mean, 100.0 * r->top1);
+    for (size_t i = 0; i < r->n_layer; i++)
+        if (r->layers[i].note[0] && noted++ < 10)
+            printf("note: %s: %s\n", r->layers[i].name, r->layers[i].note);
+    if (noted > 10)
+        printf("note: %zu more\n", noted - 10);
+}
+
+static nb_status run(const nb_args *a, nb_error *err)
+{
+    bool tty = isatty(STDERR_FILENO);
+    nb_quantize_result r = {.n_layer = 0};
+    nb_quantize_options o = {.model = a->n_operand ? a->operand[0] : NULL, .out = nb_flag_text(a, "output"), .method = nb_flag_text(a, "method"),
+                             .sym_set = nb_flag_on(a, "sym") || nb_flag_on(a, "asym"), .sym = !nb_flag_on(a, "asym"),
+                             .grid = nb_flag_text(a, "grid"), .format = nb_flag_text(a, "format"), .embedding = nb_flag_text(a, "embedding"),
+                             .correction_set = nb_flag_on(a, "correction"), .no_static_groups = nb_flag_on(a, "no-static-groups"),
+                             .calib = nb_flag_text(a, "calib"), .device = nb_flag_text(a, "device"), .dry_run = nb_flag_on(a, "dry-run"),
+                             .eval_path = nb_flag_text(a, "eval"), .stop = &stop, .arg = &tty,
+                             .progress = nb_flag_on(a, "quiet") ? NULL : show};
+    int32_t seed = 0;
+    nb_status st = nb_need_operand(a, "MODEL", err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "bits", 2, 8, &o.bits, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "group", 32, 128, &o.group, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "samples", 1, 1 << 20, &o.samples, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "ctx", 2, 1 << 20, &o.ctx, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "seed", 0, INT32_MAX, &seed, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "threads", 1, 1024, &o.n_thread, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "correction", 0, 1, &o.correction, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "damp", 1e-6, 10, &o.damp, err);
+    o.seed = (uint64_t)seed;
+    if (st == NB_OK) {
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        st = nb_quantize(&o, &r, err);
+    }
+    if (st == NB_OK && nb_flag_on(a, "json"))
+        print_json(&r);
+    else if (st == NB_OK)
+        print_text(&r);
+    nb_quantize_result_free(&r);
+    return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;
+}
+
+const nb_command nb_command_quantize = {"quantize", "MODEL -o OUT", "Writes a smaller model and says what was lost.", flags, run};
