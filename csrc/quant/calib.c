@@ -46,7 +46,8 @@ static nb_status seed_ids(const nb_model *m, const char *seed, int32_t **ids, si
         return nb_model_tokenize(m, seed + 1, strlen(seed + 1), NB_TEXT_BOS, ids, n, err);
     char json[512]; /* seeds hold no characters that JSON escapes */
     snprintf(json, sizeof json, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],\"add_generation_prompt\":true}", seed + 1);
-    return nb_model_template_ids(m, "calibration seed", json, strlen(json), ids, n, err);
+    const nb_status st = nb_model_template_ids(m, "calibration seed", json, strlen(json), ids, n, err);
+    return st == NB_UNSUPPORTED ? nb_model_tokenize(m, seed + 1, strlen(seed + 1), NB_TEXT_BOS, ids, n, err) : st;
 }
 
 /* kWave sequences at once: a weight is read once for all of them. */

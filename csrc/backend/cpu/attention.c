@@ -74,25 +74,33 @@ static work work_of(const nb_attention_args *a, int thread)
     return t;
 }
 
-/* dst[width] = the dim values at `at`, then zeros. */
-static void load_row(const work *t, const nb_kv *kv, const void *cache, int64_t at, float *dst)
+/* n rows of dim values, step apart from `at` on, to dst [n][width], the gap up to width 0. dim is a
+ * constant where it is a common one. */
+NB_INLINE void load_rows(const int64_t dim, const nb_kv *kv, const void *cache, int64_t at,
+                         int64_t step, int n, float *dst)
 {
-    int64_t i = 0;
-    if (kv->type == NB_KV_F32) {
-        const float *src = (const float *)cache + at;
-        for (; i + NB_LANES <= t->dim; i += NB_LANES)
-            nb_v_store(dst + i, nb_v_load(src + i));
-        for (; i < t->dim; i++)
-            dst[i] = src[i];
-    } else {
-        const uint16_t *src = (const uint16_t *)cache + at;
-        for (; i + NB_LANES <= t->dim; i += NB_LANES)
-            nb_v_store(dst + i, nb_v_from_f16(src + i));
-        for (; i < t->dim; i++)
-            dst[i] = nb_f32_from_f16(src[i]);
+    const int64_t width = (dim + NB_LANES - 1) / NB_LANES * NB_LANES;
+    const float *f32 = (const float *)cache + at;
+    const uint16_t *f16 = (const uint16_t *)cache + at;
+    const bool half = kv->type == NB_KV_F16;
+    for (int k = 0; k < n; k++, dst += width, f32 += step, f16 += step) {
+        int64_t i = 0;
+        for (; i + NB_LANES <= dim; i += NB_LANES)
+            nb_v_store(dst + i, half ? nb_v_from_f16(f16 + i) : nb_v_load(f32 + i));
+        for (; i < width; i++)
+            dst[i] = i >= dim ? 0.0f : half ? nb_f32_from_f16(f16[i]) : f32[i];
     }
-    for (; i < t->width; i++)
-        dst[i] = 0.0f;
+}
+
+static void load_block(const work *t, const nb_kv *kv, const void *cache, int64_t at, int64_t step,
+                       int n, float *dst)
+{
+    if (t->dim == 64)
+        load_rows(64, kv, cache, at, step, n, dst);
+    else if (t->dim == 128)
+        load_rows(128, kv, cache, at, step, n, dst);
+    else
+        load_rows(t->dim, kv, cache, at, step, n, dst);
 }
 
 /* s[0 .. kKeys) = scale q . k, soft capped; only keys lo .. hi count, rounded out to 16. */
@@ -269,10 +277,8 @@ static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t
         const int64_t ahead = pos[end - 1] + 1 - (t0 + kKeys);
         if (ahead > 0)
             fetch(kv, base + (t0 + kKeys) * step, step, ahead < kKeys ? (int)ahead : kKeys);
-        for (int i = 0; i < n; i++) {
-            load_row(t, kv, kv->k, base + (t0 + i) * step, t->k + i * t->width);
-            load_row(t, kv, kv->v, base + (t0 + i) * step, t->v + i * t->width);
-        }
+        load_block(t, kv, kv->k, base + t0 * step, step, n, t->k);
+        load_block(t, kv, kv->v, base + t0 * step, step, n, t->v);
         memset(t->k + n * t->width, 0, (size_t)((n16 - n) * t->width) * sizeof(float));
         for (int r = 0; r < rows; r += per) {
             const int64_t p = pos[m + r / per];

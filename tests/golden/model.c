@@ -1,0 +1,129 @@
+/* model.c -- whole models against logits and greedy tokens of transformers in F32 (tests/data/models/README.md), on ref and cpu. */
+#include "base/mapfile.h"
+#include "check.h"
+#include "file/json.h"
+#include "nibble.h"
+
+static float *last_logits(check *c, nb_model *m, const int32_t *ids, int32_t n, float *all)
+{
+    nb_error err = {.offset = -1};
+    nb_session *s = NULL;
+    nb_model_info info;
+    nb_model_get_info(m, &info);
+    nb_status st = nb_session_open(m, 1, n + 64, &s, &err);
+    if (st == NB_OK)
+        st = nb_session_step(s, 0, ids, n, true, all, &err);
+    CHECK_EQ(c, st, NB_OK);
+    nb_session_close(s);
+    return all + (int64_t)(n - 1) * info.vocab_size;
+}
+
+static int32_t read_list(const nb_json_node *v, int32_t *out, int32_t most)
+{
+    int32_t n = 0;
+    int64_t id = 0;
+    for (const nb_json_node *e = nb_json_first(v); e && n < most; e = nb_json_next(e))
+        if (nb_json_int(e, &id))
+            out[n++] = (int32_t)id;
+    return n;
+}
+
+/* Every prompt of a golden file: the ids of its text, the top logits within tol, the greedy tokens up to the first step with a margin under 1e-3. */
+static void compare(check *c, const char *model, const char *golden, const char *device, bool tokenizes, double tol)
+{
+    nb_error err = {.offset = -1};
+    const nb_model_options o = {.device = device, .exact = true, .n_thread = 2};
+    nb_model *m = NULL;
+    nb_mapfile *f = NULL;
+    nb_json *doc = NULL;
+    char path[600];
+    nb_model_info info = {0};
+    snprintf(path, sizeof path, "%s/tests/data/models/%s.json", NB_SOURCE_DIR, golden);
+    CHECK_EQ(c, nb_mapfile_open(path, &f, &err), NB_OK);
+    if (f)
+        CHECK_EQ(c, nb_json_parse(path, (const char *)f->p, f->n, &doc, &err), NB_OK);
+    CHECK_EQ(c, nb_model_open(model, &o, &m, &err), NB_OK);
+    if (err.message[0])
+        fprintf(stderr, "%s\n", err.message);
+    if (m)
+        nb_model_get_info(m, &info);
+    const nb_json_node *prompts = doc ? nb_json_get(nb_json_root(doc), "prompts") : NULL;
+    const nb_json_node *p = prompts ? nb_json_first(prompts) : doc ? nb_json_root(doc) : NULL;
+    for (; p && m; p = prompts ? nb_json_next(p) : NULL) {
+        int32_t ids[1024], want[64], *got = NULL;
+        size_t n_got = 0, text_n = 0;
+        const char *text = NULL;
+        const int32_t n = read_list(nb_json_get(p, "ids"), ids, 1024), n_want = read_list(nb_json_get(p, "greedy"), want, 64);
+        if (tokenizes && nb_json_string(nb_json_get(p, "text"), &text, &text_n)) {
+            CHECK_EQ(c, nb_model_tokenize(m, text, text_n, NB_TEXT_BOS | NB_TEXT_SPECIAL, &got, &n_got, &err), NB_OK);
+            CHECK_EQ(c, n_got, n);
+            CHECK(c, n_got == (size_t)n && memcmp(got, ids, n_got * sizeof *got) == 0);
+            nb_free(got);
+        }
+        float *all = malloc((size_t)n * (size_t)info.vocab_size * sizeof *all);
+        const float *last = last_logits(c, m, ids, n, all);
+        for (const nb_json_node *e = nb_json_first(nb_json_get(nb_json_get(p, "last"), "top")); e; e = nb_json_next(e)) {
+            int64_t id = 0;
+            double logit = 0;
+            (void)nb_json_int(nb_json_first(e), &id);
+            (void)nb_json_real(nb_json_next(nb_json_first(e)), &logit);
+            CHECK_NEAR(c, last[id], logit, tol, "logit");
+        }
+        free(all);
+        nb_session *s = NULL;
+        nb_generate_result r = {0};
+        const nb_generate_options go = {.prompt = ids, .n_prompt = (size_t)n, .n_predict = n_want, .ignore_end = true};
+        CHECK_EQ(c, nb_session_open(m, 1, n + n_want, &s, &err), NB_OK);
+        CHECK_EQ(c, nb_generate(s, &go, &r, &err), NB_OK);
+        const nb_json_node *margin = nb_json_first(nb_json_get(p, "margin"));
+        for (int32_t i = 0; i < n_want && i < (int32_t)r.n_token; i++, margin = margin ? nb_json_next(margin) : NULL) {
+            double gap = 1;
+            (void)nb_json_real(margin, &gap);
+            if (gap < 1e-3 && r.tokens[i] != want[i]) {
+                fprintf(stderr, "%s: step %d has a margin of %g, another token is no fault\n", golden, i, gap);
+                break;
+            }
+            CHECK_EQ(c, r.tokens[i], want[i]);
+        }
+        nb_generate_result_free(&r);
+        nb_session_close(s);
+    }
+    nb_model_close(m);
+    nb_json_close(doc);
+    nb_mapfile_close(f);
+}
+
+static void tiny_llama(check *c)
+{
+    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama", "ref", false, 4e-4);
+    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama", "cpu", false, 4e-4);
+}
+
+static void stories(check *c)
+{
+    char path[600];
+    if (!check_shared("models/stories260K/config.json", path, sizeof path)) {
+        check_skip(c, "the stories260K checkpoint is not beside the source tree");
+        return;
+    }
+    *strrchr(path, '/') = 0;
+    compare(c, path, "stories260K", "ref", true, 2e-3);
+    compare(c, path, "stories260K", "cpu", true, 2e-3);
+}
+
+static void smollm2(check *c)
+{
+    char path[600];
+    if (!check_model("SmolLM2-135M-Instruct.Q4_1.gguf", path, sizeof path)) {
+        check_skip(c, "SmolLM2-135M-Instruct.Q4_1.gguf is not in the model cache; ./quickstart.sh fetches it");
+        return;
+    }
+    compare(c, path, "smollm2", "cpu", true, 2e-3);
+}
+
+static const check_case cases[] = {
+    {"tiny llama with llama3 rope scaling gives the publisher's logits", tiny_llama},
+    {"stories260K from safetensors gives transformers' ids, logits and text", stories},
+    {"SmolLM2 from GGUF gives transformers' ids, logits and text", smollm2},
+};
+CHECK_MAIN(cases)
