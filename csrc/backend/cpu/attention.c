@@ -164,7 +164,8 @@ static float weigh(float *top, float *sum, int lo, int hi, float *s)
     return f;
 }
 
-/* acc[r] = acc[r] f[r] + sum over lo <= t < hi of p[r][t] v[t], R rows by kWide vectors at a time. */
+/* acc[r] = acc[r] f[r] + sum over lo <= t < hi of p[r][t] v[t], R rows by kWide vectors at a time.
+ */
 NB_INLINE void add_values(const int R, const work *t, const int64_t width, const float *f,
                           float (*p)[kKeys], int lo, int hi, float *acc)
 {
