@@ -71,7 +71,7 @@ text=$out/text.txt
 cat README.md docs/*.md >$text
 say "quantizing"
 rtn=$(build/release/nibble quantize "$model" -o $out/rtn-q4_0.gguf --method rtn --json -q)
-gptq=$(build/release/nibble quantize "$model" -o $out/gptq-q4_0.gguf --method gptq --calib self --samples 16 --json -q)
+gptq=$(build/release/nibble quantize "$model" -o $out/gptq-q4_0.gguf --method gptq --calib self --samples 8 --json -q)
 say "measuring against the input (its own documentation as text)"
 printf '%-26s %11s %8s %9s %9s %8s %8s\n' file bytes bits ppl KL 'top1 %' seconds
 row 'rounded to Q4_0' $out/rtn-q4_0.gguf "$rtn"

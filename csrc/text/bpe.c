@@ -1,39 +1,42 @@
-/* bpe.c -- byte-pair encoding of one piece of text (Sennrich et al. 2016): begin with characters (or bytes), join the best adjacent pair until
- * none can be joined. "Best" is the lowest rank in the merge list, or the highest score of the joined token (SentencePiece).
+/* bpe.c -- byte-pair encoding of one piece of text (Sennrich et al. 2016): begin with characters
+ * (or bytes), join the best adjacent pair until none can be joined. "Best" is the lowest rank in
+ * the merge list, or the highest score of the joined token (SentencePiece); the leftmost of equals.
  *
- * Symbols form a linked list; candidate pairs wait in a heap, stale ones are dropped when they come up: O(n log n). */
+ * Symbols form a linked list; candidate pairs wait in a binary heap, stale ones are dropped when
+ * they come up. n symbols: at most n - 1 joins, 3 n pairs, O(n log n) time, about 70 n bytes. */
+#include "text/broken.h"
 #include "text/vocab.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct symbol {
+struct nb_bpe_symbol {
     int32_t prev, next; /* -1 at the ends */
     int32_t id;         /* -1: a character that is no token */
     uint32_t at, n;     /* its bytes; n 0: joined into its left neighbour */
 };
 
-struct pair {
+struct nb_bpe_pair {
     float priority; /* greater first */
     int32_t left;   /* then the leftmost */
     int32_t id;     /* the joined token */
-    uint32_t n;     /* bytes of both when the pair was seen: differs when stale */
+    uint32_t n; /* bytes of both when the pair was seen: either only grows, so differs if stale */
 };
 
 struct work {
     const nb_tokenizer *t;
     const char *p;
-    struct symbol *s;
-    struct pair *heap;
+    struct nb_bpe_symbol *s;
+    struct nb_bpe_pair *heap;
     size_t n_heap;
 };
 
-static bool before(const struct pair *a, const struct pair *b)
+static bool before(const struct nb_bpe_pair *a, const struct nb_bpe_pair *b)
 {
-    return a->priority != b->priority ? a->priority > b->priority : a->left < b->left;
+    return a->priority > b->priority || (!(a->priority < b->priority) && a->left < b->left);
 }
 
-static void push(struct work *w, struct pair x)
+static void push(struct work *w, struct nb_bpe_pair x)
 {
     size_t i = w->n_heap++;
     while (i && before(&x, &w->heap[(i - 1) / 2])) {
@@ -43,9 +46,9 @@ static void push(struct work *w, struct pair x)
     w->heap[i] = x;
 }
 
-static struct pair pop(struct work *w)
+static struct nb_bpe_pair pop(struct work *w)
 {
-    const struct pair top = w->heap[0], x = w->heap[--w->n_heap];
+    const struct nb_bpe_pair top = w->heap[0], x = w->heap[--w->n_heap];
     size_t i = 0;
     for (size_t child = 1; child < w->n_heap; child = 2 * i + 1) {
         if (child + 1 < w->n_heap && before(&w->heap[child + 1], &w->heap[child]))
@@ -59,15 +62,16 @@ static struct pair pop(struct work *w)
     return top;
 }
 
+/* Puts the pair of symbol `left` and its right neighbour into the heap if they can be joined. */
 static void consider(struct work *w, int32_t left)
 {
     const int32_t right = left >= 0 ? w->s[left].next : -1;
     if (right < 0)
         return;
-    const struct symbol *a = &w->s[left], *b = &w->s[right];
-    struct pair x = {.left = left, .n = a->n + b->n};
+    const struct nb_bpe_symbol *a = &w->s[left], *b = &w->s[right];
+    struct nb_bpe_pair x = {.left = left, .n = a->n + b->n};
     if (w->t->by_score) {
-        x.id = nb_vocab_find(w->t, w->p + a->at, x.n);
+        x.id = x.n <= w->t->longest ? nb_vocab_find(w->t, w->p + a->at, x.n) : -1;
         if (x.id < 0)
             return;
         x.priority = w->t->score[x.id];
@@ -76,7 +80,7 @@ static void consider(struct work *w, int32_t left)
         if (!m)
             return;
         x.id = m->id;
-        x.priority = -(float)m->rank; /* exact below 2^24, and no vocabulary has as many merges */
+        x.priority = -(float)m->rank; /* exact: ranks stay below 2^24 */
     }
     push(w, x);
 }
@@ -95,46 +99,100 @@ nb_status nb_ids_add(nb_ids *v, int32_t id, nb_error *err)
     return NB_OK;
 }
 
-/* A symbol that never became a token: its bytes as byte tokens, else the unknown token. */
-static nb_status fall_back(const struct work *w, const struct symbol *s, nb_ids *out, nb_error *err)
+/* A symbol that never became a token: its bytes as byte tokens, else the unknown token. *row: the
+ * symbol before was unknown too. */
+static nb_status fall_back(const struct work *w, const struct nb_bpe_symbol *s, bool *row,
+                           nb_ids *out, nb_error *err)
 {
     nb_status st = NB_OK;
     bool whole = true;
     for (uint32_t i = 0; i < s->n; i++)
         whole = whole && w->t->byte_id[(unsigned char)w->p[s->at + i]] >= 0;
-    if (!whole)
-        return w->t->unknown >= 0 ? nb_ids_add(out, w->t->unknown, err) : NB_OK;
-    for (uint32_t i = 0; i < s->n && st == NB_OK; i++)
+    for (uint32_t i = 0; whole && i < s->n && st == NB_OK; i++)
         st = nb_ids_add(out, w->t->byte_id[(unsigned char)w->p[s->at + i]], err);
+    if (!whole && w->t->unknown < 0)
+        return nb_fail(err, NB_BAD_INPUT,
+                       "the text has a character (its first byte is 0x%02x) for which the "
+                       "vocabulary has neither tokens nor an unknown token",
+                       (unsigned)(unsigned char)w->p[s->at]);
+    if (!whole && !(*row && w->t->fuse_unknown))
+        st = nb_ids_add(out, w->t->unknown, err);
+    *row = !whole;
     return st;
 }
 
-nb_status nb_bpe_encode(const nb_tokenizer *t, const char *p, size_t n, nb_ids *out, nb_error *err)
+static nb_status grow(nb_bpe *w, size_t n, nb_error *err)
 {
-    struct work w = {.t = t, .p = p};
-    nb_status st = NB_OK;
-    int32_t count = 0;
-    if (n == 0)
+    if (n <= w->cap)
         return NB_OK;
-    w.s = nb_alloc(n, sizeof *w.s, "symbols", err);
-    w.heap = nb_alloc(3 * n, sizeof *w.heap, "pairs", err); /* n - 1 at first, at most 2 for each of n - 1 joins */
-    if (!w.s || !w.heap)
-        st = NB_NO_ROOM;
-    for (size_t i = 0; i < n && st == NB_OK; count++) {
-        const int len = t->byte_level ? 1 : nb_utf8_length(p + i, n - i);
-        const uint32_t bytes = len ? (uint32_t)len : 1;
-        w.s[count] = (struct symbol){.prev = count - 1, .next = i + bytes < n ? count + 1 : -1, .at = (uint32_t)i, .n = bytes};
-        w.s[count].id = t->byte_level ? t->byte_id[(unsigned char)p[i]] : nb_vocab_find(t, p + i, bytes);
+    const size_t cap = n < 256 ? 256 : n + n / 2;
+    nb_bpe_close(w);
+    w->symbol = nb_alloc(cap, sizeof *w->symbol, "the symbols of a piece of text", err);
+    w->heap = nb_alloc(3 * cap, sizeof *w->heap, "the pairs of a piece of text", err);
+    w->spelling = nb_alloc(2 * cap, 1, "the spelling of a piece of text", err);
+    if (!w->symbol || !w->heap || !w->spelling)
+        return NB_NO_ROOM;
+    w->cap = cap;
+    return NB_OK;
+}
+
+void nb_bpe_close(nb_bpe *w)
+{
+    free(w->symbol);
+    free(w->heap);
+    free(w->spelling);
+    *w = (nb_bpe){0};
+}
+
+/* The piece as one token: -1 if there is none. */
+static int32_t whole_token(const nb_tokenizer *t, const nb_bpe *w, const char *p, size_t n)
+{
+    if (!t->byte_level)
+        return nb_vocab_find(t, p, n);
+    return nb_vocab_find(t, w->spelling, nb_spelling_of_bytes(p, n, w->spelling));
+}
+
+/* Splits the piece into characters, or bytes; returns their number. */
+static int32_t symbols(const nb_tokenizer *t, const char *p, size_t n, struct nb_bpe_symbol *s)
+{
+    int32_t count = 0;
+    for (size_t i = 0; i < n; count++) {
+        const size_t len = t->byte_level ? 1 : nb_utf8_whole(p + i, n - i);
+        const size_t bytes = len ? len : 1;
+        s[count] = (struct nb_bpe_symbol){.prev = count - 1,
+                                          .next = i + bytes < n ? count + 1 : -1,
+                                          .at = (uint32_t)i,
+                                          .n = (uint32_t)bytes};
+        s[count].id =
+            t->byte_level ? t->byte_id[(unsigned char)p[i]] : nb_vocab_find(t, p + i, bytes);
         i += bytes;
     }
+    return count;
+}
+
+nb_status nb_bpe_encode(const nb_tokenizer *t, nb_bpe *scratch, const char *p, size_t n,
+                        nb_ids *out, nb_error *err)
+{
+    if (n == 0)
+        return NB_OK;
+    nb_status st = grow(scratch, n, err);
+    if (st != NB_OK)
+        return st;
+    if (t->whole_first) {
+        const int32_t id = whole_token(t, scratch, p, n);
+        if (id >= 0)
+            return nb_ids_add(out, id, err);
+    }
+    struct work w = {.t = t, .p = p, .s = scratch->symbol, .heap = scratch->heap};
+    const int32_t count = symbols(t, p, n, w.s);
     for (int32_t i = 0; i < count; i++)
         consider(&w, i);
     while (w.n_heap) {
-        const struct pair x = pop(&w);
-        struct symbol *a = &w.s[x.left];
+        const struct nb_bpe_pair x = pop(&w);
+        struct nb_bpe_symbol *a = &w.s[x.left];
         if (a->n == 0 || a->next < 0 || a->n + w.s[a->next].n != x.n)
-            continue;
-        struct symbol *b = &w.s[a->next];
+            continue; /* stale */
+        struct nb_bpe_symbol *b = &w.s[a->next];
         a->id = x.id;
         a->n = x.n;
         a->next = b->next;
@@ -144,9 +202,14 @@ nb_status nb_bpe_encode(const nb_tokenizer *t, const char *p, size_t n, nb_ids *
         consider(&w, a->prev);
         consider(&w, x.left);
     }
-    for (int32_t i = count ? 0 : -1; i >= 0 && st == NB_OK; i = w.s[i].next)
-        st = w.s[i].id >= 0 ? nb_ids_add(out, w.s[i].id, err) : fall_back(&w, &w.s[i], out, err);
-    free(w.s);
-    free(w.heap);
+    bool row = false;
+    for (int32_t i = 0; i >= 0 && st == NB_OK; i = w.s[i].next) {
+        if (w.s[i].id < 0) {
+            st = fall_back(&w, &w.s[i], &row, out, err);
+            continue;
+        }
+        st = nb_ids_add(out, w.s[i].id, err);
+        row = false;
+    }
     return st;
 }

@@ -1,53 +1,74 @@
-/* open_gguf.c -- a tokenizer from GGUF keys: tokenizer.ggml.{model, pre, tokens, scores, token_type, merges, ..._token_id, add_...}. */
+/* open_gguf.c -- a tokenizer from GGUF keys: tokenizer.ggml.{model, pre, tokens, scores,
+ * token_type, merges, *_token_id, add_*} and tokenizer.chat_template (GGUF specification of ggml;
+ * defaults as llama.cpp has them). */
 #include "text/vocab.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { kMaxTokens = 4 << 20 }; /* hardening.md GG 52 */
+#define KEY(name) "tokenizer.ggml." name
 
-static nb_status special_id(const nb_gguf *g, const char *key, int32_t n, int32_t *out, nb_error *err)
+static nb_status read_id(const nb_tokenizer *t, const nb_gguf *g, const char *key, int32_t *out,
+                         nb_error *err)
 {
     uint32_t v = 0;
     *out = -1;
     if (!nb_gguf_find(g, key))
         return NB_OK;
     const nb_status st = nb_gguf_u32(g, key, &v, err);
-    if (st != NB_OK)
+    if (st != NB_OK || v == UINT32_MAX) /* how some writers say "none" */
         return st;
-    if (v == UINT32_MAX) /* how some writers say "none" */
-        return NB_OK;
-    if (v >= (uint32_t)n)
-        return nb_fail_at(err, NB_BAD_INPUT, g->path, -1, "%s is %u, the vocabulary has %d tokens", key, v, n);
+    if (v >= (uint32_t)t->n)
+        return nb_fail_at(err, NB_BAD_INPUT, g->path, nb_gguf_find(g, key)->offset,
+                          "%s is %u, the vocabulary has %d tokens", key, v, t->n);
     *out = (int32_t)v;
     return NB_OK;
 }
 
-static nb_status flag(const nb_gguf *g, const char *key, bool otherwise, bool *out, nb_error *err)
+static nb_status read_flag(const nb_gguf *g, const char *key, bool *inout, nb_error *err)
 {
-    *out = otherwise;
-    return nb_gguf_find(g, key) ? nb_gguf_bool(g, key, out, err) : NB_OK;
+    return nb_gguf_find(g, key) ? nb_gguf_bool(g, key, inout, err) : NB_OK;
+}
+
+static nb_status read_tokens(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
+{
+    const nb_gguf_kv *kv = nb_gguf_find(g, KEY("tokens"));
+    nb_str *token = NULL;
+    size_t n = 0;
+    if (kv && kv->type == NB_GGUF_ARRAY && (kv->count < 1 || kv->count > NB_MAX_TOKENS))
+        return nb_fail_at(err, NB_BAD_INPUT, g->path, kv->offset,
+                          "a vocabulary of %llu tokens, it must have 1 to %d",
+                          (unsigned long long)kv->count, NB_MAX_TOKENS);
+    nb_status st = nb_gguf_strings(g, KEY("tokens"), t->arena, &token, &n, err);
+    if (st == NB_OK)
+        st = nb_vocab_reserve(t, (int32_t)n, err);
+    if (st == NB_OK)
+        memcpy(t->token, token, n * sizeof *token);
+    return st;
 }
 
 static nb_status read_types(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
 {
     int32_t *type = NULL;
     size_t n = 0;
-    t->type = nb_arena_alloc(t->arena, (size_t)t->n, 1, err);
-    if (!t->type)
-        return NB_NO_ROOM;
+    const nb_gguf_kv *kv = nb_gguf_find(g, KEY("token_type"));
     memset(t->type, NB_TOKEN_NORMAL, (size_t)t->n);
-    if (!nb_gguf_find(g, "tokenizer.ggml.token_type"))
+    if (!kv)
         return NB_OK;
-    const nb_status st = nb_gguf_i32s(g, "tokenizer.ggml.token_type", t->arena, &type, &n, err);
+    const nb_status st = nb_gguf_i32s(g, KEY("token_type"), t->arena, &type, &n, err);
     if (st != NB_OK)
         return st;
     if (n != (size_t)t->n)
-        return nb_fail_at(err, NB_BAD_INPUT, g->path, -1, "%zu token types for %d tokens", n, t->n);
+        return nb_fail_at(err, NB_BAD_INPUT, g->path, kv->offset, "%zu token types for %d tokens",
+                          n, t->n);
     for (size_t i = 0; i < n; i++) {
         if (type[i] < 0 || type[i] > NB_TOKEN_BYTE)
-            return nb_fail_at(err, NB_BAD_INPUT, g->path, -1, "token %zu has type %d, known are 0 to 6", i, type[i]);
-        t->type[i] = (uint8_t)type[i];
+            return nb_fail_at(err, NB_BAD_INPUT, g->path, kv->offset,
+                              "token %zu has type %d, known are 0 to %d", i, type[i],
+                              NB_TOKEN_BYTE);
+        t->type[i] = type[i] ? (uint8_t)type[i] : NB_TOKEN_NORMAL; /* 0: undefined */
+        if (t->byte_level && t->type[i] == NB_TOKEN_BYTE)
+            t->type[i] = NB_TOKEN_NORMAL; /* every token of such a vocabulary spells bytes */
     }
     return NB_OK;
 }
@@ -55,14 +76,16 @@ static nb_status read_types(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
 static nb_status read_scores(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
 {
     size_t n = 0;
-    const nb_status st = nb_gguf_f32s(g, "tokenizer.ggml.scores", t->arena, &t->score, &n, err);
+    const nb_status st = nb_gguf_f32s(g, KEY("scores"), t->arena, &t->score, &n, err);
     if (st != NB_OK)
         return st;
+    const int64_t offset = nb_gguf_find(g, KEY("scores"))->offset;
     if (n != (size_t)t->n)
-        return nb_fail_at(err, NB_BAD_INPUT, g->path, -1, "%zu scores for %d tokens", n, t->n);
+        return nb_fail_at(err, NB_BAD_INPUT, g->path, offset, "%zu scores for %d tokens", n, t->n);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(t->score[i]))
-            return nb_fail_at(err, NB_BAD_INPUT, g->path, -1, "the score of token %zu is not finite", i);
+            return nb_fail_at(err, NB_BAD_INPUT, g->path, offset,
+                              "the score of token %zu is not finite", i);
     return NB_OK;
 }
 
@@ -70,70 +93,110 @@ static nb_status read_merges(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
 {
     nb_str *s = NULL;
     size_t n = 0;
-    nb_status st = nb_gguf_strings(g, "tokenizer.ggml.merges", t->arena, &s, &n, err);
+    nb_status st = nb_gguf_strings(g, KEY("merges"), t->arena, &s, &n, err);
     if (st == NB_OK)
         st = nb_vocab_open_merges(t, n, err);
     for (size_t i = 0; i < n && st == NB_OK; i++) {
-        const char *space = s[i].n > 1 ? memchr(s[i].p + 1, ' ', s[i].n - 1) : NULL; /* a half may begin with a space, not end with one */
+        /* a half may begin with a space, but does not end with one */
+        const char *space = s[i].n > 1 ? memchr(s[i].p + 1, ' ', s[i].n - 1) : NULL;
+        const int64_t offset = nb_gguf_find(g, KEY("merges"))->offset;
         if (!space || space + 1 == s[i].p + s[i].n)
-            return nb_fail_at(err, NB_BAD_INPUT, g->path, -1, "merge %zu is not two tokens with a space between", i);
+            return nb_fail_at(err, NB_BAD_INPUT, g->path, offset,
+                              "merge %zu is not two tokens with a space between", i);
         const size_t left = (size_t)(space - s[i].p);
-        st = nb_vocab_add_merge(t, g->path, (nb_str){s[i].p, left}, (nb_str){space + 1, s[i].n - left - 1}, (int32_t)i, err);
+        st = nb_vocab_add_merge(t, g->path, offset, (nb_str){s[i].p, left},
+                                (nb_str){space + 1, s[i].n - left - 1}, (int32_t)i, err);
     }
+    return st;
+}
+
+/* Byte-level: the row of tokenizer.ggml.pre. By score: space before the text, spaces as U+2581. */
+static nb_status read_stages(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
+{
+    nb_str pre = {"default", 7};
+    bool prefix = t->by_score;
+    nb_status st = NB_OK;
+    t->adds_bos = t->by_score;
+    if (t->byte_level) {
+        if (nb_gguf_find(g, KEY("pre")))
+            st = nb_gguf_string(g, KEY("pre"), &pre, err);
+        if (st == NB_OK)
+            st = nb_pretokenize_named(t, g->path, pre, err);
+    } else {
+        st = read_flag(g, KEY("add_space_prefix"), &prefix, err);
+        if (prefix)
+            t->step[t->n_step++] =
+                (nb_step){NB_STEP_PREPEND, NB_PREPEND_ALWAYS, 0, {"", 0}, {NB_SPACE_MARK, 3}};
+        t->step[t->n_step++] =
+            (nb_step){NB_STEP_REPLACE, NB_PREPEND_ALWAYS, 0, {" ", 1}, {NB_SPACE_MARK, 3}};
+        t->drops_space = prefix;
+        t->fuse_unknown = true;
+    }
+    if (st == NB_OK)
+        st = read_flag(g, KEY("add_bos_token"), &t->adds_bos, err);
+    if (st == NB_OK)
+        st = read_flag(g, KEY("add_eos_token"), &t->adds_eos, err);
+    return st;
+}
+
+static nb_status read_special_ids(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
+{
+    int32_t id = -1;
+    nb_status st = read_id(t, g, KEY("bos_token_id"), &t->bos, err);
+    if (st == NB_OK)
+        st = read_id(t, g, KEY("eos_token_id"), &t->eos, err);
+    if (st == NB_OK)
+        st = read_id(t, g, KEY("unknown_token_id"), &t->unknown, err);
+    if (st == NB_OK)
+        st = read_id(t, g, KEY("eot_token_id"), &id, err);
+    if (st == NB_OK && id >= 0)
+        t->is_end[id] = true;
+    if (st == NB_OK)
+        st = read_id(t, g, KEY("eom_token_id"), &id, err);
+    if (st == NB_OK && id >= 0)
+        t->is_end[id] = true;
+    for (int32_t i = 0; i < t->n && t->by_score && t->unknown < 0; i++)
+        if (t->type[i] == NB_TOKEN_UNKNOWN)
+            t->unknown = i;
     return st;
 }
 
 nb_status nb_vocab_from_gguf(nb_tokenizer *t, const nb_container *c, nb_error *err)
 {
     const nb_gguf *g = c->gguf;
-    nb_str model, pre = {"none", 4}, chat;
-    size_t n = 0;
-    char shown[160];
-    nb_status st = nb_gguf_string(g, "tokenizer.ggml.model", &model, err);
+    nb_str model, chat;
+    nb_status st = nb_gguf_string(g, KEY("model"), &model, err);
     if (st != NB_OK)
         return st;
     t->byte_level = model.n == 4 && memcmp(model.p, "gpt2", 4) == 0;
     t->by_score = model.n == 5 && memcmp(model.p, "llama", 5) == 0;
-    if (!t->byte_level && !t->by_score)
-        return nb_fail_at(err, NB_UNSUPPORTED, c->path, -1, "tokenizer model \"%s\", known: gpt2, llama",
+    if (!t->byte_level && !t->by_score) {
+        char shown[160];
+        return nb_fail_at(err, NB_UNSUPPORTED, c->path, nb_gguf_find(g, KEY("model"))->offset,
+                          "tokenizer model \"%s\", known: gpt2, llama",
                           nb_escape(shown, (int64_t)sizeof shown, model.p, (int64_t)model.n));
-    st = nb_gguf_strings(g, "tokenizer.ggml.tokens", t->arena, &t->token, &n, err);
-    if (st == NB_OK && (n < 1 || n > kMaxTokens))
-        st = nb_fail_at(err, NB_BAD_INPUT, c->path, -1, "a vocabulary of %zu tokens, it must be 1 to %d", n, kMaxTokens);
-    if (st != NB_OK)
-        return st;
-    t->n = (int32_t)n;
-    st = read_types(t, g, err);
+    }
+    st = read_tokens(t, g, err);
     if (st == NB_OK)
-        st = special_id(g, "tokenizer.ggml.bos_token_id", t->n, &t->bos, err);
+        st = read_types(t, g, err);
     if (st == NB_OK)
-        st = special_id(g, "tokenizer.ggml.eos_token_id", t->n, &t->eos, err);
-    if (st == NB_OK)
-        st = special_id(g, "tokenizer.ggml.unknown_token_id", t->n, &t->unknown, err);
-    if (st == NB_OK)
-        st = flag(g, "tokenizer.ggml.add_bos_token", t->by_score, &t->adds_bos, err);
-    if (st == NB_OK)
-        st = flag(g, "tokenizer.ggml.add_eos_token", false, &t->adds_eos, err);
-    if (st == NB_OK)
-        st = flag(g, "tokenizer.ggml.add_space_prefix", t->by_score, &t->space_prefix, err);
+        st = read_special_ids(t, g, err);
     if (st == NB_OK && t->by_score)
         st = read_scores(t, g, err);
     if (st == NB_OK)
-        st = nb_vocab_index(t, c->path, err);
+        st = nb_vocab_index(t, err);
+    if (st == NB_OK)
+        st = nb_spelling_index(t, c->path, err);
     if (st == NB_OK && t->byte_level)
         st = read_merges(t, g, err);
-    if (st == NB_OK && t->byte_level && nb_gguf_find(g, "tokenizer.ggml.pre"))
-        st = nb_gguf_string(g, "tokenizer.ggml.pre", &pre, err);
-    else if (t->byte_level)
-        pre = (nb_str){"gpt-2", 5};
     if (st == NB_OK)
-        st = nb_pretokenize_open(t, c->path, pre, err);
+        st = read_stages(t, g, err);
     if (st == NB_OK && nb_gguf_find(g, "tokenizer.chat_template")) {
         st = nb_gguf_string(g, "tokenizer.chat_template", &chat, err);
-        t->chat_template = chat.p;
-        t->chat_template_n = chat.n;
+        if (st == NB_OK) {
+            t->chat_template = chat.p;
+            t->chat_template_n = chat.n;
+        }
     }
-    t->adds_bos = t->adds_bos && t->bos >= 0;
-    t->adds_eos = t->adds_eos && t->eos >= 0;
     return st;
 }

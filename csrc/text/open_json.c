@@ -1,211 +1,303 @@
-/* open_json.c -- a tokenizer from the Hub's tokenizer.json: model type BPE, byte-level or with byte fallback. */
+/* open_json.c -- a tokenizer from the Hub's tokenizer.json (model type BPE, byte-level or with byte
+ * fallback) and the names in tokenizer_config.json. The stages around it: json_stages.c. */
 #include "text/vocab.h"
 
 #include <string.h>
 
-enum { kMaxTokens = 4 << 20 };
+struct source {
+    const nb_container *c;
+    const nb_json_node *model, *vocab, *merges, *added;
+    bool byte_fallback;
+};
 
-static bool is_type(const nb_json_node *v, const char *type)
+static nb_status bad(const struct source *s, const nb_json_node *at, const char *what,
+                     nb_error *err)
 {
-    const char *s = NULL;
-    size_t n = 0;
-    return nb_json_string(nb_json_get(v, "type"), &s, &n) && strcmp(s, type) == 0;
+    return nb_fail_at(err, NB_BAD_INPUT, s->c->path, at ? (int64_t)nb_json_offset(at) : -1,
+                      "tokenizer.json: %s", what);
 }
 
-static nb_status bad(const nb_container *c, const nb_json_node *at, const char *what, nb_error *err)
-{
-    return nb_fail_at(err, NB_BAD_INPUT, c->path, (int64_t)nb_json_offset(at), "tokenizer.json: %s", what);
-}
-
-static nb_status read_id(const nb_container *c, const nb_json_node *v, int32_t *out, nb_error *err)
+/* The most ids are given by how many tokens there are: some gaps, but no arrays out of nothing. */
+static nb_status read_id(const struct source *s, const nb_json_node *v, int32_t *out, nb_error *err)
 {
     int64_t id = -1;
-    if (!nb_json_int(v, &id) || id < 0 || id >= kMaxTokens)
-        return bad(c, v, "a token id is no number from 0 to 4194303", err);
+    const int64_t n = (int64_t)(nb_json_count(s->vocab) + nb_json_count(s->added));
+    const int64_t most = 4 * n + (1 << 16) < NB_MAX_TOKENS ? 4 * n + (1 << 16) : NB_MAX_TOKENS;
+    if (!nb_json_int(v, &id) || id < 0 || id >= most) {
+        return nb_fail_at(err, NB_BAD_INPUT, s->c->path, v ? (int64_t)nb_json_offset(v) : -1,
+                          "tokenizer.json: a token id is no number from 0 to %lld",
+                          (long long)most - 1);
+    }
     *out = (int32_t)id;
     return NB_OK;
 }
 
-/* The tokens of model.vocab and added_tokens; a gap in the ids is an unused token. */
-static nb_status read_tokens(nb_tokenizer *t, const nb_container *c, const nb_json_node *vocab, const nb_json_node *added, nb_error *err)
+static bool flag(const nb_json_node *object, const char *key)
+{
+    bool v = false;
+    return nb_json_bool(nb_json_get(object, key), &v) && v;
+}
+
+static nb_status read_vocab(nb_tokenizer *t, const struct source *s, nb_error *err)
 {
     nb_status st = NB_OK;
     int32_t id = 0, most = -1;
-    for (const nb_json_node *v = nb_json_first(vocab); v && st == NB_OK; v = nb_json_next(v)) {
-        st = read_id(c, v, &id, err);
+    for (const nb_json_node *v = nb_json_first(s->vocab); v && st == NB_OK; v = nb_json_next(v)) {
+        st = read_id(s, v, &id, err);
         most = id > most ? id : most;
     }
-    for (const nb_json_node *v = nb_json_first(added); v && st == NB_OK; v = nb_json_next(v)) {
-        st = read_id(c, nb_json_get(v, "id"), &id, err);
+    for (const nb_json_node *v = nb_json_first(s->added); v && st == NB_OK; v = nb_json_next(v)) {
+        st = read_id(s, nb_json_get(v, "id"), &id, err);
         most = id > most ? id : most;
     }
-    if (st != NB_OK || most < 0)
-        return st != NB_OK ? st : bad(c, vocab, "the vocabulary is empty", err);
-    t->n = most + 1;
-    t->token = nb_arena_alloc(t->arena, (size_t)t->n, sizeof *t->token, err);
-    t->type = nb_arena_alloc(t->arena, (size_t)t->n, 1, err);
-    if (!t->token || !t->type)
-        return NB_NO_ROOM;
-    memset(t->type, NB_TOKEN_UNUSED, (size_t)t->n);
-    for (int32_t i = 0; i < t->n; i++)
-        t->token[i] = (nb_str){"", 0};
-    for (const nb_json_node *v = nb_json_first(vocab); v && st == NB_OK; v = nb_json_next(v)) {
-        size_t n = 0;
-        const char *s = nb_json_key(v, &n);
-        st = read_id(c, v, &id, err);
+    if (st == NB_OK && most < 0)
+        st = bad(s, s->vocab, "the vocabulary is empty", err);
+    if (st == NB_OK)
+        st = nb_vocab_reserve(t, most + 1, err);
+    for (const nb_json_node *v = nb_json_first(s->vocab); v && st == NB_OK; v = nb_json_next(v)) {
+        nb_str text = {0};
+        text.p = nb_json_key(v, &text.n);
+        st = read_id(s, v, &id, err);
         if (st == NB_OK && t->type[id] != NB_TOKEN_UNUSED)
-            st = bad(c, v, "two tokens have one id", err);
-        if (st == NB_OK) {
-            const bool byte = !t->byte_level && n == 6 && memcmp(s, "<0x", 3) == 0;
-            t->token[id] = (nb_str){s, n};
-            t->type[id] = byte ? NB_TOKEN_BYTE : NB_TOKEN_NORMAL;
-        }
-    }
-    for (const nb_json_node *v = nb_json_first(added); v && st == NB_OK; v = nb_json_next(v)) {
-        const char *s = NULL;
-        size_t n = 0;
-        bool special = false;
-        st = read_id(c, nb_json_get(v, "id"), &id, err);
-        if (st == NB_OK && !nb_json_string(nb_json_get(v, "content"), &s, &n))
-            st = bad(c, v, "an added token has no content", err);
-        if (st == NB_OK && t->token[id].n && (t->token[id].n != n || memcmp(t->token[id].p, s, n) != 0))
-            st = bad(c, v, "an added token has another token's id", err);
-        (void)nb_json_bool(nb_json_get(v, "special"), &special);
-        if (st == NB_OK) {
-            t->token[id] = (nb_str){s, n};
-            t->type[id] = special ? NB_TOKEN_CONTROL : NB_TOKEN_USER;
-        }
+            st = bad(s, v, "two tokens have one id", err);
+        if (st != NB_OK)
+            break;
+        t->token[id] = text;
+        t->type[id] =
+            s->byte_fallback && nb_spelling_byte(text) >= 0 ? NB_TOKEN_BYTE : NB_TOKEN_NORMAL;
     }
     return st;
 }
 
-static nb_status read_merges(nb_tokenizer *t, const nb_container *c, const nb_json_node *merges, nb_error *err)
+/* One element of added_tokens. Its text may be in the vocabulary already, under the same id only.
+ */
+static nb_status read_added(nb_tokenizer *t, const struct source *s, const nb_json_node *v,
+                            nb_error *err)
 {
-    nb_status st = nb_vocab_open_merges(t, nb_json_count(merges), err);
-    int32_t rank = 0;
-    for (const nb_json_node *v = nb_json_first(merges); v && st == NB_OK; v = nb_json_next(v), rank++) {
-        nb_str a, b;
-        const char *s = NULL;
-        size_t n = 0;
-        if (nb_json_string(v, &s, &n)) {
-            const char *space = n > 1 ? memchr(s + 1, ' ', n - 1) : NULL;
-            if (!space || space + 1 == s + n || memchr(space + 1, ' ', (size_t)(s + n - space - 1)))
-                return bad(c, v, "a merge is not two tokens with a space between", err);
-            a = (nb_str){s, (size_t)(space - s)};
-            b = (nb_str){space + 1, n - a.n - 1};
-        } else if (nb_json_count(v) != 2 || !nb_json_string(nb_json_first(v), &a.p, &a.n) ||
-                   !nb_json_string(nb_json_next(nb_json_first(v)), &b.p, &b.n))
-            return bad(c, v, "a merge is not two tokens", err);
-        st = nb_vocab_add_merge(t, c->path, a, b, rank, err);
-    }
-    return st;
-}
-
-/* Which row of pretokenize.c the pre_tokenizer object is. Only what is certain is taken. */
-static nb_status read_pretokenizer(nb_tokenizer *t, const nb_container *c, const nb_json_node *pre, nb_str *row, nb_error *err)
-{
-    bool regex = true, digits = false;
-    *row = (nb_str){"none", 4};
-    if (!pre || nb_json_typeof(pre) == NB_JSON_NULL)
-        return NB_OK;
-    const nb_json_node *byte_level = is_type(pre, "ByteLevel") ? pre : NULL;
-    const nb_json_node *list = is_type(pre, "Sequence") ? nb_json_get(pre, "pretokenizers") : NULL;
-    bool known = byte_level != NULL || list != NULL;
-    for (const nb_json_node *v = nb_json_first(list); v; v = nb_json_next(v)) {
-        const bool d = is_type(v, "Digits");
-        known = known && (d || is_type(v, "ByteLevel"));
-        byte_level = d ? byte_level : v;
-        digits = digits || (d && nb_json_bool(nb_json_get(v, "individual_digits"), &digits) && digits);
-    }
-    if (!known || !byte_level)
-        return nb_fail_at(err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(pre),
-                          "tokenizer.json: this pre_tokenizer is not there yet; known: ByteLevel, Digits with ByteLevel");
-    t->byte_level = true;
-    (void)nb_json_bool(nb_json_get(byte_level, "use_regex"), &regex);
-    if (regex)
-        *row = digits ? (nb_str){"smollm", 6} : (nb_str){"gpt-2", 5};
+    int32_t id = 0;
+    nb_str text = {0};
+    nb_status st = read_id(s, nb_json_get(v, "id"), &id, err);
+    if (st != NB_OK)
+        return st;
+    if (!nb_json_string(nb_json_get(v, "content"), &text.p, &text.n))
+        return bad(s, v, "an added token has no content", err);
+    if (text.n == 0)
+        return NB_OK; /* matches nowhere */
+    const int32_t known = nb_vocab_find(t, text.p, text.n);
+    if (known >= 0 && known != id)
+        return bad(s, v, "an added token is in the vocabulary under another id", err);
+    if (known < 0 && t->token[id].n)
+        return bad(s, v, "an added token has another token's id", err);
+    if (flag(v, "single_word"))
+        return nb_fail_at(err, NB_UNSUPPORTED, s->c->path, (int64_t)nb_json_offset(v),
+                          "tokenizer.json: an added token with single_word is not supported");
+    t->token[id] = text;
+    t->type[id] = flag(v, "special") ? NB_TOKEN_CONTROL : NB_TOKEN_USER;
+    t->strip[id] = (uint8_t)((flag(v, "lstrip") ? NB_STRIP_LEFT : 0) |
+                             (flag(v, "rstrip") ? NB_STRIP_RIGHT : 0));
     return NB_OK;
 }
 
-/* Without byte-level: the normalizer must be "prepend and replace the space by U+2581", as Llama's is. */
-static nb_status read_normalizer(nb_tokenizer *t, const nb_container *c, const nb_json_node *v, nb_error *err)
+static nb_status read_merge(nb_tokenizer *t, const struct source *s, const nb_json_node *v,
+                            int32_t rank, nb_error *err)
 {
-    bool replaces = false;
-    const nb_json_node *list = is_type(v, "Sequence") ? nb_json_get(v, "normalizers") : NULL;
-    bool known = t->byte_level ? !v || nb_json_typeof(v) == NB_JSON_NULL : list != NULL;
-    for (const nb_json_node *e = nb_json_first(list); e && known; e = nb_json_next(e)) {
-        const char *s = NULL, *to = NULL;
-        size_t n = 0;
-        if (is_type(e, "Prepend") && nb_json_string(nb_json_get(e, "prepend"), &s, &n) && strcmp(s, "\xe2\x96\x81") == 0)
-            t->space_prefix = true;
-        else if (is_type(e, "Replace") && nb_json_string(nb_json_get(nb_json_get(e, "pattern"), "String"), &s, &n) && strcmp(s, " ") == 0 &&
-                 nb_json_string(nb_json_get(e, "content"), &to, &n) && strcmp(to, "\xe2\x96\x81") == 0)
-            replaces = true;
-        else
-            known = false;
+    nb_str text = {0}, left = {0}, right = {0};
+    if (nb_json_string(v, &text.p, &text.n)) { /* "left right" */
+        const char *space = text.n > 1 ? memchr(text.p + 1, ' ', text.n - 1) : NULL;
+        if (!space)
+            return bad(s, v, "a merge is not two tokens with a space between", err);
+        left = (nb_str){text.p, (size_t)(space - text.p)};
+        right = (nb_str){space + 1, text.n - left.n - 1};
+        if (right.n == 0 || memchr(right.p, ' ', right.n))
+            return bad(s, v, "a merge is not two tokens with one space between", err);
+    } else if (nb_json_count(v) != 2 || !nb_json_string(nb_json_at(v, 0), &left.p, &left.n) ||
+               !nb_json_string(nb_json_at(v, 1), &right.p, &right.n) || !left.n || !right.n) {
+        return bad(s, v, "a merge is not a pair of tokens", err);
     }
-    if (!known || (!t->byte_level && !replaces))
-        return nb_fail_at(err, NB_UNSUPPORTED, c->path, v ? (int64_t)nb_json_offset(v) : -1, "tokenizer.json: this normalizer is not there yet");
-    return NB_OK;
+    return nb_vocab_add_merge(t, s->c->path, (int64_t)nb_json_offset(v), left, right, rank, err);
 }
 
-/* The id of a token named in tokenizer_config.json (a string or an object with content), or -1. */
-static int32_t named(const nb_tokenizer *t, const nb_container *c, const char *key)
+/* The id of a token named in tokenizer_config.json (a string, or an object with content); -1. */
+static int32_t named(const nb_tokenizer *t, const struct source *s, const char *key)
 {
-    const char *s = NULL;
-    size_t n = 0;
-    const nb_json_node *v = c->tokenizer_config ? nb_json_get(nb_json_root(c->tokenizer_config), key) : NULL;
-    if (!nb_json_string(v, &s, &n) && !nb_json_string(nb_json_get(v, "content"), &s, &n))
+    nb_str text = {0};
+    const nb_json_node *v =
+        s->c->tokenizer_config ? nb_json_get(nb_json_root(s->c->tokenizer_config), key) : NULL;
+    if (!nb_json_string(v, &text.p, &text.n) &&
+        !nb_json_string(nb_json_get(v, "content"), &text.p, &text.n))
         return -1;
-    for (int32_t i = 0; i < t->n; i++)
-        if (t->token[i].n == n && memcmp(t->token[i].p, s, n) == 0)
-            return i;
-    return -1;
+    return nb_vocab_find(t, text.p, text.n);
 }
 
-static int32_t config_id(const nb_tokenizer *t, const nb_container *c, const char *key)
+/* eos_token_id of config.json or generation_config.json: an id or a list of them. */
+static void read_ends(nb_tokenizer *t, const nb_json *doc)
 {
     int64_t id = -1;
-    const nb_json_node *v = c->config ? nb_json_get(nb_json_root(c->config), key) : NULL;
-    return nb_json_int(v, &id) && id >= 0 && id < t->n ? (int32_t)id : -1;
+    const nb_json_node *v = doc ? nb_json_get(nb_json_root(doc), "eos_token_id") : NULL;
+    const nb_json_node *e = v && nb_json_typeof(v) == NB_JSON_ARRAY ? nb_json_first(v) : v;
+    const bool list = e != v;
+    for (; e; e = list ? nb_json_next(e) : NULL) {
+        if (!nb_json_int(e, &id) || id < 0 || id >= t->n)
+            continue;
+        t->is_end[id] = true;
+        if (t->eos < 0)
+            t->eos = (int32_t)id;
+    }
+}
+
+static void read_special_ids(nb_tokenizer *t, const struct source *s)
+{
+    int64_t id = -1;
+    nb_str text = {0};
+    const nb_json_node *v =
+        s->c->config ? nb_json_get(nb_json_root(s->c->config), "bos_token_id") : NULL;
+    t->bos = named(t, s, "bos_token");
+    if (t->bos < 0 && nb_json_int(v, &id) && id >= 0 && id < t->n)
+        t->bos = (int32_t)id;
+    t->eos = named(t, s, "eos_token");
+    read_ends(t, s->c->generation_config);
+    read_ends(t, s->c->config);
+    if (nb_json_string(nb_json_get(s->model, "unk_token"), &text.p, &text.n))
+        t->unknown = nb_vocab_find(t, text.p, text.n);
+}
+
+/* The id of the special token that this element of a template is; -1: it is the text. */
+static int32_t template_id(const nb_tokenizer *t, const nb_json_node *post, const nb_json_node *e)
+{
+    nb_str name = {0};
+    int64_t id = -1;
+    const nb_json_node *special = nb_json_get(e, "SpecialToken");
+    if (!nb_json_string(nb_json_get(special, "id"), &name.p, &name.n))
+        return -1;
+    const nb_json_node *ids =
+        nb_json_get(nb_json_get(nb_json_get(post, "special_tokens"), name.p), "ids");
+    return nb_json_int(nb_json_first(ids), &id) && id >= 0 && id < t->n ? (int32_t)id : -1;
+}
+
+/* What the post-processor puts around a single text: at most one token on each side. Without a
+ * template, tokenizer_config.json's add_bos_token and add_eos_token. */
+static nb_status read_frame(nb_tokenizer *t, const struct source *s, nb_error *err)
+{
+    const nb_json_node *post = nb_json_get(nb_json_root(s->c->tokenizer), "post_processor");
+    const nb_json_node *e = nb_json_first(nb_json_get(post, "processors")), *found = NULL;
+    for (post = e ? e : post; post; post = e ? nb_json_next(post) : NULL) {
+        const char *type = "";
+        (void)nb_json_string(nb_json_get(post, "type"), &type, NULL);
+        if (strcmp(type, "TemplateProcessing") == 0)
+            found = post;
+    }
+    if (!found) {
+        const nb_json_node *config =
+            s->c->tokenizer_config ? nb_json_root(s->c->tokenizer_config) : NULL;
+        t->adds_bos = flag(config, "add_bos_token");
+        t->adds_eos = flag(config, "add_eos_token");
+        return NB_OK;
+    }
+    bool text = false;
+    for (e = nb_json_first(nb_json_get(found, "single")); e; e = nb_json_next(e)) {
+        if (nb_json_get(e, "Sequence")) {
+            text = true;
+            continue;
+        }
+        const int32_t id = template_id(t, found, e);
+        if (id < 0 || (text ? t->adds_eos : t->adds_bos))
+            return nb_fail_at(err, NB_UNSUPPORTED, s->c->path, (int64_t)nb_json_offset(e),
+                              "tokenizer.json: a post_processor of more than one token before and "
+                              "one behind the text is not supported");
+        if (text) {
+            t->eos = t->eos < 0 ? id : t->eos;
+            t->adds_eos = true;
+        } else {
+            t->bos = id;
+            t->adds_bos = true;
+        }
+    }
+    return NB_OK;
+}
+
+static void read_chat_template(nb_tokenizer *t, const nb_container *c)
+{
+    nb_str text = {0};
+    t->chat_template = c->chat_template;
+    t->chat_template_n = c->chat_template_bytes;
+    if (t->chat_template || !c->tokenizer_config)
+        return;
+    const nb_json_node *v = nb_json_get(nb_json_root(c->tokenizer_config), "chat_template");
+    for (const nb_json_node *e = nb_json_first(v); e; e = nb_json_next(e)) { /* named templates */
+        nb_str name = {0};
+        if (nb_json_string(nb_json_get(e, "name"), &name.p, &name.n) &&
+            strcmp(name.p, "default") == 0)
+            v = nb_json_get(e, "template");
+        if (v && nb_json_typeof(v) == NB_JSON_STRING)
+            break;
+    }
+    if (nb_json_string(v, &text.p, &text.n)) {
+        t->chat_template = text.p;
+        t->chat_template_n = text.n;
+    }
+}
+
+/* What of the model object is not BPE as it is done here. */
+static nb_status check_model(const struct source *s, nb_error *err)
+{
+    static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    const char *type = s->merges ? "BPE" : "";
+    nb_str affix = {0};
+    (void)nb_json_string(nb_json_get(s->model, "type"), &type, NULL);
+    bool known = strcmp(type, "BPE") == 0;
+    for (size_t i = 0; i < sizeof empty / sizeof *empty; i++)
+        if (nb_json_string(nb_json_get(s->model, empty[i]), &affix.p, &affix.n) && affix.n)
+            known = false;
+    if (!known)
+        return nb_fail_at(err, NB_UNSUPPORTED, s->c->path,
+                          s->model ? (int64_t)nb_json_offset(s->model) : -1,
+                          "tokenizer.json: only model type BPE without affixes is supported");
+    if (!s->vocab || nb_json_typeof(s->vocab) != NB_JSON_OBJECT || !s->merges ||
+        nb_json_typeof(s->merges) != NB_JSON_ARRAY)
+        return bad(s, s->model, "the model has no vocab and merges", err);
+    return NB_OK;
 }
 
 nb_status nb_vocab_from_json(nb_tokenizer *t, const nb_container *c, nb_error *err)
 {
     const nb_json_node *root = nb_json_root(c->tokenizer), *model = nb_json_get(root, "model");
-    nb_str row;
-    if (!is_type(model, "BPE"))
-        return nb_fail_at(err, NB_UNSUPPORTED, c->path, model ? (int64_t)nb_json_offset(model) : -1, "tokenizer.json: only model type BPE is there");
-    nb_status st = read_pretokenizer(t, c, nb_json_get(root, "pre_tokenizer"), &row, err);
+    struct source s = {c,
+                       model,
+                       nb_json_get(model, "vocab"),
+                       nb_json_get(model, "merges"),
+                       nb_json_get(root, "added_tokens"),
+                       flag(model, "byte_fallback")};
+    int32_t rank = 0;
+    nb_status st = check_model(&s, err);
     if (st == NB_OK)
-        st = read_normalizer(t, c, nb_json_get(root, "normalizer"), err);
+        st = nb_json_read_normalizer(t, c->path, nb_json_get(root, "normalizer"), err);
     if (st == NB_OK)
-        st = read_tokens(t, c, nb_json_get(model, "vocab"), nb_json_get(root, "added_tokens"), err);
+        st = nb_json_read_pretokenizer(t, c->path, nb_json_get(root, "pre_tokenizer"), err);
     if (st != NB_OK)
         return st;
-    t->bos = named(t, c, "bos_token");
-    t->eos = named(t, c, "eos_token");
-    t->bos = t->bos >= 0 ? t->bos : config_id(t, c, "bos_token_id");
-    t->eos = t->eos >= 0 ? t->eos : config_id(t, c, "eos_token_id");
-    const char *s = NULL;
-    size_t n = 0;
-    st = nb_vocab_index(t, c->path, err);
-    if (st == NB_OK && nb_json_string(nb_json_get(model, "unk_token"), &s, &n))
-        t->unknown = nb_vocab_find(t, s, n);
+    s.byte_fallback = s.byte_fallback && !t->byte_level;
+    t->whole_first = flag(model, "ignore_merges");
+    t->fuse_unknown = flag(model, "fuse_unk");
+    nb_json_read_decoder(t, nb_json_get(root, "decoder"));
+    st = read_vocab(t, &s, err);
     if (st == NB_OK)
-        st = read_merges(t, c, nb_json_get(model, "merges"), err);
+        st = nb_vocab_index(t, err);
+    for (const nb_json_node *v = nb_json_first(s.added); v && st == NB_OK; v = nb_json_next(v))
+        st = read_added(t, &s, v, err);
     if (st == NB_OK)
-        st = nb_pretokenize_open(t, c->path, row, err);
-    /* BOS is added where the template of single sequences begins with a special token. */
-    const nb_json_node *post = nb_json_get(root, "post_processor");
-    if (is_type(post, "TemplateProcessing"))
-        t->adds_bos = t->bos >= 0 && nb_json_get(nb_json_first(nb_json_get(post, "single")), "SpecialToken") != NULL;
-    const nb_json_node *chat = c->tokenizer_config ? nb_json_get(nb_json_root(c->tokenizer_config), "chat_template") : NULL;
-    t->chat_template = c->chat_template;
-    t->chat_template_n = c->chat_template_bytes;
-    if (!t->chat_template && nb_json_string(chat, &s, &n)) {
-        t->chat_template = s;
-        t->chat_template_n = n;
+        st = nb_vocab_index(t, err); /* again, with the added ones */
+    if (st != NB_OK)
+        return st;
+    read_special_ids(t, &s);
+    st = nb_spelling_index(t, c->path, err);
+    for (const nb_json_node *v = nb_json_first(s.merges); v && st == NB_OK; v = nb_json_next(v)) {
+        if (rank == 0)
+            st = nb_vocab_open_merges(t, nb_json_count(s.merges), err);
+        if (st == NB_OK)
+            st = read_merge(t, &s, v, rank++, err);
     }
+    if (st == NB_OK)
+        st = read_frame(t, &s, err);
+    read_chat_template(t, c);
     return st;
 }

@@ -1,49 +1,97 @@
-/* pretokenize.c -- cutting text into pieces that no token crosses, by regular expressions (PCRE2 with JIT and a match limit).
+/* pretokenize.c -- cutting text into pieces that no token crosses, by regular expressions.
  *
- * A row may have two patterns: the first cuts the text into its matches and what lies between, the second cuts each of those. */
+ * A cut splits a piece into the matches of its pattern and what lies between; the next cut splits
+ * each of those. Patterns are PCRE2's with Unicode classes, compiled for the machine where it can
+ * be. They may come from a file: at most kPatternBytes, kMatchLimit steps a match (a bound on
+ * backtracking such as (a|aa)+$), no \C, no nesting beyond PCRE2's 250.
+ *
+ * Without patterns a SentencePiece-style text is cut before U+2581 where the vocabulary has no
+ * token that would cross it: the same ids, and the merge loop works on words instead of whole
+ * books. */
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include "text/broken.h"
 #include "text/vocab.h"
 
 #include <pcre2.h>
 #include <stdio.h>
 #include <string.h>
 
+enum { kMatchLimit = 1000000, kPatternBytes = 64 << 10, kRowCuts = 4 };
+
+/* Endings, words, numbers, signs, and white space but for the space that belongs to the next word
+ * (Radford et al. 2019, encoder.py of GPT-2). */
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define LLAMA3                                                                                                                             \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define QWEN2                                                                                                                              \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+/* cl100k's form: endings in any case, %s digits at a time, newlines in pieces of their own. */
+#define CL100K(letters, digits)                                                                    \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[" letters "]+|\\p{N}" digits              \
+    "| ?[^\\s" letters "\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+const char nb_pretokenize_gpt2[] = GPT2;
 
 static const struct {
-    const char *name, *pattern[NB_MAX_PATTERNS];
+    const char *name;
+    bool whole_first, adds_bos;
+    const char *pattern[kRowCuts];
 } rows[] = {
-    {"smollm", {"\\p{N}", GPT2}}, /* each digit alone, then GPT-2's pattern */
-    {"gpt-2", {GPT2, NULL}},
-    {"llama-bpe", {LLAMA3, NULL}},
-    {"qwen2", {QWEN2, NULL}},
-    {"none", {NULL, NULL}}, /* the text is one piece */
+    {"gpt-2", false, false, {GPT2}},
+    {"mpt", false, false, {GPT2}},
+    {"smollm", false, false, {"\\p{N}", GPT2}}, /* each digit alone */
+    {"starcoder", false, false, {"\\p{N}", GPT2}},
+    {"refact", false, false, {"\\p{N}", GPT2}},
+    {"command-r", false, false, {"\\p{N}", GPT2}},
+    {"llama-bpe", true, true, {CL100K("\\p{L}", "{1,3}")}},
+    {"llama3", true, true, {CL100K("\\p{L}", "{1,3}")}},
+    {"qwen2", false, false, {CL100K("\\p{L}", "")}},
+    {"qwen35", false, false, {CL100K("\\p{L}\\p{M}", "")}},
+    {"falcon", false, false, {"[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]"}},
+    {"default", false, false, {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
 };
 
-enum { kMatchLimit = 1000000, kMaxTextBytes = 64 << 20 };
-
-nb_status nb_pretokenize_open(nb_tokenizer *t, const char *path, nb_str name, nb_error *err)
+nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, nb_str pattern,
+                             bool drops_rest, nb_error *err)
 {
-    char list[128] = "", shown[160];
-    int at = 0;
+    int code = 0;
+    PCRE2_SIZE where = 0;
+    if (t->n_cut == NB_MAX_CUTS)
+        return nb_fail_at(err, NB_UNSUPPORTED, path, offset, "more than %d pre-tokenizers",
+                          NB_MAX_CUTS);
+    if (pattern.n > kPatternBytes)
+        return nb_fail_at(err, NB_BAD_INPUT, path, offset,
+                          "a pattern of %zu bytes, at most %d are allowed", pattern.n,
+                          kPatternBytes);
+    pcre2_code *c =
+        pcre2_compile((PCRE2_SPTR)pattern.p, pattern.n,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &where, NULL);
+    if (!c) {
+        char why[128] = "", shown[160];
+        (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
+        return nb_fail_at(err, NB_BAD_INPUT, path, offset,
+                          "the pattern \"%s\" does not compile: %s at its byte %zu",
+                          nb_escape(shown, (int64_t)sizeof shown, pattern.p, (int64_t)pattern.n),
+                          why, where);
+    }
+    (void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it the same matches come slower */
+    t->cut[t->n_cut++] = (nb_cut){c, drops_rest};
+    return NB_OK;
+}
+
+nb_status nb_pretokenize_named(nb_tokenizer *t, const char *path, nb_str name, nb_error *err)
+{
+    char list[256] = "", shown[160];
+    size_t at = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        at += snprintf(list + at, sizeof list - (size_t)at, "%s%s", at ? ", " : "", rows[i].name);
+        const int n = snprintf(list + at, sizeof list - at, "%s%s", at ? ", " : "", rows[i].name);
+        at += (size_t)n; /* the names are ours and fit */
         if (strlen(rows[i].name) != name.n || memcmp(rows[i].name, name.p, name.n) != 0)
             continue;
-        for (int k = 0; k < NB_MAX_PATTERNS && rows[i].pattern[k]; k++) {
-            int code = 0;
-            PCRE2_SIZE where = 0;
-            pcre2_code *c = pcre2_compile((PCRE2_SPTR)rows[i].pattern[k], PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where, NULL);
-            if (!c)
-                return nb_fail(err, NB_INTERNAL, "the pattern %s does not compile at %zu", rows[i].name, where);
-            (void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without JIT the same matches come slower */
-            t->pattern[t->n_pattern++] = c;
+        nb_status st = NB_OK;
+        for (int k = 0; k < kRowCuts && rows[i].pattern[k] && st == NB_OK; k++) {
+            const nb_str pattern = {rows[i].pattern[k], strlen(rows[i].pattern[k])};
+            st = nb_pretokenize_add(t, path, -1, pattern, false, err);
         }
-        return NB_OK;
+        t->whole_first = rows[i].whole_first;
+        t->adds_bos = rows[i].adds_bos;
+        return st;
     }
     return nb_fail_at(err, NB_UNSUPPORTED, path, -1, "unknown pre-tokenizer \"%s\", known: %s",
                       nb_escape(shown, (int64_t)sizeof shown, name.p, (int64_t)name.n), list);
@@ -51,49 +99,113 @@ nb_status nb_pretokenize_open(nb_tokenizer *t, const char *path, nb_str name, nb
 
 void nb_pretokenize_close(nb_tokenizer *t)
 {
-    for (int k = 0; k < t->n_pattern; k++)
-        pcre2_code_free(t->pattern[k]);
+    for (int k = 0; k < t->n_cut; k++)
+        pcre2_code_free(t->cut[k].pattern);
 }
 
-static nb_status cut(const nb_tokenizer *t, int level, const char *p, size_t n, pcre2_match_context *limit, nb_piece_fn give, void *arg,
-                     nb_error *err)
+nb_status nb_cutter_open(const nb_tokenizer *t, nb_cutter *w, nb_error *err)
+{
+    *w = (nb_cutter){0};
+    w->context = pcre2_match_context_create(NULL);
+    bool room = w->context != NULL;
+    for (int k = 0; k < t->n_cut && room; k++)
+        room = (w->match[k] = pcre2_match_data_create(1, NULL)) != NULL;
+    if (!room) {
+        nb_cutter_close(w);
+        return nb_fail(err, NB_NO_ROOM, "out of memory for matching patterns");
+    }
+    pcre2_set_match_limit(w->context, kMatchLimit);
+    return NB_OK;
+}
+
+void nb_cutter_close(nb_cutter *w)
+{
+    for (int k = 0; k < NB_MAX_CUTS; k++)
+        pcre2_match_data_free(w->match[k]);
+    pcre2_match_context_free(w->context);
+    *w = (nb_cutter){0};
+}
+
+struct job {
+    const nb_tokenizer *t;
+    nb_cutter *w;
+    nb_piece_fn give;
+    void *arg;
+};
+
+/* The next match at or behind `at`: true with [*from, *to). An empty match cuts nothing. */
+static nb_status next_match(const struct job *j, int level, const char *p, size_t n, size_t at,
+                            bool *found, size_t *from, size_t *to, nb_error *err)
+{
+    const pcre2_code *c = j->t->cut[level].pattern;
+    pcre2_match_data *m = j->w->match[level];
+    *found = false;
+    while (at < n) {
+        int rc = pcre2_match(c, (PCRE2_SPTR)p, n, at, PCRE2_NO_UTF_CHECK, m, j->w->context);
+        if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its stack on the heap */
+            rc = pcre2_match(c, (PCRE2_SPTR)p, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m,
+                             j->w->context);
+        if (rc == PCRE2_ERROR_NOMATCH)
+            return NB_OK;
+        if (rc < 0)
+            return nb_fail(err, NB_BAD_INPUT,
+                           "the tokenizer's pattern %d takes more than %d steps at byte %zu of a "
+                           "piece of text",
+                           level + 1, kMatchLimit, at);
+        const PCRE2_SIZE *v = pcre2_get_ovector_pointer(m);
+        if (v[1] > v[0] && v[0] >= at) {
+            *from = v[0];
+            *to = v[1];
+            *found = true;
+            return NB_OK;
+        }
+        const size_t next = v[0] > at ? v[0] : at;
+        at = next < n ? next + nb_utf8_whole(p + next, n - next) : n;
+    }
+    return NB_OK;
+}
+
+static nb_status cut(const struct job *j, int level, const char *p, size_t n, nb_error *err)
 {
     if (n == 0)
         return NB_OK;
-    if (level >= t->n_pattern || level >= NB_MAX_PATTERNS)
-        return give(arg, p, n, err);
-    pcre2_match_data *m = pcre2_match_data_create(1, NULL);
-    nb_status st = m ? NB_OK : nb_fail(err, NB_NO_ROOM, "out of memory for a pattern match");
+    if (level == j->t->n_cut)
+        return j->give(j->arg, p, n, err);
+    nb_status st = NB_OK;
     for (size_t at = 0; at < n && st == NB_OK;) {
-        const int rc = pcre2_match(t->pattern[level], (PCRE2_SPTR)p, n, at, PCRE2_NO_UTF_CHECK, m, limit);
-        if (rc == PCRE2_ERROR_NOMATCH) {
-            st = cut(t, level + 1, p + at, n - at, limit, give, arg, err);
-            break;
-        }
-        if (rc < 0) {
-            st = nb_fail(err, NB_BAD_INPUT, "the pre-tokenizer's pattern takes more than %d steps at byte %zu of the text", kMatchLimit, at);
-            break;
-        }
-        const PCRE2_SIZE *v = pcre2_get_ovector_pointer(m);
-        const size_t from = v[0], to = v[1] > v[0] ? v[1] : v[0] + 1;
-        st = cut(t, level + 1, p + at, from - at, limit, give, arg, err);
-        if (st == NB_OK)
-            st = cut(t, level + 1, p + from, to - from, limit, give, arg, err);
+        bool found = false;
+        size_t from = n, to = n;
+        st = next_match(j, level, p, n, at, &found, &from, &to, err);
+        if (st == NB_OK && !j->t->cut[level].drops_rest)
+            st = cut(j, level + 1, p + at, from - at, err);
+        if (st == NB_OK && found)
+            st = cut(j, level + 1, p + from, to - from, err);
         at = to;
     }
-    pcre2_match_data_free(m);
     return st;
 }
 
-nb_status nb_pretokenize(const nb_tokenizer *t, const char *p, size_t n, nb_piece_fn give, void *arg, nb_error *err)
+/* Pieces that begin with a row of U+2581. */
+static nb_status cut_at_mark(const struct job *j, const char *p, size_t n, nb_error *err)
 {
-    if (n > kMaxTextBytes)
-        return nb_fail(err, NB_NO_ROOM, "a text of %zu bytes, at most %d are taken at once", n, kMaxTextBytes);
-    pcre2_match_context *limit = pcre2_match_context_create(NULL);
-    if (!limit)
-        return nb_fail(err, NB_NO_ROOM, "out of memory for a pattern match");
-    pcre2_set_match_limit(limit, kMatchLimit);
-    const nb_status st = cut(t, 0, p, n, limit, give, arg, err);
-    pcre2_match_context_free(limit);
+    nb_status st = NB_OK;
+    size_t from = 0, i = 0;
+    while (i < n && st == NB_OK) {
+        while (n - i >= 3 && memcmp(p + i, NB_SPACE_MARK, 3) == 0)
+            i += 3;
+        while (i < n && (n - i < 3 || memcmp(p + i, NB_SPACE_MARK, 3) != 0))
+            i++;
+        st = j->give(j->arg, p + from, i - from, err);
+        from = i;
+    }
     return st;
+}
+
+nb_status nb_pretokenize(const nb_tokenizer *t, nb_cutter *w, const char *p, size_t n,
+                         nb_piece_fn give, void *arg, nb_error *err)
+{
+    const struct job j = {t, w, give, arg};
+    if (t->n_cut == 0 && t->cuts_at_mark)
+        return cut_at_mark(&j, p, n, err);
+    return cut(&j, 0, p, n, err);
 }

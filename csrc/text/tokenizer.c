@@ -1,4 +1,6 @@
-/* tokenizer.c -- opening, and text to ids: control tokens are found first, the runs between them are cut and encoded. */
+/* tokenizer.c -- opening, and text to ids: special tokens are found first, the runs of plain text
+ * between them are normalized, cut and encoded. Linear in the text but for the merge loop's log. */
+#include "file/utf8.h"
 #include "text/vocab.h"
 
 #include <stdlib.h>
@@ -25,10 +27,14 @@ nb_status nb_tokenizer_open(const nb_container *c, nb_tokenizer **out, nb_error 
         st = nb_vocab_from_json(t, c, err);
     else if (st == NB_OK)
         st = nb_fail_at(err, NB_NOT_FOUND, c->path, -1, "no tokenizer.json beside the weights");
+    if (st == NB_OK)
+        st = nb_special_open(t, err);
     if (st != NB_OK) {
         nb_tokenizer_close(t);
         return st;
     }
+    t->adds_bos = t->adds_bos && t->bos >= 0;
+    t->adds_eos = t->adds_eos && t->eos >= 0;
     *out = t;
     return NB_OK;
 }
@@ -37,6 +43,7 @@ void nb_tokenizer_close(nb_tokenizer *t)
 {
     if (!t)
         return;
+    nb_special_close(t->special);
     nb_pretokenize_close(t);
     nb_arena_close(t->arena);
     free(t);
@@ -44,104 +51,116 @@ void nb_tokenizer_close(nb_tokenizer *t)
 
 /* ---- encoding ---- */
 
-struct target {
+struct job { /* one call's scratch */
     const nb_tokenizer *t;
     nb_ids *out;
+    nb_buf a, b;
+    nb_cutter cutter;
+    nb_bpe bpe;
+    nb_hits hits;
 };
 
 static nb_status encode_piece(void *arg, const char *p, size_t n, nb_error *err)
 {
-    const struct target *to = arg;
-    return nb_bpe_encode(to->t, p, n, to->out, err);
+    struct job *j = arg;
+    return nb_bpe_encode(j->t, &j->bpe, p, n, j->out, err);
 }
 
-/* Plain text [p, p + n): guard bytes dropped, broken UTF-8 replaced, spaces spelled U+2581 where the vocabulary does; then cut and encoded. */
-static nb_status encode_plain(const nb_tokenizer *t, const char *p, size_t n, nb_ids *out, nb_error *err)
+static nb_status encode_plain(struct job *j, const char *p, size_t n, bool first, nb_error *err)
 {
+    const nb_buf *text = NULL;
     if (n == 0)
         return NB_OK;
-    char *clean = nb_alloc(n + 1, 3, "a text", err); /* a byte becomes at most 3: U+FFFD or U+2581; one more for the prefix */
-    size_t m = 0;
-    if (!clean)
-        return NB_NO_ROOM;
-    if (t->space_prefix) {
-        memcpy(clean, "\xe2\x96\x81", 3);
-        m = 3;
-    }
-    for (size_t i = 0; i < n;) {
-        const int len = nb_utf8_length(p + i, n - i);
-        if (len == 0 && p[i] == NB_TOKENIZE_GUARD) {
-            i++;
-        } else if (len == 0 || (p[i] == ' ' && !t->byte_level)) {
-            memcpy(clean + m, len ? "\xe2\x96\x81" : "\xef\xbf\xbd", 3);
-            m += 3;
-            i++;
-        } else {
-            memcpy(clean + m, p + i, (size_t)len);
-            m += (size_t)len;
-            i += (size_t)len;
-        }
-    }
-    struct target to = {t, out};
-    const nb_status st = nb_pretokenize(t, clean, m, encode_piece, &to, err);
-    free(clean);
-    return st;
+    const nb_status st = nb_normalize(j->t, p, n, first, &j->a, &j->b, &text, err);
+    if (st != NB_OK || text->n == 0)
+        return st;
+    return nb_pretokenize(j->t, &j->cutter, text->p, text->n, encode_piece, j, err);
 }
 
-/* The longest control or user token that begins at p; -1 if none. */
-static int32_t special_at(const nb_tokenizer *t, const char *p, size_t n, bool control)
+/* Bytes of the white space character at p (Unicode White_Space), 0 if it is none. */
+static size_t white(const char *p, size_t n)
 {
-    const unsigned char c = (unsigned char)p[0];
-    for (int32_t i = 0; i < t->n_special[c]; i++) {
-        const int32_t id = t->special[c][i];
-        const nb_str s = t->token[id];
-        if (s.n <= n && memcmp(s.p, p, s.n) == 0 && (control || t->type[id] == NB_TOKEN_USER))
-            return id;
-    }
-    return -1;
+    uint32_t c = 0;
+    const size_t len = n ? nb_utf8_at((const unsigned char *)p, n, &c) : 0;
+    const bool is = (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+                    (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+                    c == 0x205f || c == 0x3000;
+    return len && is ? len : 0;
 }
 
-nb_status nb_tokenizer_encode(const nb_tokenizer *t, const char *text, size_t n, unsigned flags, nb_ids *out, nb_error *err)
+/* The end of [from, end) without the white space at its end. */
+static size_t strip_end(const char *p, size_t from, size_t end)
 {
-    enum { kMostText = 64 << 20 };
-    const bool control = flags & NB_TOKENIZE_SPECIAL;
+    while (end > from) {
+        size_t back = 1;
+        while (back < 4 && end - back > from && ((unsigned char)p[end - back] & 0xc0) == 0x80)
+            back++;
+        if (white(p + end - back, back) != back)
+            break;
+        end -= back;
+    }
+    return end;
+}
+
+static nb_status encode(struct job *j, const char *p, size_t n, bool control, nb_error *err)
+{
     size_t from = 0;
-    nb_status st = NB_OK;
-    if (n > kMostText)
-        return nb_fail(err, NB_NO_ROOM, "a text of %zu bytes, at most %d are taken at once", n, kMostText);
-    if ((flags & NB_TOKENIZE_BOS) && t->adds_bos)
-        st = nb_ids_add(out, t->bos, err);
-    for (size_t i = 0; i < n && st == NB_OK;) {
-        const int32_t id = special_at(t, text + i, n - i, control);
-        if (id < 0) {
-            i++;
-            continue;
-        }
-        st = encode_plain(t, text + from, i - from, out, err);
+    nb_status st = nb_special_find(j->t, p, n, control, &j->hits, err);
+    for (size_t k = j->hits.n; k-- > 0 && st == NB_OK;) { /* the first in the text is last */
+        const nb_hit hit = j->hits.p[k];
+        if (hit.at < from)
+            continue; /* inside the token before */
+        const uint8_t strip = j->t->strip[hit.id];
+        const size_t end = strip & NB_STRIP_LEFT ? strip_end(p, from, hit.at) : hit.at;
+        st = encode_plain(j, p + from, end - from, from == 0, err);
         if (st == NB_OK)
-            st = nb_ids_add(out, id, err);
-        i += t->token[id].n;
-        from = i;
+            st = nb_ids_add(j->out, hit.id, err);
+        from = hit.at + j->t->token[hit.id].n;
+        for (size_t w = 1; w && strip & NB_STRIP_RIGHT; from += w)
+            w = white(p + from, n - from);
     }
+    return st == NB_OK ? encode_plain(j, p + from, n - from, from == 0, err) : st;
+}
+
+nb_status nb_tokenizer_encode(const nb_tokenizer *t, const char *text, size_t n, unsigned flags,
+                              nb_ids *out, nb_error *err)
+{
+    struct job j = {.t = t, .out = out};
+    if (n > NB_MAX_TEXT_BYTES)
+        return nb_fail(err, NB_NO_ROOM, "a text of %zu bytes, at most %d are taken at once", n,
+                       NB_MAX_TEXT_BYTES);
+    nb_status st = nb_cutter_open(t, &j.cutter, err);
+    if (st == NB_OK && (flags & NB_TOKENIZE_BOS) && t->adds_bos)
+        st = nb_ids_add(out, t->bos, err);
     if (st == NB_OK)
-        st = encode_plain(t, text + from, n - from, out, err);
+        st = encode(&j, text, n, flags & NB_TOKENIZE_SPECIAL, err);
     if (st == NB_OK && (flags & NB_TOKENIZE_BOS) && t->adds_eos)
         st = nb_ids_add(out, t->eos, err);
+    nb_cutter_close(&j.cutter);
+    nb_bpe_close(&j.bpe);
+    nb_buf_free(&j.a);
+    nb_buf_free(&j.b);
+    free(j.hits.p);
     return st;
 }
 
 /* ---- questions ---- */
 
+static const char *text_of(const nb_tokenizer *t, const nb_str *of, int32_t id, size_t *n)
+{
+    const bool there = id >= 0 && id < t->n;
+    *n = there ? of[id].n : 0;
+    return there ? of[id].p : NULL;
+}
+
 const char *nb_tokenizer_piece(const nb_tokenizer *t, int32_t id, size_t *n)
 {
-    *n = id >= 0 && id < t->n ? t->piece[id].n : 0;
-    return id >= 0 && id < t->n ? t->piece[id].p : NULL;
+    return text_of(t, t->piece, id, n);
 }
 
 const char *nb_tokenizer_token(const nb_tokenizer *t, int32_t id, size_t *n)
 {
-    *n = id >= 0 && id < t->n ? t->token[id].n : 0;
-    return id >= 0 && id < t->n ? t->token[id].p : NULL;
+    return text_of(t, t->token, id, n);
 }
 
 int32_t nb_tokenizer_vocab_size(const nb_tokenizer *t)
@@ -171,64 +190,12 @@ bool nb_tokenizer_is_end(const nb_tokenizer *t, int32_t id)
 
 bool nb_tokenizer_is_control(const nb_tokenizer *t, int32_t id)
 {
-    return id >= 0 && id < t->n && t->type[id] == NB_TOKEN_CONTROL;
+    return id >= 0 && id < t->n &&
+           (t->type[id] == NB_TOKEN_CONTROL || t->type[id] == NB_TOKEN_UNKNOWN);
 }
 
 const char *nb_tokenizer_chat_template(const nb_tokenizer *t, size_t *n)
 {
     *n = t->chat_template_n;
     return t->chat_template;
-}
-
-/* ---- back to text ---- */
-
-void nb_detok_init(nb_detok *d, const nb_tokenizer *t)
-{
-    *d = (nb_detok){.t = t};
-}
-
-/* How many bytes the character that begins with c should have; 1 for what cannot begin one. */
-static int announced(unsigned char c)
-{
-    return c >= 0xf0 && c < 0xf5 ? 4 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xc2 && c < 0xe0 ? 2 : 1;
-}
-
-static nb_status drain(nb_detok *d, bool all, nb_buf *out, nb_error *err)
-{
-    nb_status st = NB_OK;
-    int at = 0;
-    while (at < d->n_pending && st == NB_OK) {
-        const int left = d->n_pending - at, len = nb_utf8_length(d->pending + at, (size_t)left);
-        if (len == 0 && !all && left < announced((unsigned char)d->pending[at]))
-            break; /* the rest may still come */
-        st = len ? nb_buf_add(out, d->pending + at, (size_t)len, err) : nb_buf_add(out, "\xef\xbf\xbd", 3, err);
-        at += len ? len : 1;
-    }
-    memmove(d->pending, d->pending + at, (size_t)(d->n_pending - at));
-    d->n_pending -= at;
-    return st;
-}
-
-nb_status nb_detok_push(nb_detok *d, int32_t id, nb_buf *out, nb_error *err)
-{
-    size_t n = 0;
-    const char *p = nb_tokenizer_piece(d->t, id, &n);
-    nb_status st = NB_OK;
-    if (!p)
-        return NB_OK; /* a gap in the vocabulary stands for nothing */
-    if (n && !d->started && d->t->space_prefix && p[0] == ' ') {
-        p++;
-        n--;
-    }
-    d->started = true;
-    for (size_t i = 0; i < n && st == NB_OK; i++) {
-        d->pending[d->n_pending++] = p[i];
-        st = drain(d, false, out, err); /* never holds more than 3 bytes afterwards */
-    }
-    return st;
-}
-
-nb_status nb_detok_flush(nb_detok *d, nb_buf *out, nb_error *err)
-{
-    return drain(d, true, out, err);
 }
