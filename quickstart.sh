@@ -47,7 +47,8 @@ fetch_model() {
     rm -rf "$tmp"
 }
 
-field() { sed -n "s/.*\"$2\":\([-0-9.e]*\).*/\1/p" <<<"$1"; }
+# The first number of that name: the file's own figures come before those of its layers.
+field() { grep -o "\"$2\":[-0-9.e]*" <<<"$1" | head -n 1 | cut -d: -f2; }
 
 row() { # name, file, json of quantize
     local e

@@ -1,6 +1,6 @@
 /* seeds.c -- the first words of self-calibration, our own: prose, code, several languages, chat turns. The model writes the rest.
  *
- * A mixed set matters: calibrated on English prose alone, GPTQ loses to rounding outside it (docs/QUALITY figures in ROADMAP). A line that begins with '?'
+ * A mixed set matters: calibrated on English prose alone, GPTQ can lose to rounding outside it. A line that begins with '?'
  * is a user's turn. */
 #include "quant/calib.h"
 
