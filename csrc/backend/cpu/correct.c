@@ -1,72 +1,88 @@
 /* correct.c -- W += alpha W C (H + lambda I)^-1, with P (H + lambda I) P^T = R R^T (quantizers.md 2.3, "least-squares correction").
  *
- * Rows of W are independent. For a row: z = w C, permuted; y R R^T = z is two triangular solves, y R = ... by columns:
- *     u R^T = z  ->  u from the last column back (R^T is lower);   y R = u  ->  y from the first column on (R is upper).
+ * Rows of W are independent; kRows of them go together, so that C and R are read once for all. With Z = W C, permuted, Y R R^T = Z is two triangular
+ * solves by blocks of kBlock columns:
+ *     U R^T = Z  from the last block back (R^T is lower):  Z[:,b] -= U[:,later] R[b,later]^T, then the block itself against R[b,b]^T
+ *     Y R = U    from the first block on (R is upper):     U[:,b] -= Y[:,:b] R[:b,b],         then the block itself against R[b,b]
  * Cost 4 N K^2 FLOP; everything in f64. */
-#include "backend/cpu/clones.h"
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/kernels.h"
+
+#include <string.h>
+
+enum { kRows = 48, kBlock = 64 };
 
 size_t nb_cpu_correct_scratch(nb_backend *be, const nb_correct_args *a)
 {
-    return (size_t)be->n_thread * 2 * (size_t)a->K * sizeof(double);
+    return (size_t)be->n_thread * 2 * kRows * (size_t)a->K * sizeof(double);
 }
 
-NB_CLONES static void axpy(double *y, const double *x, double s, int64_t n)
+static void solve_back(const double *r, int64_t K, double *u, int64_t M, int64_t b, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        y[i] += s * x[i];
+    for (int64_t m = 0; m < M; m++) {
+        double *x = u + m * K + b;
+        for (int64_t k = n - 1; k >= 0; k--) {
+            double v = x[k];
+            for (int64_t j = k + 1; j < n; j++)
+                v -= x[j] * r[(b + k) * K + b + j];
+            x[k] = v / r[(b + k) * K + b + k];
+        }
+    }
 }
 
-NB_CLONES static double dot(const double *a, const double *b, int64_t n)
+static void solve_on(const double *r, int64_t K, double *y, int64_t M, int64_t b, int64_t n)
 {
-    double s[8] = {0};
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++)
-            s[j] += a[i + j] * b[i + j];
-    double all = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
-    for (; i < n; i++)
-        all += a[i] * b[i];
-    return all;
+    for (int64_t m = 0; m < M; m++) {
+        double *x = y + m * K + b;
+        for (int64_t j = 0; j < n; j++) {
+            x[j] /= r[(b + j) * K + b + j];
+            for (int64_t k = j + 1; k < n; k++)
+                x[k] -= x[j] * r[(b + j) * K + b + k];
+        }
+    }
 }
 
-static void correct_row(const nb_correct_args *a, float *w, double *z, double *p)
+/* M rows of W; w64 and z are [M,K] scratch. */
+static void correct_rows(const nb_cpu *cpu, const nb_correct_args *a, float *w, int64_t M, double *w64, double *z)
 {
     const int64_t K = a->K;
-    for (int64_t k = 0; k < K; k++)
-        z[k] = 0.0;
-    for (int64_t i = 0; i < K; i++)
-        if (w[i] != 0.0f)
-            axpy(z, a->c + i * K, (double)w[i], K);
-    for (int64_t k = 0; k < K; k++)
-        p[k] = z[a->perm ? a->perm[k] : k];
-    /* u R^T = p: component k is sum over j >= k of u[j] R[k][j], so from the last back */
-    for (int64_t k = K - 1; k >= 0; k--) {
-        const double *r = a->r + k * K;
-        p[k] = (p[k] - dot(p + k + 1, r + k + 1, K - 1 - k)) / r[k];
+    void (*const product)(const nb_product_f64 *) = cpu->run->product_f64;
+    for (int64_t i = 0; i < M * K; i++)
+        w64[i] = -(double)w[i]; /* the product subtracts */
+    memset(z, 0, (size_t)(M * K) * sizeof *z);
+    product(&(nb_product_f64){.c = z, .a = w64, .b = a->c, .ldc = K, .lda = K, .ldb = K, .M = M, .N = K, .K = K});
+    double *u = w64; /* Z in the factor's order */
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t k = 0; k < K; k++)
+            u[m * K + k] = z[m * K + (a->perm ? a->perm[k] : k)];
+    for (int64_t b = (K - 1) / kBlock * kBlock; b >= 0; b -= kBlock) {
+        const int64_t n = K - b < kBlock ? K - b : kBlock, end = b + n;
+        product(&(nb_product_f64){.c = u + b, .a = u + end, .b = a->r + b * K + end, .ldc = K, .lda = K, .ldb = K, .M = M, .N = n, .K = K - end, .b_by_rows = true});
+        solve_back(a->r, K, u, M, b, n);
     }
-    /* y R = u: component k is sum over j <= k of y[j] R[j][k], so from the first on, taking row j out of all later ones */
-    for (int64_t j = 0; j < K; j++) {
-        const double *r = a->r + j * K;
-        p[j] /= r[j];
-        axpy(p + j + 1, r + j + 1, -p[j], K - 1 - j);
+    for (int64_t b = 0; b < K; b += kBlock) {
+        const int64_t n = K - b < kBlock ? K - b : kBlock;
+        product(&(nb_product_f64){.c = u + b, .a = u, .b = a->r + b, .ldc = K, .lda = K, .ldb = K, .M = M, .N = n, .K = b});
+        solve_on(a->r, K, u, M, b, n);
     }
-    for (int64_t k = 0; k < K; k++) {
-        float *to = &w[a->perm ? a->perm[k] : k];
-        *to = (float)((double)*to + a->alpha * p[k]);
-    }
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t k = 0; k < K; k++) {
+            float *to = &w[m * K + (a->perm ? a->perm[k] : k)];
+            *to = (float)((double)*to + a->alpha * u[m * K + k]);
+        }
 }
 
 nb_status nb_cpu_correct(nb_backend *be, const nb_correct_args *a, nb_error *err)
 {
     (void)err;
     const int n = be->n_thread;
-    const int64_t K = a->K;
+    const int64_t K = a->K, chunks = (a->N + kRows - 1) / kRows;
 #pragma omp parallel for num_threads(n) schedule(static)
     for (int t = 0; t < n; t++) { /* a thread's rows: which thread does a row does not change it */
-        double *z = (double *)a->scratch + (int64_t)t * 2 * K;
-        for (int64_t r = a->N * t / n; r < a->N * (t + 1) / n; r++)
-            correct_row(a, a->w + r * K, z, z + K);
+        double *w64 = (double *)a->scratch + (int64_t)t * 2 * kRows * K;
+        for (int64_t i = chunks * t / n; i < chunks * (t + 1) / n; i++) {
+            const int64_t row = i * kRows;
+            correct_rows(nb_cpu_of(be), a, a->w + row * K, a->N - row < kRows ? a->N - row : kRows, w64, w64 + kRows * K);
+        }
     }
     return NB_OK;
 }

@@ -9,4 +9,7 @@ const nb_cpu_kernels NB_LEVEL_NAME(nb_cpu_kernels) = {
     .gated_activation = NB_LEVEL_NAME(nb_cpu_gated_activation),
     .logits_soft_cap = NB_LEVEL_NAME(nb_cpu_logits_soft_cap),
     .argmax = NB_LEVEL_NAME(nb_cpu_argmax),
+    .product_f64 = NB_LEVEL_NAME(nb_cpu_product_f64),
+    .axpy_f64 = NB_LEVEL_NAME(nb_cpu_axpy_f64),
+    .gram_tile = NB_LEVEL_NAME(nb_cpu_gram_tile),
 };

@@ -5,6 +5,16 @@
 
 #include "backend/cpu/cpu.h"
 
+/* C[M,N] -= A[M,K] B[K,N], row major, ld in elements; b_by_rows: b is [N,K], so A B^T. c overlaps neither. One thread. */
+typedef struct nb_product_f64 {
+    double *c;
+    const double *a, *b;
+    int64_t ldc, lda, ldb, M, N, K;
+    bool b_by_rows;
+} nb_product_f64;
+
+enum { NB_GRAM_PANEL = 32 }; /* columns of a panel of gram_tile */
+
 typedef struct nb_cpu_kernels {
     void (*rms_norm)(const nb_cpu *cpu, const nb_rms_norm_args *a);
     void (*rope_append_kv)(const nb_cpu *cpu, const nb_rope_args *a);
@@ -13,6 +23,10 @@ typedef struct nb_cpu_kernels {
     void (*gated_activation)(const nb_cpu *cpu, const nb_gated_args *a);
     void (*logits_soft_cap)(const nb_cpu *cpu, const nb_soft_cap_args *a);
     void (*argmax)(const nb_cpu *cpu, const nb_argmax_args *a);
+    void (*product_f64)(const nb_product_f64 *p);
+    void (*axpy_f64)(double *y, const double *x, double s, int64_t n); /* y += s x */
+    /* part[i][j] = sum over n tokens of a[t][i] b[t][j], f32 with fma, t ascending; a, b [n][NB_GRAM_PANEL] */
+    void (*gram_tile)(const float *a, const float *b, int64_t n, float *part);
 } nb_cpu_kernels;
 
 extern const nb_cpu_kernels nb_cpu_kernels_scalar;

@@ -13,5 +13,8 @@ void NB_LEVEL_NAME(nb_cpu_attention)(const nb_cpu *cpu, const nb_attention_args 
 void NB_LEVEL_NAME(nb_cpu_gated_activation)(const nb_cpu *cpu, const nb_gated_args *a);
 void NB_LEVEL_NAME(nb_cpu_logits_soft_cap)(const nb_cpu *cpu, const nb_soft_cap_args *a);
 void NB_LEVEL_NAME(nb_cpu_argmax)(const nb_cpu *cpu, const nb_argmax_args *a);
+void NB_LEVEL_NAME(nb_cpu_product_f64)(const nb_product_f64 *p);
+void NB_LEVEL_NAME(nb_cpu_axpy_f64)(double *y, const double *x, double s, int64_t n);
+void NB_LEVEL_NAME(nb_cpu_gram_tile)(const float *a, const float *b, int64_t n, float *part);
 
 #endif

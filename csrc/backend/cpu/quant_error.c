@@ -1,0 +1,66 @@
+/* quant_error.c -- tr(D H D^T), D = W - Q (or W): the objective of GPTQ, in f64.
+ *
+ * H is symmetric, so by blocks b of kBlock columns:  sum_b  2 <D[:,:b] H[:b,b], D[:,b]> + <D[:,b] H[b,b], D[:,b]>.  Rows are independent, kRows together.
+ * Cost N K^2 FLOP. */
+#include "backend/cpu/kernels.h"
+
+#include <string.h>
+
+enum { kRows = 48, kBlock = 128 };
+
+size_t nb_cpu_quant_error_scratch(nb_backend *be, const nb_quant_error_args *a)
+{
+    return ((size_t)be->n_thread * kRows * ((size_t)a->K + kBlock) + (size_t)a->N) * sizeof(double);
+}
+
+/* row[m] += -weight <t[m], d[m]>; t holds minus the product. */
+static void take(const double *t, const double *d, int64_t ldd, int64_t M, int64_t n, double weight, double *row)
+{
+    for (int64_t m = 0; m < M; m++) {
+        double s = 0.0;
+        for (int64_t i = 0; i < n; i++)
+            s += t[m * kBlock + i] * d[m * ldd + i];
+        row[m] -= weight * s;
+    }
+}
+
+static void rows_error(const nb_cpu *cpu, const nb_quant_error_args *a, int64_t n0, int64_t M, double *d, double *t, double *row)
+{
+    const int64_t K = a->K;
+    for (int64_t i = 0; i < M * K; i++)
+        d[i] = (double)a->w[n0 * K + i] - (a->q ? (double)a->q[n0 * K + i] : 0.0);
+    memset(row, 0, (size_t)M * sizeof *row);
+    for (int64_t b = 0; b < K; b += kBlock) {
+        const int64_t n = K - b < kBlock ? K - b : kBlock;
+        nb_product_f64 p = {.c = t, .a = d, .b = a->h + b, .ldc = kBlock, .lda = K, .ldb = K, .M = M, .N = n, .K = b};
+        memset(t, 0, sizeof *t * kRows * kBlock);
+        cpu->run->product_f64(&p);
+        take(t, d + b, K, M, n, 2.0, row);
+        memset(t, 0, sizeof *t * kRows * kBlock);
+        p.a = d + b;
+        p.b = a->h + b * K + b;
+        p.K = n;
+        cpu->run->product_f64(&p);
+        take(t, d + b, K, M, n, 1.0, row);
+    }
+}
+
+nb_status nb_cpu_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_error *err)
+{
+    (void)err;
+    const int nt = be->n_thread;
+    const int64_t chunks = (a->N + kRows - 1) / kRows;
+    double *row = a->scratch, *work = row + a->N;
+#pragma omp parallel for num_threads(nt) schedule(static)
+    for (int i = 0; i < nt; i++) {
+        double *d = work + (int64_t)i * kRows * (a->K + kBlock);
+        for (int64_t c = chunks * i / nt; c < chunks * (i + 1) / nt; c++) {
+            const int64_t n0 = c * kRows;
+            rows_error(nb_cpu_of(be), a, n0, a->N - n0 < kRows ? a->N - n0 : kRows, d, d + kRows * a->K, row + n0);
+        }
+    }
+    *a->out = 0.0;
+    for (int64_t n = 0; n < a->N; n++) /* in the order of the rows, whatever the threads */
+        *a->out += row[n];
+    return NB_OK;
+}
