@@ -1,135 +1,115 @@
-/* gptq_sweep.c -- GPTQ over all columns of a matrix (Frantar et al. 2022, algorithm 1), left-looking in the R-form (quantizers.md 2.2; U = R^-1).
+/* gptq_sweep.c -- GPTQ over all columns of a matrix (Frantar et al. 2022, algorithm 1; U = R^-1), left-looking and without U.
  *
- *   for block [a,b) of kBlock columns, kRows rows together:
- *     X = W[:,a:b] + (D[:,:a] R[:a,a:b]) U[a:b,a:b]             D = W - Q of the columns that are done
- *     for j in the block:  q_j = round(X_j);  e = (X_j - q_j) / U[j][j];  X_l -= e U[j][l] for l > j in the block;  D_j = W_j - q_j
+ * The textbook keeps W current:  e_j = (W_j - q_j) / U[j][j];  W_l -= e_j U[j][l] for l > j. With D = W0 - Q the sum of all updates gives D = e U, so
+ * e = D R, and column j, when its turn comes, holds
  *
- * Only the diagonal blocks of R are inverted, and W itself is never touched: no drift of updated weights. Everything in f64, the rounding in f32.
- * Cost 2 N K^2 FLOP in products; scratch K x (kBlock + n_thread 2 kRows) f64. */
+ *     X_j = W0_j + S_j / R[j][j],   S_j = sum over i < j of D_i R[i][j]
+ *
+ * which needs neither the inverse nor a changing copy of W. The values of a whole group at its start (for its scale) solve the triangle of the group:
+ * y R[g,g] = S_g, X_g = W0_g + y. kRows rows go together, by blocks of columns: S of a block is one product with all columns before it, inside the
+ * block S grows column by column. Everything in f64, the rounding in f32. Cost 2 N K^2 FLOP; scratch n_thread x kRows x (2 K + block + group) f64. */
 #include "backend/cpu/kernels.h"
 
 #include <string.h>
 
-enum { kRows = 48, kBlock = 128, kGroupMax = 1024 };
+enum { kRows = 48, kBlock = 128 };
 
 struct sweep {
     const nb_gptq_sweep_args *a;
     const nb_cpu *cpu;
     int64_t group, G;
-    int64_t B;       /* columns a block: a multiple of the group, so that none is cut */
-    const double *u; /* [n_block][B][B] inverses of the diagonal blocks */
+    int64_t B; /* columns a block: a multiple of the group, so that none is cut */
 };
 
-static int64_t group_of(const nb_gptq_sweep_args *a)
+static struct sweep sweep_of(nb_backend *be, const nb_gptq_sweep_args *a)
 {
-    return a->grid->group ? a->grid->group : a->K;
+    const int64_t K = a->K, group = a->grid->group && a->grid->group < K ? a->grid->group : K;
+    struct sweep s = {.a = a, .cpu = nb_cpu_of(be), .group = group, .G = (K + group - 1) / group};
+    s.B = a->groups_fixed || group == K ? kBlock : group > kBlock ? group : kBlock / group * group;
+    return s;
 }
 
-/* A group that is the whole row is parametrised before the first update, whatever the block. */
-static int64_t block_of(const nb_gptq_sweep_args *a)
+static size_t thread_doubles(const struct sweep *s) /* W and D [kRows,K], S [kRows,B], a group's y */
 {
-    const int64_t group = group_of(a);
-    return group >= a->K ? kBlock : group > kBlock ? group : kBlock / group * group;
-}
-
-static size_t rows_scratch(const nb_gptq_sweep_args *a) /* of one thread: W and D [kRows,K], X and its product [kRows,B] */
-{
-    return 2 * kRows * (size_t)(a->K + block_of(a)) * sizeof(double);
+    return kRows * (size_t)(2 * s->a->K + s->B) + (size_t)s->group;
 }
 
 size_t nb_cpu_gptq_sweep_scratch(nb_backend *be, const nb_gptq_sweep_args *a)
 {
-    const size_t B = (size_t)block_of(a), n_block = ((size_t)a->K + B - 1) / B;
-    return n_block * B * B * sizeof(double) + (size_t)be->n_thread * rows_scratch(a);
+    const struct sweep s = sweep_of(be, a);
+    return (size_t)be->n_thread * thread_doubles(&s) * sizeof(double) + (size_t)be->n_thread * (size_t)s.group * sizeof(float);
 }
 
-/* U = inverse of the upper triangular n x n block at r, row by row from the last: U[i] = (e_i - sum_{k>i} R[i][k] U[k]) / R[i][i]. */
-static void invert_upper(const nb_cpu *cpu, const double *r, int64_t ldr, int64_t n, double *u, int64_t ldu)
+/* The current values of n columns from j on, for the parameters of their group; s and w point at column j, y has room for n. */
+static void group_now(const double *r, int64_t K, int64_t j, int64_t n, const double *s, const double *w, double *y, float *now)
 {
-    for (int64_t i = n - 1; i >= 0; i--) {
-        double *to = u + i * ldu;
-        memset(to, 0, (size_t)n * sizeof *to);
-        to[i] = 1.0;
-        for (int64_t k = i + 1; k < n; k++)
-            cpu->run->axpy_f64(to + k, u + k * ldu + k, -r[i * ldr + k], n - k);
-        for (int64_t k = i; k < n; k++)
-            to[k] /= r[i * ldr + i];
+    for (int64_t l = 0; l < n; l++) {
+        double v = s[l];
+        for (int64_t i = 0; i < l; i++)
+            v -= y[i] * r[(j + i) * K + j + l];
+        y[l] = v / r[(j + l) * K + j + l];
+        now[l] = (float)(w[l] + y[l]);
     }
 }
 
-/* Columns [b, b + n) of M rows from n0: x [M][B] holds the current values and goes through the block; d gets W - Q. */
-static void round_block(const struct sweep *s, int64_t n0, int64_t M, int64_t b, int64_t n, double *x, const double *w, double *d)
+/* Columns [b, b + n) of row `row`: sum [n] holds S of the block; d gets W - Q. */
+static void round_row(const struct sweep *s, int64_t row, int64_t b, int64_t n, double *sum, const double *w, double *d, double *y, float *now)
 {
     const nb_gptq_sweep_args *a = s->a;
-    const double *u = s->u + b / s->B * s->B * s->B;
-    float now[kGroupMax];
-    for (int64_t m = 0; m < M; m++) {
-        double *row = x + m * s->B;
-        for (int64_t j = 0; j < n; j++) {
-            const int64_t k = a->perm ? a->perm[b + j] : b + j;
-            nb_group *p = &a->groups[(n0 + m) * s->G + k / s->group];
-            if (!a->groups_fixed && s->group < a->K && k % s->group == 0) {
-                const int64_t width = n - j < s->group ? n - j : s->group;
-                for (int64_t i = 0; i < width; i++)
-                    now[i] = (float)row[j + i];
-                a->grid->params(a->grid, now, (int)width, p);
-            }
-            const int code = nb_grid_round(a->grid, p, (float)row[j]);
-            const double q = (double)nb_grid_value(p, code);
-            a->codes[(n0 + m) * a->K + k] = (uint8_t)code;
-            d[m * a->K + b + j] = w[m * a->K + b + j] - q;
-            s->cpu->run->axpy_f64(row + j + 1, u + j * s->B + j + 1, -(row[j] - q) / u[j * s->B + j], n - j - 1);
+    for (int64_t j = b; j < b + n; j++) {
+        const int64_t k = a->perm ? a->perm[j] : j;
+        const double *r = a->r + j * a->K;
+        nb_group *p = &a->groups[row * s->G + k / s->group];
+        if (!a->groups_fixed && s->group < a->K && j % s->group == 0) {
+            const int64_t width = b + n - j < s->group ? b + n - j : s->group;
+            group_now(a->r, a->K, j, width, sum + j - b, w + j, y, now);
+            a->grid->params(a->grid, now, (int)width, p);
         }
+        const int code = nb_grid_round(a->grid, p, (float)(w[j] + sum[j - b] / r[j]));
+        a->codes[row * a->K + k] = (uint8_t)code;
+        d[j] = w[j] - (double)nb_grid_value(p, code);
+        s->cpu->run->axpy_f64(sum + j - b + 1, r + j + 1, d[j], b + n - j - 1);
     }
 }
 
-static void sweep_rows(const struct sweep *s, int64_t n0, int64_t M, double *work)
+/* M rows from n0; work as thread_doubles counts it, then [group] f32. */
+static void sweep_rows(const struct sweep *s, int64_t n0, int64_t M, double *work, float *now)
 {
     const nb_gptq_sweep_args *a = s->a;
     const int64_t K = a->K;
-    double *w = work, *d = w + kRows * K, *x = d + kRows * K, *t = x + kRows * s->B;
+    double *w = work, *d = w + kRows * K, *sum = d + kRows * K, *y = sum + kRows * s->B;
     for (int64_t m = 0; m < M; m++) {
         for (int64_t j = 0; j < K; j++)
             w[m * K + j] = (double)a->w[(n0 + m) * K + (a->perm ? a->perm[j] : j)];
-        if (!a->groups_fixed && s->group >= K)
+        if (!a->groups_fixed && s->group == K) /* before any update the current values are W's own */
             a->grid->params(a->grid, a->w + (n0 + m) * K, (int)K, &a->groups[n0 + m]);
     }
     for (int64_t b = 0; b < K; b += s->B) {
         const int64_t n = K - b < s->B ? K - b : s->B;
-        for (int64_t m = 0; m < M; m++)
-            memcpy(x + m * s->B, w + m * K + b, (size_t)n * sizeof *x);
-        if (b > 0) {
-            memset(t, 0, (size_t)(M * s->B) * sizeof *t);
-            s->cpu->run->product_f64(&(nb_product_f64){.c = t, .a = d, .b = a->r + b, .ldc = s->B, .lda = K, .ldb = K, .M = M, .N = n, .K = b});
-            s->cpu->run->product_f64(&(nb_product_f64){.c = x, .a = t, .b = s->u + b / s->B * s->B * s->B, .ldc = s->B, .lda = s->B, .ldb = s->B, .M = M, .N = n, .K = n});
+        memset(sum, 0, (size_t)(M * s->B) * sizeof *sum);
+        s->cpu->run->product_f64(&(nb_product_f64){.c = sum, .a = d, .b = a->r + b, .ldc = s->B, .lda = K, .ldb = K, .M = M, .N = n, .K = b});
+        for (int64_t m = 0; m < M; m++) {
+            for (int64_t j = 0; j < n; j++)
+                sum[m * s->B + j] = -sum[m * s->B + j]; /* the product subtracts */
+            round_row(s, n0 + m, b, n, sum + m * s->B, w + m * K, d + m * K, y, now);
         }
-        round_block(s, n0, M, b, n, x, w, d);
     }
 }
 
 nb_status nb_cpu_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err)
 {
-    const int64_t K = a->K, chunks = (a->N + kRows - 1) / kRows;
+    const struct sweep s = sweep_of(be, a);
+    const int64_t chunks = (a->N + kRows - 1) / kRows;
     const int nt = be->n_thread;
-    struct sweep s = {.a = a, .cpu = nb_cpu_of(be), .group = group_of(a), .B = block_of(a)};
-    s.G = (K + s.group - 1) / s.group;
     if (a->perm && !a->groups_fixed)
         return nb_fail(err, NB_INTERNAL, "gptq_sweep: an order needs fixed groups");
-    if (s.group < K && s.group > kGroupMax)
-        return nb_fail(err, NB_UNSUPPORTED, "gptq_sweep: groups of %lld inputs, at most %d or the whole row", (long long)s.group, kGroupMax);
-    const int64_t n_block = (K + s.B - 1) / s.B;
-    double *u = a->scratch;
-    s.u = u;
-#pragma omp parallel for num_threads(nt) schedule(dynamic)
-    for (int64_t i = 0; i < n_block; i++)
-        invert_upper(s.cpu, a->r + i * s.B * (K + 1), K, K - i * s.B < s.B ? K - i * s.B : s.B, u + i * s.B * s.B, s.B);
     if (a->groups_fixed && a->groups != a->groups_fixed)
         memcpy(a->groups, a->groups_fixed, (size_t)(a->N * s.G) * sizeof *a->groups);
+    double *work = a->scratch;
+    float *now = (float *)(void *)(work + (size_t)nt * thread_doubles(&s));
 #pragma omp parallel for num_threads(nt) schedule(static)
-    for (int t = 0; t < nt; t++) {
-        double *work = (double *)(void *)((char *)(u + n_block * s.B * s.B) + (size_t)t * rows_scratch(a));
+    for (int t = 0; t < nt; t++)
         for (int64_t c = chunks * t / nt; c < chunks * (t + 1) / nt; c++)
-            sweep_rows(&s, c * kRows, a->N - c * kRows < kRows ? a->N - c * kRows : kRows, work);
-    }
+            sweep_rows(&s, c * kRows, a->N - c * kRows < kRows ? a->N - c * kRows : kRows, work + (size_t)t * thread_doubles(&s), now + t * s.group);
     return NB_OK;
 }
