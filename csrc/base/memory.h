@@ -8,6 +8,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 static inline bool nb_mul_ok(uint64_t a, uint64_t b, uint64_t *out)
 {
     return !__builtin_mul_overflow(a, b, out);
@@ -43,4 +47,7 @@ nb_status nb_buf_str(nb_buf *b, const char *s, nb_error *err) NB_CHECKED;
 nb_status nb_buf_printf(nb_buf *b, nb_error *err, const char *fmt, ...) NB_PRINTF(3, 4) NB_CHECKED;
 void nb_buf_free(nb_buf *b);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -1,0 +1,78 @@
+/* cuda.h -- the CUDA backend: its state, and what every file of it needs to launch a kernel and tell its failure.
+ *
+ * The same sources are compiled by nvcc into libnibble_cuda.so and by the host compiler against the emulator into libnibble_simt.so (gpu.h); nothing
+ * here or in the ops knows which. One stream a backend: ops enqueue in order, sync and download wait. Matrices of activations are f32 as everywhere
+ * above the waist; operands of the tensor cores are rounded to bf16, sums are f32. */
+#ifndef NB_CUDA_CUDA_H
+#define NB_CUDA_CUDA_H
+
+#include "gpu.h"
+
+#include "backend/backend.h"
+
+struct nb_cuda {
+    nb_backend base;
+    cudaStream_t stream;
+};
+
+static inline nb_cuda *nb_cuda_of(nb_backend *be)
+{
+    return (nb_cuda *)be; /* base is its first member */
+}
+
+/* NB_OK, or a status with "cuda:0: WHAT: the driver's sentence"; out of memory is NB_NO_ROOM. */
+nb_status nb_cuda_status(const nb_backend *be, cudaError_t e, const char *what, nb_error *err);
+
+/* Enqueues kernel k; a failure names it and its shape. A grid without blocks is nothing to do. */
+template <class... P, class... A>
+nb_status nb_launch(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block, size_t smem, nb_error *err, A &&...args)
+{
+    if (!grid.x || !grid.y || !grid.z)
+        return NB_OK;
+    launch(k, grid, block, smem, nb_cuda_of(be)->stream, static_cast<A &&>(args)...);
+    const cudaError_t e = cudaGetLastError();
+    if (e == cudaSuccess)
+        return NB_OK;
+    char what[160];
+    snprintf(what, sizeof what, "kernel %s on %u x %u x %u blocks of %u threads", name, grid.x, grid.y, grid.z, block.x * block.y * block.z);
+    return nb_cuda_status(be, e, what, err);
+}
+
+static inline int64_t nb_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Blocks of a loop over n elements by 256 threads; the kernels stride, so a large n is cut off here. */
+static inline dim3 nb_blocks(int64_t n)
+{
+    const int64_t blocks = nb_ceil_div(n, 256);
+    return dim3((unsigned)(blocks < 65535 ? blocks : 65535));
+}
+
+/* ---- the ops; one file each ---- */
+nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
+void nb_cuda_release_weight(nb_backend *be, nb_weight *w);
+size_t nb_cuda_weight_bytes(const nb_weight *w);
+nb_status nb_cuda_embed(nb_backend *be, const nb_embed_args *a, nb_error *err);
+nb_status nb_cuda_rms_norm(nb_backend *be, const nb_rms_norm_args *a, nb_error *err);
+size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a);
+nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err);
+nb_status nb_cuda_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error *err);
+size_t nb_cuda_attention_scratch(nb_backend *be, const nb_attention_args *a);
+nb_status nb_cuda_attention(nb_backend *be, const nb_attention_args *a, nb_error *err);
+nb_status nb_cuda_gated_activation(nb_backend *be, const nb_gated_args *a, nb_error *err);
+nb_status nb_cuda_logits_soft_cap(nb_backend *be, const nb_soft_cap_args *a, nb_error *err);
+nb_status nb_cuda_argmax(nb_backend *be, const nb_argmax_args *a, nb_error *err);
+nb_status nb_cuda_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);
+nb_status nb_cuda_factor(nb_backend *be, const nb_factor_args *a, nb_error *err);
+size_t nb_cuda_correct_scratch(nb_backend *be, const nb_correct_args *a);
+nb_status nb_cuda_correct(nb_backend *be, const nb_correct_args *a, nb_error *err);
+nb_status nb_cuda_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err);
+size_t nb_cuda_gptq_sweep_scratch(nb_backend *be, const nb_gptq_sweep_args *a);
+nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err);
+nb_status nb_cuda_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err);
+size_t nb_cuda_quant_error_scratch(nb_backend *be, const nb_quant_error_args *a);
+nb_status nb_cuda_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_error *err);
+
+#endif

@@ -1,0 +1,159 @@
+/* device.cu -- the CUDA backend's head: opening a device, its memory, copies, and the table of its ops. */
+#include "cuda.h"
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#ifdef __CUDACC__
+static const char *const kDevice = "cuda";
+static const char *emulator_fault(void)
+{
+    return NULL;
+}
+#else /* the emulator: no device number, and faults it saw in kernels count as the device's */
+static const char *const kDevice = "simt";
+static const char *emulator_fault(void)
+{
+    return simt::errors() ? simt::first_error() : NULL;
+}
+#endif
+
+nb_status nb_cuda_status(const nb_backend *be, cudaError_t e, const char *what, nb_error *err)
+{
+    if (e == cudaSuccess)
+        return NB_OK;
+    return nb_fail(err, e == cudaErrorMemoryAllocation ? NB_NO_ROOM : NB_DEVICE, "%s: %s: %s", be->name, what, cudaGetErrorString(e));
+}
+
+static void cuda_close(nb_backend *be)
+{
+    (void)cudaStreamDestroy(nb_cuda_of(be)->stream);
+    delete nb_cuda_of(be);
+}
+
+static nb_status cuda_alloc(nb_backend *be, size_t bytes, const char *what, void **out, nb_error *err)
+{
+    *out = NULL;
+    const cudaError_t e = cudaMalloc(out, bytes ? bytes : 1);
+    if (e == cudaSuccess)
+        return NB_OK;
+    (void)cudaGetLastError(); /* it is told here; the next launch must not find it */
+    return nb_fail(err, e == cudaErrorMemoryAllocation ? NB_NO_ROOM : NB_DEVICE, "%s: %.1f MiB for %s: %s", be->name, (double)bytes / 1048576.0, what,
+                   cudaGetErrorString(e));
+}
+
+static void cuda_release(nb_backend *be, void *p)
+{
+    (void)be;
+    (void)cudaFree(p);
+}
+
+static nb_status cuda_sync(nb_backend *be, nb_error *err)
+{
+    const nb_status st = nb_cuda_status(be, cudaStreamSynchronize(nb_cuda_of(be)->stream), "a kernel failed", err);
+    if (st == NB_OK && emulator_fault())
+        return nb_fail(err, NB_DEVICE, "%s: the emulator saw a fault in a kernel: %s", be->name, emulator_fault());
+    return st;
+}
+
+static nb_status cuda_upload(nb_backend *be, void *dst, const void *src, size_t bytes, nb_error *err)
+{
+    return bytes ? nb_cuda_status(be, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, nb_cuda_of(be)->stream), "a copy to the device", err)
+                 : NB_OK;
+}
+
+static nb_status cuda_download(nb_backend *be, void *dst, const void *src, size_t bytes, nb_error *err)
+{
+    const nb_status st =
+        bytes ? nb_cuda_status(be, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, nb_cuda_of(be)->stream), "a copy from the device", err)
+              : NB_OK;
+    return st == NB_OK ? cuda_sync(be, err) : st;
+}
+
+static nb_status cuda_zero(nb_backend *be, void *dst, size_t bytes, nb_error *err)
+{
+    return bytes ? nb_cuda_status(be, cudaMemsetAsync(dst, 0, bytes, nb_cuda_of(be)->stream), "clearing memory", err) : NB_OK;
+}
+
+static size_t no_scratch(nb_backend *, const nb_gram_args *)
+{
+    return 0;
+}
+
+static nb_backend_ops table(void)
+{
+    nb_backend_ops op = {};
+    op.close = cuda_close;
+    op.alloc = cuda_alloc;
+    op.release = cuda_release;
+    op.upload = cuda_upload;
+    op.download = cuda_download;
+    op.zero = cuda_zero;
+    op.sync = cuda_sync;
+    op.pack_weight = nb_cuda_pack_weight;
+    op.release_weight = nb_cuda_release_weight;
+    op.weight_bytes = nb_cuda_weight_bytes;
+    op.embed = nb_cuda_embed;
+    op.rms_norm = nb_cuda_rms_norm;
+    op.linear_scratch = nb_cuda_linear_scratch;
+    op.linear = nb_cuda_linear;
+    op.rope_append_kv = nb_cuda_rope_append_kv;
+    op.attention_scratch = nb_cuda_attention_scratch;
+    op.attention = nb_cuda_attention;
+    op.gated_activation = nb_cuda_gated_activation;
+    op.logits_soft_cap = nb_cuda_logits_soft_cap;
+    op.argmax = nb_cuda_argmax;
+    op.gram_scratch = no_scratch;
+    op.gram_accumulate = nb_cuda_gram_accumulate;
+    op.factor = nb_cuda_factor;
+    op.correct_scratch = nb_cuda_correct_scratch;
+    op.correct = nb_cuda_correct;
+    op.quantize_rows = nb_cuda_quantize_rows;
+    op.gptq_sweep_scratch = nb_cuda_gptq_sweep_scratch;
+    op.gptq_sweep = nb_cuda_gptq_sweep;
+    op.dequantize = nb_cuda_dequantize;
+    op.quant_error_scratch = nb_cuda_quant_error_scratch;
+    op.quant_error = nb_cuda_quant_error;
+    return op;
+}
+
+static const nb_backend_ops cuda_ops = table();
+
+extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backend **out,
+                                                                                  nb_error *err)
+{
+    int n = 0;
+    *out = NULL;
+    if (abi != NB_BACKEND_ABI)
+        return nb_fail(err, NB_DEVICE, "%s: the module is of another version of nibble (%d, wanted %d)", kDevice, NB_BACKEND_ABI, abi);
+    cudaError_t e = cudaGetDeviceCount(&n);
+    if (e != cudaSuccess || index >= n)
+        return nb_fail(err, NB_DEVICE, "%s:%d is not there: %s", kDevice, index, e != cudaSuccess ? cudaGetErrorString(e) : n ? "fewer devices than that" : "no device");
+    nb_cuda *c = new (std::nothrow) nb_cuda();
+    if (!c)
+        return nb_fail(err, NB_NO_ROOM, "the %s backend: out of memory", kDevice);
+    cudaDeviceProp prop;
+    nb_backend *be = &c->base;
+    be->op = &cuda_ops;
+    be->exact = o && o->exact;
+    be->n_thread = 1;
+    be->kv_type = be->exact ? NB_KV_F32 : NB_KV_F16;
+    if (strcmp(kDevice, "simt") == 0)
+        snprintf(be->name, sizeof be->name, "simt");
+    else
+        snprintf(be->name, sizeof be->name, "cuda:%d", index);
+    e = cudaSetDevice(index);
+    if (e == cudaSuccess)
+        e = cudaGetDeviceProperties(&prop, index);
+    if (e == cudaSuccess)
+        e = cudaStreamCreate(&c->stream);
+    if (e != cudaSuccess) {
+        const nb_status st = nb_cuda_status(be, e, "opening the device", err);
+        delete c;
+        return st;
+    }
+    be->memory_bytes = prop.totalGlobalMem;
+    *out = be;
+    return NB_OK;
+}

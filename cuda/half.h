@@ -1,0 +1,36 @@
+/* half.h -- f16 in device code: the compiler's under nvcc, the library's own scalars in the emulator. */
+#ifndef NB_CUDA_HALF_H
+#define NB_CUDA_HALF_H
+
+#include "gpu.h"
+
+#ifdef __CUDACC__
+DEVI float mul_rn(float a, float b) /* a product the compiler may not fuse with a sum */
+{
+    return __fmul_rn(a, b);
+}
+DEVI float nb_half_get(const uint16_t *p)
+{
+    return __half2float(__ushort_as_half(*p));
+}
+DEVI uint16_t nb_half_of(float v)
+{
+    return __half_as_ushort(__float2half_rn(v));
+}
+#else
+#include "base/scalar.h"
+DEVI float mul_rn(float a, float b)
+{
+    return a * b;
+}
+DEVI float nb_half_get(const uint16_t *p)
+{
+    return nb_f32_from_f16(*p);
+}
+DEVI uint16_t nb_half_of(float v)
+{
+    return nb_f16_from_f32(v);
+}
+#endif
+
+#endif

@@ -1,0 +1,57 @@
+/* rows.cu -- round to nearest into a grid, and the way back. One thread a group when rounding, one a value on the way back. */
+#include "quant/grid.h"
+
+#include <cstring>
+
+nb_status nb_cuda_grid(const nb_backend *be, const nb_grid *g, int64_t K, Grid *out, nb_error *err)
+{
+    static const struct {
+        const char *name;
+        Kind kind;
+    } rows[] = {{"q4_0", kQ4_0}, {"q4_1", kQ4_1}, {"q8_0", kQ8_0}, {"int2", kInt}, {"int3", kInt}, {"int4", kInt}, {"int8", kInt}};
+    *out = {kInt, g->code_max, g->sym, g->group ? g->group : K, 0};
+    out->G = nb_ceil_div(K, out->group);
+    for (const auto &row : rows)
+        if (strcmp(row.name, g->name) == 0) {
+            out->kind = row.kind;
+            return NB_OK;
+        }
+    return nb_fail(err, NB_UNSUPPORTED, "%s: the grid %s is not there yet; quantize with --device cpu", be->name, g->name);
+}
+
+__global__ void rows_kernel(const float *w, int64_t N, int64_t K, Grid grid, nb_group *groups, uint8_t *codes)
+{
+    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < N * grid.G; at += (int64_t)gridDim.x * blockDim.x) {
+        const int64_t n = at / grid.G, from = at % grid.G * grid.group, to = from + grid.group < K ? from + grid.group : K;
+        Range r = range_open();
+        for (int64_t k = from; k < to; k++)
+            range_add(&r, w[n * K + k]);
+        const nb_group p = params_of(grid, r);
+        groups[at].scale = p.scale;
+        groups[at].zero = p.zero;
+        groups[at].min = p.min;
+        if (codes)
+            for (int64_t k = from; k < to; k++)
+                codes[n * K + k] = (uint8_t)round_to(grid, p, w[n * K + k]);
+    }
+}
+
+__global__ void back_kernel(const uint8_t *codes, const nb_group *groups, int64_t N, int64_t K, Grid grid, float *q)
+{
+    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < N * K; at += (int64_t)gridDim.x * blockDim.x)
+        q[at] = value_of(groups[at / K * grid.G + at % K / grid.group], codes[at]);
+}
+
+nb_status nb_cuda_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err)
+{
+    Grid grid;
+    const nb_status st = nb_cuda_grid(be, a->grid, a->K, &grid, err);
+    return st != NB_OK ? st : nb_launch(be, "quantize_rows", rows_kernel, nb_blocks(a->N * grid.G), dim3(256), 0, err, a->w, a->N, a->K, grid, a->groups, a->codes);
+}
+
+nb_status nb_cuda_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err)
+{
+    Grid grid;
+    const nb_status st = nb_cuda_grid(be, a->grid, a->K, &grid, err);
+    return st != NB_OK ? st : nb_launch(be, "dequantize", back_kernel, nb_blocks(a->N * a->K), dim3(256), 0, err, a->codes, a->groups, a->N, a->K, grid, a->q);
+}

@@ -1,0 +1,65 @@
+/* rope.cu -- rotates q and k in place and appends k, v to the cache (Su et al. 2021, eq. 34). A block a token.
+ *
+ * The angle is the f32 product of position and frequency, part of the op's definition; its sine and cosine are the accurate ones, not the fast ones:
+ * angles reach 10^5. */
+#include "cuda.h"
+#include "half.h"
+
+struct Rope {
+    float *q, *k;
+    const float *v, *inv_freq;
+    const int32_t *seq, *pos;
+    void *cache_k, *cache_v;
+    int64_t ldq, ldk, ldv;
+    int n_head, n_kv_head, head_dim, rope_dim, ctx_len, interleaved, f16;
+};
+
+DEVI void put(const Rope &a, void *cache, int64_t at, float v)
+{
+    if (a.f16)
+        ((uint16_t *)cache)[at] = nb_half_of(v);
+    else
+        ((float *)cache)[at] = v;
+}
+
+/* Pair i of the head at p; returns where its two elements lie in the head. */
+DEVI void rotate(const Rope &a, float *p, int i, int pos, int *first, int *second)
+{
+    const float angle = (float)pos * a.inv_freq[i], c = cosf(angle), s = sinf(angle);
+    *first = a.interleaved ? 2 * i : i;
+    *second = a.interleaved ? 2 * i + 1 : i + a.rope_dim / 2;
+    const float x = p[*first], y = p[*second];
+    p[*first] = x * c - y * s;
+    p[*second] = y * c + x * s;
+}
+
+__global__ void rope_kernel(Rope a)
+{
+    const int m = blockIdx.x, half = a.rope_dim / 2, pos = a.pos[m], tail = a.head_dim - a.rope_dim;
+    const int row = a.n_kv_head * a.head_dim;
+    const int64_t at = ((int64_t)a.seq[m] * a.ctx_len + pos) * row;
+    int first, second;
+    for (int i = threadIdx.x; i < a.n_head * half; i += blockDim.x)
+        rotate(a, a.q + m * a.ldq + i / half * a.head_dim, i % half, pos, &first, &second);
+    for (int i = threadIdx.x; i < a.n_kv_head * half; i += blockDim.x) {
+        const int head = i / half * a.head_dim;
+        float *k = a.k + m * a.ldk + head;
+        rotate(a, k, i % half, pos, &first, &second);
+        put(a, a.cache_k, at + head + first, k[first]);
+        put(a, a.cache_k, at + head + second, k[second]);
+    }
+    for (int i = threadIdx.x; i < a.n_kv_head * tail; i += blockDim.x) { /* what is not rotated */
+        const int e = i / tail * a.head_dim + a.rope_dim + i % tail;
+        put(a, a.cache_k, at + e, a.k[m * a.ldk + e]);
+    }
+    for (int i = threadIdx.x; i < row; i += blockDim.x)
+        put(a, a.cache_v, at + i, a.v[m * a.ldv + i]);
+}
+
+nb_status nb_cuda_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error *err)
+{
+    const nb_kv *kv = a->kv;
+    const Rope r = {a->q, a->k, a->v, a->inv_freq, a->batch->seq, a->batch->pos, kv->k, kv->v, a->ldq, a->ldk, a->ldv,
+                    a->n_head, kv->n_kv_head, kv->head_dim, a->rope_dim, kv->ctx_len, a->interleaved, kv->type == NB_KV_F16};
+    return nb_launch(be, "rope_append_kv", rope_kernel, dim3((unsigned)a->batch->n_token), dim3(128), 0, err, r);
+}
