@@ -69,6 +69,7 @@ __global__ void __launch_bounds__(32 * kRows) sweep_kernel(Sweep a)
             d = w - (double)value_of(p, code);
         }
         d = __shfl_sync(0xffffffffu, d, 0);
+        __syncwarp(); /* a shuffle orders no memory: lane 0 has read the group's sums */
         for (int64_t l = j + 1 + lane; l < K; l += 32)
             s[l] += d * a.r[j * K + l];
         __syncwarp();

@@ -6,7 +6,7 @@
 #include <math.h>
 
 #define BOUND_U 0x1p-24   /* half an ulp of f32 */
-#define BOUND_BF16 0x1p-9 /* half an ulp of bf16, relative */
+#define BOUND_BF16 0x1p-8 /* half an ulp of bf16 (8 bits), relative, at worst */
 
 /* "sums": terms added one by one; each rounding is off by u |partial sum| at random. */
 typedef struct bound_sum {

@@ -44,8 +44,8 @@ static void compare_embed(ops *o, const void *args, const void *got, const void 
             const double value = fabs((double)c->w->value[at]), part = fabs((double)c->w->part[at]);
             double tol =
                 4 * BOUND_U * (value + part); /* product, minimum, scale: three roundings at most */
-            if (o->row->arith != OPS_F32 && ops_kind_float(c->kind))
-                tol += BOUND_BF16 * value; /* a float matrix may be kept as bf16 */
+            if (o->row->arith == OPS_BF16 || (o->row->arith != OPS_F32 && ops_kind_float(c->kind)))
+                tol += BOUND_BF16 * value; /* may be kept as bf16 */
             CHECK_NEAR(o->c, y[m * c->ldy + k], ref[m * c->ldy + k], fabs((double)c->scale) * tol,
                        o->what);
         }

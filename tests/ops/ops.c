@@ -5,7 +5,7 @@ static const ops_row rows[] = {
     {"ref", "ref", true, OPS_F32, true, INT64_MAX},
     {"cpu --exact", "cpu", true, OPS_F32, true, INT64_MAX},
     {"cpu", "cpu", false, OPS_INT8, true, INT64_MAX},
-    {"simt", "simt", false, OPS_BF16, false, 1 << 19},
+    {"simt", "simt", false, OPS_BF16, false, 1 << 18},
     {"cuda:0", "cuda:0", false, OPS_BF16, false, INT64_MAX},
 };
 enum { N_ROWS = sizeof rows / sizeof *rows, GUARD = 64 };
