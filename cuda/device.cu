@@ -1,5 +1,5 @@
 /* device.cu -- the CUDA backend's head: opening a device, its memory, copies, and the table of its ops. */
-#include "cuda.h"
+#include "device.h"
 
 #include <cstdio>
 #include <cstring>

@@ -5,7 +5,7 @@
  *     m' = max(m, s),  d' = d e^(m - m') + e^(s - m'),  o' = o e^(m - m') + v e^(s - m')
  *
  * with its share of o in registers (head_dim / 32 elements a lane). At the end the four states merge in the order of the warps. */
-#include "cuda.h"
+#include "device.h"
 #include "half.h"
 #include "reduce.h"
 

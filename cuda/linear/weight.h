@@ -9,7 +9,7 @@
 #ifndef NB_CUDA_LINEAR_WEIGHT_H
 #define NB_CUDA_LINEAR_WEIGHT_H
 
-#include "cuda.h"
+#include "device.h"
 #include "half.h"
 
 constexpr int kUnit = 32; /* inputs that share a scale */

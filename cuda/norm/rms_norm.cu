@@ -1,5 +1,5 @@
 /* rms_norm.cu -- y = x / sqrt(mean(x^2) + eps) * weight, f32. A block a row; the squares meet in a fixed tree. */
-#include "cuda.h"
+#include "device.h"
 #include "reduce.h"
 
 __global__ void rms_norm_kernel(const float *x, int64_t ldx, const float *weight, float eps, int K, float *y, int64_t ldy)

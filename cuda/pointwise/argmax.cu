@@ -1,5 +1,5 @@
 /* argmax.cu -- the lowest index of the greatest value of a row. A block a row: lanes, then warps, compare (value, index); ties go to the lower index. */
-#include "cuda.h"
+#include "device.h"
 
 #include <climits>
 

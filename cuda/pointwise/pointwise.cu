@@ -1,5 +1,5 @@
 /* pointwise.cu -- the ops that look at one element at a time: gated activation and the soft cap of the logits. */
-#include "cuda.h"
+#include "device.h"
 
 DEVI float silu(float g)
 {

@@ -4,7 +4,7 @@
  *     u R^T = z   u_k = z_k / R_kk from the last back,  z_l -= u_k R[l][k] for l < k
  *     y R = u     y_j = u_j / R_jj from the first on,   u_l -= y_j R[j][l] for l > j
  * quant_error: one block a row, d H d^T; the rows' terms are added on the host in their order. */
-#include "cuda.h"
+#include "device.h"
 #include "reduce.h"
 
 #include "base/memory.h"

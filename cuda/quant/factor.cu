@@ -4,7 +4,7 @@
  *
  * By blocks of 32 columns, three launches each: the diagonal block (one warp), the rows below it (a thread a row), the trailing square (a block a tile
  * of 32 x 32). A minor that fails leaves its order in *failed and the launches behind it do nothing. Cost K^3 / 3 FLOP. */
-#include "cuda.h"
+#include "device.h"
 
 constexpr int kB = 32;
 

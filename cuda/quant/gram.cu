@@ -2,7 +2,7 @@
  *
  * A block owns a tile of 32 x 32 of the result; thread (x, y) of 32 x 8 makes rows y, y + 8, y + 16, y + 24 of column x. Tokens come 32 at a time through
  * shared memory; products are summed in f32 over at most kTokens of them, then in f64 (backend.h). Tiles are disjoint: no atomics. */
-#include "cuda.h"
+#include "device.h"
 
 constexpr int kTile = 32, kTokens = 128;
 

@@ -3,7 +3,7 @@
 #ifndef NB_CUDA_QUANT_GRID_H
 #define NB_CUDA_QUANT_GRID_H
 
-#include "cuda.h"
+#include "device.h"
 #include "half.h"
 
 enum Kind { kInt, kQ4_0, kQ4_1, kQ8_0 };

@@ -2,7 +2,7 @@
  *
  * The angle is the f32 product of position and frequency, part of the op's definition; its sine and cosine are the accurate ones, not the fast ones:
  * angles reach 10^5. */
-#include "cuda.h"
+#include "device.h"
 #include "half.h"
 
 struct Rope {

@@ -1,14 +1,17 @@
-/* cuda.h -- the CUDA backend: its state, and what every file of it needs to launch a kernel and tell its failure.
+/* device.h -- the CUDA backend: its state, and what every file of it needs to launch a kernel and tell its failure.
  *
  * The same sources are compiled by nvcc into libnibble_cuda.so and by the host compiler against the emulator into libnibble_simt.so (gpu.h); nothing
  * here or in the ops knows which. One stream a backend: ops enqueue in order, sync and download wait. Matrices of activations are f32 as everywhere
  * above the waist; operands of the tensor cores are rounded to bf16, sums are f32. */
-#ifndef NB_CUDA_CUDA_H
-#define NB_CUDA_CUDA_H
+#ifndef NB_CUDA_DEVICE_H
+#define NB_CUDA_DEVICE_H
 
 #include "gpu.h"
 
 #include "backend/backend.h"
+
+#include <cmath>
+#include <cstdio>
 
 struct nb_cuda {
     nb_backend base;
