@@ -44,13 +44,13 @@ static nb_status create(nb_outfile *f, nb_error *err)
             break;
     }
     if (f->fd < 0) {
-        const nb_status st = nb_fail_errno(err, "%s: cannot create it", f->path);
+        const nb_status st = nb_fail_errno_at(err, f->path, "cannot create it");
         free(partial);
         return st;
     }
     f->partial = partial;
     if (fstat(f->fd, &sb) != 0 || fchmod(f->fd, 0600) != 0)
-        return nb_fail_errno(err, "%s: cannot set its mode", f->path);
+        return nb_fail_errno_at(err, f->path, "cannot set its mode");
     if (!f->mode)
         f->mode = sb.st_mode & 0777;
     return NB_OK;
@@ -109,7 +109,7 @@ nb_status nb_outfile_reserve(nb_outfile *f, size_t bytes, nb_error *err)
     if (bytes == 0)
         return NB_OK;
     if (fstat(f->fd, &sb) != 0)
-        return nb_fail_errno(err, "%s: cannot stat", f->path);
+        return nb_fail_errno_at(err, f->path, "cannot stat");
     const uint64_t have = (uint64_t)sb.st_blocks * 512, room = free_bytes(f->fd);
     if (bytes > have && bytes - have > room)
         return no_room(f, bytes - have - room, err);
@@ -123,7 +123,7 @@ nb_status nb_outfile_reserve(nb_outfile *f, size_t bytes, nb_error *err)
         e = ftruncate(f->fd, (off_t)bytes) == 0 ? 0 : errno;
     if (e) {
         errno = e;
-        return nb_fail_errno(err, "%s: cannot reserve %zu bytes", f->path, bytes);
+        return nb_fail_errno_at(err, f->path, "cannot reserve %zu bytes", bytes);
     }
     return NB_OK;
 }
@@ -143,7 +143,7 @@ nb_status nb_outfile_write_at(nb_outfile *f, size_t offset, const void *p, size_
         if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
             return no_room(f, n, err);
         if (done < 0)
-            return nb_fail_errno(err, "%s: cannot write %zu bytes at offset %zu", f->path, n,
+            return nb_fail_errno_at(err, f->path, "cannot write %zu bytes at offset %zu", n,
                                  offset);
         if (done == 0)
             return nb_fail_at(err, NB_IO, f->path, (int64_t)offset,
@@ -169,7 +169,7 @@ static nb_status sync_folder(const char *path, nb_error *err)
     nb_status st = NB_OK;
     const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
-        st = nb_fail_errno(err, "%s: cannot sync its folder", path);
+        st = nb_fail_errno_at(err, path, "cannot sync its folder");
     if (fd >= 0)
         close(fd);
     free(folder);
@@ -182,12 +182,12 @@ nb_status nb_outfile_commit(nb_outfile *f, nb_error *err)
     if (f->fd < 0)
         return nb_fail_at(err, NB_INTERNAL, f->path, -1, "committed twice");
     if (fchmod(f->fd, f->mode) != 0 || fsync(f->fd) != 0)
-        st = nb_fail_errno(err, "%s: cannot sync it to disk", f->path);
+        st = nb_fail_errno_at(err, f->path, "cannot sync it to disk");
     if (close(f->fd) != 0 && st == NB_OK && errno != EINTR)
-        st = nb_fail_errno(err, "%s: cannot close", f->path);
+        st = nb_fail_errno_at(err, f->path, "cannot close");
     f->fd = -1;
     if (st == NB_OK && rename(f->partial, f->path) != 0)
-        st = nb_fail_errno(err, "%s: cannot rename its partial file", f->path);
+        st = nb_fail_errno_at(err, f->path, "cannot rename its partial file");
     if (st != NB_OK)
         unlink(f->partial);
     free(f->partial);
