@@ -151,8 +151,11 @@ outcome program_run(const folder *d, const char *line, program_stdout how)
             posix_spawn_file_actions_addclose(&files, fd);
     else {
         posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-        posix_spawn_file_actions_addopen(&files, 2, err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        if (how == OUT_CAPTURED)
+        if (how == OUT_NO_STDERR)
+            posix_spawn_file_actions_addclose(&files, 2);
+        else
+            posix_spawn_file_actions_addopen(&files, 2, err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        if (how == OUT_CAPTURED || how == OUT_NO_STDERR)
             posix_spawn_file_actions_addopen(&files, 1, out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
         else if (how == OUT_FULL)
             posix_spawn_file_actions_addopen(&files, 1, "/dev/full", O_WRONLY, 0);

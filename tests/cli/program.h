@@ -11,7 +11,8 @@ typedef enum program_stdout {
     OUT_CAPTURED,
     OUT_FULL,   /* /dev/full: every write fails with ENOSPC */
     OUT_BROKEN, /* a pipe whose reader is gone */
-    OUT_CLOSED  /* stdin, stdout and stderr are not open at all */
+    OUT_CLOSED, /* stdin, stdout and stderr are not open at all */
+    OUT_NO_STDERR /* captured; stderr alone is not open */
 } program_stdout;
 
 typedef struct outcome {
