@@ -311,9 +311,9 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
     if (st == NB_OK)
         st = write_rest(&j, err);
     if (st == NB_OK)
-        st = nb_gguf_writer_commit(j.w, err);
-    if (st == NB_OK)
         st = fill_result(&j, r, err);
+    if (st == NB_OK) /* last: after it nothing fails any more */
+        st = nb_gguf_writer_commit(j.w, err);
 done:
     nb_gguf_writer_close(j.w);
     nb_calib_free(&j.calib);

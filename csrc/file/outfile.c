@@ -19,6 +19,7 @@ struct nb_outfile {
                       replaces */
     char *path;    /* final */
     char *partial; /* NULL when there is none on disk (any more) */
+    char *folder;  /* of path; made at open, so that commit needs no memory */
 };
 
 /* Creates the partial file. The system gives it 0666 less the umask; that is noted for commit and
@@ -56,6 +57,20 @@ static nb_status create(nb_outfile *f, nb_error *err)
     return NB_OK;
 }
 
+static nb_status name(nb_outfile *f, const char *path, nb_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    const size_t n = slash ? (size_t)(slash - path) : 0;
+    f->path = nb_alloc(strlen(path) + 1, 1, "a path", err);
+    f->folder = f->path ? nb_alloc(n + 2, 1, "a path", err) : NULL;
+    if (!f->folder)
+        return NB_NO_ROOM;
+    memcpy(f->path, path, strlen(path) + 1);
+    memcpy(f->folder, path, n);
+    memcpy(f->folder + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
+    return NB_OK;
+}
+
 nb_status nb_outfile_open(const char *path, nb_outfile **out, nb_error *err)
 {
     struct stat sb;
@@ -70,12 +85,10 @@ nb_status nb_outfile_open(const char *path, nb_outfile **out, nb_error *err)
         if (!S_ISREG(sb.st_mode)) /* renaming over it would replace a folder, a pipe or /dev/null */
             st = nb_fail_at(err, NB_IO, path, -1, "exists and is not a regular file");
     }
-    if (st == NB_OK && !(f->path = nb_alloc(strlen(path) + 1, 1, "a path", err)))
-        st = NB_NO_ROOM;
-    if (st == NB_OK) {
-        memcpy(f->path, path, strlen(path) + 1);
+    if (st == NB_OK)
+        st = name(f, path, err);
+    if (st == NB_OK)
         st = create(f, err);
-    }
     if (st != NB_OK) {
         nb_outfile_close(f);
         return st;
@@ -157,22 +170,14 @@ nb_status nb_outfile_write_at(nb_outfile *f, size_t offset, const void *p, size_
 
 /* The rename is on disk only when the folder is. Folders of some file systems cannot be synced
  * (EINVAL): then it is as good as it gets. */
-static nb_status sync_folder(const char *path, nb_error *err)
+static nb_status sync_folder(const nb_outfile *f, nb_error *err)
 {
-    const char *slash = strrchr(path, '/');
-    const size_t n = slash ? (size_t)(slash - path) : 0;
-    char *folder = nb_alloc(n + 2, 1, "a path", err);
-    if (!folder)
-        return NB_NO_ROOM;
-    memcpy(folder, path, n);
-    memcpy(folder + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
     nb_status st = NB_OK;
-    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
-        st = nb_fail_errno_at(err, path, "cannot sync its folder");
+        st = nb_fail_errno_at(err, f->path, "cannot sync its folder");
     if (fd >= 0)
         close(fd);
-    free(folder);
     return st;
 }
 
@@ -192,7 +197,7 @@ nb_status nb_outfile_commit(nb_outfile *f, nb_error *err)
         unlink(f->partial);
     free(f->partial);
     f->partial = NULL;
-    return st == NB_OK ? sync_folder(f->path, err) : st;
+    return st == NB_OK ? sync_folder(f, err) : st;
 }
 
 void nb_outfile_close(nb_outfile *f)
@@ -205,5 +210,6 @@ void nb_outfile_close(nb_outfile *f)
         unlink(f->partial);
     free(f->partial);
     free(f->path);
+    free(f->folder);
     free(f);
 }
