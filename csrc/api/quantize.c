@@ -176,7 +176,7 @@ static nb_status evaluate(const nb_quantize_options *o, nb_quantize_result *r, n
     const nb_model_options mo = {.device = o->device, .n_thread = o->n_thread, .exact = true};
     nb_mapfile *f = NULL;
     nb_model *before = NULL, *after = NULL;
-    nb_eval_result a, b;
+    nb_eval_result a = {0}, b = {0};
     nb_status st = nb_mapfile_open(o->eval_path, &f, err);
     if (st == NB_OK)
         st = nb_model_open(o->model, &mo, &before, err);
