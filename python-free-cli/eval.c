@@ -26,7 +26,7 @@ static nb_status run(const nb_args *a, nb_error *err)
 {
     nb_model *m = NULL, *ref = NULL;
     nb_model_options mo;
-    nb_eval_result r;
+    nb_eval_result r = {0};
     char *text = NULL;
     const char *path = nb_flag_text(a, "file"), *against = nb_flag_text(a, "against");
     nb_eval_options o = {.text_path = path, .spread = nb_flag_on(a, "spread"), .all_positions = nb_flag_on(a, "all-positions")};

@@ -3,8 +3,11 @@
 #include "out.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 extern const nb_command nb_command_run, nb_command_tokenize, nb_command_eval, nb_command_inspect, nb_command_quantize;
 
@@ -62,29 +65,59 @@ static nb_status dispatch(int argc, char **argv, nb_args *args, nb_error *err)
     return st;
 }
 
+/* A model must not be opened as file 0, 1 or 2 and then be printed into: the standard streams that are not open become ones that fail. */
+static void open_standard_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            _exit(NB_IO); /* nowhere to say it */
+}
+
+/* Before the flags are parsed, and when that fails: is an error to be an object on stdout? */
+static bool wants_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--json") == 0)
+            return true;
+    return false;
+}
+
+/* Did everything reach stdout? A reader that has gone is no error of ours: quiet, 141 as a shell shows SIGPIPE. */
+static int finish_stdout(int code)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    const int e = errno;
+    struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (poll(&p, 1, 0) == 1 && (p.revents & POLLERR))
+        return 128 + SIGPIPE;
+    if (code)
+        return code;
+    fprintf(stderr, "nibble: error: stdout: cannot write%s%s\n", e ? ": " : "", e ? strerror(e) : "");
+    return NB_IO;
+}
+
 int main(int argc, char **argv)
 {
     nb_error err = {.offset = -1};
     nb_args args = {.n = 0};
+    open_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* a closed stdout is seen when it is flushed */
     signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of write, not a death */
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    if (argc < 2) {
+        const nb_status st = nb_fail(&err, NB_USAGE, "a command is missing");
+        nb_hint(&err, "nibble --help");
+        return report(st, &err, false);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         help();
-        return argc < 2 ? NB_USAGE : 0;
+        return finish_stdout(0);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("nibble %s\n", nb_version());
-        return 0;
+        return finish_stdout(0);
     }
     const nb_status st = dispatch(argc, argv, &args, &err);
-    int code = report(st, &err, nb_flag_on(&args, "json"));
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (errno == EPIPE)
-            return 141;
-        if (!code) {
-            fprintf(stderr, "nibble: error: stdout: cannot write: %s\n", strerror(errno));
-            code = errno == ENOSPC ? NB_NO_ROOM : NB_IO;
-        }
-    }
-    return code;
+    return finish_stdout(report(st, &err, wants_json(argc, argv)));
 }

@@ -47,7 +47,7 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
     *n = 0;
     FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     if (!f)
-        return nb_fail_errno(err, "%s: cannot open", path);
+        return nb_fail_errno_at(err, path, "cannot open");
     char *piece = malloc(kPiece);
     nb_buf_init(&b, kMost);
     if (!piece)
@@ -57,7 +57,7 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
         st = nb_buf_add(&b, piece, got, err);
     }
     if (st == NB_OK && ferror(f))
-        st = nb_fail_errno(err, "%s: cannot read", path);
+        st = nb_fail_errno_at(err, path, "cannot read");
     if (f != stdin)
         fclose(f);
     free(piece);

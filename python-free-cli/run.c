@@ -29,7 +29,7 @@ static bool print_piece(void *arg, int32_t token, const char *text, size_t n)
     (void)token;
     fwrite(text, 1, n, stdout);
     fflush(stdout);
-    return true;
+    return !ferror(stdout); /* nobody reads: main says so */
 }
 
 /* The prompt as a user's turn of the model's template. */

@@ -207,7 +207,9 @@ bool nb_checkpoint_get_metadata(const nb_checkpoint *c, int64_t i, const char **
         size_t n = 0;
         for (int64_t at = 0; v && at < i; at++)
             v = nb_json_next(v);
-        const char *name = v ? nb_json_key(v, &n) : NULL;
+        if (!v)
+            return false;
+        const char *name = nb_json_key(v, &n);
         if (name) {
             nb_escape(k->key, (int64_t)sizeof k->key, name, (int64_t)n);
             ok = json_value(&k->value, v);

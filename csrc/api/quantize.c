@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* What a quantization run holds from beginning to end. */
 struct job {
@@ -175,7 +176,7 @@ static nb_status evaluate(const nb_quantize_options *o, nb_quantize_result *r, n
     const nb_model_options mo = {.device = o->device, .n_thread = o->n_thread, .exact = true};
     nb_mapfile *f = NULL;
     nb_model *before = NULL, *after = NULL;
-    nb_eval_result a, b;
+    nb_eval_result a = {0}, b = {0};
     nb_status st = nb_mapfile_open(o->eval_path, &f, err);
     if (st == NB_OK)
         st = nb_model_open(o->model, &mo, &before, err);
@@ -259,6 +260,15 @@ static nb_status check_options(const nb_quantize_options *o, nb_error *err)
     return NB_OK;
 }
 
+/* By whatever name or link: the file that is read must not be the one that is replaced. */
+static nb_status refuse_input(const nb_quantize_options *o, nb_error *err)
+{
+    struct stat in, out;
+    if (stat(o->model, &in) == 0 && stat(o->out, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return nb_fail_at(err, NB_USAGE, o->out, -1, "OUT is the input itself");
+    return NB_OK;
+}
+
 nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
@@ -275,11 +285,11 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
         st = choose_grid(&j, err);
     if (st == NB_OK)
         st = choose_embedding(&j, err);
+    if (st == NB_OK)
+        st = refuse_input(o, err);
     const nb_model_options mo = {.device = o->device, .n_thread = o->n_thread, .exact = true};
     if (st == NB_OK)
         st = nb_model_load(o->model, &mo, false, &j.m, err);
-    if (st == NB_OK && strcmp(o->model, o->out) == 0)
-        st = nb_fail(err, NB_USAGE, "%s: OUT is the input itself", o->out);
     if (st == NB_OK) {
         j.p.n_thread = j.m->be->n_thread;
         j.report = nb_alloc_zero((size_t)j.m->hp.n_layer * 7, sizeof *j.report, "the report", err);
@@ -301,9 +311,9 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
     if (st == NB_OK)
         st = write_rest(&j, err);
     if (st == NB_OK)
-        st = nb_gguf_writer_commit(j.w, err);
-    if (st == NB_OK)
         st = fill_result(&j, r, err);
+    if (st == NB_OK) /* last: after it nothing fails any more */
+        st = nb_gguf_writer_commit(j.w, err);
 done:
     nb_gguf_writer_close(j.w);
     nb_calib_free(&j.calib);

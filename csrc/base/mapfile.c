@@ -17,9 +17,9 @@ nb_status nb_mapfile_open(const char *path, nb_mapfile **out, nb_error *err)
     *out = NULL;
     const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
-        return nb_fail_errno(err, "%s: cannot open", path);
+        return nb_fail_errno_at(err, path, "cannot open");
     if (fstat(fd, &sb) != 0) {
-        st = nb_fail_errno(err, "%s: cannot stat", path);
+        st = nb_fail_errno_at(err, path, "cannot stat");
         goto done;
     }
     if (!S_ISREG(sb.st_mode)) {
@@ -36,7 +36,7 @@ nb_status nb_mapfile_open(const char *path, nb_mapfile **out, nb_error *err)
     if (m->n) {
         void *p = mmap(NULL, m->n, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) {
-            st = nb_fail_errno(err, "%s: cannot map %zu bytes", path, m->n);
+            st = nb_fail_errno_at(err, path, "cannot map %zu bytes", m->n);
             free(m);
             goto done;
         }

@@ -43,22 +43,48 @@ nb_status nb_fail_at(nb_error *err, nb_status code, const char *path, int64_t of
     return code;
 }
 
+static nb_status code_of(int e)
+{
+    return e == ENOENT || e == ENOTDIR                 ? NB_NOT_FOUND
+           : e == ENOSPC || e == ENOMEM || e == EDQUOT ? NB_NO_ROOM
+                                                       : NB_IO;
+}
+
+/* ": " and strerror(e) behind a sentence of n characters. */
+static void add_reason(nb_error *err, int n, int e)
+{
+    if (n >= 0 && (size_t)n < sizeof err->message)
+        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", strerror(e));
+}
+
 nb_status nb_fail_errno(nb_error *err, const char *fmt, ...)
 {
     const int e = errno;
-    const nb_status code = e == ENOENT || e == ENOTDIR                 ? NB_NOT_FOUND
-                           : e == ENOSPC || e == ENOMEM || e == EDQUOT ? NB_NO_ROOM
-                                                                       : NB_IO;
     if (err) {
-        set(err, code);
+        set(err, code_of(e));
         va_list ap;
         va_start(ap, fmt);
         const int n = vsnprintf(err->message, sizeof err->message, fmt, ap);
         va_end(ap);
-        if (n >= 0 && (size_t)n < sizeof err->message)
-            snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", strerror(e));
+        add_reason(err, n, e);
     }
-    return code;
+    return code_of(e);
+}
+
+nb_status nb_fail_errno_at(nb_error *err, const char *path, const char *fmt, ...)
+{
+    const int e = errno;
+    if (err) {
+        set(err, code_of(e));
+        nb_escape(err->file, (int64_t)sizeof err->file, path, (int64_t)strlen(path));
+        int n = snprintf(err->message, sizeof err->message, "%s: ", err->file);
+        va_list ap;
+        va_start(ap, fmt);
+        n += vsnprintf(err->message + n, sizeof err->message - (size_t)n, fmt, ap);
+        va_end(ap);
+        add_reason(err, n, e);
+    }
+    return code_of(e);
 }
 
 void nb_hint(nb_error *err, const char *fmt, ...)

@@ -25,6 +25,9 @@ nb_status nb_fail_at(nb_error *err, nb_status code, const char *path, int64_t of
 /* The same with ": " and strerror(errno) after the sentence; the code follows errno: ENOENT is NB_NOT_FOUND, ENOSPC and ENOMEM NB_NO_ROOM, else NB_IO. */
 nb_status nb_fail_errno(nb_error *err, const char *fmt, ...) NB_PRINTF(2, 3);
 
+/* The same for a file: "PATH: SENTENCE: REASON", the path escaped and kept in err->file. */
+nb_status nb_fail_errno_at(nb_error *err, const char *path, const char *fmt, ...) NB_PRINTF(3, 4);
+
 /* Adds the line that can be pasted; keeps the sentence. */
 void nb_hint(nb_error *err, const char *fmt, ...) NB_PRINTF(2, 3);
 

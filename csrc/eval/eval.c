@@ -23,7 +23,7 @@ static double log_sum_exp(const float *l, int64_t n, int32_t *argmax)
     for (int64_t i = 0; i < n; i++)
         sum += (double)expf(l[i] - l[best]);
     *argmax = (int32_t)best;
-    return (double)l[best] + log(sum);
+    return (double)l[best] + log(sum); /* cppcheck-suppress invalidFunctionArg; n >= 1, so the sum is at least 1 */
 }
 
 static double kl_row(const float *ref, double ref_lse, const float *l, double lse, int64_t n)

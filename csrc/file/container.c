@@ -66,7 +66,7 @@ static bool is_hub_name(const char *path)
 
 static nb_status not_there(const char *path, nb_error *err)
 {
-    const nb_status st = nb_fail_errno(err, "%s: cannot open", path);
+    const nb_status st = nb_fail_errno_at(err, path, "cannot open");
     if (st == NB_NOT_FOUND && is_hub_name(path))
         nb_hint(err, "nibble pull %s", path);
     return st;
@@ -164,7 +164,7 @@ static nb_status no_weights(const checkpoint *c, nb_error *err)
     char pickle[300] = "", gguf[300] = "";
     DIR *dir = opendir(c->pub.path);
     if (!dir)
-        return nb_fail_errno(err, "%s: cannot list the folder", c->pub.path);
+        return nb_fail_errno_at(err, c->pub.path, "cannot list the folder");
     for (const struct dirent *e;
          (e = readdir(dir));) { /* NOLINT(concurrency-mt-unsafe): our own DIR */
         if (is_pickle(e->d_name))

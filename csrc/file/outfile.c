@@ -19,6 +19,7 @@ struct nb_outfile {
                       replaces */
     char *path;    /* final */
     char *partial; /* NULL when there is none on disk (any more) */
+    char *folder;  /* of path; made at open, so that commit needs no memory */
 };
 
 /* Creates the partial file. The system gives it 0666 less the umask; that is noted for commit and
@@ -44,15 +45,29 @@ static nb_status create(nb_outfile *f, nb_error *err)
             break;
     }
     if (f->fd < 0) {
-        const nb_status st = nb_fail_errno(err, "%s: cannot create it", f->path);
+        const nb_status st = nb_fail_errno_at(err, f->path, "cannot create it");
         free(partial);
         return st;
     }
     f->partial = partial;
     if (fstat(f->fd, &sb) != 0 || fchmod(f->fd, 0600) != 0)
-        return nb_fail_errno(err, "%s: cannot set its mode", f->path);
+        return nb_fail_errno_at(err, f->path, "cannot set its mode");
     if (!f->mode)
         f->mode = sb.st_mode & 0777;
+    return NB_OK;
+}
+
+static nb_status name(nb_outfile *f, const char *path, nb_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    const size_t n = slash ? (size_t)(slash - path) : 0;
+    f->path = nb_alloc(strlen(path) + 1, 1, "a path", err);
+    f->folder = f->path ? nb_alloc(n + 2, 1, "a path", err) : NULL;
+    if (!f->folder)
+        return NB_NO_ROOM;
+    memcpy(f->path, path, strlen(path) + 1);
+    memcpy(f->folder, path, n);
+    memcpy(f->folder + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
     return NB_OK;
 }
 
@@ -70,12 +85,10 @@ nb_status nb_outfile_open(const char *path, nb_outfile **out, nb_error *err)
         if (!S_ISREG(sb.st_mode)) /* renaming over it would replace a folder, a pipe or /dev/null */
             st = nb_fail_at(err, NB_IO, path, -1, "exists and is not a regular file");
     }
-    if (st == NB_OK && !(f->path = nb_alloc(strlen(path) + 1, 1, "a path", err)))
-        st = NB_NO_ROOM;
-    if (st == NB_OK) {
-        memcpy(f->path, path, strlen(path) + 1);
+    if (st == NB_OK)
+        st = name(f, path, err);
+    if (st == NB_OK)
         st = create(f, err);
-    }
     if (st != NB_OK) {
         nb_outfile_close(f);
         return st;
@@ -109,7 +122,7 @@ nb_status nb_outfile_reserve(nb_outfile *f, size_t bytes, nb_error *err)
     if (bytes == 0)
         return NB_OK;
     if (fstat(f->fd, &sb) != 0)
-        return nb_fail_errno(err, "%s: cannot stat", f->path);
+        return nb_fail_errno_at(err, f->path, "cannot stat");
     const uint64_t have = (uint64_t)sb.st_blocks * 512, room = free_bytes(f->fd);
     if (bytes > have && bytes - have > room)
         return no_room(f, bytes - have - room, err);
@@ -123,7 +136,7 @@ nb_status nb_outfile_reserve(nb_outfile *f, size_t bytes, nb_error *err)
         e = ftruncate(f->fd, (off_t)bytes) == 0 ? 0 : errno;
     if (e) {
         errno = e;
-        return nb_fail_errno(err, "%s: cannot reserve %zu bytes", f->path, bytes);
+        return nb_fail_errno_at(err, f->path, "cannot reserve %zu bytes", bytes);
     }
     return NB_OK;
 }
@@ -143,7 +156,7 @@ nb_status nb_outfile_write_at(nb_outfile *f, size_t offset, const void *p, size_
         if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
             return no_room(f, n, err);
         if (done < 0)
-            return nb_fail_errno(err, "%s: cannot write %zu bytes at offset %zu", f->path, n,
+            return nb_fail_errno_at(err, f->path, "cannot write %zu bytes at offset %zu", n,
                                  offset);
         if (done == 0)
             return nb_fail_at(err, NB_IO, f->path, (int64_t)offset,
@@ -157,22 +170,14 @@ nb_status nb_outfile_write_at(nb_outfile *f, size_t offset, const void *p, size_
 
 /* The rename is on disk only when the folder is. Folders of some file systems cannot be synced
  * (EINVAL): then it is as good as it gets. */
-static nb_status sync_folder(const char *path, nb_error *err)
+static nb_status sync_folder(const nb_outfile *f, nb_error *err)
 {
-    const char *slash = strrchr(path, '/');
-    const size_t n = slash ? (size_t)(slash - path) : 0;
-    char *folder = nb_alloc(n + 2, 1, "a path", err);
-    if (!folder)
-        return NB_NO_ROOM;
-    memcpy(folder, path, n);
-    memcpy(folder + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
     nb_status st = NB_OK;
-    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
-        st = nb_fail_errno(err, "%s: cannot sync its folder", path);
+        st = nb_fail_errno_at(err, f->path, "cannot sync its folder");
     if (fd >= 0)
         close(fd);
-    free(folder);
     return st;
 }
 
@@ -182,17 +187,17 @@ nb_status nb_outfile_commit(nb_outfile *f, nb_error *err)
     if (f->fd < 0)
         return nb_fail_at(err, NB_INTERNAL, f->path, -1, "committed twice");
     if (fchmod(f->fd, f->mode) != 0 || fsync(f->fd) != 0)
-        st = nb_fail_errno(err, "%s: cannot sync it to disk", f->path);
+        st = nb_fail_errno_at(err, f->path, "cannot sync it to disk");
     if (close(f->fd) != 0 && st == NB_OK && errno != EINTR)
-        st = nb_fail_errno(err, "%s: cannot close", f->path);
+        st = nb_fail_errno_at(err, f->path, "cannot close");
     f->fd = -1;
     if (st == NB_OK && rename(f->partial, f->path) != 0)
-        st = nb_fail_errno(err, "%s: cannot rename its partial file", f->path);
+        st = nb_fail_errno_at(err, f->path, "cannot rename its partial file");
     if (st != NB_OK)
         unlink(f->partial);
     free(f->partial);
     f->partial = NULL;
-    return st == NB_OK ? sync_folder(f->path, err) : st;
+    return st == NB_OK ? sync_folder(f, err) : st;
 }
 
 void nb_outfile_close(nb_outfile *f)
@@ -205,5 +210,6 @@ void nb_outfile_close(nb_outfile *f)
         unlink(f->partial);
     free(f->partial);
     free(f->path);
+    free(f->folder);
     free(f);
 }

@@ -46,7 +46,7 @@ nb_status nb_ref_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_erro
     const int64_t K = a->K, group = a->grid->group ? a->grid->group : K;
     const int64_t G = (K + group - 1) / group;
     double *U = a->scratch, *w = U + K * K;
-    float *now = (float *)(w + K);
+    float *now = (void *)(w + K);
     invert_upper(a->r, K, U);
     for (int64_t n = 0; n < a->N; n++) {
         nb_group *groups = a->groups + n * G;

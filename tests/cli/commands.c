@@ -1,0 +1,182 @@
+/* commands.c -- run, tokenize, inspect, eval and what is no command: exit codes and sentences (CONTRACT's table of both). */
+#include "cli/transcript.h"
+#include "tiny_gguf.h"
+
+#include <sys/stat.h>
+
+static folder here; /* made once: the models of all rows */
+
+#define TINY "%T/tiny.gguf"
+#define RUN "run " TINY " --ids 1,70,80 -n 4 -t 1 "
+
+static const transcript rows[] = {
+    /* the program itself */
+    {"no command is a usage error", "", 2, NULL, "a command is missing\nhint: nibble --help", 0},
+    {"--help lists the commands", "--help", 0, "nibble quantize", NULL, 0},
+    {"--version names the version", "--version", 0, "nibble 0.", NULL, 0},
+    {"an unknown command is a usage error", "frobnicate", 2, NULL, "unknown command frobnicate\nhint: nibble --help", 0},
+    {"an unknown command with --json is an object too", "frobnicate --json", 2, NULL, "unknown command", 0},
+    {"an escape sequence in a command is shown, not sent", "fro\x1b[31m", 2, NULL, "fro\\x1b[31m", 0},
+    {"train is reserved", "train x", 5, NULL, "nibble train is not there yet", 0},
+    {"merge is reserved", "merge x --json", 5, NULL, "nibble merge is not there yet", 0},
+    /* flags */
+    {"a command's --help lists its flags", "run --help", 0, "--max-tokens N", NULL, 0},
+    {"-h does too", "tokenize -h", 0, "--special", NULL, 0},
+    {"an unknown flag comes with the nearest one", "run " TINY " --max-token 3", 2, NULL,
+     "run: unknown flag --max-token\nhint: did you mean --max-tokens?", 0},
+    {"a flag like no other points to the help", "run " TINY " --zzzzzzzz", 2, NULL, "hint: nibble run --help", 0},
+    {"a flag without its value", "run " TINY " -p", 2, NULL, "--prompt needs TEXT", 0},
+    {"a switch with a value", "run " TINY " --raw=1", 2, NULL, "--raw takes no value", 0},
+    {"too many arguments", "run 1 2 3 4 5", 2, NULL, "too many arguments", 0},
+    {"a number with a tail", "run " TINY " --ids 1 -n 5x", 2, NULL, "--max-tokens 5x: it must be a whole number", 0},
+    {"a number that is empty", "run " TINY " --ids 1 -n ''", 2, NULL, "--max-tokens : it must be a whole number", 0},
+    {"a number beyond 64 bits", "run " TINY " --ids 1 --seed 99999999999999999999", 2, NULL, "--seed 9", 0},
+    {"a number beyond its range", "run " TINY " --ids 1 --top-p 2", 2, NULL, "--top-p 2: it must be a number from 0 to 1", 0},
+    {"no number at all", "run " TINY " --ids 1 --temp nan --json", 2, NULL, "--temp nan: it must be a number", 0},
+    {"an unknown device", "run " TINY " --ids 1 --device abacus", 2, NULL, "abacus", 0},
+    /* models that are not */
+    {"a missing model file", "run %T/none.gguf --ids 1", 3, NULL, "none.gguf: cannot open: No such file or directory", 0},
+    {"a missing model file, as an object that names it", "inspect %T/none.gguf --json", 3, "none.gguf\",\"offset\":-1", "cannot open", 0},
+    {"a missing name of the hub says how to fetch it", "run org/name -p a", 3, NULL, "hint: nibble pull org/name", 0},
+    {"a missing file with an escape sequence in its name", "inspect %T/\x1b[31m.gguf", 3, NULL, "\\x1b[31m.gguf: cannot open", 0},
+    {"a text that calls itself GGUF", "run %T/text.gguf --ids 1", 4, NULL, "text.gguf: ", 0},
+    {"a text that does not", "run %T/text.txt --ids 1", 4, NULL, "text.txt: neither GGUF nor safetensors", 0},
+    {"an empty file", "inspect %T/empty.gguf --json", 4, NULL, "empty.gguf: ", 0},
+    {"a model cut in half", "run %T/cut.gguf --ids 1 --json", 4, NULL, "cut.gguf: ", 0},
+    {"a pipe that calls itself a model", "inspect %T/pipe.gguf", 4, NULL, "not a regular file", 0},
+    {"a pickle", "inspect %T/model.bin", 5, NULL, "a pickle, which is a program", 0},
+    {"an architecture nobody knows", "run %T/arch.gguf --ids 1", 5, NULL, "unknown architecture \"xlama\", known: llama", 0},
+    {"a folder without a model", "inspect %M", 3, NULL, "a folder without config.json", 0},
+    {"run without a model", "run -p a", 2, NULL, "MODEL is missing", 0},
+    /* run */
+    {"run without a prompt", "run " TINY, 2, NULL, "a prompt is missing", 0},
+    {"run with a prompt file that is not there", "run " TINY " -f %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
+    {"run with ids that are none", "run " TINY " --ids 1,,2", 2, NULL, "is no list of token ids", 0},
+    {"run with an id beyond the vocabulary", "run " TINY " --ids 1,999999", 4, NULL, "999999", 0},
+    {"run with more tokens than the context", RUN "-c 2", 6, NULL, "", 0},
+    {"run on GGUF", RUN "--json", 0, "\"prompt_tokens\":3,\"tokens\":[", NULL, 0},
+    {"run on a safetensors folder", "run %M/tiny-llama -p ab -n 4 -t 1 --json", 0, "\"stop\":\"", NULL, 0},
+    {"run writes logits", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy", 0, NULL, NULL, 0},
+    {"run cannot write logits into a missing folder", "run " TINY " --ids 1,70 -t 1 --logits %T/no/logits.npy", 3, NULL, "cannot create it", 0},
+    {"run into a full disk", RUN, 7, NULL, "stdout: cannot write: No space left on device", OUT_FULL},
+    {"run --json into a full disk", RUN "--json", 7, NULL, "stdout: cannot write: No space left on device", OUT_FULL},
+    {"run into a pipe that nobody reads ends quietly", RUN, 141, NULL, NULL, OUT_BROKEN},
+    {"run without any open stream is an I/O error", RUN, 7, NULL, NULL, OUT_CLOSED},
+    /* tokenize */
+    {"tokenize prints ids", "tokenize %M/tiny-llama -p ab", 0, "97 98\n", NULL, 0},
+    {"tokenize adds BOS where the model asks", "tokenize " TINY " -p th", 0, "1 259 286\n", NULL, 0},
+    {"tokenize --no-bos", "tokenize " TINY " -p th --no-bos --json", 0, "{\"ids\":[259,286],\"pieces\":[\"\xe2\x96\x81\",\"th\"]}\n", NULL, 0},
+    {"tokenize a file that is a folder", "tokenize " TINY " -f %T", 7, NULL, "Is a directory", 0},
+    {"tokenize nothing", "tokenize " TINY, 2, NULL, "a text is missing", 0},
+    /* inspect */
+    {"inspect names format and architecture", "inspect " TINY, 0, "architecture     llama\n", NULL, 0},
+    {"inspect --tensors", "inspect " TINY " --tensors", 0, "blk.1.attn_k.weight                          f16    [32,64] 4096\n", NULL, 0},
+    {"inspect --json of GGUF", "inspect " TINY " --json", 0, "\"name\":\"output.weight\",\"type\":\"f16\",\"shape\":[288,64]", NULL, 0},
+    {"inspect --json of safetensors", "inspect %M/tiny-llama --json", 0, "{\"format\":\"safetensors\",\"scheme\":\"plain\"", NULL, 0},
+    {"inspect --verify of a sound file", "inspect " TINY " --verify", 0, "llama", NULL, 0},
+    {"inspect --verify of a file with a NaN", "inspect %T/nan.gguf --verify --json", 1, NULL, "tensor output_norm.weight holds NaN or Inf", 0},
+    {"inspect into a full disk", "inspect " TINY " --json", 7, NULL, "stdout: cannot write: No space left on device", OUT_FULL},
+    {"inspect into a pipe that nobody reads ends quietly", "inspect " TINY " --json", 141, NULL, NULL, OUT_BROKEN},
+    {"--help into a full disk", "--help", 7, NULL, "stdout: cannot write", OUT_FULL},
+    /* eval */
+    {"eval measures perplexity", "eval " TINY " -f %T/text.txt -c 64 -t 1 --json", 0, "{\"ppl\":", NULL, 0},
+    {"a model against itself has no divergence", "eval " TINY " -f %T/text.txt -c 64 -t 1 --exact --against " TINY " --json", 0,
+     "\"kl_mean\":0.000000", NULL, 0},
+    {"eval without a text", "eval " TINY, 2, NULL, "-f TEXT is missing", 0},
+    {"eval with a text that is not there", "eval " TINY " -f %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
+    {"eval with a text shorter than a chunk", "eval " TINY " -f %T/short.txt -c 64 --json", 4, NULL, "short.txt: ", 0},
+    {"eval against another vocabulary", "eval " TINY " -f %T/text.txt -c 64 -t 1 --against %M/tiny-llama", 4, NULL, "vocabular", 0},
+};
+
+static void transcript_case(check *c)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].sentence == c->sentence)
+            check_transcript(c, &here, &rows[i]);
+}
+
+static void same_text(check *c, const char *a, const char *b)
+{
+    outcome one = program_run(&here, a, OUT_CAPTURED), two = program_run(&here, b, OUT_CAPTURED);
+    CHECK_EQ(c, one.code, 0);
+    CHECK(c, strlen(one.out) > 1);
+    CHECK_STR(c, two.out, one.out);
+    program_free(&one);
+    program_free(&two);
+}
+
+static void repeats(check *c)
+{
+    same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p the --raw -n 16 -t 1");
+    same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p the --raw -n 16 -t 2");
+    same_text(c, "run " TINY " -p the --raw -n 16 -t 1 --temp 1 --seed 7", "run " TINY " -p the --raw -n 16 -t 1 --temp 1 --seed 7");
+    same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p x --prompt=the --raw --max-tokens=16 -t 1");
+}
+
+/* ---- the folder ---- */
+
+static char *bytes_of(const char *name, size_t *n)
+{
+    char path[1024];
+    FILE *f = fopen(folder_in(&here, name, path), "rb");
+    char *p = malloc(1 << 22);
+    if (!f || !p)
+        exit(1);
+    *n = fread(p, 1, 1 << 22, f);
+    fclose(f);
+    return p;
+}
+
+static char *find(char *p, size_t n, const char *what)
+{
+    const size_t m = strlen(what);
+    for (size_t i = 0; i + m <= n; i++)
+        if (memcmp(p + i, what, m) == 0)
+            return p + i;
+    exit(1);
+}
+
+static void make_folder(void)
+{
+    static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
+    char path[1024], text[1024] = "";
+    size_t n = 0;
+    nb_error err = {.offset = -1};
+    here = folder_new();
+    if (tiny_gguf_write(folder_in(&here, "tiny.gguf", path), &shape, &err) != NB_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        exit(1);
+    }
+    while (strlen(text) < 600)
+        strcat(text, "the heath thaws then the other ");
+    folder_write(&here, "text.txt", text, strlen(text));
+    folder_write(&here, "text.gguf", text, strlen(text));
+    folder_write(&here, "short.txt", text, 20);
+    folder_write(&here, "empty.gguf", "", 0);
+    folder_write(&here, "model.bin", "\x80\x02}", 3);
+    char *p = bytes_of("tiny.gguf", &n);
+    folder_write(&here, "cut.gguf", p, n / 2);
+    char *arch = find(p, n, "llama");
+    *arch = 'x';
+    folder_write(&here, "arch.gguf", p, n);
+    *arch = 'l';
+    /* the last two tensors are the norm, 64 floats, and the head, 288 x 64 halves */
+    memset(p + n - (288 * 64 * 2) - 8, 0xff, 4);
+    folder_write(&here, "nan.gguf", p, n);
+    free(p);
+    if (mkfifo(folder_in(&here, "pipe.gguf", path), 0600) != 0)
+        exit(1);
+}
+
+int main(int argc, char **argv)
+{
+    enum { kRows = sizeof rows / sizeof *rows };
+    check_case cases[kRows + 1];
+    for (int i = 0; i < kRows; i++)
+        cases[i] = (check_case){rows[i].sentence, transcript_case};
+    cases[kRows] = (check_case){"the same command gives the same text, on any number of threads", repeats};
+    make_folder();
+    const int rc = check_main(cases, kRows + 1, argc, argv);
+    folder_gone(&here);
+    return rc;
+}

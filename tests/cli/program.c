@@ -1,0 +1,207 @@
+/* program.c -- see program.h. */
+#define _GNU_SOURCE /* F_SETPIPE_SZ */
+#include "program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+
+extern char **environ;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define NB_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define NB_SANITIZED 1
+#endif
+#endif
+
+typedef struct words {
+    char text[8192];
+    char *argv[PROGRAM_MOST_ARGS + 1];
+} words;
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+/* LINE as an argument vector, %T and %M replaced. */
+static void split(words *w, const folder *d, const char *line)
+{
+    size_t at = 0, n = 0;
+    static char program[] = NB_BINARY_DIR "/nibble";
+    w->argv[n++] = program;
+    while (*line) {
+        line += strspn(line, " ");
+        if (!*line)
+            break;
+        if (n == PROGRAM_MOST_ARGS)
+            die("too many words");
+        w->argv[n++] = w->text + at;
+        for (; *line && *line != ' '; line++) {
+            const char *put = line[0] == '%' && line[1] == 'T'   ? d->path
+                              : line[0] == '%' && line[1] == 'M' ? NB_SOURCE_DIR "/tests/data/models"
+                                                                 : NULL;
+            if (at + 1024 > sizeof w->text)
+                die("words too long");
+            if (put) {
+                at += (size_t)snprintf(w->text + at, sizeof w->text - at, "%s", put);
+                line++;
+            } else if (line[0] == '\'' && line[1] == '\'')
+                line++;
+            else
+                w->text[at++] = *line;
+        }
+        w->text[at++] = 0;
+    }
+    w->argv[n] = NULL;
+}
+
+/* The child inherits the soft limit; ours comes back. */
+static pid_t spawn(const words *w, posix_spawn_file_actions_t *files)
+{
+    pid_t pid = -1;
+    posix_spawnattr_t attr;
+    sigset_t none, pipe_signal;
+    sigemptyset(&none);
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    posix_spawnattr_setsigdefault(&attr, &pipe_signal);
+    posix_spawnattr_setsigmask(&attr, &none);
+#ifndef NB_SANITIZED
+    struct rlimit old, bound;
+    if (getrlimit(RLIMIT_AS, &old) != 0)
+        die("getrlimit");
+    bound = old;
+    bound.rlim_cur = (rlim_t)4 << 30; /* stacks of OpenMP threads and arenas of malloc count, mapped or not */
+    if (setrlimit(RLIMIT_AS, &bound) != 0)
+        die("setrlimit");
+#endif
+    const int e = posix_spawn(&pid, w->argv[0], files, &attr, w->argv, environ);
+#ifndef NB_SANITIZED
+    if (setrlimit(RLIMIT_AS, &old) != 0)
+        die("setrlimit");
+#endif
+    posix_spawnattr_destroy(&attr);
+    if (e) {
+        errno = e;
+        die(w->argv[0]);
+    }
+    return pid;
+}
+
+int program_wait(pid_t pid)
+{
+    int status = 0;
+    const struct timespec nap = {.tv_nsec = 2000000};
+    struct timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (;;) {
+        const pid_t got = waitpid(pid, &status, WNOHANG);
+        if (got == pid)
+            return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+        if (got < 0 && errno != EINTR)
+            die("waitpid");
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec - start.tv_sec > PROGRAM_GUARD_S) {
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            return -1;
+        }
+        nanosleep(&nap, NULL);
+    }
+}
+
+static char *whole_file(const char *path)
+{
+    enum { kMost = 1 << 22 };
+    char *text = calloc(1, kMost + 1);
+    FILE *f = fopen(path, "rb");
+    if (!text)
+        die("calloc");
+    if (f) {
+        const size_t n = fread(text, 1, kMost, f);
+        text[n] = 0;
+        fclose(f);
+    }
+    unlink(path);
+    return text;
+}
+
+outcome program_run(const folder *d, const char *line, program_stdout how)
+{
+    words w;
+    char out[1024], err[1024];
+    int broken[2] = {-1, -1};
+    posix_spawn_file_actions_t files;
+    folder_in(d, ".stdout", out);
+    folder_in(d, ".stderr", err);
+    split(&w, d, line);
+    posix_spawn_file_actions_init(&files);
+    if (how == OUT_CLOSED)
+        for (int fd = 0; fd < 3; fd++)
+            posix_spawn_file_actions_addclose(&files, fd);
+    else {
+        posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+        if (how == OUT_NO_STDERR)
+            posix_spawn_file_actions_addclose(&files, 2);
+        else
+            posix_spawn_file_actions_addopen(&files, 2, err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        if (how == OUT_CAPTURED || how == OUT_NO_STDERR)
+            posix_spawn_file_actions_addopen(&files, 1, out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        else if (how == OUT_FULL)
+            posix_spawn_file_actions_addopen(&files, 1, "/dev/full", O_WRONLY, 0);
+        else { /* the reader goes before the program can write */
+            if (pipe(broken) != 0)
+                die("pipe");
+            close(broken[0]);
+            posix_spawn_file_actions_adddup2(&files, broken[1], 1);
+            posix_spawn_file_actions_addclose(&files, broken[1]);
+        }
+    }
+    const pid_t pid = spawn(&w, &files);
+    if (broken[1] >= 0)
+        close(broken[1]);
+    posix_spawn_file_actions_destroy(&files);
+    outcome o = {.code = program_wait(pid)};
+    o.out = whole_file(out);
+    o.err = whole_file(err);
+    return o;
+}
+
+void program_free(outcome *o)
+{
+    free(o->out);
+    free(o->err);
+    *o = (outcome){0};
+}
+
+pid_t program_start(const folder *d, const char *line, int *err)
+{
+    words w;
+    int ends[2];
+    posix_spawn_file_actions_t files;
+    split(&w, d, line);
+    if (pipe(ends) != 0)
+        die("pipe");
+    (void)fcntl(ends[1], F_SETPIPE_SZ, 4096);
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_adddup2(&files, ends[1], 2);
+    posix_spawn_file_actions_addclose(&files, ends[1]);
+    const pid_t pid = spawn(&w, &files);
+    posix_spawn_file_actions_destroy(&files);
+    close(ends[1]);
+    *err = ends[0];
+    return pid;
+}

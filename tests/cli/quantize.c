@@ -1,0 +1,247 @@
+/* quantize.c -- `nibble quantize`: the file it writes, what it refuses, and that nothing half-made is ever under the final name. */
+#include "cli/transcript.h"
+#include "tiny_gguf.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+static folder here;
+
+#define TINY "%T/tiny.gguf"
+#define OUT " -o %T/out.gguf --method rtn -t 1 "
+
+/* None of them may leave a file behind. */
+static const transcript refused[] = {
+    {"quantize without OUT", "quantize " TINY, 2, NULL, "-o OUT is missing", 0},
+    {"quantize without a model", "quantize -o %T/out.gguf", 2, NULL, "MODEL is missing", 0},
+    {"quantize a model that is not there", "quantize %T/none.gguf" OUT "--json", 3, NULL, "none.gguf: cannot open", 0},
+    {"quantize a text", "quantize %T/text.txt" OUT, 4, NULL, "text.txt: neither GGUF nor safetensors", 0},
+    {"an unknown method", "quantize " TINY " -o %T/out.gguf --method magic", 2, NULL, "--method magic is unknown", 0},
+    {"a method to come", "quantize " TINY " -o %T/out.gguf --method squeeze --json", 5, NULL, "--method squeeze is not there yet", 0},
+    {"bits that no grid has", "quantize " TINY OUT "--bits 5", 2, NULL, "--bits 5, it must be 2, 3, 4 or 8", 0},
+    {"bits that are no number", "quantize " TINY OUT "--bits four", 2, NULL, "--bits four: it must be a whole number", 0},
+    {"an unknown grid", "quantize " TINY OUT "--grid q9_9", 2, NULL, "q9_9", 0},
+    {"an unknown format", "quantize " TINY OUT "--format tar", 2, NULL, "--format tar is unknown", 0},
+    {"a correction beyond 1", "quantize " TINY OUT "--correction 1.5", 2, NULL, "--correction 1.5: it must be a number from 0 to 1", 0},
+    {"a calibration text that is not there", "quantize " TINY " -o %T/out.gguf -t 1 -q --calib %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
+    {"a calibration text that is too short", "quantize " TINY " -o %T/out.gguf -t 1 -q --calib %T/short.txt", 4, NULL, "short.txt: ", 0},
+    {"OUT in a folder that is not there", "quantize " TINY " -o %T/no/such/out.gguf --method rtn --json", 3, NULL, "cannot create it: No such file or directory", 0},
+    {"OUT is the input", "quantize " TINY " -o " TINY " --method rtn", 2, NULL, "tiny.gguf: OUT is the input itself", 0},
+    {"OUT is the input by another spelling", "quantize " TINY " -o %T/./tiny.gguf --method rtn", 2, NULL, "OUT is the input itself", 0},
+    {"OUT is the input by a link", "quantize " TINY " -o %T/link.gguf --method rtn", 2, NULL, "OUT is the input itself", 0},
+    {"OUT is a folder", "quantize " TINY " -o %T/folder.gguf --method rtn --json", 7, NULL, "exists and is not a regular file", 0},
+    {"OUT is a device", "quantize " TINY " -o /dev/null --format gguf --method rtn", 7, NULL, "/dev/null: exists and is not a regular file", 0},
+    {"a value that is not finite is named, not quantized", "quantize %T/nan.gguf" OUT "-q", 4, NULL, "tensor blk.0.attn_q.weight holds NaN or Inf in row 0", 0},
+    {"--dry-run says sizes and writes nothing", "quantize " TINY OUT "--dry-run --json -q", 0, "\"bytes\":", NULL, 0},
+};
+
+static bool there(const char *name)
+{
+    char path[1024];
+    return access(folder_in(&here, name, path), F_OK) == 0;
+}
+
+/* Names in the folder that the test did not put there. */
+static int strangers(void)
+{
+    int n = 0;
+    DIR *dir = opendir(here.path);
+    for (const struct dirent *e; dir && (e = readdir(dir));)
+        if (strstr(e->d_name, "partial") || strcmp(e->d_name, "out.gguf") == 0) {
+            fprintf(stderr, "left behind: %s\n", e->d_name);
+            n++;
+        }
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
+static void remove_out(const char *name)
+{
+    char path[1024];
+    unlink(folder_in(&here, name, path));
+}
+
+static void refusal_case(check *c)
+{
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (refused[i].sentence == c->sentence)
+            check_transcript(c, &here, &refused[i]);
+    CHECK_EQ(c, strangers(), 0);
+    CHECK(c, there("tiny.gguf"));
+    remove_out("out.gguf");
+}
+
+static void same_bytes(check *c, const char *a, const char *b)
+{
+    enum { kMost = 1 << 22 };
+    char path[1024];
+    char *p[2] = {malloc(kMost), malloc(kMost)};
+    size_t n[2] = {0};
+    const char *name[2] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        FILE *f = fopen(folder_in(&here, name[i], path), "rb");
+        CHECK(c, f != NULL);
+        n[i] = f && p[i] ? fread(p[i], 1, kMost, f) : 0;
+        if (f)
+            fclose(f);
+    }
+    CHECK(c, n[0] > 0);
+    CHECK_EQ(c, n[1], n[0]);
+    CHECK(c, n[0] == n[1] && memcmp(p[0], p[1], n[0]) == 0);
+    free(p[0]);
+    free(p[1]);
+}
+
+static void round_trip(check *c)
+{
+    static const transcript steps[] = {
+        {"", "quantize " TINY OUT "--json -q", 0, "{\"method\":\"rtn\",\"grid\":\"q4_0\",\"format\":\"gguf\"", NULL, 0},
+        {"", "inspect %T/out.gguf --tensors", 0, "blk.1.ffn_down.weight                        q4_0   [64,128] 4608\n", NULL, 0},
+        {"", "inspect %T/out.gguf --verify --json", 0, "\"arch\":\"llama\"", NULL, 0},
+        {"", "eval %T/out.gguf -f %T/text.txt -c 64 -t 1 --against " TINY " --json", 0, "\"kl_mean\":", NULL, 0},
+        {"", "run %T/out.gguf -p the --raw -n 4 -t 1 --json", 0, "\"tokens\":[", NULL, 0},
+        {"", "quantize " TINY " -o %T/again.gguf --method rtn -t 2 -q", 0, "rtn q4_0: ", NULL, 0},
+        {"", "quantize " TINY " -o %T/gptq.gguf --calib %T/text.txt --samples 2 -c 64 -t 1 -q --eval %T/long.txt --json", 0, "\"kl_mean\":", NULL, 0},
+        {"", "quantize " TINY " -o %T/self.gguf --samples 2 -c 32 -t 1 -q --json", 0, "\"method\":\"gptq\"", NULL, 0},
+        {"", "quantize " TINY " -o %T/self2.gguf --samples 2 -c 32 -t 2 -q", 0, "gptq q4_0", NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        check_transcript(c, &here, &steps[i]);
+    same_bytes(c, "out.gguf", "again.gguf");
+    same_bytes(c, "self.gguf", "self2.gguf");
+    const char *made[] = {"out.gguf", "again.gguf", "gptq.gguf", "self.gguf", "self2.gguf"};
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        remove_out(made[i]);
+    CHECK_EQ(c, strangers(), 0);
+}
+
+/* Without stderr the file it writes would be number 2, and the progress lines would land in the model. */
+static void closed_streams(check *c)
+{
+    outcome o = program_run(&here, "quantize " TINY OUT, OUT_NO_STDERR);
+    CHECK_EQ(c, o.code, NB_OK);
+    program_free(&o);
+    o = program_run(&here, "quantize " TINY " -o %T/again.gguf --method rtn -t 1", OUT_CLOSED);
+    CHECK_EQ(c, o.code, NB_IO); /* the file is whole, the report went nowhere */
+    program_free(&o);
+    o = program_run(&here, "quantize " TINY " -o %T/third.gguf --method rtn -t 1 -q", OUT_CAPTURED);
+    CHECK_EQ(c, o.code, NB_OK);
+    program_free(&o);
+    same_bytes(c, "out.gguf", "third.gguf");
+    same_bytes(c, "again.gguf", "third.gguf");
+    remove_out("out.gguf");
+    remove_out("again.gguf");
+    remove_out("third.gguf");
+}
+
+static void overwrites(check *c)
+{
+    folder_write(&here, "out.gguf", "old", 3);
+    outcome o = program_run(&here, "quantize %T/nan.gguf" OUT "-q", OUT_CAPTURED);
+    CHECK_EQ(c, o.code, NB_BAD_INPUT);
+    program_free(&o);
+    FILE *f = NULL;
+    char path[1024], text[8] = "";
+    f = fopen(folder_in(&here, "out.gguf", path), "rb");
+    CHECK(c, f && fread(text, 1, 7, f) == 3);
+    CHECK_STR(c, text, "old");
+    if (f)
+        fclose(f);
+    remove_out("out.gguf");
+    CHECK_EQ(c, strangers(), 0);
+}
+
+/* The program blocks on its own progress lines (a pipe of one page takes fewer than the model has layers) until it is read, so the
+ * signal always finds it at work. */
+static void interrupted(check *c, int signal_number)
+{
+    char line[256], text[65536] = "";
+    int err = -1;
+    size_t n = 0;
+    snprintf(line, sizeof line, "quantize %%T/deep.gguf -o %%T/out.gguf --method rtn -t 1");
+    const pid_t pid = program_start(&here, line, &err);
+    struct pollfd p = {.fd = err, .events = POLLIN};
+    CHECK_EQ(c, poll(&p, 1, 1000 * PROGRAM_GUARD_S), 1); /* its first line: the handlers are set */
+    CHECK_EQ(c, kill(pid, signal_number), 0);
+    for (ssize_t got = 1; got > 0 && n < sizeof text - 1; n += got > 0 ? (size_t)got : 0)
+        got = read(err, text + n, sizeof text - 1 - n);
+    text[n] = 0;
+    close(err);
+    CHECK_EQ(c, program_wait(pid), 128 + signal_number);
+    const char *sentence = strstr(text, "nibble: error: ");
+    CHECK_HAS(c, sentence, "nothing was written under the final name");
+    CHECK_EQ(c, strangers(), 0);
+    remove_out("out.gguf");
+}
+
+static void sigint(check *c)
+{
+    interrupted(c, SIGINT);
+}
+
+static void sigterm(check *c)
+{
+    interrupted(c, SIGTERM);
+}
+
+static void make_folder(void)
+{
+    static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
+    static const tiny_shape deep = {.n_layer = 300, .hidden = 32, .ffn = 32, .n_head = 1, .n_kv_head = 1, .ctx = 64};
+    char path[1024], text[4096] = "";
+    nb_error err = {.offset = -1};
+    here = folder_new();
+    nb_status st = tiny_gguf_write(folder_in(&here, "tiny.gguf", path), &shape, &err);
+    if (st == NB_OK)
+        st = tiny_gguf_write(folder_in(&here, "deep.gguf", path), &deep, &err);
+    if (st != NB_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        exit(1);
+    }
+    while (strlen(text) < 2500)
+        strcat(text, "the heath thaws then the other ");
+    folder_write(&here, "text.txt", text, 600);
+    folder_write(&here, "long.txt", text, strlen(text));
+    folder_write(&here, "short.txt", text, 5);
+    char *p = malloc(1 << 22);
+    FILE *f = fopen(folder_in(&here, "tiny.gguf", path), "rb");
+    if (!p || !f)
+        exit(1);
+    const size_t n = fread(p, 1, 1 << 22, f);
+    fclose(f);
+    /* behind the embedding and a norm begins blk.0.attn_q: all from there but the end is the data, which the file size tells */
+    const size_t layer = 2 * 64 * 4 + (64 * 64 * 2 + 2 * 32 * 64 + 3 * 128 * 64) * 2, tail = 64 * 4 + 288 * 64 * 2;
+    const size_t attn_q = n - tail - 2 * layer + 64 * 4;
+    memset(p + attn_q, 0xff, 2);
+    folder_write(&here, "nan.gguf", p, n);
+    free(p);
+    char target[1024];
+    if (symlink(folder_in(&here, "tiny.gguf", target), folder_in(&here, "link.gguf", path)) != 0 ||
+        mkdir(folder_in(&here, "folder.gguf", path), 0700) != 0)
+        exit(1);
+}
+
+int main(int argc, char **argv)
+{
+    enum { kRows = sizeof refused / sizeof *refused };
+    static const check_case more[] = {
+        {"a quantized file is read by inspect, eval and run, and the same command gives the same bytes", round_trip},
+        {"closed standard streams do not become the output file", closed_streams},
+        {"a failed run leaves the file that was there", overwrites},
+        {"SIGINT while quantizing ends with 130 and leaves nothing", sigint},
+        {"SIGTERM while quantizing ends with 143 and leaves nothing", sigterm},
+    };
+    enum { kMore = sizeof more / sizeof *more };
+    check_case cases[kRows + kMore];
+    for (int i = 0; i < kRows; i++)
+        cases[i] = (check_case){refused[i].sentence, refusal_case};
+    memcpy(cases + kRows, more, sizeof more);
+    make_folder();
+    const int rc = check_main(cases, kRows + kMore, argc, argv);
+    char path[1024];
+    rmdir(folder_in(&here, "folder.gguf", path));
+    folder_gone(&here);
+    return rc;
+}

@@ -1,0 +1,272 @@
+/* alloc.c -- the nth allocation of nibble fails, for every n (a sample of them where there are many): a status and a sentence, never a
+ * crash, nothing kept. Once that one call fails and once it and all after it. The linker wraps the allocator (CMakeLists.txt), so what
+ * libc, PCRE2 and OpenMP allocate for themselves is not counted. */
+#include "fault/jobs.h"
+
+#include <malloc.h>
+#include <pthread.h>
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__real_aligned_alloc(size_t align, size_t n);
+void __real_free(void *p);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+void *__wrap_aligned_alloc(size_t align, size_t n);
+void __wrap_free(void *p);
+
+/* ---- the allocator ---- */
+
+enum { kSlots = 1 << 16, kSample = 250 };
+static struct {
+    pthread_mutex_t lock;
+    bool counting;    /* a job runs */
+    long n, at;       /* calls so far; the one that fails, 0: none */
+    bool ever_after;  /* and all that follow it */
+    long n_live;      /* blocks of the job not yet freed */
+    void *live[kSlots]; /* open addressing by address; a freed slot keeps &gone */
+} heap = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static char gone;
+
+static bool fails(void)
+{
+    pthread_mutex_lock(&heap.lock);
+    const bool no = heap.counting && ++heap.n >= heap.at && heap.at && (heap.ever_after || heap.n == heap.at);
+    pthread_mutex_unlock(&heap.lock);
+    return no;
+}
+
+static void *note(void *p)
+{
+    pthread_mutex_lock(&heap.lock);
+    for (size_t i = (uintptr_t)p / 16 % kSlots; p && heap.counting; i = (i + 1) % kSlots)
+        if (!heap.live[i] || heap.live[i] == &gone) {
+            heap.live[i] = p;
+            heap.n_live++;
+            break;
+        }
+    pthread_mutex_unlock(&heap.lock);
+    return p;
+}
+
+static void forget(void *p)
+{
+    pthread_mutex_lock(&heap.lock);
+    for (size_t i = (uintptr_t)p / 16 % kSlots; p && heap.live[i]; i = (i + 1) % kSlots)
+        if (heap.live[i] == p) {
+            heap.live[i] = &gone;
+            heap.n_live--;
+            break;
+        }
+    pthread_mutex_unlock(&heap.lock);
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : note(__real_malloc(n));
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : note(__real_calloc(n, size));
+}
+
+void *__wrap_aligned_alloc(size_t align, size_t n)
+{
+    return fails() ? NULL : note(__real_aligned_alloc(align, n));
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    if (!(p && n <= malloc_usable_size(p)) && fails()) /* a block that shrinks need not */
+        return NULL;
+    forget(p);
+    return note(__real_realloc(p, n));
+}
+
+void __wrap_free(void *p)
+{
+    forget(p);
+    __real_free(p);
+}
+
+/* ---- the jobs ---- */
+
+static nb_status open_text(nb_error *err)
+{
+    nb_model *m = NULL;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    nb_status st = nb_model_open_text(NB_SOURCE_DIR "/tests/data/models/tiny-llama", &m, err);
+    if (st == NB_OK)
+        st = nb_model_tokenize(m, "the heath", 9, NB_TEXT_BOS, &ids, &n, err);
+    nb_free(ids);
+    nb_model_close(m);
+    return st;
+}
+
+static nb_status generate(nb_error *err)
+{
+    static const int32_t prompt[] = {1, 70, 80};
+    const nb_model_options mo = {.device = "cpu", .n_thread = 1};
+    const nb_generate_options go = {.prompt = prompt, .n_prompt = 3, .n_predict = 2, .ignore_end = true};
+    char path[1024];
+    nb_model *m = NULL;
+    nb_session *s = NULL;
+    nb_generate_result r = {0};
+    nb_status st = nb_model_open(folder_in(&here, "tiny.gguf", path), &mo, &m, err);
+    if (st == NB_OK)
+        st = nb_session_open(m, 1, 16, &s, err);
+    if (st == NB_OK)
+        st = nb_generate(s, &go, &r, err);
+    nb_generate_result_free(&r);
+    nb_session_close(s);
+    nb_model_close(m);
+    return st;
+}
+
+static nb_status step_of_folder(nb_error *err)
+{
+    static const int32_t prompt[] = {256, 70, 80};
+    static float logits[272];
+    const nb_model_options mo = {.device = "ref", .exact = true, .n_thread = 1};
+    nb_model *m = NULL;
+    nb_session *s = NULL;
+    nb_status st = nb_model_open(NB_SOURCE_DIR "/tests/data/models/tiny-llama", &mo, &m, err);
+    if (st == NB_OK)
+        st = nb_session_open(m, 1, 16, &s, err);
+    if (st == NB_OK)
+        st = nb_session_step(s, 0, prompt, 3, false, logits, err);
+    nb_session_close(s);
+    nb_model_close(m);
+    return st;
+}
+
+static nb_status look(nb_error *err)
+{
+    char path[1024];
+    const char *key = NULL, *value = NULL;
+    nb_checkpoint *k = NULL;
+    nb_status st = nb_checkpoint_open(folder_in(&here, "tiny.gguf", path), &k, err);
+    for (int64_t i = 0; k && i < 64 && nb_checkpoint_get_metadata(k, i, &key, &value); i++)
+        ; /* a value that finds no room is shown as null */
+    if (st == NB_OK)
+        st = nb_checkpoint_verify(k, err);
+    nb_checkpoint_close(k);
+    return st;
+}
+
+static nb_status evaluate(nb_error *err)
+{
+    const nb_model_options mo = {.device = "cpu", .n_thread = 1};
+    char path[1024];
+    nb_model *m = NULL;
+    nb_eval_result r;
+    static const char text[] = "the heath thaws then the other heath thaws";
+    const nb_eval_options o = {.text = text, .text_n = sizeof text - 1, .text_path = "text", .ctx = 16, .n_chunk = 1};
+    nb_status st = nb_model_open(folder_in(&here, "tiny.gguf", path), &mo, &m, err);
+    if (st == NB_OK)
+        st = nb_eval(m, m, &o, &r, err);
+    nb_model_close(m);
+    return st;
+}
+
+static nb_status rtn(nb_error *err)
+{
+    return job_quantize("rtn", err);
+}
+
+static nb_status gptq(nb_error *err)
+{
+    return job_quantize("gptq", err);
+}
+
+/* ---- every n ---- */
+
+static nb_status attempt(nb_status (*job)(nb_error *err), long at, bool ever_after, nb_error *err)
+{
+    *err = (nb_error){.offset = -1};
+    memset(heap.live, 0, sizeof heap.live);
+    heap.n = heap.n_live = 0;
+    heap.at = at;
+    heap.ever_after = ever_after;
+    heap.counting = true;
+    const nb_status st = job(err);
+    heap.counting = false;
+    return st;
+}
+
+static void every(check *c, nb_status (*job)(nb_error *err), bool may_do_without)
+{
+    nb_error err;
+    CHECK_EQ(c, attempt(job, 0, false, &err), NB_OK);
+    CHECK_STR(c, err.message, "");
+    CHECK_EQ(c, heap.n_live, 0);
+    const long total = heap.n, n = total < kSample ? total : kSample;
+    jobs_remove();
+    CHECK(c, total > 5); /* the linker did wrap */
+    for (int after = 0; after < 2; after++)
+        for (long i = 0; i < n; i++) {
+            const long at = n < 2 ? 1 : 1 + i * (total - 1) / (n - 1);
+            const nb_status st = attempt(job, at, after, &err);
+            c->n_check++;
+            const bool refused = st == NB_NO_ROOM && err.message[0] && jobs_left() == 0;
+            if (!refused && !(st == NB_OK && may_do_without))
+                check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s: status %d, \"%s\", %d files left", at, total,
+                             after ? " and all after it" : "", (int)st, err.message, jobs_left());
+            if (heap.n_live)
+                check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s: %ld blocks are kept", at, total,
+                             after ? " and all after it" : "", heap.n_live);
+            jobs_remove();
+        }
+    printf("%ld allocations, %ld of them failed\n", total, n);
+}
+
+static void text_case(check *c)
+{
+    every(c, open_text, false);
+}
+static void generate_case(check *c)
+{
+    every(c, generate, false);
+}
+static void step_case(check *c)
+{
+    every(c, step_of_folder, false);
+}
+static void look_case(check *c)
+{
+    every(c, look, true);
+}
+static void eval_case(check *c)
+{
+    every(c, evaluate, false);
+}
+static void rtn_case(check *c)
+{
+    every(c, rtn, false);
+}
+static void gptq_case(check *c)
+{
+    every(c, gptq, false);
+}
+
+static const check_case cases[] = {
+    {"a tokenizer that runs out of memory says so and keeps nothing", text_case},
+    {"a GGUF model that runs out of memory while it opens or generates says so and keeps nothing", generate_case},
+    {"a safetensors folder that runs out of memory while it opens or steps says so and keeps nothing", step_case},
+    {"inspecting without memory says so and keeps nothing", look_case},
+    {"evaluating without memory says so and keeps nothing", eval_case},
+    {"rounding without memory says so, keeps nothing and leaves no file", rtn_case},
+    {"GPTQ without memory says so, keeps nothing and leaves no file", gptq_case},
+};
+
+int main(int argc, char **argv)
+{
+    jobs_begin();
+    const int rc = check_main(cases, sizeof cases / sizeof *cases, argc, argv);
+    jobs_end();
+    return rc;
+}

@@ -1,0 +1,229 @@
+/* disk.c -- the nth call to the file system fails while a model is quantized: a full disk is 6 with the bytes that are missing, anything
+ * else is 7, and nothing is left under the final name or beside it. The linker wraps the calls (CMakeLists.txt); no root is needed. */
+#include "fault/jobs.h"
+
+#include <errno.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+ssize_t __real_pwrite(int fd, const void *p, size_t n, off_t at);
+int __real_posix_fallocate(int fd, off_t at, off_t n);
+int __real_ftruncate(int fd, off_t n);
+int __real_fsync(int fd);
+int __real_rename(const char *from, const char *to);
+int __real_fstatvfs(int fd, struct statvfs *out);
+ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at);
+int __wrap_posix_fallocate(int fd, off_t at, off_t n);
+int __wrap_ftruncate(int fd, off_t n);
+int __wrap_fsync(int fd);
+int __wrap_rename(const char *from, const char *to);
+int __wrap_fstatvfs(int fd, struct statvfs *out);
+
+typedef enum call { C_NONE, C_PWRITE, C_FALLOCATE, C_FTRUNCATE, C_FSYNC, C_RENAME, C_COUNT } call;
+
+/* What goes wrong in a run, and what was seen of it. */
+static struct disk {
+    call which;
+    long at;            /* its nth call fails, 0: none */
+    int error;
+    size_t short_write; /* a write takes at most so much, 0: all */
+    bool interrupted;   /* every second write is */
+    uint64_t room;      /* bytes that fstatvfs reports, 0: the truth */
+    bool no_reserve;    /* a file system without reservations */
+    long n[C_COUNT];
+} disk;
+
+static bool fails(call which)
+{
+    if (++disk.n[which] == disk.at && disk.which == which) {
+        errno = disk.error;
+        return true;
+    }
+    return false;
+}
+
+ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at)
+{
+    if (fails(C_PWRITE))
+        return -1;
+    if (disk.interrupted && disk.n[C_PWRITE] % 2) {
+        errno = EINTR;
+        return -1;
+    }
+    return __real_pwrite(fd, p, disk.short_write && n > disk.short_write ? disk.short_write : n, at);
+}
+
+int __wrap_posix_fallocate(int fd, off_t at, off_t n)
+{
+    if (fails(C_FALLOCATE))
+        return disk.error;
+    return disk.no_reserve ? EOPNOTSUPP : __real_posix_fallocate(fd, at, n);
+}
+
+int __wrap_ftruncate(int fd, off_t n)
+{
+    return fails(C_FTRUNCATE) ? -1 : __real_ftruncate(fd, n);
+}
+
+int __wrap_fsync(int fd)
+{
+    return fails(C_FSYNC) ? -1 : __real_fsync(fd);
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+    return fails(C_RENAME) ? -1 : __real_rename(from, to);
+}
+
+int __wrap_fstatvfs(int fd, struct statvfs *out)
+{
+    const int rc = __real_fstatvfs(fd, out);
+    if (rc == 0 && disk.room) {
+        out->f_bsize = out->f_frsize = 1;
+        out->f_blocks = out->f_bfree = out->f_bavail = disk.room;
+    }
+    return rc;
+}
+
+/* ---- runs ---- */
+
+static char *sound; /* the file of a run without faults */
+static size_t sound_n;
+
+static size_t read_out(char *p, size_t most)
+{
+    char path[1024];
+    FILE *f = fopen(folder_in(&here, "out.gguf", path), "rb");
+    const size_t n = f ? fread(p, 1, most, f) : 0;
+    if (f)
+        fclose(f);
+    return n;
+}
+
+static nb_status run(struct disk d, nb_error *err)
+{
+    *err = (nb_error){.offset = -1};
+    disk = d;
+    const nb_status st = job_quantize("rtn", err);
+    disk.which = C_NONE;
+    return st;
+}
+
+static void begin(void)
+{
+    enum { kMost = 1 << 22 };
+    nb_error err;
+    jobs_begin();
+    sound = malloc(kMost);
+    if (!sound || run((struct disk){0}, &err) != NB_OK)
+        exit(1);
+    sound_n = read_out(sound, kMost);
+    jobs_remove();
+}
+
+/* The file is there, whole and right; it goes. */
+static void check_whole(check *c)
+{
+    char *p = malloc(sound_n + 1);
+    CHECK_EQ(c, p ? read_out(p, sound_n + 1) : 0, sound_n);
+    CHECK(c, p && memcmp(p, sound, sound_n) == 0);
+    free(p);
+    jobs_remove();
+    CHECK_EQ(c, jobs_left(), 0);
+}
+
+/* Call 1, 2, 3 ... fails with the error, until no call is left to fail. */
+static void every(check *c, call which, int error, nb_status want, const char *word)
+{
+    nb_error err;
+    for (long at = 1;; at++) {
+        const nb_status st = run((struct disk){.which = which, .at = at, .error = error}, &err);
+        if (disk.n[which] < at) {
+            CHECK(c, at > 1);
+            CHECK_EQ(c, st, NB_OK);
+            check_whole(c);
+            return;
+        }
+        CHECK_EQ(c, st, want);
+        CHECK_HAS(c, err.message, word);
+        CHECK_HAS(c, err.message, "out.gguf: ");
+        CHECK_HAS(c, err.file, "out.gguf");
+        CHECK_EQ(c, jobs_left(), 0);
+    }
+}
+
+static void full_while_writing(check *c)
+{
+    every(c, C_PWRITE, ENOSPC, NB_NO_ROOM, "bytes are missing");
+    every(c, C_PWRITE, EDQUOT, NB_NO_ROOM, "the disk is full: ");
+}
+
+static void full_at_the_start(check *c)
+{
+    nb_error err;
+    char want[128];
+    every(c, C_FALLOCATE, ENOSPC, NB_NO_ROOM, "bytes are missing");
+    CHECK_EQ(c, run((struct disk){.room = 1000}, &err), NB_NO_ROOM);
+    snprintf(want, sizeof want, "out.gguf: the disk is full: %zu bytes are missing", sound_n - 1000);
+    CHECK_HAS(c, err.message, want);
+    CHECK_EQ(c, disk.n[C_PWRITE], 0); /* before any work */
+    CHECK_EQ(c, jobs_left(), 0);
+}
+
+static void broken_disk(check *c)
+{
+    every(c, C_PWRITE, EIO, NB_IO, "cannot write");
+    every(c, C_RENAME, EIO, NB_IO, "cannot rename its partial file");
+    every(c, C_FALLOCATE, EIO, NB_IO, "cannot reserve");
+}
+
+static void sync_fails(check *c)
+{
+    nb_error err;
+    CHECK_EQ(c, run((struct disk){.which = C_FSYNC, .at = 1, .error = EIO}, &err), NB_IO);
+    CHECK_HAS(c, err.message, "cannot sync it to disk");
+    CHECK_EQ(c, jobs_left(), 0);
+    CHECK_EQ(c, disk.n[C_FSYNC], 1); /* a failed sync is final, it is not tried again */
+    CHECK_EQ(c, disk.n[C_RENAME], 0);
+    /* the folder's own sync comes after the rename: an error, but the file is whole */
+    CHECK_EQ(c, run((struct disk){.which = C_FSYNC, .at = 2, .error = EIO}, &err), NB_IO);
+    CHECK_HAS(c, err.message, "cannot sync its folder");
+    check_whole(c);
+}
+
+static void small_bites(check *c)
+{
+    nb_error err;
+    CHECK_EQ(c, run((struct disk){.short_write = 1000, .interrupted = true}, &err), NB_OK);
+    CHECK(c, disk.n[C_PWRITE] > (long)(sound_n / 1000));
+    check_whole(c);
+}
+
+static void no_reservations(check *c)
+{
+    nb_error err;
+    CHECK_EQ(c, run((struct disk){.no_reserve = true}, &err), NB_OK);
+    CHECK_EQ(c, disk.n[C_FTRUNCATE], 1);
+    check_whole(c);
+    CHECK_EQ(c, run((struct disk){.no_reserve = true, .which = C_FTRUNCATE, .at = 1, .error = EFBIG}, &err), NB_IO);
+    CHECK_HAS(c, err.message, "cannot reserve");
+    CHECK_EQ(c, jobs_left(), 0);
+}
+
+static const check_case cases[] = {
+    {"a disk that fills up at any write is exit 6 with the missing bytes, and nothing is left", full_while_writing},
+    {"a disk too small is seen before any work, to the byte", full_at_the_start},
+    {"any other failure of the disk is exit 7, and nothing is left", broken_disk},
+    {"a failed sync is final", sync_fails},
+    {"short and interrupted writes are completed", small_bites},
+    {"a file system without reservations is written to as well", no_reservations},
+};
+
+int main(int argc, char **argv)
+{
+    begin();
+    const int rc = check_main(cases, sizeof cases / sizeof *cases, argc, argv);
+    free(sound);
+    jobs_end();
+    return rc;
+}

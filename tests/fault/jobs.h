@@ -1,0 +1,62 @@
+/* jobs.h -- what the fault tests do while something fails: the whole way from a file to a result, through nibble.h. */
+#ifndef NB_TESTS_FAULT_JOBS_H
+#define NB_TESTS_FAULT_JOBS_H
+
+#include "check.h"
+#include "hostile/folder.h"
+#include "nibble.h"
+#include "tiny_gguf.h"
+
+static folder here; /* tiny.gguf, text.txt; the output is out.gguf */
+
+static inline void jobs_begin(void)
+{
+    static const tiny_shape shape = {.n_layer = 1, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    char path[1024], text[1024] = "";
+    nb_error err = {.offset = -1};
+    here = folder_new();
+    if (tiny_gguf_write(folder_in(&here, "tiny.gguf", path), &shape, &err) != NB_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        exit(1);
+    }
+    while (strlen(text) < 300)
+        strcat(text, "the heath thaws then the other ");
+    folder_write(&here, "text.txt", text, strlen(text));
+}
+
+static inline void jobs_end(void)
+{
+    folder_gone(&here);
+}
+
+/* Files that a failed run must not leave: the final name, partial ones. */
+static inline int jobs_left(void)
+{
+    int n = 0;
+    DIR *dir = opendir(here.path);
+    for (const struct dirent *e; dir && (e = readdir(dir));)
+        n += strncmp(e->d_name, "out.gguf", 8) == 0;
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
+static inline void jobs_remove(void)
+{
+    char path[1024];
+    unlink(folder_in(&here, "out.gguf", path));
+}
+
+static inline nb_status job_quantize(const char *method, nb_error *err)
+{
+    char model[1024], out[1024], text[1024];
+    nb_quantize_result r;
+    const nb_quantize_options o = {.model = folder_in(&here, "tiny.gguf", model), .out = folder_in(&here, "out.gguf", out), .method = method,
+                                   .calib = folder_in(&here, "text.txt", text), .samples = 2, .ctx = 16, .n_thread = 1, .device = "cpu"};
+    const nb_status st = nb_quantize(&o, &r, err);
+    if (st == NB_OK)
+        nb_quantize_result_free(&r);
+    return st;
+}
+
+#endif
