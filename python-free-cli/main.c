@@ -7,7 +7,7 @@
 #include <string.h>
 
 extern const nb_command nb_command_run, nb_command_tokenize, nb_command_eval, nb_command_inspect, nb_command_quantize;
-extern const nb_command nb_command_bench, nb_command_help, nb_command_completions, nb_command_man;
+extern const nb_command nb_command_bench, nb_command_doctor, nb_command_help, nb_command_completions, nb_command_man;
 
 const nb_command *const nb_commands[] = {
     &nb_command_run,
@@ -16,6 +16,7 @@ const nb_command *const nb_commands[] = {
     &nb_command_tokenize,
     &nb_command_inspect,
     &nb_command_bench,
+    &nb_command_doctor,
     &nb_command_help,
     &nb_command_completions,
     &nb_command_man,
@@ -23,7 +24,7 @@ const nb_command *const nb_commands[] = {
 };
 
 /* Commands that CONTRACT reserves and that are not there yet: exit 5, not "unknown". */
-static const char *const reserved[] = {"chat", "template", "convert", "plan", "train", "merge", "serve", "pull", "doctor", NULL};
+static const char *const reserved[] = {"chat", "template", "convert", "plan", "train", "merge", "serve", "pull", NULL};
 
 static int report(nb_status st, const nb_error *err, bool json)
 {
