@@ -44,6 +44,12 @@ static void put_plain(const char *s, size_t n)
     fwrite(s, 1, n, stdout);
 }
 
+/* The words an operand of the command may be, beside paths: "MODEL|kernels" has kernels. */
+static bool has_words(const nb_command *c)
+{
+    return strchr(c->operands, '|') && !strchr(c->operands, ' ');
+}
+
 /* ---- bash ---- */
 
 static void bash_names(const nb_flag *f)
@@ -78,7 +84,7 @@ static void bash(void)
 {
     printf("# nibble completions bash\n"
            "_nibble() {\n"
-           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} flags\n"
+           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} flags words\n"
            "    COMPREPLY=()\n"
            "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
            "        COMPREPLY=($(compgen -W '--help --version");
@@ -92,12 +98,19 @@ static void bash(void)
     for (const nb_command *const *c = nb_commands; *c; c++) {
         printf("    %s) flags='", (*c)->name);
         bash_names((*c)->flags);
-        printf("' ;;\n");
+        putchar('\'');
+        if (has_words(*c)) {
+            printf(" words='");
+            put_choices((*c)->operands, put_plain);
+            putchar('\'');
+        }
+        printf(" ;;\n");
     }
     printf("    esac\n    case $cur in\n    -*) COMPREPLY=($(compgen -W \"$flags");
     bash_names(nb_global_flags);
-    printf("\" -- \"$cur\")) ;;\n    *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n    esac\n}\n"
-           "complete -o filenames -F _nibble nibble\n");
+    printf(
+        "\" -- \"$cur\")) ;;\n    *) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\") $(compgen -f -- \"$cur\")) ;;\n    esac\n}\n"
+        "complete -o filenames -F _nibble nibble\n");
 }
 
 /* ---- zsh ---- */
@@ -155,7 +168,13 @@ static void zsh(void)
         printf("    %s) _arguments \\\n", (*c)->name);
         zsh_flags((*c)->flags);
         zsh_flags(nb_global_flags);
-        printf("        '*:file:_files' ;;\n");
+        printf("        '*:operand:");
+        if (has_words(*c)) {
+            printf("{compadd ");
+            put_choices((*c)->operands, zsh_text);
+            printf("; _files}' ;;\n");
+        } else
+            printf("_files' ;;\n");
     }
     printf("    esac\n}\n_nibble \"$@\"\n");
 }
@@ -201,8 +220,14 @@ static void fish(void)
         fish_text((*c)->summary, strlen((*c)->summary));
         printf("'\n");
     }
-    for (const nb_command *const *c = nb_commands; *c; c++)
+    for (const nb_command *const *c = nb_commands; *c; c++) {
+        if (has_words(*c)) {
+            printf("complete -c nibble -n '__fish_seen_subcommand_from %s' -a '", (*c)->name);
+            put_choices((*c)->operands, fish_text);
+            printf("'\n");
+        }
         fish_flags((*c)->name, (*c)->flags);
+    }
     fish_flags(NULL, nb_global_flags);
 }
 
