@@ -47,8 +47,14 @@ typedef struct nb_model_info {
     int64_t file_bytes;
     double load_s;
     bool has_chat_template;
+    int32_t n_thread; /* CPU threads */
 } nb_model_info;
 NB_API void nb_model_get_info(const nb_model *m, nb_model_info *out);
+
+/* Which kernel serves the model's linears at n_token tokens: a call for each pair of format and row, with the number of packed weights and
+ * their bytes. row is "" where the device does not say. */
+NB_API void nb_model_list_rows(const nb_model *m, int32_t n_token,
+                               void (*row)(void *arg, const char *format, const char *row, int64_t n_weight, int64_t bytes), void *arg);
 
 /* ---- text ---- */
 
@@ -219,34 +225,42 @@ NB_API nb_status nb_checkpoint_verify(const nb_checkpoint *c, nb_error *err) NB_
 
 /* ---- measuring ---- */
 
+/* Shares are of what this machine reads and multiplies, measured in the same call with the same threads (about a second, before the tests). */
 typedef struct nb_bench_row {
-    char test[32]; /* "pp512" "tg64" "tg64@8" "load" */
+    char test[32]; /* "load" "pp512" "tg64" "tg64@8" */
     double tok_per_s, stddev, gb_per_s, share_of_bandwidth, flop_per_s, share_of_peak; /* 0 where it does not apply */
+    double seconds;                                /* of one run, median */
+    double bandwidth_gb_per_s, peak_flop_per_s;    /* the limits: read bandwidth; rate of the rows that serve this test */
 } nb_bench_row;
 typedef struct nb_bench_options {
-    int32_t n_prompt, n_gen; /* 512, 64 */
+    int32_t n_prompt, n_gen; /* 512, 64; 0 leaves the test out */
     const int32_t *batch;    /* of decode, 0-terminated; NULL: {1} */
-    int32_t n_run;           /* 5 */
+    int32_t n_run;           /* 5; one more is run first and thrown away */
     void (*row)(void *arg, const nb_bench_row *row);
     void *arg;
 } nb_bench_options;
+/* Random tokens, every run from an empty cache; the output layer once a step (of the last token when a prompt is read). load is the opening of
+ * m, as it was. NB_USAGE when the context is too short. */
 NB_API nb_status nb_bench_model(nb_model *m, const nb_bench_options *o, nb_error *err) NB_CHECKED;
 
 typedef struct nb_kernel_row {
     char op[24], row[32], kind[24];
     int64_t m, n, k;
-    double us, us_spread, gb_per_s, tflop_per_s, share_of_limit;
+    double us, us_spread, gb_per_s, tflop_per_s, share_of_limit; /* 0 where it does not apply; us: median, spread: between the quartiles */
+    int64_t rotated_bytes; /* of all copies of the weight that take turns */
 } nb_kernel_row;
 typedef struct nb_bench_kernels_options {
     const char *device;
     int32_t n_thread;
-    const char *op, *kind;      /* NULL: all */
+    bool exact;
+    const char *op, *kind;      /* NULL: all; kind: a number format, or intB, intBgG (B bits, groups of G, random scales) */
     int64_t n, k;               /* 0: default shapes */
     const int32_t *m;           /* 0-terminated; NULL: {1, 16, 256} */
     bool list_rows;             /* only name the rows that would run */
     void (*row)(void *arg, const nb_kernel_row *row);
     void *arg;
 } nb_bench_kernels_options;
+/* Random weights and inputs; so many copies of a weight take turns that none is found in the last cache (at most 256 copies). */
 NB_API nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err) NB_CHECKED;
 
 typedef struct nb_doctor_gpu { char name[128]; int sm; int64_t memory_bytes; char driver[32]; } nb_doctor_gpu;
@@ -262,8 +276,10 @@ typedef struct nb_doctor_report {
     char note[4][256]; /* what is missing and the remedy */
     int n_note;
 } nb_doctor_report;
+/* NB_NEGATIVE, with a full report, when something that is there cannot be used (a GPU without its driver's library); the sentence says what. */
 NB_API nb_status nb_doctor(nb_doctor_report *r, nb_error *err) NB_CHECKED;
-/* A row per format x family x backend: native, generic or refused. */
+/* A row per format x family x backend: "native" (kernels read the format's own codes or floats), "generic" (decoded to f32 when loaded) or
+ * "refused". */
 NB_API void nb_doctor_features(void (*row)(void *arg, const char *format, const char *family, const char *backend, const char *how), void *arg);
 
 #ifdef __cplusplus

@@ -14,6 +14,7 @@ const nb_flag nb_global_flags[] = {
     {"kv-type", 0, "f32|f16", "type of the KV cache"},
     {"json", 0, NULL, "one JSON object on stdout"},
     {"quiet", 'q', NULL, "no progress"},
+    {"verbose", 'v', NULL, "say on stderr which kernels serve the model, the device, the threads"},
     {"help", 'h', NULL, "this text"},
     {NULL, 0, NULL, NULL},
 };
@@ -153,6 +154,26 @@ nb_status nb_flag_real(const nb_args *a, const char *name, double least, double 
     if (!end || *end || errno || !(v >= least && v <= most))
         return nb_fail(err, NB_USAGE, "--%s %.64s: it must be a number from %g to %g", name, s, least, most);
     *out = v;
+    return NB_OK;
+}
+
+nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, int most_n, nb_error *err)
+{
+    const char *s = nb_flag_text(a, name);
+    int n = 0;
+    for (const char *p = s; p; p++) {
+        char *end = NULL;
+        errno = 0;
+        const long long v = *p >= '0' && *p <= '9' ? strtoll(p, &end, 10) : 0;
+        if (!end || (*end && *end != ',') || errno || v < least || v > most || n == most_n)
+            return nb_fail(err, NB_USAGE, "--%s %.64s: it must be at most %d whole numbers from %lld to %lld, like 1,8", name, s, most_n,
+                           (long long)least, (long long)most);
+        out[n++] = (int32_t)v;
+        out[n] = 0;
+        p = end;
+        if (!*p)
+            break;
+    }
     return NB_OK;
 }
 

@@ -27,7 +27,10 @@ typedef struct nb_command {
     nb_status (*run)(const nb_args *a, nb_error *err);
 } nb_command;
 
-extern const nb_flag nb_global_flags[]; /* accepted by every command */
+extern const nb_flag nb_global_flags[];        /* accepted by every command */
+extern const nb_command *const nb_commands[]; /* ended by NULL (main.c) */
+/* NB_UNSUPPORTED for a name that is reserved, NB_USAGE for an unknown one. */
+nb_status nb_command_find(const char *name, const nb_command **out, nb_error *err) NB_CHECKED;
 
 /* Parses argv[0..n) for the command. NB_USAGE names the flag and, for a typing mistake, the nearest one. */
 nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, nb_error *err) NB_CHECKED;
@@ -37,9 +40,12 @@ const char *nb_flag_text(const nb_args *a, const char *name); /* NULL if not giv
 /* Strict numbers: the whole text, within [least, most]; otherwise NB_USAGE. *out keeps its value when the flag is not given. */
 nb_status nb_flag_int(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, nb_error *err) NB_CHECKED;
 nb_status nb_flag_real(const nb_args *a, const char *name, double least, double most, double *out, nb_error *err) NB_CHECKED;
+/* "1,8" into out[0 .. most_n), each within [least, most], with a 0 behind the last: out has most_n + 1 places. */
+nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, int most_n, nb_error *err) NB_CHECKED;
 /* "1,2,3" into an allocated list. */
 nb_status nb_parse_ids(const char *text, int32_t **out, size_t *n, nb_error *err) NB_CHECKED;
 
 void nb_print_help(const nb_command *c);
+void nb_print_overview(void); /* all commands (help.c) */
 
 #endif

@@ -10,19 +10,24 @@
 #include <unistd.h>
 
 extern const nb_command nb_command_run, nb_command_tokenize, nb_command_eval, nb_command_inspect, nb_command_quantize;
+extern const nb_command nb_command_bench, nb_command_doctor, nb_command_help, nb_command_completions, nb_command_man;
 
-static const nb_command *const commands[] = {&nb_command_run, &nb_command_quantize, &nb_command_eval, &nb_command_tokenize, &nb_command_inspect, NULL};
+const nb_command *const nb_commands[] = {
+    &nb_command_run,
+    &nb_command_quantize,
+    &nb_command_eval,
+    &nb_command_tokenize,
+    &nb_command_inspect,
+    &nb_command_bench,
+    &nb_command_doctor,
+    &nb_command_help,
+    &nb_command_completions,
+    &nb_command_man,
+    NULL,
+};
 
 /* Commands that CONTRACT reserves and that are not there yet: exit 5, not "unknown". */
-static const char *const reserved[] = {"chat", "template", "convert", "plan", "bench", "train", "merge", "serve", "pull", "doctor", NULL};
-
-static void help(void)
-{
-    printf("nibble %s: quantizes and runs language models\n\n", nb_version());
-    for (const nb_command *const *c = commands; *c; c++)
-        printf("  nibble %-10s %-18s %s\n", (*c)->name, (*c)->operands, (*c)->summary);
-    printf("\nnibble COMMAND --help lists a command's flags.\n");
-}
+static const char *const reserved[] = {"chat", "template", "convert", "plan", "train", "merge", "serve", "pull", NULL};
 
 static int report(nb_status st, const nb_error *err, bool json)
 {
@@ -41,21 +46,14 @@ static int report(nb_status st, const nb_error *err, bool json)
     return (int)st;
 }
 
-static nb_status dispatch(int argc, char **argv, nb_args *args, nb_error *err)
+nb_status nb_command_find(const char *name, const nb_command **out, nb_error *err)
 {
-    const char *name = argv[1];
-    for (const nb_command *const *c = commands; *c; c++) {
-        if (strcmp((*c)->name, name) != 0)
-            continue;
-        const nb_status st = nb_args_parse(*c, argc - 2, argv + 2, args, err);
-        if (st != NB_OK)
-            return st;
-        if (nb_flag_on(args, "help")) {
-            nb_print_help(*c);
-            return NB_OK;
-        }
-        return (*c)->run(args, err);
-    }
+    *out = NULL;
+    for (const nb_command *const *c = nb_commands; *c && !*out; c++)
+        if (strcmp((*c)->name, name) == 0)
+            *out = *c;
+    if (*out)
+        return NB_OK;
     for (const char *const *r = reserved; *r; r++)
         if (strcmp(*r, name) == 0)
             return nb_fail(err, NB_UNSUPPORTED, "nibble %s is not there yet", name);
@@ -98,6 +96,18 @@ static int finish_stdout(int code)
     return NB_IO;
 }
 
+static nb_status dispatch(int argc, char **argv, nb_args *args, nb_error *err)
+{
+    const nb_command *c = NULL;
+    nb_status st = nb_command_find(argv[1], &c, err);
+    if (st == NB_OK)
+        st = nb_args_parse(c, argc - 2, argv + 2, args, err);
+    if (st != NB_OK || !nb_flag_on(args, "help"))
+        return st == NB_OK ? c->run(args, err) : st;
+    nb_print_help(c);
+    return NB_OK;
+}
+
 int main(int argc, char **argv)
 {
     nb_error err = {.offset = -1};
@@ -111,7 +121,7 @@ int main(int argc, char **argv)
         return report(st, &err, false);
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        help();
+        nb_print_overview();
         return finish_stdout(0);
     }
     if (strcmp(argv[1], "--version") == 0) {

@@ -81,6 +81,23 @@ nb_status nb_need_operand(const nb_args *a, const char *what, nb_error *err)
     return a->n_operand >= 1 ? NB_OK : nb_fail(err, NB_USAGE, "%s is missing", what);
 }
 
+/* -v: what serves this model. */
+static void say_row(void *arg, const char *format, const char *row, int64_t n_weight, int64_t bytes)
+{
+    fprintf(stderr, "%s: %s by %s, %lld weights, %.1f MB\n", (const char *)arg, format, *row ? row : "the device", (long long)n_weight,
+            (double)bytes * 1e-6);
+}
+
+static void say_model(const nb_model *m)
+{
+    char one[] = "1 token", many[] = "512 tokens";
+    nb_model_info info;
+    nb_model_get_info(m, &info);
+    fprintf(stderr, "device %s, %d threads, family %s, loaded in %.2f s\n", info.device, info.n_thread, info.arch, info.load_s);
+    nb_model_list_rows(m, 1, say_row, one);
+    nb_model_list_rows(m, 512, say_row, many);
+}
+
 nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err)
 {
     nb_model_options o;
@@ -88,5 +105,9 @@ nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err)
     nb_status st = nb_need_operand(a, "MODEL", err);
     if (st == NB_OK)
         st = nb_model_options_from_args(a, &o, err);
-    return st == NB_OK ? nb_model_open(a->operand[0], &o, out, err) : st;
+    if (st == NB_OK)
+        st = nb_model_open(a->operand[0], &o, out, err);
+    if (st == NB_OK && nb_flag_on(a, "verbose"))
+        say_model(*out);
+    return st;
 }

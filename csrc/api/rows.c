@@ -1,0 +1,76 @@
+/* rows.c -- which kernel rows serve a model's linears: a walk over its packed weights. */
+#include "api/rows.h"
+
+#include <string.h>
+
+/* The weights of a group in the order of its stack: one for all roles, or one each (weights.c). */
+static void walk_group(const nb_model *m, int layer, nb_group_id g, nb_weight_visit visit, void *arg)
+{
+    const nb_stack *t = &m->layer[layer].stack[g];
+    nb_role role[3];
+    char name[128];
+    const int n_role = nb_group_roles(g, role);
+    for (int i = 0; i < t->n_weight; i++) {
+        const nb_tensor *s = nb_family_tensor(m->family, m->container, role[i < n_role ? i : 0], layer, name);
+        const nb_packed p = {.w = t->w[i],
+                             .format = s ? s->dtype->name : "",
+                             .N = (i + 1 < t->n_weight ? t->at[i + 1] : t->N) - t->at[i],
+                             .K = t->K};
+        visit(arg, &p);
+    }
+}
+
+void nb_model_walk_weights(const nb_model *m, nb_weight_visit visit, void *arg)
+{
+    char name[128];
+    for (int l = 0; m->layer && l < m->hp.n_layer; l++)
+        for (int g = 0; g < NB_GROUP_COUNT; g++)
+            walk_group(m, l, (nb_group_id)g, visit, arg);
+    const nb_tensor *s = nb_family_tensor(m->family, m->container, m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT, 0, name);
+    const nb_packed p = {
+        .w = m->output, .format = s ? s->dtype->name : "", .N = m->hp.vocab_size, .K = m->hp.hidden_size, .output = true};
+    if (m->output)
+        visit(arg, &p);
+}
+
+enum { kMostPairs = 64 };
+typedef struct tally {
+    const nb_model *m;
+    int32_t n_token;
+    int n;
+    struct {
+        const char *format, *row;
+        int64_t n_weight, bytes;
+    } pair[kMostPairs];
+} tally;
+
+static void count(void *arg, const nb_packed *p)
+{
+    tally *t = arg;
+    nb_arith arith;
+    const nb_linear_args a = {.M = p->output ? 1 : t->n_token, .w = p->w};
+    const char *row = nb_backend_linear_row(t->m->be, &a, &arith);
+    int i = 0;
+    row = row ? row : "";
+    while (i < t->n && (strcmp(t->pair[i].format, p->format) != 0 || strcmp(t->pair[i].row, row) != 0))
+        i++;
+    if (i == kMostPairs)
+        return;
+    if (i == t->n) {
+        t->n++;
+        t->pair[i].format = p->format;
+        t->pair[i].row = row;
+    }
+    t->pair[i].n_weight++;
+    t->pair[i].bytes += (int64_t)t->m->be->op->weight_bytes(p->w);
+}
+
+void nb_model_list_rows(const nb_model *m, int32_t n_token,
+                        void (*row)(void *arg, const char *format, const char *row, int64_t n_weight, int64_t bytes), void *arg)
+{
+    tally t = {.m = m, .n_token = n_token};
+    if (m->be)
+        nb_model_walk_weights(m, count, &t);
+    for (int i = 0; i < t.n; i++)
+        row(arg, t.pair[i].format, t.pair[i].row, t.pair[i].n_weight, t.pair[i].bytes);
+}

@@ -1,0 +1,29 @@
+/* limits.h -- what a device can do at most, measured here and now, and which row of it serves a
+ * linear: asked by `bench` and `doctor` alone, never on the path of other commands.
+ *
+ * A kernel that moves B bytes and does F multiply-adds takes at least
+ * max(B / bandwidth, 2 F / peak): the roofline of Williams, Waterman, Patterson 2009. */
+#ifndef NB_BACKEND_LIMITS_H
+#define NB_BACKEND_LIMITS_H
+
+#include "backend/backend.h"
+
+/* What a row multiplies; each has a peak of its own. */
+typedef enum nb_arith { NB_ARITH_F32, NB_ARITH_BF16, NB_ARITH_INT8, NB_ARITH_COUNT } nb_arith;
+
+typedef struct nb_limits {
+    double read_bytes_per_s; /* all threads, a buffer beyond the caches; 0: not known */
+    double
+        flop_per_s[NB_ARITH_COUNT]; /* a multiply-add is 2; 0: no such instructions, or unknown */
+    size_t cache_bytes;             /* the last level */
+} nb_limits;
+
+/* Takes about a second on the CPU. Devices that cannot say leave zeros, which is no error.
+ * NB_NO_ROOM when the buffer cannot be had. */
+nb_status nb_backend_limits(nb_backend *be, nb_limits *out, nb_error *err) NB_CHECKED;
+
+/* The name of the row that serves these arguments (M and w are read) and what it multiplies; NULL
+ * when the device does not say. */
+const char *nb_backend_linear_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
+
+#endif
