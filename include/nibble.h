@@ -155,7 +155,7 @@ typedef struct nb_quantize_options {
     int32_t bits;            /* 0: from the grid, else 2 3 4 8 */
     int32_t group;           /* 0: default; -1: row */
     bool sym_set, sym;       /* --sym / --asym */
-    const char *grid;        /* NULL or a grid name: q4_0 q4_1 q8_0 int2 int3 int4 int8 f16 bf16 */
+    const char *grid;        /* NULL or a grid name: q4_0 q4_1 q5_0 q5_1 q8_0; an unknown one lists all */
     const char *format;      /* NULL: from out; "gguf" only for now, others NB_UNSUPPORTED */
     bool correction_set;
     double correction;       /* 0..1, default 1 */

@@ -9,12 +9,12 @@
 
 static const nb_flag flags[] = {
     {"output", 'o', "OUT.gguf", "the file to write"},
-    {"method", 0, "rtn|gptq", "how to choose the codes (default gptq)"},
+    {"method", 0, "rtn|gptq|...", "how to choose the codes (default gptq); an unknown one lists them"},
     {"bits", 0, "4|8", "4 is q4_0 in GGUF, 8 is q8_0"},
     {"group", 0, "32", "inputs that share a scale"},
     {"sym", 0, NULL, "symmetric groups (default)"},
     {"asym", 0, NULL, "groups with a minimum: q4_1"},
-    {"grid", 0, "q4_0|q4_1|q8_0", "the number format"},
+    {"grid", 0, "q4_0|q5_0|...", "the number format; an unknown one lists them"},
     {"format", 0, "gguf", "the checkpoint format"},
     {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0)"},
     {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},

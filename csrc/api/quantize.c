@@ -28,11 +28,15 @@ static nb_status choose_method(struct job *j, nb_error *err)
     j->p.quantizer = nb_quantizer_find(name);
     if (j->p.quantizer)
         return NB_OK;
+    char names[128] = "";
+    size_t at = 0;
+    for (const nb_quantizer *const *q = nb_quantizers; *q && at < sizeof names; q++)
+        at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*q)->name);
     static const char *const known[] = {"awq", "awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i], name) == 0)
-            return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; rtn and gptq are", name);
-    return nb_fail(err, NB_USAGE, "--method %s is unknown; rtn and gptq are there", name);
+            return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name, names);
+    return nb_fail(err, NB_USAGE, "--method %s is unknown; there are:%s", name, names);
 }
 
 static nb_status choose_format(const struct job *j, nb_error *err)
@@ -74,7 +78,7 @@ static nb_status choose_grid(struct job *j, nb_error *err)
     }
     nb_status st = nb_grid_find(name, o->group > 0 ? o->group : 0, !o->sym_set || o->sym, &j->p.grid, err);
     if (st == NB_OK && !j->p.grid.dtype)
-        st = nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; q4_0, q4_1 and q8_0 have", name);
+        st = nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; grids named like one (q4_0, q8_0) have", name);
     return st;
 }
 
@@ -85,7 +89,7 @@ static nb_status choose_embedding(struct job *j, nb_error *err)
         return NB_OK;
     j->embedding = nb_dtype_by_name(e);
     if (!j->embedding || !j->embedding->encode)
-        return nb_fail(err, NB_USAGE, "--embedding %s: keep, or a format that can be written (q8_0, q4_0, q4_1, f16, bf16, f32)", e);
+        return nb_fail(err, NB_USAGE, "--embedding %s: keep, or a format that can be written, such as q8_0, q4_0, f16", e);
     return NB_OK;
 }
 

@@ -6,14 +6,9 @@
 
 uint32_t nb_gguf_file_type(const nb_dtype *t)
 {
-    static const struct { /* llama.cpp's ftype ids: docs/FORMATS.md */
-        const char *name;
-        uint32_t id;
-    } row[] = {{"f32", 0}, {"f16", 1}, {"q4_0", 2}, {"q4_1", 3}, {"q8_0", 7}, {"q5_0", 8}, {"q5_1", 9}, {"bf16", 32}};
-    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
-        if (strcmp(row[i].name, t->name) == 0)
-            return row[i].id;
-    return 1024; /* "guessed" */
+    if (t->file_type || t->ggml_id == 0) /* F32 is 0 in both */
+        return (uint32_t)t->file_type;
+    return 1024; /* none of its own: "guessed" */
 }
 
 static bool key_is(const nb_gguf_kv *kv, const char *key)

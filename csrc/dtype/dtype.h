@@ -27,9 +27,14 @@ typedef enum nb_canon_kind {
     NB_CANON_TABLE /* scale * table[code]; split sets min to 0 */
 } nb_canon_kind;
 
+struct nb_grid; /* grid.h */
+struct nb_group;
+
 typedef struct nb_dtype {
-    const char *name;    /* lower case: "f32", "q4_0"; the GGUF name in lower case */
-    int ggml_id;         /* GGUF tensor type id, -1 if GGUF has none */
+    const char *name; /* lower case: "f32", "q4_0"; the GGUF name in lower case */
+    int ggml_id;      /* GGUF tensor type id, -1 if GGUF has none */
+    int file_type;    /* general.file_type of a GGUF file of this format; 0 is F32's, and in other
+                         rows means that there is none */
     const char *st_name; /* safetensors dtype ("F32"), NULL if none */
     int block;           /* values a block */
     int bytes;           /* bytes a block */
@@ -57,6 +62,9 @@ typedef struct nb_dtype {
      * blocks. NULL if not a grid. */
     void (*join)(const uint8_t *code, const float *scale, const float *min, int64_t n_block,
                  uint8_t *dst);
+    /* As a quantization grid (grid.h), with join: scale, zero and min of one group from its n
+     * current values. NULL if not a grid. */
+    void (*params)(const struct nb_grid *g, const float *w, int n, struct nb_group *out);
 } nb_dtype;
 
 extern const nb_dtype *const nb_dtypes[]; /* NULL-terminated; the table */

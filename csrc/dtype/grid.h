@@ -14,8 +14,8 @@ extern "C" {
 #endif
 
 typedef struct nb_group {
-    /* Finite, and not 0 unless the group needs no codes: all values zero (q4_0, q8_0) or all equal
-     * (q4_1), where the format stores 0 and every code is `zero`. */
+    /* Finite, and not 0 unless the group needs no codes: all values zero (q4_0, q5_0, q8_0) or
+     * all equal (q4_1, q5_1), where the format stores 0 and every code is `zero`. */
     float scale;
     float zero; /* integer valued */
     float min;
@@ -34,9 +34,9 @@ typedef struct nb_grid {
     void (*params)(const struct nb_grid *g, const float *w, int n, nb_group *out);
 } nb_grid;
 
-/* Builds a grid by name: "q4_0" "q4_1" "q8_0" "int2" "int3" "int4" "int8", in any case. group and
- * sym matter for int grids only (group 0: row). NB_USAGE with the list of names when unknown, or
- * when group is negative. */
+/* Builds a grid by name: a number format that has `params` ("q4_0" ...), or "int2" "int3" "int4"
+ * "int8", in any case. group and sym matter for int grids only (group 0: row). NB_USAGE with the
+ * list of names when unknown, or when group is negative. */
 nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out,
                        nb_error *err) NB_CHECKED;
 

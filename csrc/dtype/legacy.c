@@ -5,9 +5,17 @@
  *   q4_1 q5_1        value = d * q + m
  *
  * The encoders give the bytes of ggml's reference encoders (no importance weights): the scale used
- * for the codes is the one before its rounding to f16. Cost: one pass each, O(32) a block. */
+ * for the codes is the one before its rounding to f16. Cost: one pass each, O(32) a block.
+ *
+ * As grids, with c = code_max of 15 or 31 and the scale rounded first (scale.h):
+ *   q4_0 q5_0   s = f16(signed extreme / -((c + 1) / 2)): the extreme itself is met, s may be
+ *               negative
+ *   q4_1 q5_1   s = f16((max - min) / c), min rounded to f16, zero 0
+ *   q8_0        s = f16(max |w| / 127) */
 #include "dtype/rows.h"
 #include "dtype/codes.h"
+#include "dtype/grid.h"
+#include "dtype/scale.h"
 
 #include <float.h>
 #include <math.h>
@@ -39,6 +47,15 @@ static inline void five_bits(const uint8_t *qs, const uint8_t *qh, uint8_t *code
     codes_nibbles(qs, 16, code);
     for (uint32_t i = 0; i < kBlock; i++)
         code[i] = (uint8_t)(code[i] | (high >> i & 1u) << 4);
+}
+
+static inline void put_five_bits(const uint8_t *code, uint8_t *qs, uint8_t *qh)
+{
+    uint32_t high = 0;
+    for (uint32_t i = 0; i < kBlock; i++)
+        high |= (uint32_t)(code[i] >> 4 & 1) << i;
+    codes_put_nibbles(code, 16, qs);
+    memcpy(qh, &high, sizeof high);
 }
 
 /* int8 q becomes the unsigned code q + 128: the top bit flipped. */
@@ -102,41 +119,46 @@ static void q8_0_decode(const uint8_t *src, float *dst, int64_t n_block)
 
 /* ---- encode ---- */
 
-/* 0 for 0: a block without a scale has codes of 0 (q8_0), 8 (q4_0) or 0 (q4_1), whatever its
- * values. */
+/* 0 for 0: a block without a scale has the code of zero (q4_0 q5_0 q8_0) or 0 (q4_1 q5_1), whatever
+ * its values. */
 static inline float inverse(float d)
 {
     return d != 0.0f ? 1.0f / d : 0.0f;
 }
 
-/* (int)t held in [0, 15]; NaN, which only infinite input can bring, gives 15. */
-static inline uint8_t nibble_of(float t)
+/* (int)t held in [0, most]; NaN, which only infinite input can bring, gives the most. */
+static inline uint8_t code_of(float t, float most)
 {
-    const float top = t < 15.0f ? t : 15.0f;
+    const float top = t < most ? t : most;
     return (uint8_t)(int)(top > 0.0f ? top : 0.0f);
 }
 
-/* The signed value of greatest magnitude; the first of equals. */
-static inline float extreme_of(const float *x)
+/* q4_0 and q5_0: codes around `zero`, whose scale is returned, the extreme value at code 0. */
+static inline float centred_codes(const float *x, int zero, uint8_t *code)
 {
-    float amax = 0.0f, max = 0.0f;
-    for (int i = 0; i < kBlock; i++)
-        if (amax < fabsf(x[i])) {
-            amax = fabsf(x[i]);
-            max = x[i];
-        }
-    return max;
+    const float d = extreme_of(x, kBlock) / (float)-zero, id = inverse(d);
+    for (int j = 0; j < kBlock; j++)
+        code[j] = code_of(x[j] * id + ((float)zero + 0.5f), (float)(2 * zero - 1));
+    return d;
+}
+
+/* q4_1 and q5_1: codes 0 to `most` from the least value to the greatest. */
+static inline float affine_codes(const float *x, int most, uint8_t *code, float *min)
+{
+    const range r = range_of(x, kBlock, FLT_MAX, -FLT_MAX);
+    const float d = (r.hi - r.lo) / (float)most, id = inverse(d);
+    for (int j = 0; j < kBlock; j++)
+        code[j] = code_of((x[j] - r.lo) * id + 0.5f, (float)most);
+    *min = r.lo;
+    return d;
 }
 
 static void q4_0_encode(const float *src, uint8_t *dst, int64_t n_block)
 {
     q4_0 *b = (q4_0 *)dst;
     for (int64_t i = 0; i < n_block; i++, src += kBlock) {
-        const float d = extreme_of(src) / -8.0f, id = inverse(d);
         uint8_t code[kBlock];
-        for (int j = 0; j < kBlock; j++)
-            code[j] = nibble_of(src[j] * id + 8.5f);
-        codes_put_half(b[i].d, d);
+        codes_put_half(b[i].d, centred_codes(src, 8, code));
         codes_put_nibbles(code, 16, b[i].qs);
     }
 }
@@ -145,18 +167,33 @@ static void q4_1_encode(const float *src, uint8_t *dst, int64_t n_block)
 {
     q4_1 *b = (q4_1 *)dst;
     for (int64_t i = 0; i < n_block; i++, src += kBlock) {
-        float min = FLT_MAX, max = -FLT_MAX;
-        for (int j = 0; j < kBlock; j++) {
-            min = src[j] < min ? src[j] : min;
-            max = src[j] > max ? src[j] : max;
-        }
-        const float d = (max - min) / 15.0f, id = inverse(d);
         uint8_t code[kBlock];
-        for (int j = 0; j < kBlock; j++)
-            code[j] = nibble_of((src[j] - min) * id + 0.5f);
-        codes_put_half(b[i].d, d);
+        float min;
+        codes_put_half(b[i].d, affine_codes(src, 15, code, &min));
         codes_put_half(b[i].m, min);
         codes_put_nibbles(code, 16, b[i].qs);
+    }
+}
+
+static void q5_0_encode(const float *src, uint8_t *dst, int64_t n_block)
+{
+    q5_0 *b = (q5_0 *)dst;
+    for (int64_t i = 0; i < n_block; i++, src += kBlock) {
+        uint8_t code[kBlock];
+        codes_put_half(b[i].d, centred_codes(src, 16, code));
+        put_five_bits(code, b[i].qs, b[i].qh);
+    }
+}
+
+static void q5_1_encode(const float *src, uint8_t *dst, int64_t n_block)
+{
+    q5_1 *b = (q5_1 *)dst;
+    for (int64_t i = 0; i < n_block; i++, src += kBlock) {
+        uint8_t code[kBlock];
+        float min;
+        codes_put_half(b[i].d, affine_codes(src, 31, code, &min));
+        codes_put_half(b[i].m, min);
+        put_five_bits(code, b[i].qs, b[i].qh);
     }
 }
 
@@ -174,7 +211,7 @@ static void q8_0_encode(const float *src, uint8_t *dst, int64_t n_block)
 {
     q8_0 *b = (q8_0 *)dst;
     for (int64_t i = 0; i < n_block; i++, src += kBlock) {
-        const float d = fabsf(extreme_of(src)) / 127.0f, id = inverse(d);
+        const float d = fabsf(extreme_of(src, kBlock)) / 127.0f, id = inverse(d);
         codes_put_half(b[i].d, d);
         for (int j = 0; j < kBlock; j++)
             b[i].qs[j] = (uint8_t)byte_of(src[j] * id);
@@ -235,6 +272,17 @@ static void q5_0_split(const uint8_t *src, int64_t n_block, uint8_t *code, float
     }
 }
 
+static void q5_0_join(const uint8_t *code, const float *scale, const float *min, int64_t n_block,
+                      uint8_t *dst)
+{
+    (void)min;
+    q5_0 *b = (q5_0 *)dst;
+    for (int64_t i = 0; i < n_block; i++) {
+        codes_put_half(b[i].d, scale[i]);
+        put_five_bits(code + i * kBlock, b[i].qs, b[i].qh);
+    }
+}
+
 static void q5_1_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
 {
     const q5_1 *b = (const q5_1 *)src;
@@ -242,6 +290,17 @@ static void q5_1_split(const uint8_t *src, int64_t n_block, uint8_t *code, float
         five_bits(b[i].qs, b[i].qh, code + i * kBlock);
         scale[i] = codes_half(b[i].d);
         min[i] = codes_half(b[i].m);
+    }
+}
+
+static void q5_1_join(const uint8_t *code, const float *scale, const float *min, int64_t n_block,
+                      uint8_t *dst)
+{
+    q5_1 *b = (q5_1 *)dst;
+    for (int64_t i = 0; i < n_block; i++) {
+        codes_put_half(b[i].d, scale[i]);
+        codes_put_half(b[i].m, min[i]);
+        put_five_bits(code + i * kBlock, b[i].qs, b[i].qh);
     }
 }
 
@@ -266,8 +325,33 @@ static void q8_0_join(const uint8_t *code, const float *scale, const float *min,
     }
 }
 
+/* ---- grids ---- */
+
+static void extreme_params(const nb_grid *g, const float *w, int n, nb_group *out)
+{
+    const float zero = (float)(g->code_max + 1) / 2.0f, extreme = extreme_of(w, n);
+    *out = (nb_group){.scale = extreme != 0.0f ? scale_of(extreme / -zero) : 0.0f, .zero = zero};
+}
+
+static void affine_params(const nb_grid *g, const float *w, int n, nb_group *out)
+{
+    range r = range_of(w, n, FLT_MAX, -FLT_MAX);
+    if (!(r.lo <= r.hi)) /* no value that compares */
+        r = (range){0.0f, 0.0f};
+    *out = (nb_group){.scale = r.hi > r.lo ? scale_of((r.hi - r.lo) / (float)g->code_max) : 0.0f,
+                      .min = half_of(r.lo)};
+}
+
+static void absmax_params(const nb_grid *g, const float *w, int n, nb_group *out)
+{
+    (void)g;
+    const float amax = fabsf(extreme_of(w, n));
+    *out = (nb_group){.scale = amax > 0.0f ? scale_of(amax / 127.0f) : 0.0f, .zero = 128.0f};
+}
+
 const nb_dtype nb_dtype_q4_0 = {.name = "q4_0",
                                 .ggml_id = 2,
+                                .file_type = 2,
                                 .block = kBlock,
                                 .bytes = sizeof(q4_0),
                                 .decode = q4_0_decode,
@@ -277,9 +361,11 @@ const nb_dtype nb_dtype_q4_0 = {.name = "q4_0",
                                 .group = kBlock,
                                 .zero = 8,
                                 .split = q4_0_split,
-                                .join = q4_0_join};
+                                .join = q4_0_join,
+                                .params = extreme_params};
 const nb_dtype nb_dtype_q4_1 = {.name = "q4_1",
                                 .ggml_id = 3,
+                                .file_type = 3,
                                 .block = kBlock,
                                 .bytes = sizeof(q4_1),
                                 .decode = q4_1_decode,
@@ -289,29 +375,39 @@ const nb_dtype nb_dtype_q4_1 = {.name = "q4_1",
                                 .group = kBlock,
                                 .has_min = true,
                                 .split = q4_1_split,
-                                .join = q4_1_join};
+                                .join = q4_1_join,
+                                .params = affine_params};
 const nb_dtype nb_dtype_q5_0 = {.name = "q5_0",
                                 .ggml_id = 6,
+                                .file_type = 8,
                                 .block = kBlock,
                                 .bytes = sizeof(q5_0),
                                 .decode = q5_0_decode,
+                                .encode = q5_0_encode,
                                 .canon = NB_CANON_AFFINE,
                                 .bits = 5,
                                 .group = kBlock,
                                 .zero = 16,
-                                .split = q5_0_split};
+                                .split = q5_0_split,
+                                .join = q5_0_join,
+                                .params = extreme_params};
 const nb_dtype nb_dtype_q5_1 = {.name = "q5_1",
                                 .ggml_id = 7,
+                                .file_type = 9,
                                 .block = kBlock,
                                 .bytes = sizeof(q5_1),
                                 .decode = q5_1_decode,
+                                .encode = q5_1_encode,
                                 .canon = NB_CANON_AFFINE,
                                 .bits = 5,
                                 .group = kBlock,
                                 .has_min = true,
-                                .split = q5_1_split};
+                                .split = q5_1_split,
+                                .join = q5_1_join,
+                                .params = affine_params};
 const nb_dtype nb_dtype_q8_0 = {.name = "q8_0",
                                 .ggml_id = 8,
+                                .file_type = 7,
                                 .block = kBlock,
                                 .bytes = sizeof(q8_0),
                                 .decode = q8_0_decode,
@@ -321,4 +417,5 @@ const nb_dtype nb_dtype_q8_0 = {.name = "q8_0",
                                 .group = kBlock,
                                 .zero = 128,
                                 .split = q8_0_split,
-                                .join = q8_0_join};
+                                .join = q8_0_join,
+                                .params = absmax_params};

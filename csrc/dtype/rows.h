@@ -1,27 +1,24 @@
-/* rows.h -- the rows of the table in dtype.c, each defined in the file of its family. Private to
- * this folder. */
+/* rows.h -- the list of number formats, in the order of the table (dtype.c): each name x is a row
+ * nb_dtype_x, defined in the file of its family. The one line a new format needs. Private to this
+ * folder. */
 #ifndef NB_DTYPE_ROWS_H
 #define NB_DTYPE_ROWS_H
 
 #include "dtype/dtype.h"
 
-/* float.c */
-extern const nb_dtype nb_dtype_f32, nb_dtype_f16, nb_dtype_bf16, nb_dtype_f64;
-extern const nb_dtype nb_dtype_f8_e4m3, nb_dtype_f8_e5m2;
-/* legacy.c */
-extern const nb_dtype nb_dtype_q4_0, nb_dtype_q4_1, nb_dtype_q5_0, nb_dtype_q5_1, nb_dtype_q8_0;
-/* kquant.c */
-extern const nb_dtype nb_dtype_q2_k, nb_dtype_q3_k, nb_dtype_q4_k, nb_dtype_q5_k, nb_dtype_q6_k;
-/* iquant.c */
-extern const nb_dtype nb_dtype_iq2_xxs, nb_dtype_iq2_xs, nb_dtype_iq2_s;
-extern const nb_dtype nb_dtype_iq3_xxs, nb_dtype_iq3_s, nb_dtype_iq1_s, nb_dtype_iq1_m;
-extern const nb_dtype nb_dtype_iq4_nl, nb_dtype_iq4_xs;
-/* ternary.c */
-extern const nb_dtype nb_dtype_tq1_0, nb_dtype_tq2_0, nb_dtype_q1_0, nb_dtype_q2_0;
-/* mx.c */
-extern const nb_dtype nb_dtype_mxfp4, nb_dtype_nvfp4;
-/* int.c */
-extern const nb_dtype nb_dtype_bool, nb_dtype_i8, nb_dtype_u8, nb_dtype_i16, nb_dtype_u16;
-extern const nb_dtype nb_dtype_i32, nb_dtype_u32, nb_dtype_i64, nb_dtype_u64;
+/* clang-format off */
+#define NB_DTYPE_ROWS(ROW) \
+    /* float.c */   ROW(f32) ROW(f16) ROW(bf16) ROW(f64) ROW(f8_e4m3) ROW(f8_e5m2) \
+    /* legacy.c */  ROW(q4_0) ROW(q4_1) ROW(q5_0) ROW(q5_1) ROW(q8_0) \
+    /* kquant.c */  ROW(q2_k) ROW(q3_k) ROW(q4_k) ROW(q5_k) ROW(q6_k) \
+    /* iquant.c */  ROW(iq2_xxs) ROW(iq2_xs) ROW(iq2_s) ROW(iq3_xxs) ROW(iq3_s) ROW(iq1_s) ROW(iq1_m) \
+                    ROW(iq4_nl) ROW(iq4_xs) \
+    /* ternary.c */ ROW(tq1_0) ROW(tq2_0) ROW(q1_0) ROW(q2_0) \
+    /* mx.c */      ROW(mxfp4) ROW(nvfp4) \
+    /* int.c */     ROW(bool) ROW(i8) ROW(u8) ROW(i16) ROW(u16) ROW(i32) ROW(u32) ROW(i64) ROW(u64)
+/* clang-format on */
+
+#define NB_DTYPE_DECLARE(name) extern const nb_dtype nb_dtype_##name;
+NB_DTYPE_ROWS(NB_DTYPE_DECLARE)
 
 #endif

@@ -95,7 +95,6 @@ static void decodes(check *c)
 static void encodes(check *c)
 {
     golden g;
-    int n_format = 0;
     if (open_golden(c, "gguf_blocks.safetensors", &g)) {
         const nb_tensor *src = find(&g, NULL, "src");
         const int64_t n = src ? src->shape[0] * src->shape[1] : 0;
@@ -106,8 +105,13 @@ static void encodes(check *c)
         for (const nb_dtype *const *p = nb_dtypes; *p; p++) {
             const nb_dtype *t = *p;
             const nb_tensor *want = find(&g, t, ".enc");
-            if (!t->encode || !want)
+            if (!t->encode || t->block == 1) /* floats: tests/unit/scalar */
                 continue;
+            if (!want) {
+                check_report(c, __FILE__, __LINE__, "%s: encodes, and no golden says what",
+                             t->name);
+                continue;
+            }
             uint8_t *got = room(want->bytes);
             CHECK_EQ(c, want->bytes, nb_dtype_row_bytes(t, n));
             t->encode(x, got, n / t->block);
@@ -117,10 +121,8 @@ static void encodes(check *c)
             if (same < want->bytes)
                 check_report(c, __FILE__, __LINE__, "%s: byte %zu is %d, expected %d", t->name,
                              same, got[same], want->data[same]);
-            n_format++;
             free(got);
         }
-        CHECK_EQ(c, n_format, 3); /* q4_0 q4_1 q8_0 */
         free(x);
     }
     close_golden(&g);
@@ -178,7 +180,7 @@ static void documented(check *c)
     static const struct {
         const char *name;
         float x[4], y[4]; /* elements 0, 1, 16, 17; the others are 0 and decode to 0 */
-        uint8_t head[6], rest;
+        uint8_t head[10], rest;
         int n_head;
     } rows[] = {
         {"q4_0", {-4, 0.3f, 3, -0.2f}, {-4, 0.5f, 3, 0}, {0x00, 0x38, 0xe0, 0x89}, 0x88, 4},
@@ -188,6 +190,18 @@ static void documented(check *c)
          {0x00, 0x38, 0x00, 0xbc, 0x20, 0x2f},
          0x22,
          6},
+        {"q5_0",
+         {-4, 0.3f, 3, -0.2f},
+         {-4, 0.25f, 3, -0.25f},
+         {0x00, 0x34, 0xfe, 0xff, 0xfd, 0xff, 0xc0, 0xf1},
+         0x00,
+         8},
+        {"q5_1",
+         {-1, 6.75f, 0.2f, 0},
+         {-1, 6.75f, 0.25f, 0},
+         {0x00, 0x34, 0x00, 0xbc, 0x02, 0x00, 0x00, 0x00, 0x50, 0x4f},
+         0x44,
+         10},
         {"q8_0", {31.75f, -1.1f, 0, 0}, {31.75f, -1, 0, 0}, {0x00, 0x34, 0x7f, 0xfc}, 0, 4},
     };
     static const int at[] = {0, 1, 16, 17};

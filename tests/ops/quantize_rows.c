@@ -75,25 +75,45 @@ static void compare_rows(ops *o, const void *args, const void *got, const void *
 
 static const ops_test test = {run_rows, compare_rows};
 
-static const struct grid_row {
+typedef struct grid_row {
     const char *name;
     int group;
     bool sym;
-} grids[] = {{"q4_0", 32, true},   {"q4_1", 32, false}, {"q8_0", 32, true},  {"int2", 32, false},
-             {"int2", 64, true},   {"int3", 64, false}, {"int3", 128, true}, {"int4", 32, true},
-             {"int4", 128, false}, {"int4", 0, false},  {"int8", 128, true}, {"int8", 0, false}};
+} grid_row;
+
+static const grid_row ints[] = {{"int2", 32, false}, {"int2", 64, true},  {"int3", 64, false},
+                                {"int3", 128, true}, {"int4", 32, true},  {"int4", 128, false},
+                                {"int4", 0, false},  {"int8", 128, true}, {"int8", 0, false}};
+enum { kInts = sizeof ints / sizeof *ints };
+
+/* Row i: the integer grids above, then every number format that is a grid. */
+static bool grid_at(int i, grid_row *out)
+{
+    if (i < kInts) {
+        *out = ints[i];
+        return true;
+    }
+    i -= kInts;
+    for (const nb_dtype *const *t = nb_dtypes; *t; t++)
+        if ((*t)->params && i-- == 0) {
+            *out = (grid_row){(*t)->name, (*t)->group, !(*t)->has_min};
+            return true;
+        }
+    return false;
+}
 
 static void each_grid(check *c, ops_set *set)
 {
     static const int64_t all_N[] = {1, 15, 16, 17, 64, 272}, all_K[] = {32, 64, 96, 172, 576, 1536};
-    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++)
+    grid_row grid;
+    for (int i = 0; grid_at(i, &grid); i++)
         for (int s = 0; s < 6; s++) {
             nb_rng r;
-            nb_rng_seed(&r, 700 + i * 6 + (uint64_t)s);
-            rows_case k = {.N = all_N[(s + (int)i) % 6], .K = all_K[s]};
+            nb_rng_seed(&r, (uint64_t)(700 + i * 6 + s));
+            rows_case k = {.N = all_N[(s + i) % 6], .K = all_K[s]};
             nb_error err = {.message = ""};
-            if (nb_grid_find(grids[i].name, grids[i].group, grids[i].sym, &k.grid, &err) != NB_OK) {
-                check_report(c, __FILE__, __LINE__, "%s: %s", grids[i].name, err.message);
+            if (nb_grid_find(grid.name, grid.group, grid.sym, &k.grid, &err) != NB_OK) {
+                check_report(c, __FILE__, __LINE__, "%s: %s", grid.name, err.message);
                 continue;
             }
             if (k.grid.dtype && k.K % k.grid.group != 0) /* blocks of a format are whole */
@@ -105,8 +125,8 @@ static void each_grid(check *c, ops_set *set)
             w[k.N * k.K - 1] = 3.0f; /* an outlier in the last, maybe short, group */
             k.w = w;
             char what[96];
-            snprintf(what, sizeof what, "%s group %d%s N %d K %d", grids[i].name, grids[i].group,
-                     grids[i].sym ? " sym" : "", (int)k.N, (int)k.K);
+            snprintf(what, sizeof what, "%s group %d%s N %d K %d", grid.name, grid.group,
+                     grid.sym ? " sym" : "", (int)k.N, (int)k.K);
             const size_t bytes =
                 (size_t)(k.N * groups_a_row(&k)) * sizeof(nb_group) + (size_t)(k.N * k.K) * 5;
             if (set)

@@ -22,6 +22,29 @@ static float f16(float v)
     return nb_f32_from_f16(nb_f16_from_f32(v));
 }
 
+static const char *const ints[] = {"int2", "int3", "int4", "int8"};
+enum { kInts = sizeof ints / sizeof *ints };
+
+/* The name of grid i: the integer grids, then every number format that is a grid; NULL after it. */
+static const char *every(int i)
+{
+    if (i < kInts)
+        return ints[i];
+    i -= kInts;
+    for (const nb_dtype *const *t = nb_dtypes; *t; t++)
+        if ((*t)->params && i-- == 0)
+            return (*t)->name;
+    return NULL;
+}
+
+static int n_every(void)
+{
+    int n = 0;
+    while (every(n))
+        n++;
+    return n;
+}
+
 static void names(check *c)
 {
     nb_grid g;
@@ -29,7 +52,10 @@ static void names(check *c)
     static const char *const bad[] = {"", "q4", "q4_k", "int5", "int44"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK_EQ(c, nb_grid_find(bad[i], 32, true, &g, &err), NB_USAGE);
-        CHECK_HAS(c, err.message, "the grids are q4_0 q4_1 q8_0 int2 int3 int4 int8");
+        CHECK_HAS(c, err.message, "the grids are q4_0 ");
+        CHECK_HAS(c, err.message, " int2 int3 int4 int8");
+        for (int k = 0; k < n_every(); k++)
+            CHECK_HAS(c, err.message, every(k));
     }
     CHECK_EQ(c, nb_grid_find("int4\x1b[2J", 32, true, &g, &err), NB_USAGE);
     CHECK_HAS(c, err.message, "grid \"int4\\x1b[2J\" is unknown");
@@ -79,6 +105,9 @@ static void by_hand(check *c)
         {"q4_0", false, {0, 0, 0, 0}, 0.0f, 8, 0, {8, 8, 8, 8}},
         {"q4_1", true, {1.0f, 16.0f, 2.0f, 8.6f}, 1.0f, 0, 1.0f, {0, 15, 1, 8}},
         {"q4_1", true, {-5.0f, -5.0f, -5.0f, -5.0f}, 0.0f, 0, -5.0f, {0, 0, 0, 0}},
+        {"q5_0", false, {4.0f, -3.9f, 0.2f, -0.3f}, -0.25f, 16, 0, {0, 31, 15, 17}},
+        {"q5_0", false, {0, 0, 0, 0}, 0.0f, 16, 0, {16, 16, 16, 16}},
+        {"q5_1", true, {1.0f, 32.0f, 2.0f, 8.6f}, 1.0f, 0, 1.0f, {0, 31, 1, 8}},
         {"q8_0", false, {127.0f, -127.0f, 3.4f, -0.6f}, 1.0f, 128, 0, {255, 1, 131, 127}},
         {"q8_0", false, {0, 0, 0, 0}, 0.0f, 128, 0, {128, 128, 128, 128}},
     };
@@ -94,18 +123,15 @@ static void by_hand(check *c)
     }
 }
 
-static const char *const every[] = {"q4_0", "q4_1", "q8_0", "int2", "int3", "int4", "int8"};
-enum { kEvery = sizeof every / sizeof *every };
-
 static void steps(check *c)
 {
     nb_rng r;
     nb_rng_seed(&r, 3);
-    for (int k = 0; k < kEvery; k++)
+    for (int k = 0; k < n_every(); k++)
         for (int sym = 0; sym < 2; sym++)
             for (int t = 0; t < 200; t++) {
-                const nb_grid g = grid_of(c, every[k], 32, sym);
-                float w[32], worst = 0.0f;
+                const nb_grid g = grid_of(c, every(k), 32, sym);
+                float w[32];
                 const int n = 1 + t % 32; /* short groups as well */
                 const float shift = (float)(t % 5 - 2), size = 0x1p-6f * (float)(1 + t % 7);
                 for (int i = 0; i < n; i++)
@@ -116,17 +142,19 @@ static void steps(check *c)
                 CHECK(c, p.scale == f16(p.scale) && p.min == f16(p.min));
                 CHECK(c, p.zero >= 0.0f && p.zero <= (float)g.code_max);
                 CHECK(c, g.dtype || p.scale > 0.0f);
+                /* Half a step; at the ends half a step more where the zero is a whole code: rounded
+                 * in asymmetric integer grids, one code nearer to one end in q4_0 and its like. The
+                 * scale's rounding moves the last code by 2^-11 of its distance, the min's all by
+                 * 2^-11 of itself. */
+                const float step = fabsf(p.scale), room = (float)g.code_max * step * 0x1p-11f;
                 for (int i = 0; i < n; i++) {
                     const int code = nb_grid_round(&g, &p, w[i]);
+                    const bool end = code == 0 || code == g.code_max;
+                    const bool whole = end && (g.dtype ? !g.dtype->has_min : !g.sym);
                     CHECK(c, code >= 0 && code <= g.code_max);
-                    worst = fmaxf(worst, fabsf(nb_grid_value(&p, code) - w[i]));
+                    CHECK(c, fabsf(nb_grid_value(&p, code) - w[i]) <=
+                                 (whole ? 1.0f : 0.5f) * step + room + fabsf(p.min) * 0x1p-11f);
                 }
-                /* Half a step; half a step more where the zero was rounded to a whole code, and at
-                 * the end of q4_0 that is 8 steps away and has 7. The scale's rounding moves the
-                 * last code by 2^-11 of its distance, the min's all by 2^-11 of itself. */
-                const bool whole = strcmp(g.name, "q4_0") == 0 || !(g.sym || g.dtype);
-                const float step = fabsf(p.scale), room = (float)g.code_max * step * 0x1p-11f;
-                CHECK(c, worst <= (whole ? 1.0f : 0.5f) * step + room + fabsf(p.min) * 0x1p-11f);
             }
 }
 
@@ -134,8 +162,8 @@ static void blocks(check *c)
 {
     nb_rng r;
     nb_rng_seed(&r, 4);
-    for (int k = 0; k < 3; k++) {
-        const nb_grid g = grid_of(c, every[k], 0, false);
+    for (int k = kInts; k < n_every(); k++) {
+        const nb_grid g = grid_of(c, every(k), 0, false);
         const nb_dtype *t = g.dtype;
         for (int n_test = 0; n_test < 200; n_test++) {
             float w[32], got[32];
@@ -162,17 +190,17 @@ static void edges(check *c)
     static const float odd[4] = {NAN, 2.0f, NAN, -2.0f}, none[4] = {NAN, NAN, NAN, NAN};
     static const float ends[4] = {INFINITY, -INFINITY, 1.0f, 0.0f};
     static const float *const rows[] = {tiny, huge, odd, none, ends};
-    for (int k = 0; k < kEvery; k++)
+    for (int k = 0; k < n_every(); k++)
         for (int sym = 0; sym < 2; sym++)
             for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-                const nb_grid g = grid_of(c, every[k], 4, sym);
+                const nb_grid g = grid_of(c, every(k), 4, sym);
                 nb_group p;
                 g.params(&g, rows[i], 4, &p);
                 CHECK(c, isfinite(p.scale) && isfinite(p.zero) && isfinite(p.min));
                 if (rows[i] == tiny) /* a step of 6e-8 still tells 0 from the smallest f16 */
-                    CHECK_NEAR(c, fabsf(p.scale), 0x1p-24f, 0.0, every[k]);
+                    CHECK_NEAR(c, fabsf(p.scale), 0x1p-24f, 0.0, every(k));
                 if (rows[i] == huge || rows[i] == ends)
-                    CHECK_NEAR(c, fabsf(p.scale), 65504.0f, 0.0, every[k]);
+                    CHECK_NEAR(c, fabsf(p.scale), 65504.0f, 0.0, every(k));
                 for (int j = 0; j < 4; j++) {
                     const int code = nb_grid_round(&g, &p, rows[i][j]);
                     CHECK(c, code >= 0 && code <= g.code_max);

@@ -4,7 +4,7 @@
  *
  * S [N,K] lives in scratch; the lanes share the update, one of them rounds. At the start of a group without fixed parameters lane 0 solves the group's
  * triangle for its current values, y R[g,g] = S_g. f64, the rounding in f32. Cost 2 N K^2 FLOP, N K^2 / 2 reads of R from the L2. */
-#include "quant/grid.h"
+#include "quantize/grid.h"
 
 constexpr int kRows = 4; /* warps a block */
 

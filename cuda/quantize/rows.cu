@@ -1,5 +1,5 @@
 /* rows.cu -- round to nearest into a grid, and the way back. One thread a group when rounding, one a value on the way back. */
-#include "quant/grid.h"
+#include "quantize/grid.h"
 
 #include <cstring>
 
