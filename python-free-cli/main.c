@@ -6,12 +6,14 @@
 #include <signal.h>
 #include <string.h>
 
-extern const nb_command nb_command_run, nb_command_tokenize, nb_command_eval, nb_command_inspect, nb_command_quantize;
+extern const nb_command nb_command_run, nb_command_tokenize, nb_command_eval, nb_command_inspect, nb_command_quantize, nb_command_template,
+    nb_command_chat;
 
-static const nb_command *const commands[] = {&nb_command_run, &nb_command_quantize, &nb_command_eval, &nb_command_tokenize, &nb_command_inspect, NULL};
+static const nb_command *const commands[] = {&nb_command_run,      &nb_command_chat,     &nb_command_quantize, &nb_command_eval,
+                                             &nb_command_tokenize, &nb_command_template, &nb_command_inspect,  NULL};
 
 /* Commands that CONTRACT reserves and that are not there yet: exit 5, not "unknown". */
-static const char *const reserved[] = {"chat", "template", "convert", "plan", "bench", "train", "merge", "serve", "pull", "doctor", NULL};
+static const char *const reserved[] = {"convert", "plan", "bench", "train", "merge", "serve", "pull", "doctor", NULL};
 
 static void help(void)
 {

@@ -432,7 +432,7 @@ static tpl_value map(tpl_run *r, tpl_value on, const tpl_args *a)
     const tpl_args rest = behind(a, 1);
     const bool named = a->n && a->at[0].type == TPL_STRING;
     const tpl_row *row = named ? tpl_find_row(tpl_filters, a->at[0].u.s, a->at[0].n) : NULL;
-    const tpl_list *v = tpl_iterate(r, on);
+    const tpl_list *v = tpl_iterate(r, tpl_truth(on) ? on : tpl_undefined(NULL)); /* none: empty */
     tpl_value out = tpl_list_new(r, TPL_GENERATOR, v->n);
     if (!attribute && !row)
         return TPL_BAD(r, "map takes the name of a filter, or attribute=");
@@ -454,7 +454,7 @@ static tpl_value choose(tpl_run *r, tpl_value on, const tpl_args *a, bool attrib
     const bool named = a->n > skip && a->at[skip].type == TPL_STRING;
     const tpl_row *row = named ? tpl_find_row(tpl_tests, a->at[skip].u.s, a->at[skip].n) : NULL;
     const tpl_args rest = behind(a, skip + 1);
-    const tpl_list *v = tpl_iterate(r, on);
+    const tpl_list *v = tpl_iterate(r, tpl_truth(on) ? on : tpl_undefined(NULL)); /* none: empty */
     tpl_value out = tpl_list_new(r, TPL_GENERATOR, 0);
     if ((attribute && a->n < 1) || (a->n > skip && !row))
         return TPL_BAD(r, "there is no test of that name");
