@@ -37,8 +37,8 @@ static tpl_value loop_attr(tpl_run *r, tpl_value v, const char *name, size_t n)
         {"first", tpl_bool(l->at == 0)},
         {"last", tpl_bool(l->at + 1 >= count)},
         {"length", tpl_int(count)},
-        {"depth", tpl_int(l->depth)},
-        {"depth0", tpl_int((int64_t)l->depth - 1)},
+        {"depth", tpl_int(1)}, /* counts recursive loops only */
+        {"depth0", tpl_int(0)},
         {"previtem", l->at > 0 ? l->items->at[l->at - 1] : tpl_undefined(NULL)},
         {"nextitem", l->at + 1 < count ? l->items->at[l->at + 1] : tpl_undefined(NULL)},
     };

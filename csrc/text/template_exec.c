@@ -122,13 +122,23 @@ static tpl_value through_filters(tpl_run *r, const tpl_node *filters, tpl_value 
 
 /* ---- macros ---- */
 
+static const tpl_value *given_as(const tpl_args *a, uint32_t place, const tpl_name *name)
+{
+    if (place < a->n)
+        return &a->at[place];
+    for (uint32_t i = 0; i < a->n_key; i++)
+        if (a->key[i] == name)
+            return &a->by_key[i];
+    return NULL;
+}
+
 static void bind(tpl_run *r, tpl_scope *s, const tpl_node *params, const tpl_args *a)
 {
     uint32_t place = 0;
     tpl_scope *outer = r->scope;
     r->scope = s; /* a default may name a parameter before it */
     for (const tpl_node *p = params; p && r->st == NB_OK; p = p->next, place++) {
-        const tpl_value *given = tpl_arg(a, place, p->name->s);
+        const tpl_value *given = given_as(a, place, p->name);
         tpl_value v = given ? *given : tpl_undefined(p->name);
         if (!given && p->a)
             v = tpl_eval(r, p->a);
@@ -244,11 +254,10 @@ static void loop(tpl_run *r, const tpl_node *e)
         if (!own)
             return;
     }
-    *l = (struct tpl_loop){.items = own, .depth = ++r->loop_depth, .changed = tpl_undefined(NULL)};
+    *l = (struct tpl_loop){.items = own, .changed = tpl_undefined(NULL)};
     for (; l->at < own->n && tpl_step(r, 1); l->at++)
         if (turn(r, e, outer, l, name) == kBreak)
             break;
-    r->loop_depth--;
     r->scope = outer;
     if (own->n == 0)
         exec(r, e->e); /* break and continue in it belong to an outer loop: Jinja refuses them */

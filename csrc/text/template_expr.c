@@ -1,6 +1,6 @@
 /* template_expr.c -- expressions: recursive descent over Jinja's grammar.
  *
- *   if-else < or < and < not < comparison, in < + - < ~ < * / // % < - + < ** < postfix, filter, test
+ *   if-else < or < and < not < comparison, in < + - < ~ < * / // % < ** < - + < postfix, filter, test
  *
  * Chains of one level are read in a loop; only brackets, prefixes and else branches nest. */
 #include "text/template_run.h"
@@ -280,14 +280,6 @@ static tpl_node *binary(tpl_parser *p, int op, tpl_node *a, tpl_node *b)
     return e;
 }
 
-static tpl_node *parse_power(tpl_parser *p)
-{
-    tpl_node *e = tpl_parse_postfix(p);
-    while (p->r->st == NB_OK && tpl_take_op(p, TPL_OP2('*', '*')))
-        e = binary(p, TPL_OP2('*', '*'), e, parse_unary(p, false));
-    return e;
-}
-
 static tpl_node *parse_unary(tpl_parser *p, bool filters)
 {
     tpl_node *e = NULL;
@@ -298,22 +290,30 @@ static tpl_node *parse_unary(tpl_parser *p, bool filters)
     else if (tpl_take_op(p, '+'))
         e = pair_of(p, TPL_PLUS, parse_unary(p, false), NULL);
     else
-        e = parse_power(p);
+        e = tpl_parse_postfix(p);
     p->depth--;
     return filters ? parse_filters_and_tests(p, e) : e;
+}
+
+static tpl_node *parse_power(tpl_parser *p) /* -2 ** 2 is 4 in Jinja, unlike in Python */
+{
+    tpl_node *e = parse_unary(p, true);
+    while (p->r->st == NB_OK && tpl_take_op(p, TPL_OP2('*', '*')))
+        e = binary(p, TPL_OP2('*', '*'), e, parse_unary(p, true));
+    return e;
 }
 
 static tpl_node *parse_product(tpl_parser *p)
 {
     static const int ops[] = {'*', '/', TPL_OP2('/', '/'), '%'};
-    tpl_node *e = parse_unary(p, true);
+    tpl_node *e = parse_power(p);
     while (p->r->st == NB_OK) {
         int op = 0;
         for (size_t i = 0; i < sizeof ops / sizeof *ops && !op; i++)
             op = tpl_take_op(p, ops[i]) ? ops[i] : 0;
         if (!op)
             break;
-        e = binary(p, op, e, parse_unary(p, true));
+        e = binary(p, op, e, parse_power(p));
     }
     return e;
 }

@@ -183,12 +183,13 @@ static void lex_number(tpl_parser *p, tpl_token *out)
     char text[64];
     size_t n = 0, end = digits(r, p->at);
     bool real = false;
+    const bool place = r->src[p->at - 1] == '.'; /* a.0.1: two places, not a real number */
     const bool hex = has(r, p->at, "0x") || has(r, p->at, "0X");
     if (hex) {
         end = p->at + 2;
         while (end < r->src_n && word_char(r->src[end]))
             end++;
-    } else if (end < r->src_n && r->src[end] == '.' && digit(r, end + 1)) {
+    } else if (end < r->src_n && r->src[end] == '.' && digit(r, end + 1) && !place) {
         end = digits(r, end + 1);
         real = true;
     }

@@ -110,7 +110,7 @@ struct tpl_macro {
 };
 struct tpl_loop {
     tpl_list *items;
-    uint32_t at, depth;
+    uint32_t at;
     tpl_value changed; /* what loop.changed() saw */
 };
 
@@ -192,7 +192,6 @@ struct tpl_run {
     tpl_sink *sink;
     tpl_scope *scope;
     tpl_value captured;
-    uint32_t loop_depth;
     bool guards, *begins; /* begins[256]: a control token begins with this byte */
 };
 
