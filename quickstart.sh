@@ -14,7 +14,7 @@ matches() { [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]; }
 
 install_packages() {
     local want=() p
-    for p in gcc g++ cmake ninja-build pkg-config libpcre2-dev libutf8proc-dev libjansson-dev "$@"; do
+    for p in gcc g++ cmake ninja-build pkg-config libpcre2-dev libutf8proc-dev libedit-dev libjansson-dev "$@"; do
         dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || want+=("$p")
     done
     [ ${#want[@]} -gt 0 ] || return 0

@@ -1,5 +1,6 @@
 /* out.c -- JSON strings, text files, opening a model as the global flags say. */
 #include "out.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
 
@@ -110,4 +111,44 @@ nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err)
     if (st == NB_OK && nb_flag_on(a, "verbose"))
         say_model(*out);
     return st;
+}
+
+nb_status nb_sampling_from_args(const nb_args *a, int32_t *n_predict, int32_t *ctx, nb_sampling *o, nb_error *err)
+{
+    int32_t seed = (int32_t)o->seed;
+    double temp = (double)o->temp, top_p = (double)o->top_p, min_p = (double)o->min_p;
+    nb_status st = nb_flag_int(a, "max-tokens", -1, INT32_MAX, n_predict, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "top-k", 0, INT32_MAX, &o->top_k, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "seed", 0, INT32_MAX, &seed, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "ctx", 1, 1 << 24, ctx, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "temp", 0, 100, &temp, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "top-p", 0, 1, &top_p, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "min-p", 0, 1, &min_p, err);
+    o->seed = (uint64_t)seed;
+    o->temp = (float)temp;
+    o->top_p = (float)top_p;
+    o->min_p = (float)min_p;
+    return st;
+}
+
+void nb_print_generation(const nb_model *m, size_t n_prompt, const nb_generate_result *r)
+{
+    nb_model_info info;
+    nb_model_get_info(m, &info);
+    printf("{\"text\":");
+    nb_put_json(stdout, r->text, r->text_n);
+    printf(",\"prompt_tokens\":%zu,\"tokens\":[", n_prompt);
+    for (size_t i = 0; i < r->n_token; i++)
+        printf("%s%d", i ? "," : "", r->tokens[i]);
+    const double gen = r->n_token > 1 && r->gen_s > 0 ? (double)(r->n_token - 1) / r->gen_s : 0.0;
+    printf("],\"stop\":\"%s\",\"prompt_tok_per_s\":%.2f,\"gen_tok_per_s\":%.2f,\"load_s\":%.4f,\"first_token_s\":%.4f,"
+           "\"peak_rss_bytes\":%lld}\n",
+           r->stop, r->prompt_s > 0 ? (double)n_prompt / r->prompt_s : 0.0, gen, info.load_s, r->first_token_s,
+           (long long)nb_peak_rss_bytes());
 }

@@ -11,6 +11,10 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err) N
 /* Opens operand 0 with the global flags. */
 nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err) NB_CHECKED;
 nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_error *err) NB_CHECKED;
+/* The flags of sampling; *n_predict, *ctx and *o keep what they held where a flag is not given. */
+nb_status nb_sampling_from_args(const nb_args *a, int32_t *n_predict, int32_t *ctx, nb_sampling *o, nb_error *err) NB_CHECKED;
+/* A generation as `run --json` prints it. */
+void nb_print_generation(const nb_model *m, size_t n_prompt, const nb_generate_result *r);
 nb_status nb_need_operand(const nb_args *a, const char *what, nb_error *err) NB_CHECKED;
 
 #endif

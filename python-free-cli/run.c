@@ -1,5 +1,4 @@
 /* run.c -- `nibble run MODEL`: one completion, or the logits of every prompt position. */
-#include "base/clock.h"
 #include "base/status.h"
 #include "out.h"
 
@@ -93,43 +92,15 @@ static nb_status write_logits(nb_model *m, const int32_t *ids, size_t n, int32_t
     return st;
 }
 
-static void print_json(const nb_model *m, size_t n_prompt, const nb_generate_result *r)
-{
-    nb_model_info info;
-    nb_model_get_info(m, &info);
-    printf("{\"text\":");
-    nb_put_json(stdout, r->text, r->text_n);
-    printf(",\"prompt_tokens\":%zu,\"tokens\":[", n_prompt);
-    for (size_t i = 0; i < r->n_token; i++)
-        printf("%s%d", i ? "," : "", r->tokens[i]);
-    const double gen = r->n_token > 1 && r->gen_s > 0 ? (double)(r->n_token - 1) / r->gen_s : 0.0;
-    printf("],\"stop\":\"%s\",\"prompt_tok_per_s\":%.2f,\"gen_tok_per_s\":%.2f,\"load_s\":%.4f,\"first_token_s\":%.4f,"
-           "\"peak_rss_bytes\":%lld}\n",
-           r->stop, r->prompt_s > 0 ? (double)n_prompt / r->prompt_s : 0.0, gen, info.load_s, r->first_token_s,
-           (long long)nb_peak_rss_bytes());
-}
-
 static nb_status run(const nb_args *a, nb_error *err)
 {
     nb_model *m = NULL;
     nb_session *s = NULL;
     nb_generate_result r = {0};
-    int32_t *ids = NULL, n_predict = 128, top_k = 0, seed = 0, ctx = 0;
+    nb_sampling sampling = {.top_p = 1};
+    int32_t *ids = NULL, n_predict = 128, ctx = 0;
     size_t n = 0;
-    double temp = 0, top_p = 1, min_p = 0;
-    nb_status st = nb_flag_int(a, "max-tokens", -1, INT32_MAX, &n_predict, err);
-    if (st == NB_OK)
-        st = nb_flag_int(a, "top-k", 0, INT32_MAX, &top_k, err);
-    if (st == NB_OK)
-        st = nb_flag_int(a, "seed", 0, INT32_MAX, &seed, err);
-    if (st == NB_OK)
-        st = nb_flag_int(a, "ctx", 1, 1 << 24, &ctx, err);
-    if (st == NB_OK)
-        st = nb_flag_real(a, "temp", 0, 100, &temp, err);
-    if (st == NB_OK)
-        st = nb_flag_real(a, "top-p", 0, 1, &top_p, err);
-    if (st == NB_OK)
-        st = nb_flag_real(a, "min-p", 0, 1, &min_p, err);
+    nb_status st = nb_sampling_from_args(a, &n_predict, &ctx, &sampling, err);
     if (st == NB_OK)
         st = nb_open_from_args(a, &m, err);
     if (st == NB_OK)
@@ -145,14 +116,13 @@ static nb_status run(const nb_args *a, nb_error *err)
     else if (st == NB_OK) {
         const bool json = nb_flag_on(a, "json");
         const nb_generate_options o = {.prompt = ids, .n_prompt = n, .n_predict = n_predict, .ignore_end = nb_flag_on(a, "ignore-eos"),
-                                       .sampling = {.temp = (float)temp, .top_k = top_k, .top_p = (float)top_p, .min_p = (float)min_p,
-                                                    .seed = (uint64_t)seed},
+                                       .sampling = sampling,
                                        .on_text = json ? NULL : print_piece};
         st = nb_session_open(m, 1, ctx, &s, err);
         if (st == NB_OK)
             st = nb_generate(s, &o, &r, err);
         if (st == NB_OK && json)
-            print_json(m, n, &r);
+            nb_print_generation(m, n, &r);
         else if (st == NB_OK)
             putchar('\n');
     }

@@ -1,7 +1,10 @@
 /* text.c -- the text half of nibble.h: tokenize, template, and small odds of the API. */
 #include "model/model.h"
+#include "text/template.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 void nb_free(void *p)
 {
@@ -49,34 +52,72 @@ const char *nb_model_token(const nb_model *m, int32_t id, size_t *n)
     return m->tokenizer ? nb_tokenizer_token(m->tokenizer, id, n) : NULL;
 }
 
-/* The interpreter of chat templates is not there yet (docs/ROADMAP.md); its contract is text/template.h. */
-static nb_status no_templates(const nb_model *m, nb_error *err)
+/* Seconds since 1970 as the local calendar counts them. */
+static int64_t local_now(void)
 {
-    const nb_status st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "chat templates are not there yet");
-    nb_hint(err, "--raw takes the prompt as it is");
+    const time_t now = time(NULL);
+    struct tm t;
+    return (int64_t)now + (localtime_r(&now, &t) ? (int64_t)t.tm_gmtoff : 0);
+}
+
+/* guard: the tokenizer whose control tokens stay out of the conversation, NULL for text to be read. */
+static nb_status render(const nb_model *m, const char *path, const char *json, size_t n, const nb_tokenizer *guard, nb_buf *out,
+                        nb_error *err)
+{
+    nb_json *doc = NULL;
+    size_t src_n = 0;
+    const char *src = m->tokenizer ? nb_tokenizer_chat_template(m->tokenizer, &src_n) : NULL;
+    nb_status st = need_tokenizer(m, err);
+    if (st == NB_OK && !src) {
+        st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "the model has no chat template");
+        nb_hint(err, "--raw takes the prompt as it is");
+    }
+    if (st == NB_OK)
+        st = nb_json_parse(path, json, n, &doc, err);
+    const nb_json_node *messages = doc ? nb_json_get(nb_json_root(doc), "messages") : NULL;
+    if (st == NB_OK && (!messages || nb_json_typeof(messages) != NB_JSON_ARRAY))
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "a conversation is a JSON object like {\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}");
+    if (st == NB_OK) {
+        nb_error why = {.offset = -1};
+        nb_template_env env = {.now = local_now(), .guard = guard};
+        env.bos_token = nb_tokenizer_token(m->tokenizer, nb_tokenizer_bos(m->tokenizer), &env.bos_token_n);
+        env.eos_token = nb_tokenizer_token(m->tokenizer, nb_tokenizer_eos(m->tokenizer), &env.eos_token_n);
+        st = nb_template_render(src, src_n, nb_json_root(doc), &env, out, &why);
+        if (st != NB_OK)
+            nb_fail_at(err, st, m->container->path, -1, "%s", why.message);
+    }
+    nb_json_close(doc);
     return st;
 }
 
 nb_status nb_model_template(const nb_model *m, const char *path, const char *json, size_t n, char **text, size_t *text_n,
                             nb_error *err)
 {
-    (void)path;
-    (void)json;
-    (void)n;
+    nb_buf out;
     *text = NULL;
     *text_n = 0;
-    return no_templates(m, err);
+    nb_buf_init(&out, NB_TEMPLATE_OUTPUT);
+    const nb_status st = render(m, path, json, n, NULL, &out, err);
+    if (st != NB_OK) {
+        nb_buf_free(&out);
+        return st;
+    }
+    *text = out.p;
+    *text_n = out.n;
+    return NB_OK;
 }
 
 nb_status nb_model_template_ids(const nb_model *m, const char *path, const char *json, size_t n, int32_t **ids, size_t *n_id,
                                 nb_error *err)
 {
-    (void)path;
-    (void)json;
-    (void)n;
-    *ids = NULL;
-    *n_id = 0;
-    return no_templates(m, err);
+    nb_buf out;
+    nb_ids v = {0};
+    nb_buf_init(&out, NB_TEMPLATE_OUTPUT);
+    nb_status st = render(m, path, json, n, m->tokenizer, &out, err);
+    if (st == NB_OK) /* no BOS: the template writes it where the model wants it */
+        st = nb_tokenizer_encode(m->tokenizer, out.p, out.n, NB_TOKENIZE_SPECIAL, &v, err);
+    nb_buf_free(&out);
+    return give_ids(st, &v, ids, n_id);
 }
 
 void nb_model_get_info(const nb_model *m, nb_model_info *out)

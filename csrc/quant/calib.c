@@ -47,7 +47,8 @@ static nb_status seed_ids(const nb_model *m, const char *seed, int32_t **ids, si
     char json[512]; /* seeds hold no characters that JSON escapes */
     snprintf(json, sizeof json, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],\"add_generation_prompt\":true}", seed + 1);
     const nb_status st = nb_model_template_ids(m, "calibration seed", json, strlen(json), ids, n, err);
-    return st == NB_UNSUPPORTED ? nb_model_tokenize(m, seed + 1, strlen(seed + 1), NB_TEXT_BOS, ids, n, err) : st;
+    const bool refused = st == NB_UNSUPPORTED || st == NB_BAD_INPUT; /* by the template: the seed alone then */
+    return refused ? nb_model_tokenize(m, seed + 1, strlen(seed + 1), NB_TEXT_BOS, ids, n, err) : st;
 }
 
 /* kWave sequences at once: a weight is read once for all of them. */
