@@ -13,6 +13,9 @@
 #include "simt_device.h"
 #include "simt_host.h"
 
+#include <cstdio> // nvcc brings these three, too
+#include <cstdlib>
+#include <cstring>
 #include <tuple>
 #include <type_traits>
 
