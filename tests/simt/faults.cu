@@ -1,0 +1,408 @@
+// faults.cu -- one small kernel or host sequence per detector of the emulator, and clean patterns
+// that must stay clean: the kind named must be the first one reported. Clean patterns run under
+// every schedule. An argument picks the cases whose name contains it.
+#include "gpu.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static float *g;    // [1024], zeros
+static unsigned *u; // [64], zeros at the start of each case
+static float *h;    // [2048] on the host's heap
+static cudaStream_t s, t;
+
+// ---- memory
+__global__ void store_at(float *o, int n)
+{
+    o[n] = 1.f;
+}
+__global__ void store_each(float *o)
+{
+    o[threadIdx.x] = 1.f;
+}
+__global__ void copy_each(float *o, const float *i)
+{
+    o[threadIdx.x] = i[threadIdx.x];
+}
+__global__ void misaligned(float *o)
+{
+    st_v4(o + 1, make_uint4(0, 0, 0, 0));
+}
+__constant__ float table[32];
+__global__ void read_constant(float *o, int write)
+{
+    o[threadIdx.x] = table[threadIdx.x & 31];
+    if (write)
+        const_cast<volatile float *>(table)[0] = 1.f;
+}
+
+static void two_blocks_one_element()
+{
+    launch(store_each, dim3(2), dim3(32), 0, s, g);
+}
+static void past_the_end()
+{
+    launch(store_at, dim3(1), dim3(1), 0, s, g, 1024);
+}
+static void host_memory()
+{
+    launch(copy_each, dim3(1), dim3(32), 0, s, g, (const float *)h);
+}
+static void null_pointer()
+{
+    launch(copy_each, dim3(1), dim3(32), 0, s, g, (const float *)nullptr);
+}
+static void misaligned_store()
+{
+    launch(misaligned, dim3(1), dim3(1), 0, s, g);
+}
+static void too_many_threads()
+{
+    launch(store_at, dim3(1), dim3(2048), 0, s, g, 0);
+}
+static void never_written()
+{
+    float *p;
+    cudaMalloc(&p, 128);
+    launch(copy_each, dim3(1), dim3(32), 0, s, g, (const float *)p);
+}
+static void after_free()
+{
+    float *p;
+    cudaMalloc(&p, 128);
+    cudaFree(p);
+    launch(store_at, dim3(1), dim3(1), 0, s, p, 0);
+}
+static void constant_memory()
+{
+    const float values[32] = {3.f};
+    cudaMemcpyToSymbol(table, values, sizeof values);
+    launch(read_constant, dim3(1), dim3(1024), 0, s, g, 0);
+}
+static void constant_written()
+{
+    launch(read_constant, dim3(1), dim3(32), 0, s, g, 1);
+}
+
+// ---- warps
+__global__ void exchange(float *o, int sync)
+{
+    SHARED(float, x, [32]);
+    x[threadIdx.x] = 1.f;
+    if (sync)
+        __syncwarp();
+    o[threadIdx.x] = x[31 - threadIdx.x];
+}
+__global__ void shuffle_outside(float *o)
+{
+    float v = 1.f;
+    if (threadIdx.x < 16)
+        v = __shfl_sync(0xffffu, v, 20);
+    o[threadIdx.x] = v;
+}
+
+static void exchange_synced()
+{
+    launch(exchange, dim3(1), dim3(32), 0, s, g, 1);
+}
+static void exchange_unsynced()
+{
+    launch(exchange, dim3(1), dim3(32), 0, s, g, 0);
+}
+static void shuffle_from_outside()
+{
+    launch(shuffle_outside, dim3(1), dim3(32), 0, s, g);
+}
+
+// ---- asynchronous copies, named barriers
+__global__ void async_no_wait(float *o)
+{
+    SHARED_ALIGN(16, float, x, [128]);
+    cp_async_16(&x[threadIdx.x * 4], o + threadIdx.x * 4);
+    cp_async_commit();
+    o[threadIdx.x] = x[threadIdx.x * 4];
+    cp_async_wait<0>();
+}
+__global__ void async_no_barrier(float *o)
+{
+    SHARED_ALIGN(16, float, x, [128]);
+    cp_async_16(&x[threadIdx.x * 4], o + threadIdx.x * 4);
+    cp_async_commit();
+    cp_async_wait<0>();
+    o[threadIdx.x] = x[127 - threadIdx.x];
+}
+// Warps 0-1 produce, warps 2-3 consume through two slots: full = barriers 1, 2, empty = 3, 4.
+__global__ void ring(float *o, int early)
+{
+    SHARED(float, x, [2][64]);
+    const int consumer = threadIdx.x >> 6, lane = threadIdx.x & 63;
+    float sum = 0;
+    for (int i = 0; i < 6; i++) {
+        const int slot = i & 1;
+        if (!consumer) {
+            if (i >= 2)
+                named_barrier_sync(3 + slot, 128);
+            x[slot][lane] = (float)i;
+            named_barrier_arrive(1 + slot, 128);
+            continue;
+        }
+        named_barrier_sync(1 + slot, 128);
+        if (early && i < 4)
+            named_barrier_arrive(3 + slot, 128);
+        sum += x[slot][63 - lane];
+        if (!early && i < 4)
+            named_barrier_arrive(3 + slot, 128);
+    }
+    if (consumer)
+        o[lane] = sum;
+}
+
+static void async_read_before_wait()
+{
+    launch(async_no_wait, dim3(1), dim3(32), 0, s, g);
+}
+static void async_without_barrier()
+{
+    launch(async_no_barrier, dim3(1), dim3(32), 0, s, g);
+}
+static void ring_in_order()
+{
+    launch(ring, dim3(1), dim3(128), 0, s, g, 0);
+}
+static void ring_released_early()
+{
+    launch(ring, dim3(1), dim3(128), 0, s, g, 1);
+}
+
+// ---- blocks among each other
+__global__ void last_block(float *part, float *out, unsigned *n_done, int fence)
+{
+    SHARED(unsigned, ticket, [1]);
+    part[blockIdx.x * 32 + threadIdx.x] = (float)blockIdx.x;
+    if (fence)
+        __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0)
+        ticket[0] = atomicAdd(n_done, 1u);
+    __syncthreads();
+    if (ticket[0] != gridDim.x - 1)
+        return;
+    float sum = 0;
+    for (unsigned b = 0; b < gridDim.x; b++)
+        sum += part[b * 32 + threadIdx.x];
+    out[threadIdx.x] = sum;
+}
+// Block i waits for block i - 1: blocks must be resident together when they start in reverse.
+__global__ void chain(unsigned *turn, unsigned *out)
+{
+    if (threadIdx.x)
+        return;
+    while (ld_acquire(turn) != blockIdx.x) {
+    }
+    out[blockIdx.x] = blockIdx.x;
+    st_release(turn, blockIdx.x + 1);
+}
+__global__ void volatile_flag(volatile unsigned *flag)
+{
+    if (threadIdx.x == 0) {
+        while (*flag == 0) {
+        }
+    } else if (threadIdx.x == 64) {
+        *flag = 1;
+    }
+}
+__global__ void grid_barrier(float *o, unsigned *n_arrived) // all blocks resident
+{
+    o[blockIdx.x * 32 + threadIdx.x] = (float)blockIdx.x;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        atomicAdd(n_arrived, 1u);
+        while (ld_acquire(n_arrived) < gridDim.x) {
+        }
+    }
+    __syncthreads();
+    const float v = o[(blockIdx.x + 1) % gridDim.x * 32 + threadIdx.x];
+    o[512 + blockIdx.x * 32 + threadIdx.x] = v;
+}
+__global__ void add_each(float *o)
+{
+    atomicAdd(o + threadIdx.x, 1.f);
+}
+
+static void last_block_fenced()
+{
+    launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, 1);
+}
+static void last_block_unfenced()
+{
+    launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, 0);
+}
+static void chain_of_blocks()
+{
+    simt::cfg.resident = 4;
+    launch(chain, dim3(4), dim3(32), 0, s, u, u + 8);
+    cudaDeviceSynchronize();
+}
+static void flag_without_acquire()
+{
+    launch(volatile_flag, dim3(1), dim3(96), 0, s, u);
+}
+static void grid_wide_barrier()
+{
+    simt::cfg.resident = 8;
+    launch(grid_barrier, dim3(8), dim3(32), 0, s, g, u);
+    cudaDeviceSynchronize();
+}
+static void split_k_atomics()
+{
+    launch(add_each, dim3(4), dim3(32), 0, s, g);
+    launch(copy_each, dim3(1), dim3(32), 0, s, g + 64, (const float *)g);
+}
+
+// ---- the host's side
+static void copy_past_the_end()
+{
+    cudaMemcpy(h, g, 4096 + 4, cudaMemcpyDeviceToHost);
+}
+static void host_dereference()
+{
+    float *p;
+    cudaMalloc(&p, 128);
+    const volatile float x = *(volatile float *)p;
+    (void)x;
+}
+static void two_streams(int event)
+{
+    float *a, *b;
+    cudaEvent_t e;
+    cudaMalloc(&a, 128);
+    cudaMalloc(&b, 128);
+    cudaEventCreate(&e);
+    cudaMemsetAsync(a, 0, 128, s);
+    if (event) {
+        cudaEventRecord(e, s);
+        cudaStreamWaitEvent(t, e, 0);
+    }
+    launch(copy_each, dim3(1), dim3(32), 0, t, b, (const float *)a);
+    cudaStreamSynchronize(t);
+    cudaEventDestroy(e);
+}
+static void streams_without_event()
+{
+    two_streams(0);
+}
+static void streams_with_event()
+{
+    two_streams(1);
+}
+
+struct Product {
+    const float *a, *b;
+    float *c;
+    int n;
+};
+static void product(void *arg)
+{
+    const Product &p = *(const Product *)arg;
+    for (int i = 0; i < p.n; i++)
+        for (int j = 0; j < p.n; j++) {
+            double sum = 0;
+            for (int k = 0; k < p.n; k++)
+                sum += (double)p.a[i * p.n + k] * (double)p.b[k * p.n + j];
+            p.c[i * p.n + j] = (float)sum;
+        }
+}
+static void library_then_read(unsigned n)
+{
+    float *p;
+    cudaMalloc(&p, 4096);
+    Product arg = {g, g, p, 8};
+    const SimtRange reads[1] = {{g, 256}}, writes[1] = {{p, 256}};
+    simt_host_op(s, "product", product, &arg, reads, 1, writes, 1);
+    launch(copy_each, dim3(1), dim3(n), 0, s, g, (const float *)p);
+    cudaDeviceSynchronize();
+}
+static void library_in_order()
+{
+    library_then_read(64);
+}
+static void past_the_library()
+{
+    library_then_read(65);
+}
+
+static const struct {
+    const char *what, *want; // "": clean
+    void (*run)();
+} cases[] = {
+    {"last block, fence", "", last_block_fenced},
+    {"last block, fence missing", "RACE", last_block_unfenced},
+    {"spin across co-resident blocks", "", chain_of_blocks},
+    {"volatile flag, no acquire", "RACE", flag_without_acquire},
+    {"two blocks write one element", "RACE", two_blocks_one_element},
+    {"one element past the end", "OOB", past_the_end},
+    {"kernel reads host memory", "WILD", host_memory},
+    {"kernel reads null", "WILD", null_pointer},
+    {"misaligned 16-byte store", "MISALIGN", misaligned_store},
+    {"exchange with __syncwarp", "", exchange_synced},
+    {"exchange without __syncwarp", "UNINIT", exchange_unsynced},
+    {"shuffle from lane outside the mask", "SHFL", shuffle_from_outside},
+    {"cp.async read before the wait", "INFLIGHT", async_read_before_wait},
+    {"cp.async waited, no barrier", "UNINIT", async_without_barrier},
+    {"2048 threads", "CONFIG", too_many_threads},
+    {"cudaMalloc memory never written", "UNINIT", never_written},
+    {"use after cudaFree", "OOB", after_free},
+    {"cudaMemcpy past the end", "OOB", copy_past_the_end},
+    {"host dereferences device pointer", "HOSTPTR", host_dereference},
+    {"streams without an event", "UNINIT", streams_without_event},
+    {"streams with an event", "", streams_with_event},
+    {"named barrier ring", "", ring_in_order},
+    {"ring slot released before the read", "RACE", ring_released_early},
+    {"grid barrier, 8 co-resident blocks", "", grid_wide_barrier},
+    {"split-K atomics, next launch reads", "", split_k_atomics},
+    {"library call in stream order", "", library_in_order},
+    {"reads past the library's output", "UNINIT", past_the_library},
+    {"constant memory, 1024 threads", "", constant_memory},
+    {"kernel writes constant memory", "WILD", constant_written},
+};
+
+// The first error of a case under one schedule.
+static int check_case(const char *what, const char *want, void (*run)(), int sched)
+{
+    static const char *const names[] = {"forward", "reverse", "warp", "warp-rev", "random"};
+    simt::cfg.sched = sched;
+    simt::cfg.resident = 1;
+    cudaMemset(g, 0, 4096);
+    cudaMemset(u, 0, 256);
+    run();
+    cudaDeviceSynchronize();
+    const char *got = simt::first_error();
+    const int ok = strcmp(got, want) == 0;
+    printf("%s  %-34s %-8s %s", ok ? "ok  " : "FAIL", what, names[sched], *got ? got : "clean");
+    printf(ok ? "\n" : ", expected %s\n", *want ? want : "clean");
+    simt::reset_errors();
+    return !ok;
+}
+
+int main(int argc, char **argv)
+{
+    int failed = 0, n = 0;
+    simt::cfg.quiet = 1;
+    simt::cfg.protect = 0; // the host's own fault is to be reported, not to end the test
+    cudaMalloc(&g, 4096);
+    cudaMalloc(&u, 256);
+    h = new float[2048]();
+    cudaStreamCreate(&s);
+    cudaStreamCreate(&t);
+    for (const auto &c : cases) {
+        if (argc > 1 && !strstr(c.what, argv[1]))
+            continue;
+        const int n_sched = *c.want ? 1 : 5; // what a fault shows first depends on the order
+        for (int sched = 0; sched < n_sched; sched++, n++)
+            failed += check_case(c.what, c.want, c.run, sched);
+    }
+    printf("%d passed, %d failed\n", n - failed, failed);
+    delete[] h;
+    return failed ? 1 : n ? 0 : 77;
+}

@@ -1,0 +1,494 @@
+// host.cpp -- the CUDA runtime API: streams are lazy queues of closures, run only when something
+// waits (a synchronization, a copy into pageable memory, the default stream). So a missing event
+// shows as an unwritten input. An event drains the stream that recorded it up to the record.
+//
+// Pageable sources are copied at the call, pinned ones are read when the copy runs. Capture
+// appends to a graph, which a launch queues again; a stream that waits for a captured event joins.
+// A failed check is a sticky error of the device: every call that waits returns it.
+#include "simt_runtime.h"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+using namespace simt;
+
+typedef std::function<void()> Work;
+
+struct SimtGraph {
+    std::vector<Work> work;
+};
+struct SimtStream {
+    std::deque<Work> queue;
+    SimtGraph *capture = nullptr;
+};
+// Closures keep what they need of an event alive.
+struct Record {
+    SimtStream *stream = nullptr; // that recorded it last
+    u64 want = 0, done = 0;       // records queued, records passed
+    SimtGraph *capture = nullptr;
+};
+struct SimtEvent {
+    std::shared_ptr<Record> record = std::make_shared<Record>();
+};
+
+static std::recursive_mutex one_at_a_time;
+struct Entry { // every API call: the emulator has one OS thread's worth of state
+    std::lock_guard<std::recursive_mutex> lock{one_at_a_time};
+};
+
+static std::vector<SimtStream *> streams;
+static std::vector<SimtEvent *> events;
+static cudaError_t last_error;
+
+static cudaError_t fail(cudaError_t e)
+{
+    return e ? last_error = e : e;
+}
+
+static cudaError_t checks_passed()
+{
+    return errors() ? fail(cudaErrorIllegalAddress) : cudaSuccess;
+}
+
+static void step(SimtStream *s)
+{
+    const Work work = std::move(s->queue.front());
+    s->queue.pop_front();
+    work();
+}
+
+static void drain(SimtStream *s)
+{
+    while (!s->queue.empty())
+        step(s);
+}
+
+static void drain_all() // round robin
+{
+    for (bool any = true; any;) {
+        any = false;
+        for (SimtStream *s : streams)
+            if (!s->queue.empty()) {
+                step(s);
+                any = true;
+            }
+    }
+}
+
+static void push(SimtStream *s, Work work)
+{
+    if (!s) { // the default stream comes after everything and runs at once
+        drain_all();
+        work();
+    } else if (s->capture) {
+        s->capture->work.push_back(std::move(work));
+    } else {
+        s->queue.push_back(std::move(work));
+    }
+}
+
+cudaError_t simt::enqueue(cudaStream_t s, const Kernel &k)
+{
+    const Entry entry;
+    const std::shared_ptr<Kernel> kernel(new Kernel(k), [](Kernel *gone) {
+        gone->release(gone->args);
+        delete gone;
+    });
+    if (!space_ready())
+        return fail(cudaErrorMemoryAllocation);
+    if (!valid_config(k))
+        return fail(cudaErrorInvalidConfiguration);
+    push(s, [kernel] { run(*kernel); });
+    return cudaSuccess;
+}
+
+// ---- device
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    const Entry entry;
+    *n = space_ready() ? 1 : 0;
+    return *n ? cudaSuccess : fail(cudaErrorNoDevice);
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = 0;
+    return cudaSuccess;
+}
+
+static size_t total_bytes()
+{
+    const u64 all = kPinned - kHeap;
+    return cfg.memory_limit && cfg.memory_limit < all ? cfg.memory_limit : all;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
+{
+    if (device != 0)
+        return fail(cudaErrorInvalidDevice);
+    *p = {};
+    snprintf(p->name, sizeof p->name, "simt");
+    p->totalGlobalMem = total_bytes();
+    p->sharedMemPerBlock = 48 << 10;
+    p->sharedMemPerBlockOptin = 227 << 10;
+    p->sharedMemPerMultiprocessor = 228 << 10;
+    p->major = 9;
+    p->minor = 0;
+    p->multiProcessorCount = 4;
+    p->warpSize = 32;
+    p->maxThreadsPerBlock = 1024;
+    p->l2CacheSize = 4 << 20;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+    const Entry entry;
+    const u64 never_used = kPinned - space.heap_top, live = space.live_bytes;
+    *total = total_bytes();
+    *free_bytes = live < *total ? *total - live : 0;
+    if (*free_bytes > never_used)
+        *free_bytes = never_used;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize()
+{
+    const Entry entry;
+    drain_all();
+    return checks_passed();
+}
+
+cudaError_t cudaPeekAtLastError()
+{
+    return last_error;
+}
+
+cudaError_t cudaGetLastError()
+{
+    const cudaError_t e = last_error;
+    last_error = cudaSuccess;
+    return e;
+}
+
+const char *cudaGetErrorString(cudaError_t e)
+{
+    switch (e) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorNoDevice:
+        return "the system refuses the address space of the emulated device";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
+    default: // a check failed: its sentence says more than CUDA's
+        return errors() ? first_message() : "unknown error";
+    }
+}
+
+// ---- memory
+
+cudaError_t cudaMalloc(void **p, size_t n)
+{
+    const Entry entry;
+    return fail(space_alloc(p, n, false));
+}
+
+cudaError_t cudaMallocHost(void **p, size_t n)
+{
+    const Entry entry;
+    return fail(space_alloc(p, n, true));
+}
+
+cudaError_t cudaFree(void *p)
+{
+    const Entry entry;
+    drain_all();
+    return p ? fail(space_free(p)) : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    return cudaFree(p);
+}
+
+static bool on_device(const void *p)
+{
+    return offset_of(p) < kSpaceBytes;
+}
+
+// Whether all n bytes lie in one allocation, or outside the device.
+static bool allocated(const void *p, size_t n, const char *what)
+{
+    const u64 offset = offset_of(p);
+    for (size_t i = 0; on_device(p) && i < n; i++)
+        if (offset + i >= kSpaceBytes || space.state[offset + i] == kNone) {
+            report("OOB", nullptr, "%s byte %zu of %zu", what, i, n);
+            return false;
+        }
+    return true;
+}
+
+static void copy(void *d, const void *s, size_t n)
+{
+    const Open open;
+    if (!allocated(d, n, "cudaMemcpy destination") || !allocated(s, n, "cudaMemcpy source"))
+        return;
+    memmove(d, s, n);
+    if (on_device(d) && on_device(s)) // what was never written stays so
+        memmove(space.state + offset_of(d), space.state + offset_of(s), n);
+    else if (on_device(d))
+        set_state(offset_of(d), n, kValid);
+}
+
+cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind, cudaStream_t st)
+{
+    const Entry entry;
+    if (!space_ready())
+        return fail(cudaErrorMemoryAllocation);
+    if (on_device(s)) {
+        push(st, [=] { copy(d, s, n); });
+    } else {
+        const auto *bytes = (const char *)s;
+        const auto kept = std::make_shared<std::vector<char>>(bytes, bytes + n);
+        push(st, [=] { copy(d, kept->data(), n); });
+    }
+    if (on_device(d) || (st && st->capture))
+        return cudaSuccess;
+    if (st)
+        drain(st);
+    return checks_passed();
+}
+
+cudaError_t cudaMemcpy(void *d, const void *s, size_t n, cudaMemcpyKind k)
+{
+    return cudaMemcpyAsync(d, s, n, k, nullptr);
+}
+
+cudaError_t cudaMemsetAsync(void *d, int v, size_t n, cudaStream_t st)
+{
+    const Entry entry;
+    if (!space_ready() || !on_device(d))
+        return fail(cudaErrorInvalidValue);
+    push(st, [=] {
+        const Open open;
+        if (!allocated(d, n, "cudaMemset"))
+            return;
+        memset(d, v, n);
+        set_state(offset_of(d), n, kValid);
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemset(void *d, int v, size_t n)
+{
+    return cudaMemsetAsync(d, v, n, nullptr);
+}
+
+cudaError_t simt_to_symbol(void *d, const void *s, size_t n)
+{
+    const Entry entry;
+    drain_all();
+    memcpy(d, s, n);
+    return cudaSuccess;
+}
+
+// ---- streams and events
+
+cudaError_t cudaStreamCreate(cudaStream_t *s)
+{
+    const Entry entry;
+    *s = new SimtStream;
+    streams.push_back(*s);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+    return cudaStreamCreate(s);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    const Entry entry;
+    drain(s);
+    for (SimtEvent *e : events)
+        if (e->record->stream == s)
+            e->record->stream = nullptr;
+    for (size_t i = 0; i < streams.size(); i++)
+        if (streams[i] == s)
+            streams.erase(streams.begin() + (long)i);
+    delete s;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+    const Entry entry;
+    if (s)
+        drain(s);
+    else
+        drain_all();
+    return checks_passed();
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+    const Entry entry;
+    *e = new SimtEvent;
+    events.push_back(*e);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    return cudaEventCreate(e);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    const Entry entry;
+    for (size_t i = 0; i < events.size(); i++)
+        if (events[i] == e)
+            events.erase(events.begin() + (long)i);
+    delete e;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    const Entry entry;
+    const std::shared_ptr<Record> r = e->record;
+    const u64 number = ++r->want;
+    r->stream = s;
+    r->capture = s ? s->capture : nullptr;
+    push(s, [r, number] { r->done = number; });
+    return cudaSuccess;
+}
+
+static void wait_for(const Record &r, u64 number)
+{
+    while (r.done < number && r.stream && !r.stream->queue.empty())
+        step(r.stream);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    const Entry entry;
+    wait_for(*e->record, e->record->want);
+    return checks_passed();
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
+{
+    *ms = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    const Entry entry;
+    const std::shared_ptr<Record> r = e->record;
+    const u64 number = r->want;
+    if (r->capture && s)
+        s->capture = r->capture;
+    else
+        push(s, [r, number] { wait_for(*r, number); });
+    return cudaSuccess;
+}
+
+// ---- graphs
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, int)
+{
+    const Entry entry;
+    if (!s || s->capture)
+        return fail(cudaErrorInvalidValue);
+    s->capture = new SimtGraph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+    const Entry entry;
+    *g = s->capture;
+    for (SimtStream *x : streams) // those that joined, too
+        if (x->capture == *g)
+            x->capture = nullptr;
+    for (SimtEvent *e : events)
+        if (e->record->capture == *g)
+            e->record->capture = nullptr;
+    return *g ? cudaSuccess : fail(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long)
+{
+    const Entry entry;
+    *e = new SimtGraph(*g);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
+{
+    const Entry entry;
+    for (const Work &work : e->work)
+        push(s, work);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    const Entry entry;
+    delete g;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
+{
+    return cudaGraphDestroy(e);
+}
+
+// ---- library calls
+
+static bool declared_range_ok(const SimtRange &r, bool output, const char *name)
+{
+    for (size_t i = 0; i < r.n; i++) {
+        const u8 s = on_device(r.p) ? space.state[offset_of(r.p) + i] : (u8)kNone;
+        if (s == kValid || (output && s != kNone))
+            continue;
+        report(s == kNone ? "OOB" : "UNINIT", nullptr, "%s: byte %zu of a declared %s range", name,
+               i, output ? "output" : "input");
+        return false;
+    }
+    return true;
+}
+
+void simt_host_op(cudaStream_t s, const char *name, void (*fn)(void *), void *arg,
+                  const SimtRange *reads, int n_read, const SimtRange *writes, int n_write)
+{
+    const Entry entry;
+    const std::vector<SimtRange> in(reads, reads + n_read), out(writes, writes + n_write);
+    push(s, [=] {
+        const Open open;
+        for (const SimtRange &r : in)
+            if (!declared_range_ok(r, false, name))
+                return;
+        for (const SimtRange &r : out)
+            if (!declared_range_ok(r, true, name))
+                return;
+        fn(arg);
+        for (const SimtRange &r : out)
+            set_state(offset_of(r.p), r.n, kValid);
+    });
+}

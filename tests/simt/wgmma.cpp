@@ -1,0 +1,146 @@
+// wgmma.cpp -- warp-group mma m64nNk16 of sm_90, A and B in shared memory, K-major with the
+// 128-byte swizzle. Descriptor: address >> 4, stride of 8-row groups >> 4 at bit 32, layout 1 at
+// bit 62; the next k16 is descriptor + 2. Warp w of the group has rows 16w + g + 8 ((i >> 1) & 1),
+// columns 8 (i >> 2) + 2t + (i & 1) of element i, with g = lane / 4, t = lane % 4.
+//
+// From issue to wait the accumulators are NaN; operands are read at the wait, as late as the model
+// allows, and are checked and recorded at both ends.
+#include "simt_runtime.h"
+
+namespace simt
+{
+// Offset of element (row, k) of an operand.
+static u64 element(const Block *b, u64 descriptor, int row, int k)
+{
+    const u64 group = (descriptor >> 32 & 0x3fff) << 4;
+    u64 a = (descriptor & 0x3fff) << 4;
+    a += (u64)(row >> 3) * group + (u64)(row & 7) * 128 + (u64)k * 2;
+    return b->slot * kArenaBytes + (a ^ ((a >> 7 & 7) << 4));
+}
+
+static void touch_operands(Warp *w, const WgmmaOp &o)
+{
+    const int row0 = (int)(w->id & 3) * 16;
+    for (int r = 0; r < 16; r++)
+        for (int c = 0; c < 2; c++)
+            matrix_read(w, r, element(w->block, o.a, row0 + r, 8 * c), 16, o.pc);
+    for (int r = 0; r < o.n; r++)
+        for (int c = 0; c < 2; c++)
+            matrix_read(w, r & 31, element(w->block, o.b, r, 8 * c), 16, o.pc);
+}
+
+void issue_wgmma(Warp *w, Collective &c)
+{
+    WgmmaOp o;
+    o.pc = c.pc;
+    o.n = c.lane[0].b;
+    o.accumulate = c.lane[0].c;
+    o.a = c.lane[0].a;
+    o.b = (u64)c.lane[0].x;
+    o.first = true;
+    if (!w->wgmma_fenced)
+        report("WGMMA", c.pc, "wgmma without wgmma_fence since the registers were last touched");
+    if ((o.a >> 62) != 1 || (o.b >> 62) != 1)
+        report("WGMMA", c.pc, "only the 128-byte swizzle layout is emulated");
+    for (int l = 0; l < 32; l++) {
+        o.d[l] = (float *)c.lane[l].d;
+        if (c.lane[l].a != o.a || (u64)c.lane[l].x != o.b)
+            report("WGMMA", c.pc, "descriptor differs between lanes");
+    }
+    for (const WgmmaOp &earlier : w->wgmma)
+        if (earlier.d[0] == o.d[0])
+            o.first = false;
+    if (o.first)
+        for (int l = 0; l < 32; l++)
+            for (int i = 0; i < o.n / 2; i++) {
+                o.saved.push_back(o.d[l][i]);
+                memset(&o.d[l][i], 255, sizeof(float));
+            }
+    touch_operands(w, o);
+    w->wgmma.push_back(std::move(o));
+    last.mma++;
+}
+
+static double load(const Block *b, u64 descriptor, int row, int k)
+{
+    u16 h;
+    memcpy(&h, space.base + element(b, descriptor, row, k), sizeof h);
+    return (double)bf16_value(h);
+}
+
+static void run_wgmma(Warp *w, WgmmaOp &o)
+{
+    const int row0 = (int)(w->id & 3) * 16;
+    double A[16][16];
+    std::vector<double> B((size_t)o.n * 16);
+    size_t next = 0;
+    touch_operands(w, o);
+    for (int r = 0; r < 16; r++)
+        for (int k = 0; k < 16; k++)
+            A[r][k] = load(w->block, o.a, row0 + r, k);
+    for (int r = 0; r < o.n; r++)
+        for (int k = 0; k < 16; k++)
+            B[(size_t)(r * 16 + k)] = load(w->block, o.b, r, k);
+    for (int l = 0; l < 32; l++)
+        for (int i = 0; i < o.n / 2; i++) {
+            if (o.first)
+                o.d[l][i] = o.saved[next++];
+            const double *x = A[(l >> 2) + (i >> 1 & 1) * 8];
+            const double *y = &B[(size_t)((i >> 2) * 8 + (l & 3) * 2 + (i & 1)) * 16];
+            double sum = o.accumulate ? (double)o.d[l][i] : 0.0;
+            for (int k = 0; k < 16; k++)
+                sum += x[k] * y[k];
+            o.d[l][i] = (float)sum;
+        }
+}
+} // namespace simt
+
+using namespace simt;
+
+uint64_t simt_wg_desc(const void *s)
+{
+    constexpr u64 kGroupBytes = 1024; // 8 rows of 128 bytes
+    return offset_of(s) % kArenaBytes >> 4 | 1ull << 16 | kGroupBytes >> 4 << 32 | 1ull << 62;
+}
+
+void simt_wgmma(float *d, int n, uint64_t da, uint64_t db, int acc)
+{
+    collective(SC_WGMMA, ~0u, Operands{da, n, acc, d, (const void *)db, nullptr}, PC);
+}
+
+void simt_wg_fence()
+{
+    collective(SC_SYNC, ~0u, Operands{}, PC);
+    cur->warp->wgmma_fenced = true;
+}
+
+// All lanes meet, then the first one through does the work for the warp.
+static void meet(u64 value, void *pc)
+{
+    collective(SC_BALLOT, ~0u, Operands{value, 0, 0, nullptr, nullptr, nullptr}, pc);
+}
+
+void simt_wg_commit()
+{
+    Warp *w = cur->warp;
+    meet(1, PC);
+    if (w->wgmma_groups.empty() || w->wgmma_groups.back() != w->wgmma.size())
+        w->wgmma_groups.push_back(w->wgmma.size());
+}
+
+void simt_wg_wait(int n)
+{
+    Warp *w = cur->warp;
+    meet(2, PC);
+    if ((int)w->wgmma_groups.size() <= n)
+        return;
+    const size_t n_group = w->wgmma_groups.size() - (size_t)n;
+    const size_t n_op = w->wgmma_groups[n_group - 1];
+    for (size_t i = 0; i < n_op; i++)
+        run_wgmma(w, w->wgmma[i]);
+    w->wgmma.erase(w->wgmma.begin(), w->wgmma.begin() + (long)n_op);
+    w->wgmma_groups.erase(w->wgmma_groups.begin(), w->wgmma_groups.begin() + (long)n_group);
+    for (size_t &end : w->wgmma_groups)
+        end -= n_op;
+    w->wgmma_fenced = !w->wgmma.empty();
+}
