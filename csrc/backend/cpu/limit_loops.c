@@ -62,7 +62,11 @@ static uint64_t limit_read(const uint8_t *p, size_t n)
             s[i] = _mm512_xor_si512(s[i], _mm512_load_si512(p + at + 64 * (size_t)i));
     const __m512i all =
         _mm512_xor_si512(_mm512_xor_si512(s[0], s[1]), _mm512_xor_si512(s[2], s[3]));
-    return (uint64_t)_mm512_reduce_add_epi64(all);
+    uint64_t part[8], sum = 0;
+    memcpy(part, &all, sizeof part);
+    for (int i = 0; i < 8; i++)
+        sum ^= part[i];
+    return sum;
 }
 
 static double limit_int8(const void *operands, int64_t steps, float *sink)
@@ -78,7 +82,7 @@ static double limit_int8(const void *operands, int64_t steps, float *sink)
         for (int i = 0; i < kChains; i++)
             s[i] = _mm512_dpbusd_epi32(s[i], u, x);
     for (int i = 0; i < kChains; i++)
-        *sink += (float)_mm512_reduce_add_epi32(s[i]);
+        *sink += (float)_mm_cvtsi128_si32(_mm512_castsi512_si128(s[i]));
     return 2.0 * kChains * 64 * (double)steps;
 }
 
