@@ -42,9 +42,10 @@ void tpl_declare(tpl_run *r, tpl_scope *s, tpl_name *name, tpl_value v)
         if (++seen % 32 == 0 && !tpl_step(r, 1))
             return;
     if (!var) {
-        var = tpl_alloc(r, 1, sizeof *var);
+        var = r->spare ? r->spare : tpl_alloc(r, 1, sizeof *var);
         if (!var)
             return;
+        r->spare = r->spare ? r->spare->next : NULL;
         *var = (struct tpl_var){.next = s->var, .name = name};
         s->var = var;
     }
@@ -65,6 +66,20 @@ static tpl_scope *open_scope(tpl_run *r, tpl_scope *up)
     if (s)
         *s = (tpl_scope){.up = up};
     return s;
+}
+
+/* The scope for the next turn of a loop: the last one emptied, unless a macro may hold on to it. */
+static tpl_scope *next_scope(tpl_run *r, tpl_scope *last, tpl_scope *up, uint32_t n_macro)
+{
+    if (!last || r->n_macro != n_macro)
+        return open_scope(r, up);
+    for (struct tpl_var *v = last->var, *next = NULL; v; v = next) {
+        next = v->next;
+        v->next = r->spare;
+        r->spare = v;
+    }
+    last->var = NULL;
+    return last;
 }
 
 static void assign(tpl_run *r, const tpl_node *target, tpl_value v)
@@ -194,6 +209,7 @@ static tpl_value make_macro(tpl_run *r, const tpl_node *node)
     if (!m)
         return tpl_none();
     *m = (struct tpl_macro){node, r->scope};
+    r->n_macro++;
     return (tpl_value){.type = TPL_MACRO, .u.macro = m};
 }
 
@@ -207,26 +223,18 @@ static void call_block(tpl_run *r, const tpl_node *e)
 
 /* ---- loops ---- */
 
-static enum flow turn(tpl_run *r, const tpl_node *e, tpl_scope *outer, struct tpl_loop *loop,
-                      tpl_name *loop_name)
-{
-    r->scope = open_scope(r, outer);
-    if (!r->scope)
-        return kBreak;
-    tpl_declare(r, r->scope, loop_name, (tpl_value){.type = TPL_LOOP, .u.loop = loop});
-    assign(r, e->a, loop->items->at[loop->at]);
-    return exec(r, e->c);
-}
-
 /* The items for which the condition behind `if` holds. */
 static tpl_list *chosen(tpl_run *r, const tpl_node *e, const tpl_list *items, tpl_scope *outer)
 {
     tpl_value list = tpl_list_new(r, TPL_LIST, 0);
+    tpl_scope *own = NULL;
+    const uint32_t n_macro = r->n_macro;
     for (uint32_t i = 0; i < items->n && tpl_step(r, 1); i++) {
         const tpl_value v = items->at[i];
-        r->scope = open_scope(r, outer);
-        if (!r->scope)
+        own = next_scope(r, own, outer, n_macro);
+        if (!own)
             break;
+        r->scope = own;
         assign(r, e->a, v);
         if (r->st == NB_OK && tpl_truth(tpl_eval(r, e->d)))
             tpl_list_add(r, list.u.list, v);
@@ -241,6 +249,7 @@ static void loop(tpl_run *r, const tpl_node *e)
     tpl_name *name = tpl_intern(r, "loop", 4);
     struct tpl_loop *l = tpl_alloc(r, 1, sizeof *l);
     const tpl_value over = tpl_eval(r, e->b);
+    uint32_t before = r->n_macro; /* macros made before the last turn */
     if (r->st != NB_OK)
         return;
     r->at = e->at;
@@ -255,9 +264,18 @@ static void loop(tpl_run *r, const tpl_node *e)
             return;
     }
     *l = (struct tpl_loop){.items = own, .changed = tpl_undefined(NULL)};
-    for (; l->at < own->n && tpl_step(r, 1); l->at++)
-        if (turn(r, e, outer, l, name) == kBreak)
+    tpl_scope *scope = NULL;
+    for (enum flow flow = kOn; l->at < own->n && flow != kBreak && tpl_step(r, 1); l->at++) {
+        const uint32_t n_macro = r->n_macro;
+        scope = next_scope(r, scope, outer, before);
+        before = n_macro;
+        if (!scope)
             break;
+        r->scope = scope;
+        tpl_declare(r, scope, name, (tpl_value){.type = TPL_LOOP, .u.loop = l});
+        assign(r, e->a, own->at[l->at]);
+        flow = exec(r, e->c);
+    }
     r->scope = outer;
     if (own->n == 0)
         exec(r, e->e); /* break and continue in it belong to an outer loop: Jinja refuses them */

@@ -191,6 +191,8 @@ struct tpl_run {
     tpl_name **name;
     tpl_sink *sink;
     tpl_scope *scope;
+    struct tpl_var *spare; /* variables of turns that are over */
+    uint32_t n_macro;      /* macros made so far */
     tpl_value captured;
     bool guards, *begins; /* begins[256]: a control token begins with this byte */
 };

@@ -127,7 +127,7 @@ static void end_to_end(check *c)
               "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
               "Face<|im_end|>\n<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n");
     CHECK_EQ(c, nb_model_template_ids(m, "test", plain, strlen(plain), &ids, &n_id, &err), NB_OK);
-    CHECK(c, n_id > 4 && ids[0] == 1 && ids[1] == 9690 && ids[n_id - 3] == 1);
+    CHECK(c, n_id > 4 && ids[0] == 1 && ids[1] == 9690 && ids[n_id - 4] == 1);
     int32_t *same = NULL; /* a text without control tokens needs no guard: the ids are the text's */
     size_t n_same = 0;
     CHECK_EQ(c, nb_model_tokenize(m, text, n, NB_TEXT_SPECIAL, &same, &n_same, &err), NB_OK);
