@@ -175,11 +175,14 @@ static void ring_released_early()
 }
 
 // ---- blocks among each other
+enum { kNone, kBefore, kAfter }; // where the fence stands, seen from the store
 __global__ void last_block(float *part, float *out, unsigned *n_done, int fence)
 {
     SHARED(unsigned, ticket, [1]);
+    if (fence == kBefore)
+        __threadfence();
     part[blockIdx.x * 32 + threadIdx.x] = (float)blockIdx.x;
-    if (fence)
+    if (fence == kAfter)
         __threadfence();
     __syncthreads();
     if (threadIdx.x == 0)
@@ -232,11 +235,15 @@ __global__ void add_each(float *o)
 
 static void last_block_fenced()
 {
-    launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, 1);
+    launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, (int)kAfter);
 }
 static void last_block_unfenced()
 {
-    launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, 0);
+    launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, (int)kNone);
+}
+static void last_block_fenced_too_early()
+{
+    launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, (int)kBefore);
 }
 static void chain_of_blocks()
 {
@@ -338,6 +345,7 @@ static const struct {
 } cases[] = {
     {"last block, fence", "", last_block_fenced},
     {"last block, fence missing", "RACE", last_block_unfenced},
+    {"last block, fence before the store", "RACE", last_block_fenced_too_early},
     {"spin across co-resident blocks", "", chain_of_blocks},
     {"volatile flag, no acquire", "RACE", flag_without_acquire},
     {"two blocks write one element", "RACE", two_blocks_one_element},

@@ -149,12 +149,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *all_bytes)
 {
     const Entry entry;
     const u64 never_used = kPinned - space.heap_top, live = space.live_bytes;
-    *total = total_bytes();
-    *free_bytes = live < *total ? *total - live : 0;
+    *all_bytes = total_bytes();
+    *free_bytes = live < *all_bytes ? *all_bytes - live : 0;
     if (*free_bytes > never_used)
         *free_bytes = never_used;
     return cudaSuccess;
