@@ -5,7 +5,9 @@
 #include "text/template.h"
 #include "tokenizers.h"
 
-enum { TEMPLATES_NOW = 1751632496 }; /* 2025-07-04 12:34:56, what strftime_now sees in the goldens */
+enum {
+    TEMPLATES_NOW = 1751632496
+}; /* 2025-07-04 12:34:56, what strftime_now sees in the goldens */
 
 typedef struct rendered {
     nb_status st;
@@ -16,8 +18,12 @@ typedef struct rendered {
 static inline rendered render_node(const char *src, size_t n, const nb_json_node *conversation,
                                    const nb_tokenizer *guard)
 {
-    const nb_template_env env = {.bos_token = "<s>", .bos_token_n = 3, .eos_token = "</s>",
-                                 .eos_token_n = 4, .now = TEMPLATES_NOW, .guard = guard};
+    const nb_template_env env = {.bos_token = "<s>",
+                                 .bos_token_n = 3,
+                                 .eos_token = "</s>",
+                                 .eos_token_n = 4,
+                                 .now = TEMPLATES_NOW,
+                                 .guard = guard};
     rendered r = {.err.offset = -1};
     nb_buf_init(&r.out, 16 << 20);
     r.st = nb_template_render(src, n, conversation, &env, &r.out, &r.err);

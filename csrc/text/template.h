@@ -21,7 +21,7 @@ enum { /* budgets of one render (docs/SECURITY.md) */
 };
 
 typedef struct nb_template_env {
-    const char *bos_token, *eos_token;   /* need no NUL behind them; may be NULL where n is 0 */
+    const char *bos_token, *eos_token; /* need no NUL behind them; may be NULL where n is 0 */
     size_t bos_token_n, eos_token_n;
     int64_t now; /* seconds since 1970, local calendar already applied: what strftime_now prints */
     /* Its control tokens are kept out of the conversation: no byte of a conversation's string

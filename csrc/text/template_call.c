@@ -107,8 +107,9 @@ static tpl_value call_range(tpl_run *r, const tpl_args *a)
     if (a->n < 1 || a->n > 3 || step == 0)
         return TPL_BAD(r, "range takes one to three integers, its step is not 0");
     const bool up = step > 0;
-    const uint64_t span = up ? to > from ? (uint64_t)to - (uint64_t)from : 0
-                             : from > to ? (uint64_t)from - (uint64_t)to : 0;
+    const uint64_t span = up          ? to > from ? (uint64_t)to - (uint64_t)from : 0
+                          : from > to ? (uint64_t)from - (uint64_t)to
+                                      : 0;
     const uint64_t stride = up ? (uint64_t)step : 0 - (uint64_t)step;
     const uint64_t n = span / stride + (span % stride != 0);
     if (n > kMost)
@@ -225,18 +226,11 @@ static tpl_value not_allowed(tpl_run *r, tpl_value on, const tpl_args *a)
     return TPL_BAD(r, "this method of %s is not allowed in a template", tpl_type_name(on));
 }
 
-static const tpl_row dict_methods[] = {{"items", dict_items},
-                                       {"keys", dict_keys},
-                                       {"values", dict_values},
-                                       {"get", dict_get},
-                                       {"pop", dict_pop},
-                                       {"copy", dict_copy},
-                                       {"update", dict_update},
-                                       {"clear", not_allowed},
-                                       {"popitem", not_allowed},
-                                       {"setdefault", not_allowed},
-                                       {"fromkeys", not_allowed},
-                                       {NULL, NULL}};
+static const tpl_row dict_methods[] = {
+    {"items", dict_items},       {"keys", dict_keys},       {"values", dict_values},
+    {"get", dict_get},           {"pop", dict_pop},         {"copy", dict_copy},
+    {"update", dict_update},     {"clear", not_allowed},    {"popitem", not_allowed},
+    {"setdefault", not_allowed}, {"fromkeys", not_allowed}, {NULL, NULL}};
 
 /* ---- methods of lists: some templates append, which transformers' sandbox refuses ---- */
 
@@ -278,14 +272,12 @@ static tpl_value row_count(tpl_run *r, tpl_value on, const tpl_args *a)
     return tpl_int(n);
 }
 
-static const tpl_row list_methods[] = {{"append", list_append},   {"pop", list_pop},
-                                       {"index", row_index},      {"count", row_count},
-                                       {"extend", not_allowed},   {"insert", not_allowed},
-                                       {"remove", not_allowed},   {"clear", not_allowed},
-                                       {"reverse", not_allowed},  {"sort", not_allowed},
-                                       {"copy", not_allowed},     {NULL, NULL}};
-static const tpl_row tuple_methods[] = {
-    {"index", row_index}, {"count", row_count}, {NULL, NULL}};
+static const tpl_row list_methods[] = {
+    {"append", list_append}, {"pop", list_pop},       {"index", row_index},
+    {"count", row_count},    {"extend", not_allowed}, {"insert", not_allowed},
+    {"remove", not_allowed}, {"clear", not_allowed},  {"reverse", not_allowed},
+    {"sort", not_allowed},   {"copy", not_allowed},   {NULL, NULL}};
+static const tpl_row tuple_methods[] = {{"index", row_index}, {"count", row_count}, {NULL, NULL}};
 
 /* ---- methods of the loop ---- */
 

@@ -162,10 +162,7 @@ bool tpl_compare(tpl_run *r, int op, tpl_value a, tpl_value b)
     const int o = tpl_order(r, a, b);
     if (o == 2)
         return false;
-    return op == '<'                  ? o < 0
-           : op == '>'                ? o > 0
-           : op == TPL_OP2('<', '=') ? o <= 0
-                                      : o >= 0;
+    return op == '<' ? o < 0 : op == '>' ? o > 0 : op == TPL_OP2('<', '=') ? o <= 0 : o >= 0;
 }
 
 static tpl_value join_lists(tpl_run *r, tpl_value a, tpl_value b)

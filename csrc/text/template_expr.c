@@ -1,6 +1,7 @@
 /* template_expr.c -- expressions: recursive descent over Jinja's grammar.
  *
- *   if-else < or < and < not < comparison, in < + - < ~ < * / // % < ** < - + < postfix, filter, test
+ *   if-else < or < and < not < comparison, in < + - < ~ < * / // % < ** < - + < postfix, filter,
+ * test
  *
  * Chains of one level are read in a loop; only brackets, prefixes and else branches nest. */
 #include "text/template_run.h"
@@ -99,11 +100,12 @@ static tpl_node *parse_name(tpl_parser *p)
         const char *name;
         tpl_type type;
         bool b;
-    } words[] = {{"true", TPL_BOOL, true},   {"True", TPL_BOOL, true},   {"false", TPL_BOOL, false},
-                 {"False", TPL_BOOL, false}, {"none", TPL_NONE, false},  {"None", TPL_NONE, false}};
+    } words[] = {{"true", TPL_BOOL, true},   {"True", TPL_BOOL, true},  {"false", TPL_BOOL, false},
+                 {"False", TPL_BOOL, false}, {"none", TPL_NONE, false}, {"None", TPL_NONE, false}};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (tpl_is_name(p, words[i].name)) {
-            tpl_node *e = constant(p, words[i].type == TPL_BOOL ? tpl_bool(words[i].b) : tpl_none());
+            tpl_node *e =
+                constant(p, words[i].type == TPL_BOOL ? tpl_bool(words[i].b) : tpl_none());
             tpl_advance(p);
             return e;
         }
@@ -343,8 +345,8 @@ static tpl_node *parse_sum(tpl_parser *p)
 
 static int comparison(tpl_parser *p)
 {
-    static const int ops[] = {TPL_OP2('=', '='), TPL_OP2('!', '='), TPL_OP2('<', '='),
-                              TPL_OP2('>', '='), '<', '>'};
+    static const int ops[] = {
+        TPL_OP2('=', '='), TPL_OP2('!', '='), TPL_OP2('<', '='), TPL_OP2('>', '='), '<', '>'};
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         if (tpl_take_op(p, ops[i]))
             return ops[i];

@@ -26,7 +26,8 @@ static tpl_value by_path(tpl_run *r, tpl_value v, tpl_value path)
             number = number && path.u.s[i] >= '0' && path.u.s[i] <= '9' && place < 100000000;
             place = number ? place * 10 + (path.u.s[i] - '0') : place;
         }
-        v = tpl_item(r, v, number && i > from ? tpl_int(place) : tpl_string(path.u.s + from, i - from));
+        v = tpl_item(r, v,
+                     number && i > from ? tpl_int(place) : tpl_string(path.u.s + from, i - from));
     }
     return v;
 }
@@ -98,11 +99,13 @@ static tpl_value escape(tpl_run *r, tpl_value on, const tpl_args *a)
     return tpl_sunk(&k);
 }
 
-/* indent(width=4, first=false, blank=false): blanks before every line but the first and empty ones. */
+/* indent(width=4, first=false, blank=false): blanks before every line but the first and empty ones.
+ */
 static tpl_value indent(tpl_run *r, tpl_value on, const tpl_args *a)
 {
     const tpl_value *width = tpl_arg(a, 0, "width"), s = tpl_str(r, on);
-    const bool first = tpl_bool_arg(a, 1, "first", false), blank = tpl_bool_arg(a, 2, "blank", false);
+    const bool first = tpl_bool_arg(a, 1, "first", false),
+               blank = tpl_bool_arg(a, 2, "blank", false);
     const tpl_value pad = width && width->type == TPL_STRING
                               ? *width
                               : tpl_repeat(r, tpl_literal(" "), tpl_int_arg(r, a, 0, "width", 4));
@@ -198,7 +201,8 @@ static bool read_number(tpl_run *r, tpl_value v, tpl_value *out)
         *out = v;
         return true;
     }
-    const tpl_value s = v.type == TPL_STRING ? tpl_strip(r, v, NULL, true, true) : tpl_string("", 0);
+    const tpl_value s =
+        v.type == TPL_STRING ? tpl_strip(r, v, NULL, true, true) : tpl_string("", 0);
     if (s.n == 0 || s.n >= sizeof text || !memchr("+-.0123456789", s.u.s[0], 13))
         return false;
     memcpy(text, s.u.s, s.n);
@@ -238,7 +242,8 @@ static tpl_value rounded(tpl_run *r, tpl_value on, const tpl_args *a)
     if (!tpl_is_number(on))
         return TPL_BAD(r, "round needs a number, not %s", tpl_type_name(on));
     const double x = tpl_as_real(on) * scale;
-    const char how = method && method->type == TPL_STRING && method->n ? method->u.s[1 % method->n] : 'o';
+    const char how =
+        method && method->type == TPL_STRING && method->n ? method->u.s[1 % method->n] : 'o';
     return tpl_real((how == 'e' ? ceil(x) : how == 'l' ? floor(x) : rint(x)) / scale);
 }
 
@@ -312,7 +317,8 @@ tpl_value tpl_sorted(tpl_run *r, const tpl_list *v, const tpl_list *keys, bool f
 {
     const uint32_t n = v->n;
     tpl_value out = list_of(r, TPL_LIST, v), key = list_of(r, TPL_LIST, keys);
-    uint32_t *at = tpl_alloc(r, (size_t)n + 1, sizeof *at), *to = tpl_alloc(r, (size_t)n + 1, sizeof *to);
+    uint32_t *at = tpl_alloc(r, (size_t)n + 1, sizeof *at),
+             *to = tpl_alloc(r, (size_t)n + 1, sizeof *to);
     if (r->st != NB_OK)
         return out;
     for (uint32_t i = 0; i < n; i++) {

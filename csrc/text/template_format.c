@@ -1,4 +1,5 @@
-/* template_format.c -- values as text: Python's str and repr, json.dumps, % and str.format, dates. */
+/* template_format.c -- values as text: Python's str and repr, json.dumps, % and str.format, dates.
+ */
 #include "text/template_run.h"
 
 #include <math.h>
@@ -37,10 +38,10 @@ static size_t real_text(double x, char out[40])
 static bool printable(uint32_t c)
 {
     const utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return c == ' ' || !(k == UTF8PROC_CATEGORY_CN || k == UTF8PROC_CATEGORY_CC ||
-                         k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CS ||
-                         k == UTF8PROC_CATEGORY_CO || k == UTF8PROC_CATEGORY_ZL ||
-                         k == UTF8PROC_CATEGORY_ZP || k == UTF8PROC_CATEGORY_ZS);
+    return c == ' ' ||
+           !(k == UTF8PROC_CATEGORY_CN || k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF ||
+             k == UTF8PROC_CATEGORY_CS || k == UTF8PROC_CATEGORY_CO || k == UTF8PROC_CATEGORY_ZL ||
+             k == UTF8PROC_CATEGORY_ZP || k == UTF8PROC_CATEGORY_ZS);
 }
 
 static void put_quoted(tpl_run *r, tpl_sink *k, tpl_value s)
@@ -59,7 +60,10 @@ static void put_quoted(tpl_run *r, tpl_sink *k, tpl_value s)
         else if (printable(c) || c == 0xfffd)
             text[0] = 0;
         else
-            snprintf(text, sizeof text, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x",
+            snprintf(text, sizeof text,
+                     c < 0x100     ? "\\x%02x"
+                     : c < 0x10000 ? "\\u%04x"
+                                   : "\\U%08x",
                      (unsigned)c);
         if (text[0])
             tpl_puts(r, k, text);
@@ -371,7 +375,10 @@ static void put_formatted(tpl_run *r, tpl_sink *k, tpl_value v, const struct spe
     if (type == 'd' || type == 'i' || type == 'u')
         n = snprintf(digits, sizeof digits, f->sign ? "%+lld" : "%lld", (long long)i);
     else if (type == 'x' || type == 'X' || type == 'o')
-        n = snprintf(digits, sizeof digits, type == 'x' ? "%llx" : type == 'X' ? "%llX" : "%llo",
+        n = snprintf(digits, sizeof digits,
+                     type == 'x'   ? "%llx"
+                     : type == 'X' ? "%llX"
+                                   : "%llo",
                      (unsigned long long)i);
     else if (type == 'f' || type == 'F' || type == '%')
         n = snprintf(digits, sizeof digits, f->sign ? "%+.*f" : "%.*f", precision,
@@ -516,10 +523,10 @@ tpl_value tpl_brace(tpl_run *r, tpl_value format, const tpl_args *a)
 
 tpl_value tpl_strftime(tpl_run *r, tpl_value format)
 {
-    static const char *const months[] = {"January", "February", "March", "April", "May", "June",
-                                         "July", "August", "September", "October", "November",
-                                         "December"};
-    static const char *const days[] = {"Sunday", "Monday", "Tuesday", "Wednesday",
+    static const char *const months[] = {"January",   "February", "March",    "April",
+                                         "May",       "June",     "July",     "August",
+                                         "September", "October",  "November", "December"};
+    static const char *const days[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
                                        "Thursday", "Friday", "Saturday"};
     const time_t when = (time_t)r->env->now;
     struct tm t = {0};
@@ -535,12 +542,11 @@ tpl_value tpl_strftime(tpl_run *r, tpl_value format)
         const char c = format.u.s[i += bare];
         const int hour = t.tm_hour % 12 ? t.tm_hour % 12 : 12;
         static const char twos[] = "dmHMSIye";
-        const int two[] = {t.tm_mday, t.tm_mon + 1, t.tm_hour,      t.tm_min,
+        const int two[] = {t.tm_mday, t.tm_mon + 1, t.tm_hour,       t.tm_min,
                            t.tm_sec,  hour,         t.tm_year % 100, t.tm_mday};
         const char *which = c ? strchr(twos, c) : NULL;
         if (which)
-            snprintf(text, sizeof text, bare ? "%d" : c == 'e' ? "%2d" : "%02d",
-                     two[which - twos]);
+            snprintf(text, sizeof text, bare ? "%d" : c == 'e' ? "%2d" : "%02d", two[which - twos]);
         else if (c == 'Y')
             snprintf(text, sizeof text, "%d", t.tm_year + 1900);
         else if (c == 'B' || c == 'b' || c == 'h')

@@ -1,8 +1,9 @@
-/* template_lex.c -- Jinja's text into tokens: data, {% blocks %}, {{ prints }}, {# comments #}, raw.
+/* template_lex.c -- Jinja's text into tokens: data, {% blocks %}, {{ prints }}, {# comments #},
+ * raw.
  *
- * White space as Jinja does it under trim_blocks and lstrip_blocks (jinja2/lexer.py of 3.1): a block
- * or comment takes the newline behind it, and the blanks before it when it stands first on its
- * line; '-' takes all white space on its side, '+' keeps it. */
+ * White space as Jinja does it under trim_blocks and lstrip_blocks (jinja2/lexer.py of 3.1): a
+ * block or comment takes the newline behind it, and the blanks before it when it stands first on
+ * its line; '-' takes all white space on its side, '+' keeps it. */
 #include "text/template_run.h"
 
 #include <errno.h>
@@ -40,7 +41,8 @@ static size_t trim_before(const tpl_parser *p, size_t from, size_t to, bool bloc
     const tpl_run *r = p->r;
     const char mark = to + 2 < r->src_n ? r->src[to + 2] : 0;
     if (mark == '-') {
-        const tpl_value s = tpl_strip(p->r, tpl_string(r->src + from, to - from), NULL, false, true);
+        const tpl_value s =
+            tpl_strip(p->r, tpl_string(r->src + from, to - from), NULL, false, true);
         return from + s.n;
     }
     if (mark == '+' || !block)

@@ -51,7 +51,8 @@ bool tpl_take_name(tpl_parser *p, const char *name)
 
 void tpl_unexpected(tpl_parser *p, const char *wanted)
 {
-    static const char *const kinds[] = {"the end", "text", "{%", "%}", "{{", "}}", "", "a value", ""};
+    static const char *const kinds[] = {"the end", "text", "{%",      "%}", "{{",
+                                        "}}",      "",     "a value", ""};
     const tpl_token *t = &p->now;
     char shown[100];
     const int op[2] = {t->op > 255 ? t->op >> 8 : t->op, t->op > 255 ? t->op & 255 : 0};
@@ -60,7 +61,9 @@ void tpl_unexpected(tpl_parser *p, const char *wanted)
     if (t->kind == TPL_T_NAME)
         nb_escape(shown, (int64_t)sizeof shown, p->r->src + t->at, t->n);
     TPL_BAD(p->r, "%s is expected, not %s", wanted,
-            t->kind == TPL_T_NAME ? shown : t->kind == TPL_T_OP ? text : kinds[t->kind]);
+            t->kind == TPL_T_NAME ? shown
+            : t->kind == TPL_T_OP ? text
+                                  : kinds[t->kind]);
 }
 
 bool tpl_expect_op(tpl_parser *p, int op)
@@ -354,11 +357,11 @@ static tpl_node *parse_continue(tpl_parser *p)
 static const struct {
     const char *name;
     tpl_node *(*parse)(tpl_parser *p);
-} statements[] = {{"if", parse_if},         {"for", parse_for},
-                  {"set", parse_set},       {"macro", parse_macro},
+} statements[] = {{"if", parse_if},           {"for", parse_for},
+                  {"set", parse_set},         {"macro", parse_macro},
                   {"call", parse_call_block}, {"filter", parse_filter_block},
-                  {"with", parse_with},     {"generation", parse_generation},
-                  {"break", parse_break},   {"continue", parse_continue}};
+                  {"with", parse_with},       {"generation", parse_generation},
+                  {"break", parse_break},     {"continue", parse_continue}};
 
 static tpl_node *parse_statement(tpl_parser *p)
 {

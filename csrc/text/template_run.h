@@ -118,8 +118,8 @@ struct tpl_loop {
 
 typedef enum tpl_kind {
     /* expressions */
-    TPL_CONST, /* v */
-    TPL_VAR,   /* name */
+    TPL_CONST,     /* v */
+    TPL_VAR,       /* name */
     TPL_MAKE_LIST, /* a: list */
     TPL_MAKE_TUPLE,
     TPL_MAKE_DICT, /* a: list of TPL_PAIR */
@@ -142,15 +142,15 @@ typedef enum tpl_kind {
     TPL_AGAINST,
     TPL_IF_ELSE, /* a if b else c; c may be NULL */
     /* statements; lists are linked by next */
-    TPL_TEXT,  /* v */
-    TPL_PRINT, /* a */
-    TPL_IF,    /* a: b, else c (an elif is one TPL_IF) */
-    TPL_FOR,   /* a in b if d: c, else e */
-    TPL_SET,   /* a = b */
-    TPL_SET_BLOCK, /* a = text of b, through the filters c */
-    TPL_DEF_MACRO, /* name, a: list of TPL_PARAM, b */
-    TPL_PARAM,     /* name, default a */
-    TPL_CALL_BLOCK, /* a: the call, b: a TPL_DEF_MACRO */
+    TPL_TEXT,         /* v */
+    TPL_PRINT,        /* a */
+    TPL_IF,           /* a: b, else c (an elif is one TPL_IF) */
+    TPL_FOR,          /* a in b if d: c, else e */
+    TPL_SET,          /* a = b */
+    TPL_SET_BLOCK,    /* a = text of b, through the filters c */
+    TPL_DEF_MACRO,    /* name, a: list of TPL_PARAM, b */
+    TPL_PARAM,        /* name, default a */
+    TPL_CALL_BLOCK,   /* a: the call, b: a TPL_DEF_MACRO */
     TPL_FILTER_BLOCK, /* text of b through the filters a */
     TPL_WITH,         /* a: list of TPL_SET, b */
     TPL_GENERATION,   /* b */
@@ -202,8 +202,8 @@ struct tpl_run {
 tpl_value tpl_fail(tpl_run *r, nb_status st, const char *fmt, ...) NB_PRINTF(3, 4);
 #define TPL_BAD(r, ...) tpl_fail((r), NB_BAD_INPUT, __VA_ARGS__)
 void *tpl_alloc(tpl_run *r, size_t n, size_t size); /* 16-byte aligned; NULL after a failure */
-bool tpl_step(tpl_run *r, size_t cost); /* false: stop, the render has failed */
-bool tpl_enter(tpl_run *r);             /* a level of recursion; then tpl_leave */
+bool tpl_step(tpl_run *r, size_t cost);             /* false: stop, the render has failed */
+bool tpl_enter(tpl_run *r);                         /* a level of recursion; then tpl_leave */
 void tpl_leave(tpl_run *r);
 tpl_name *tpl_intern(tpl_run *r, const char *s, size_t n);
 tpl_name *tpl_known(const tpl_run *r, const char *s, size_t n); /* NULL: no such name so far */
@@ -254,10 +254,10 @@ void tpl_unexpected(tpl_parser *p, const char *wanted);
 tpl_name *tpl_take_identifier(tpl_parser *p);
 tpl_node *tpl_node_new(tpl_parser *p, tpl_kind kind);
 tpl_node *tpl_parse(tpl_run *r);
-tpl_node *tpl_parse_expr(tpl_parser *p);                      /* with if-else */
+tpl_node *tpl_parse_expr(tpl_parser *p);                       /* with if-else */
 tpl_node *tpl_parse_tuple(tpl_parser *p, bool with_condition); /* a, b without parentheses too */
 tpl_node *tpl_parse_or(tpl_parser *p);
-tpl_node *tpl_parse_filter(tpl_parser *p, tpl_node *on); /* its name is the token */
+tpl_node *tpl_parse_filter(tpl_parser *p, tpl_node *on);  /* its name is the token */
 tpl_node *tpl_parse_filters(tpl_parser *p, tpl_node *on); /* any number of "| name" */
 tpl_node *tpl_parse_postfix(tpl_parser *p);
 bool tpl_parse_deeper(tpl_parser *p);
@@ -311,7 +311,7 @@ bool tpl_dict_set(tpl_run *r, tpl_dict *d, tpl_value key, tpl_value value);
 void tpl_dict_remove(tpl_run *r, tpl_dict *d, tpl_entry *e);
 bool tpl_truth(tpl_value v);
 bool tpl_equal(tpl_run *r, tpl_value a, tpl_value b);
-int tpl_order(tpl_run *r, tpl_value a, tpl_value b); /* -1 0 1; 2: NaN; fails on other types */
+int tpl_order(tpl_run *r, tpl_value a, tpl_value b);  /* -1 0 1; 2: NaN; fails on other types */
 const tpl_list *tpl_iterate(tpl_run *r, tpl_value v); /* never NULL */
 const char *tpl_type_name(tpl_value v);               /* Python's */
 bool tpl_as_int(tpl_value v, int64_t *out);           /* bool and int */
@@ -360,7 +360,8 @@ tpl_value tpl_strftime(tpl_run *r, tpl_value format);
 tpl_value tpl_from_json(tpl_run *r, const nb_json_node *v, int depth);
 bool tpl_guard_open(tpl_run *r);
 
-/* ---- template_eval.c, template_exec.c, template_call.c, template_filter.c, template_test.c ---- */
+/* ---- template_eval.c, template_exec.c, template_call.c, template_filter.c, template_test.c ----
+ */
 
 tpl_value tpl_eval(tpl_run *r, const tpl_node *e);
 tpl_value tpl_attr(tpl_run *r, tpl_value of, const char *name, size_t n);

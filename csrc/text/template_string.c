@@ -214,8 +214,8 @@ static tpl_value fold_text(tpl_run *r, tpl_value s, enum fold how)
         else if (broken)
             tpl_put(r, &k, s.u.s + i, n);
         else {
-            const utf8proc_int32_t d = up ? utf8proc_toupper((utf8proc_int32_t)c)
-                                          : utf8proc_tolower((utf8proc_int32_t)c);
+            const utf8proc_int32_t d =
+                up ? utf8proc_toupper((utf8proc_int32_t)c) : utf8proc_tolower((utf8proc_int32_t)c);
             tpl_put(r, &k, text, (size_t)(nb_utf8_put(text, (uint32_t)d) - text));
         }
         for (size_t g = 1; g < n && !broken; g++) /* the guards go along */

@@ -355,11 +355,20 @@ const tpl_list *tpl_iterate(tpl_run *r, tpl_value v)
 
 const char *tpl_type_name(tpl_value v)
 {
-    static const char *const names[] = {
-        [TPL_UNDEFINED] = "undefined value", [TPL_NONE] = "None",         [TPL_BOOL] = "bool",
-        [TPL_INT] = "int",                   [TPL_REAL] = "float",        [TPL_STRING] = "str",
-        [TPL_LIST] = "list",                 [TPL_TUPLE] = "tuple",       [TPL_GENERATOR] = "generator",
-        [TPL_DICT] = "dict",                 [TPL_NAMESPACE] = "namespace", [TPL_FUNCTION] = "function",
-        [TPL_METHOD] = "method",             [TPL_MACRO] = "macro",       [TPL_LOOP] = "loop"};
+    static const char *const names[] = {[TPL_UNDEFINED] = "undefined value",
+                                        [TPL_NONE] = "None",
+                                        [TPL_BOOL] = "bool",
+                                        [TPL_INT] = "int",
+                                        [TPL_REAL] = "float",
+                                        [TPL_STRING] = "str",
+                                        [TPL_LIST] = "list",
+                                        [TPL_TUPLE] = "tuple",
+                                        [TPL_GENERATOR] = "generator",
+                                        [TPL_DICT] = "dict",
+                                        [TPL_NAMESPACE] = "namespace",
+                                        [TPL_FUNCTION] = "function",
+                                        [TPL_METHOD] = "method",
+                                        [TPL_MACRO] = "macro",
+                                        [TPL_LOOP] = "loop"};
     return names[v.type];
 }

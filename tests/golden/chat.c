@@ -135,7 +135,8 @@ static void end_to_end(check *c)
     nb_free(same);
     nb_free(ids);
     nb_free(text);
-    CHECK_EQ(c, nb_model_template_ids(m, "test", hostile, strlen(hostile), &ids, &n_id, &err), NB_OK);
+    CHECK_EQ(c, nb_model_template_ids(m, "test", hostile, strlen(hostile), &ids, &n_id, &err),
+             NB_OK);
     for (size_t i = 0; i < n_id; i++)
         n_control += ids[i] == 1 || ids[i] == 2;
     CHECK_EQ(c, n_control, 4); /* two turns, each with a beginning and an end */
@@ -145,13 +146,15 @@ static void end_to_end(check *c)
 
 static void refusals(check *c)
 {
-    static const char *const bad[] = {"[]", "{}", "{\"messages\":1}", "{\"messages\":", "{\"messages\":[1]}"};
+    static const char *const bad[] = {"[]", "{}", "{\"messages\":1}",
+                                      "{\"messages\":", "{\"messages\":[1]}"};
     nb_model *m = smollm2(c);
     for (size_t i = 0; m && i < sizeof bad / sizeof *bad; i++) {
         nb_error err = {.offset = -1};
         char *text = "x";
         size_t n = 1;
-        CHECK_EQ(c, nb_model_template(m, "talk.json", bad[i], strlen(bad[i]), &text, &n, &err), NB_BAD_INPUT);
+        CHECK_EQ(c, nb_model_template(m, "talk.json", bad[i], strlen(bad[i]), &text, &n, &err),
+                 NB_BAD_INPUT);
         CHECK(c, text == NULL && n == 0);
         CHECK(c, err.message[0] != 0 && err.file[0] != 0);
     }
@@ -170,7 +173,8 @@ static void no_template(check *c)
     CHECK_EQ(c, nb_model_open_text(path, &m, &err), NB_OK);
     if (!m)
         return;
-    CHECK_EQ(c, nb_model_template_ids(m, "test", plain, strlen(plain), &ids, &n, &err), NB_UNSUPPORTED);
+    CHECK_EQ(c, nb_model_template_ids(m, "test", plain, strlen(plain), &ids, &n, &err),
+             NB_UNSUPPORTED);
     CHECK_HAS(c, err.message, "the model has no chat template");
     nb_model_close(m);
 }

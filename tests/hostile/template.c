@@ -1,6 +1,7 @@
 /* template.c -- templates and conversations made to hurt: each is refused with one sentence and the
- * right code, within its budget. Cases JT of the hardening list: ranges, recursion, nesting, strings
- * that double, foreign attributes, includes, every cut, control characters in what is raised. */
+ * right code, within its budget. Cases JT of the hardening list: ranges, recursion, nesting,
+ * strings that double, foreign attributes, includes, every cut, control characters in what is
+ * raised. */
 #include "templates.h"
 
 static char *times(const char *s, size_t n) /* s n times over; free() it */
@@ -48,15 +49,18 @@ static void budgets(check *c)
         {"{{ range(-9223372036854775807, 9223372036854775807) }}", "a range of more than"},
         {LOOP LOOP LOOP "{% endfor %}{% endfor %}{% endfor %}", "more than"},
         {LOOP LOOP "{% for b in range(100) %}x{% endfor %}{% endfor %}{% endfor %}", "more than"},
-        {"{% set r = range(100000) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}", "steps"},
+        {"{% set r = range(100000) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}",
+         "steps"},
         {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "macros call each other deeper"},
         {"{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}",
          "macros call each other deeper"},
         {"{{ 'a' * 10**9 }}", "MiB of memory"},
         {"{{ 'a' * 9223372036854775807 }}", "MiB of memory"},
         {"{{ [1] * 10**9 }}", ""},
-        {"{% set ns = namespace(s='aaaaaaaa') %}" LOOP "{% set ns.s = ns.s + ns.s %}{% endfor %}", ""},
-        {"{% set ns = namespace(s='a') %}" LOOP "{% set ns.s = ns.s ~ 'bbbbbbbbbbbb' * 1000 %}{% endfor %}",
+        {"{% set ns = namespace(s='aaaaaaaa') %}" LOOP "{% set ns.s = ns.s + ns.s %}{% endfor %}",
+         ""},
+        {"{% set ns = namespace(s='a') %}" LOOP
+         "{% set ns.s = ns.s ~ 'bbbbbbbbbbbb' * 1000 %}{% endfor %}",
          ""},
         {"{% set s = 'a' * 1000000 %}{{ (s | replace('a', s)) | length }}", "MiB"},
         {"{% set s = 'a' * 1000000 %}{{ (s | list | join(s)) | length }}", ""},
@@ -71,9 +75,11 @@ static void budgets(check *c)
         {"{% set x = 'a' * 8000000 %}" LOOP "{% set y = 'ab' in x %}{% endfor %}", "steps"},
         {"{% set x = 'a' * 4000000 %}{{ x.find('a' * 2000000 ~ 'b') }}", "steps"},
         {"{% set ns = namespace(l=[0]) %}" LOOP "{% set ns.l = ns.l + ns.l %}{% endfor %}", ""},
-        {"{% set ns = namespace(x=[]) %}{% for a in range(2000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+        {"{% set ns = namespace(x=[]) %}{% for a in range(2000) %}{% set ns.x = [ns.x] %}{% endfor "
+         "%}{{ ns.x }}",
          "nested deeper"},
-        {"{% set ns = namespace(x=[]) %}{% for a in range(2000) %}{% set ns.x = [ns.x] %}{% endfor %}"
+        {"{% set ns = namespace(x=[]) %}{% for a in range(2000) %}{% set ns.x = [ns.x] %}{% endfor "
+         "%}"
          "{{ ns.x | tojson }}",
          "nested deeper"},
         {"{% set ns = namespace(x=1, y=1) %}{% for a in range(2000) %}{% set ns.x = [ns.x] %}"
@@ -82,7 +88,8 @@ static void budgets(check *c)
         {"{% set ns = namespace() %}{% set ns.me = ns %}{{ ns }}", "nested deeper"},
         {"{% set l = [] %}{% set _ = l.append(l) %}{{ l }}", "nested deeper"},
         {"{% set l = [] %}{% set _ = l.append(l) %}{{ l | tojson }}", "nested deeper"},
-        {"{% set l = [] %}{% set m = [] %}{% set _ = l.append(m) %}{% set _ = m.append(l) %}{{ l == m }}",
+        {"{% set l = [] %}{% set m = [] %}{% set _ = l.append(m) %}{% set _ = m.append(l) %}{{ l "
+         "== m }}",
          "nested deeper"},
         {"{% set d = {} %}{% set _ = d.update(a=d) %}{{ d }}", "nested deeper"},
         {"{{ 9223372036854775807 + 1 }}", "an integer beyond 64 bits"},
@@ -101,21 +108,11 @@ static void nesting(check *c)
         const char *a, *b, *d;
         size_t n;
     } rows[] = {
-        {"(", "1", ")", 100000},
-        {"[", "1", "]", 100000},
-        {"{'a':", "1", "}", 100000},
-        {"not ", "1", "", 100000},
-        {"-", "1", "", 100000},
-        {"1 if 1 else ", "1", "", 20000},
-        {"f(", "1", ")", 100000},
-        {"x[", "1", "]", 100000},
-        {"1", "", "+1", 100000},
-        {"x", "", ".x", 100000},
-        {"x", "", "()", 100000},
-        {"1", "", "|abs", 100000},
-        {"1", "", " is odd", 100000},
-        {"1 ** ", "1", "", 100000},
-        {"a ", "", " and a", 100000},
+        {"(", "1", ")", 100000},      {"[", "1", "]", 100000},    {"{'a':", "1", "}", 100000},
+        {"not ", "1", "", 100000},    {"-", "1", "", 100000},     {"1 if 1 else ", "1", "", 20000},
+        {"f(", "1", ")", 100000},     {"x[", "1", "]", 100000},   {"1", "", "+1", 100000},
+        {"x", "", ".x", 100000},      {"x", "", "()", 100000},    {"1", "", "|abs", 100000},
+        {"1", "", " is odd", 100000}, {"1 ** ", "1", "", 100000}, {"a ", "", " and a", 100000},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *e = around(rows[i].a, rows[i].b, rows[i].d, rows[i].n), *all = malloc(strlen(e) + 16);
@@ -183,9 +180,10 @@ static void foreign(check *c)
         "{{ ''['__class__'] }}",
         "{{ self }}{{ request }}{{ config }}{{ cycler }}{{ lipsum }}",
     };
-    static const char *const files[] = {"{% include 'x' %}", "{% import 'x' as y %}", "{% from 'x' import y %}",
-                                        "{% extends 'x' %}", "{% block a %}{% endblock %}",
-                                        "{% for a in b recursive %}{% endfor %}"};
+    static const char *const files[] = {
+        "{% include 'x' %}",           "{% import 'x' as y %}",
+        "{% from 'x' import y %}",     "{% extends 'x' %}",
+        "{% block a %}{% endblock %}", "{% for a in b recursive %}{% endfor %}"};
     for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
         rendered r = render_text(c, empty[i], "{}");
         CHECK_STR(c, r.err.message, "");
@@ -221,10 +219,14 @@ static void too_long(check *c)
 static void every_cut(check *c)
 {
     static const char src[] =
-        "{%- set ns = namespace(a=[1, 'b'], d={'k': 1.5e3}) -%}{% macro m(x, y=2) %}{{ x ~ y }}{% endmacro %}\n"
-        "{%- for k, v in ns.d.items() if v > 0x1 %}{{ loop.index }}{{ m(k, y=v) | upper }}{% else %}n{% endfor %}\n"
-        "{% raw %}{{ x }}{% endraw %}{# c #}{{- '%s\\u00e9' % ns.a[0:1:1] if ns.a is defined and not none }}\n"
-        "{% if messages[-1].role in ('user', \"x\") %}{% set q %}t{% endset %}{{ q | tojson(indent=2) }}{% elif 1 %}\n"
+        "{%- set ns = namespace(a=[1, 'b'], d={'k': 1.5e3}) -%}{% macro m(x, y=2) %}{{ x ~ y }}{% "
+        "endmacro %}\n"
+        "{%- for k, v in ns.d.items() if v > 0x1 %}{{ loop.index }}{{ m(k, y=v) | upper }}{% else "
+        "%}n{% endfor %}\n"
+        "{% raw %}{{ x }}{% endraw %}{# c #}{{- '%s\\u00e9' % ns.a[0:1:1] if ns.a is defined and "
+        "not none }}\n"
+        "{% if messages[-1].role in ('user', \"x\") %}{% set q %}t{% endset %}{{ q | "
+        "tojson(indent=2) }}{% elif 1 %}\n"
         "{% endif %}{% filter upper %}{% generation %}g{% endgeneration %}{% endfilter %}";
     nb_json *doc = NULL;
     nb_error err = {.offset = -1};

@@ -32,8 +32,9 @@ static void jinja(check *c)
 
 static void defaults(check *c)
 {
-    static const char src[] = "{{ tools is none }} {{ documents is none }} {{ add_generation_prompt }} "
-                              "{{ bos_token }} {{ eos_token }} {{ extra }} {{ gone is defined }}";
+    static const char src[] =
+        "{{ tools is none }} {{ documents is none }} {{ add_generation_prompt }} "
+        "{{ bos_token }} {{ eos_token }} {{ extra }} {{ gone is defined }}";
     rendered r = render_text(c, src, "{\"messages\":[],\"extra\":1.5}");
     CHECK_STR(c, r.out.p, "True True False <s> </s> 1.5 False");
     nb_buf_free(&r.out);
@@ -49,11 +50,12 @@ static void defaults(check *c)
 /* Appending, which transformers' sandbox refuses and some templates do. */
 static void lists_can_grow(check *c)
 {
-    rendered r = render_text(c,
-                             "{% set l = [] %}{% for i in range(3) %}{% set _ = l.append(i) %}"
-                             "{% endfor %}{{ l }}{{ l.pop() }}{{ l.pop(0) }}{{ l }}"
-                             "{% set d = {'a': 1} %}{% set _ = d.update({'b': 2}) %}{{ d.pop('a') }}{{ d }}",
-                             "{}");
+    rendered r =
+        render_text(c,
+                    "{% set l = [] %}{% for i in range(3) %}{% set _ = l.append(i) %}"
+                    "{% endfor %}{{ l }}{{ l.pop() }}{{ l.pop(0) }}{{ l }}"
+                    "{% set d = {'a': 1} %}{% set _ = d.update({'b': 2}) %}{{ d.pop('a') }}{{ d }}",
+                    "{}");
     CHECK_STR(c, r.out.p, "[0, 1, 2]20[1]1{'b': 2}");
     nb_buf_free(&r.out);
 }
@@ -79,7 +81,8 @@ static void ids_of(check *c, const nb_tokenizer *t, const char *src, const char 
     rendered r = render_node(src, strlen(src), doc ? nb_json_root(doc) : NULL, t);
     CHECK_STR(c, r.err.message, "");
     if (r.st == NB_OK)
-        CHECK_EQ(c, nb_tokenizer_encode(t, r.out.p, r.out.n, NB_TOKENIZE_SPECIAL, ids, &err), NB_OK);
+        CHECK_EQ(c, nb_tokenizer_encode(t, r.out.p, r.out.n, NB_TOKENIZE_SPECIAL, ids, &err),
+                 NB_OK);
     nb_buf_free(&r.out);
     nb_json_close(doc);
 }
@@ -126,11 +129,14 @@ static void control_tokens_stay_text(check *c)
 /* The template's view of a guarded text is that of the plain one. */
 static void guards_are_invisible(check *c)
 {
-    static const char src[] =
-        "{{ x | length }} {{ x == '<s>a<b' }} {{ '<s>' in x }} {{ x.startswith('<s') }} {{ x[0] == '<' }} "
-        "{{ x[3] }} {{ x.split('<s>') | length }} {{ d['<k>'] }} {{ x.endswith('<b') }} {{ x.find('b') }} "
-        "{{ x | upper | length }} {{ x.strip('<') | length }} {{ x.replace('<', '[') }} {{ x[::-1] }} "
-        "{{ {x: 1}['<s>a<b'] }} {{ x < '<t' }} {{ x.count('<') }} {{ x | list | length }} {{ [x] }}";
+    static const char src[] = "{{ x | length }} {{ x == '<s>a<b' }} {{ '<s>' in x }} {{ "
+                              "x.startswith('<s') }} {{ x[0] == '<' }} "
+                              "{{ x[3] }} {{ x.split('<s>') | length }} {{ d['<k>'] }} {{ "
+                              "x.endswith('<b') }} {{ x.find('b') }} "
+                              "{{ x | upper | length }} {{ x.strip('<') | length }} {{ "
+                              "x.replace('<', '[') }} {{ x[::-1] }} "
+                              "{{ {x: 1}['<s>a<b'] }} {{ x < '<t' }} {{ x.count('<') }} {{ x | "
+                              "list | length }} {{ [x] }}";
     static const char json[] = "{\"x\":\"<s>a<b\",\"d\":{\"<k>\":7}}";
     tokenizer_of k;
     tokenizer_from_data(&k, "bytes");
@@ -139,7 +145,8 @@ static void guards_are_invisible(check *c)
     CHECK_EQ(c, nb_json_parse("conversation", json, strlen(json), &doc, &err), NB_OK);
     rendered plain = render_node(src, strlen(src), nb_json_root(doc), NULL);
     rendered guarded = render_node(src, strlen(src), nb_json_root(doc), k.t);
-    CHECK_STR(c, plain.out.p, "6 True True True True a 2 7 True 5 6 5 [s>a[b b<a>s< 1 True 2 6 ['<s>a<b']");
+    CHECK_STR(c, plain.out.p,
+              "6 True True True True a 2 7 True 5 6 5 [s>a[b b<a>s< 1 True 2 6 ['<s>a<b']");
     CHECK(c, guarded.out.n > plain.out.n);
     unguard(&guarded.out);
     CHECK_STR(c, guarded.out.p, plain.out.p);
@@ -149,7 +156,8 @@ static void guards_are_invisible(check *c)
     tokenizer_gone(&k);
 }
 
-/* "<tool>" is user-defined: plain text keeps it, but it cannot begin "<tool>x", which is control. */
+/* "<tool>" is user-defined: plain text keeps it, but it cannot begin "<tool>x", which is control.
+ */
 static void user_tokens_stay_whole(check *c)
 {
     static const char json[] =

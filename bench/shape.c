@@ -1,0 +1,167 @@
+/* shape.c -- writes a GGUF llama of a given shape with random weights: what a speed needs of a model, where the model itself is not to be had.
+ *
+ *     shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab
+ *     shape smollm2.gguf q4_0 30 576 9 3 1536 49152
+ *
+ * Matrices are encoded from normals of deviation 1 / sqrt(K), so activations keep their size; embedding in Q8_0, norms 1. Tokens are named t0, t1, ... */
+#include "base/memory.h"
+#include "base/random.h"
+#include "file/gguf.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct shape {
+    int64_t n_layer, hidden, n_head, n_kv_head, inter, vocab;
+};
+
+struct plan {
+    const char *suffix; /* of blk.N., or the whole name when per_layer is false */
+    bool per_layer, norm;
+    int64_t N, K;
+    const char *format; /* NULL: the one asked for */
+};
+
+enum { kPlan = 11 };
+
+static void plan_of(const struct shape *s, struct plan *p)
+{
+    const int64_t head = s->hidden / s->n_head, q = s->n_head * head, kv = s->n_kv_head * head;
+    const struct plan rows[kPlan] = {{"token_embd.weight", false, false, s->vocab, s->hidden, "q8_0"},
+                                     {"output_norm.weight", false, true, s->hidden, 1, "f32"},
+                                     {"attn_norm.weight", true, true, s->hidden, 1, "f32"},
+                                     {"attn_q.weight", true, false, q, s->hidden, NULL},
+                                     {"attn_k.weight", true, false, kv, s->hidden, NULL},
+                                     {"attn_v.weight", true, false, kv, s->hidden, NULL},
+                                     {"attn_output.weight", true, false, s->hidden, q, NULL},
+                                     {"ffn_norm.weight", true, true, s->hidden, 1, "f32"},
+                                     {"ffn_gate.weight", true, false, s->inter, s->hidden, NULL},
+                                     {"ffn_up.weight", true, false, s->inter, s->hidden, NULL},
+                                     {"ffn_down.weight", true, false, s->hidden, s->inter, NULL}};
+    memcpy(p, rows, sizeof rows);
+}
+
+static nb_status keys(nb_gguf_writer *w, const struct shape *s, nb_error *err)
+{
+    const struct {
+        const char *key;
+        int64_t v;
+    } u32[] = {{"llama.block_count", s->n_layer},         {"llama.context_length", 4096},        {"llama.embedding_length", s->hidden},
+               {"llama.feed_forward_length", s->inter},   {"llama.attention.head_count", s->n_head}, {"llama.attention.head_count_kv", s->n_kv_head},
+               {"llama.rope.dimension_count", s->hidden / s->n_head}, {"llama.vocab_size", s->vocab}, {"tokenizer.ggml.bos_token_id", 1}, {"tokenizer.ggml.eos_token_id", 2}};
+    nb_status st = nb_gguf_writer_string(w, "general.architecture", "llama", 5, err);
+    for (size_t i = 0; i < sizeof u32 / sizeof *u32 && st == NB_OK; i++)
+        st = nb_gguf_writer_u32(w, u32[i].key, (uint32_t)u32[i].v, err);
+    if (st == NB_OK)
+        st = nb_gguf_writer_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, err);
+    if (st == NB_OK)
+        st = nb_gguf_writer_string(w, "tokenizer.ggml.model", "llama", 5, err);
+    const size_t n = (size_t)s->vocab;
+    nb_str *name = nb_alloc(n, sizeof *name, "names", err);
+    char *text = nb_alloc(n, 16, "names", err);
+    float *score = nb_alloc_zero(n, sizeof *score, "scores", err);
+    int32_t *type = nb_alloc(n, sizeof *type, "types", err);
+    if (!name || !text || !score || !type)
+        st = NB_NO_ROOM;
+    for (size_t i = 0; i < n && st == NB_OK; i++) {
+        snprintf(text + 16 * i, 16, i < 3 ? "<%zu>" : "t%zu", i);
+        name[i] = (nb_str){text + 16 * i, strlen(text + 16 * i)};
+        type[i] = i == 0 ? 2 : i < 3 ? 3 : 1; /* unknown, control, normal */
+        score[i] = -(float)i;
+    }
+    if (st == NB_OK)
+        st = nb_gguf_writer_strings(w, "tokenizer.ggml.tokens", name, n, err);
+    if (st == NB_OK)
+        st = nb_gguf_writer_f32s(w, "tokenizer.ggml.scores", score, n, err);
+    if (st == NB_OK)
+        st = nb_gguf_writer_i32s(w, "tokenizer.ggml.token_type", type, n, err);
+    free(name);
+    free(text);
+    free(score);
+    free(type);
+    return st;
+}
+
+static nb_status fill(nb_gguf_writer *w, int index, const struct plan *p, const nb_dtype *t, nb_rng *r, nb_error *err)
+{
+    const int64_t K = p->norm ? p->N : p->K, N = p->norm ? 1 : p->N, bytes = nb_dtype_row_bytes(t, K);
+    float *row = nb_alloc((size_t)K, sizeof *row, "a row", err);
+    uint8_t *out = nb_alloc((size_t)bytes, 1, "a row", err);
+    nb_status st = row && out ? NB_OK : NB_NO_ROOM;
+    const float dev = 1.0f / sqrtf((float)K);
+    for (int64_t n = 0; n < N && st == NB_OK; n++) {
+        for (int64_t k = 0; k < K; k++)
+            row[k] = p->norm ? 1.0f : dev * nb_rng_normal(r);
+        t->encode(row, out, K / t->block);
+        st = nb_gguf_writer_data(w, index, (size_t)(n * bytes), out, (size_t)bytes, err);
+    }
+    free(row);
+    free(out);
+    return st;
+}
+
+static nb_status write_all(const char *path, const char *format, const struct shape *s, nb_error *err)
+{
+    struct plan plan[kPlan];
+    nb_gguf_writer *w = NULL;
+    nb_rng r;
+    nb_rng_seed(&r, 1);
+    plan_of(s, plan);
+    nb_status st = nb_gguf_writer_open(path, &w, err);
+    if (st == NB_OK)
+        st = keys(w, s, err);
+    for (int pass = 0; pass < 2; pass++) { /* declare, then fill */
+        int index = 0;
+        for (int64_t l = -1; l < s->n_layer; l++)
+            for (int i = 0; i < kPlan && st == NB_OK; i++) {
+                const struct plan *p = &plan[i];
+                const nb_dtype *t = nb_dtype_by_name(p->format ? p->format : format);
+                const int64_t dims[2] = {p->N, p->K};
+                char name[64];
+                if (p->per_layer != (l >= 0))
+                    continue;
+                if (!t || !t->encode || (!p->norm && p->K % t->block)) {
+                    st = nb_fail(err, NB_USAGE, "%s cannot be written in rows of %lld", p->format ? p->format : format, (long long)p->K);
+                    break;
+                }
+                if (l >= 0)
+                    snprintf(name, sizeof name, "blk.%lld.%s", (long long)l, p->suffix);
+                else
+                    snprintf(name, sizeof name, "%s", p->suffix);
+                if (pass == 0)
+                    st = nb_gguf_writer_tensor(w, name, t, p->norm ? 1 : 2, dims, &index, err);
+                else
+                    st = fill(w, index++, p, t, &r, err);
+            }
+        if (pass == 0 && st == NB_OK)
+            st = nb_gguf_writer_begin(w, err);
+    }
+    if (st == NB_OK)
+        st = nb_gguf_writer_commit(w, err);
+    nb_gguf_writer_close(w);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    nb_error err = {.message = ""};
+    if (argc != 9) {
+        fprintf(stderr, "usage: shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab\n");
+        return NB_USAGE;
+    }
+    int64_t v[6];
+    for (int i = 0; i < 6; i++) {
+        v[i] = atoll(argv[3 + i]);
+        if (v[i] < 1 || v[i] > 1000000) {
+            fprintf(stderr, "shape: %s is no size\n", argv[3 + i]);
+            return NB_USAGE;
+        }
+    }
+    const struct shape s = {v[0], v[1], v[2], v[3], v[4], v[5]};
+    const nb_status st = write_all(argv[1], argv[2], &s, &err);
+    if (st != NB_OK)
+        fprintf(stderr, "shape: %s\n", err.message);
+    return (int)st;
+}
