@@ -24,10 +24,14 @@ static int32_t first_greatest(const float *x, int64_t N)
     return 0;
 }
 
+static void argmax_row(const void *arg, int64_t m, int worker)
+{
+    const nb_argmax_args *a = arg;
+    (void)worker;
+    a->out[m] = first_greatest(a->x + m * a->ldx, a->N);
+}
+
 void NB_LEVEL_NAME(nb_cpu_argmax)(const nb_cpu *cpu, const nb_argmax_args *a)
 {
-    const int32_t n_thread = a->M > 1 && a->M * a->N > 1 << 16 ? cpu->base.n_thread : 1;
-#pragma omp parallel for num_threads(n_thread) schedule(static) if (n_thread > 1)
-    for (int64_t m = 0; m < a->M; m++)
-        a->out[m] = first_greatest(a->x + m * a->ldx, a->N);
+    nb_pool_run(a->M * a->N > 1 << 16 ? cpu->pool : NULL, a->M, argmax_row, a);
 }

@@ -20,7 +20,6 @@
  * Cost: 4 head_dim flop for each query head and visible position. */
 #include "backend/cpu/level.h"
 
-#include <omp.h>
 
 #define NB_INLINE static inline __attribute__((always_inline))
 
@@ -310,22 +309,27 @@ static void attend_runs(const nb_attention_args *a, const work *t, int64_t first
     }
 }
 
+typedef struct attention_job {
+    const nb_attention_args *a;
+    int64_t size, n_task;
+} attention_job;
+
+static void attention_task(const void *arg, int64_t i, int worker)
+{
+    const attention_job *j = arg;
+    const int64_t n_token = j->a->batch->n_token;
+    const int32_t n_kv = j->a->kv->n_kv_head;
+    const int64_t task = j->n_task - 1 - i; /* late tokens see more keys: they go first */
+    const int64_t first = task / n_kv * j->size;
+    const int64_t end = first + j->size < n_token ? first + j->size : n_token;
+    const work t = work_of(j->a, worker);
+    attend_runs(j->a, &t, first, end, (int32_t)(task % n_kv));
+}
+
 void NB_LEVEL_NAME(nb_cpu_attention)(const nb_cpu *cpu, const nb_attention_args *a)
 {
     const int64_t n_token = a->batch->n_token, size = n_token >= kManyTokens ? kTokens : 1;
-    const int32_t n_kv = a->kv->n_kv_head;
-    const int64_t n_task = (n_token + size - 1) / size * n_kv;
     const int64_t cost = n_token * a->batch->max_len * a->n_head * a->kv->head_dim;
-    const int32_t n_thread = cost >= kThreadsFrom ? cpu->base.n_thread : 1;
-#pragma omp parallel num_threads(n_thread) if (n_thread > 1)
-    {
-        const work t = work_of(a, omp_get_thread_num());
-        /* late tokens see more keys: they go first, and who is free takes the next */
-#pragma omp for schedule(dynamic)
-        for (int64_t task = n_task - 1; task >= 0; task--) {
-            const int64_t first = task / n_kv * size;
-            const int64_t end = first + size < n_token ? first + size : n_token;
-            attend_runs(a, &t, first, end, (int32_t)(task % n_kv));
-        }
-    }
+    const attention_job j = {a, size, (n_token + size - 1) / size * a->kv->n_kv_head};
+    nb_pool_run(cost >= kThreadsFrom ? cpu->pool : NULL, j.n_task, attention_task, &j);
 }

@@ -71,18 +71,24 @@ static void correct_rows(const nb_cpu *cpu, const nb_correct_args *a, float *w, 
         }
 }
 
+struct correct_job {
+    const nb_cpu *cpu;
+    const nb_correct_args *a;
+};
+
+static void correct_chunk(const void *arg, int64_t i, int worker)
+{
+    const struct correct_job *j = arg;
+    const nb_correct_args *a = j->a;
+    const int64_t row = i * kRows;
+    double *w64 = (double *)a->scratch + worker * 2 * kRows * a->K;
+    correct_rows(j->cpu, a, a->w + row * a->K, a->N - row < kRows ? a->N - row : kRows, w64, w64 + kRows * a->K);
+}
+
 nb_status nb_cpu_correct(nb_backend *be, const nb_correct_args *a, nb_error *err)
 {
     (void)err;
-    const int n = be->n_thread;
-    const int64_t K = a->K, chunks = (a->N + kRows - 1) / kRows;
-#pragma omp parallel for num_threads(n) schedule(static)
-    for (int t = 0; t < n; t++) { /* a thread's rows: which thread does a row does not change it */
-        double *w64 = (double *)a->scratch + (int64_t)t * 2 * kRows * K;
-        for (int64_t i = chunks * t / n; i < chunks * (t + 1) / n; i++) {
-            const int64_t row = i * kRows;
-            correct_rows(nb_cpu_of(be), a, a->w + row * K, a->N - row < kRows ? a->N - row : kRows, w64, w64 + kRows * K);
-        }
-    }
+    const struct correct_job j = {nb_cpu_of(be), a};
+    nb_pool_run(j.cpu->pool, (a->N + kRows - 1) / kRows, correct_chunk, &j);
     return NB_OK;
 }

@@ -93,6 +93,7 @@ nb_status nb_cpu_detect(uint32_t *isa, nb_error *err)
 
 static void cpu_close(nb_backend *be)
 {
+    nb_pool_close(nb_cpu_of(be)->pool);
     free(be);
 }
 
@@ -248,6 +249,11 @@ nb_status nb_backend_cpu_open(const nb_backend_options *o, nb_backend **out, nb_
                                                            : n},
                     .isa = isa,
                     .run = kernels_for(isa)};
+    const nb_status pool = nb_pool_open(cpu->base.n_thread, &cpu->pool, err);
+    if (pool != NB_OK) {
+        free(cpu);
+        return pool;
+    }
     cpu->base.kv_type = cpu->base.exact ? NB_KV_F32 : NB_KV_F16;
     const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     if (pages > 0 && page > 0)

@@ -11,13 +11,14 @@
  * | avx512 caps the level, so that tests can reach every row on one machine; `avx512` leaves BF16
  * out, `amx` (or nothing) caps nothing.
  *
- * Memory is the host's heap and ops run in the caller: nothing is ever in flight. Threads are
- * OpenMP's, num_threads(n_thread), one parallel region an op at most. Work is cut by output tiles
- * only, so bits do not depend on the number of threads. */
+ * Memory is the host's heap and ops run in the caller: nothing is ever in flight. Threads are the
+ * backend's own pool; an op is one or two jobs of it. Work is cut by output tiles only, so bits do
+ * not depend on the number of threads. */
 #ifndef NB_BACKEND_CPU_CPU_H
 #define NB_BACKEND_CPU_CPU_H
 
 #include "backend/backend.h"
+#include "base/pool.h"
 
 enum { /* bits of nb_cpu.isa */
        NB_ISA_AVX2 = 1,
@@ -32,6 +33,7 @@ typedef struct nb_cpu {
     nb_backend base;
     uint32_t isa;                     /* NB_ISA_* this backend may use */
     const struct nb_cpu_kernels *run; /* the ops of the level, kernels.h */
+    nb_pool *pool;                    /* n_thread threads */
 } nb_cpu;
 
 static inline const nb_cpu *nb_cpu_of(const nb_backend *be)

@@ -51,16 +51,19 @@ void nb_cpu_weight_row(const nb_weight *w, int64_t n, float *dst)
     }
 }
 
+static void embed_token(const void *arg, int64_t m, int worker)
+{
+    const nb_embed_args *a = arg;
+    float *y = a->y + m * a->ldy;
+    (void)worker;
+    nb_cpu_weight_row(a->w, a->ids[m], y);
+    for (int64_t k = 0; k < a->w->K; k++)
+        y[k] *= a->scale;
+}
+
 nb_status nb_cpu_embed(nb_backend *be, const nb_embed_args *a, nb_error *err)
 {
     (void)err;
-    const int32_t n_thread = a->M > 8 ? be->n_thread : 1;
-#pragma omp parallel for num_threads(n_thread) schedule(static) if (n_thread > 1)
-    for (int64_t m = 0; m < a->M; m++) {
-        float *y = a->y + m * a->ldy;
-        nb_cpu_weight_row(a->w, a->ids[m], y);
-        for (int64_t k = 0; k < a->w->K; k++)
-            y[k] *= a->scale;
-    }
+    nb_pool_run(a->M > 8 ? nb_cpu_of(be)->pool : NULL, a->M, embed_token, a);
     return NB_OK;
 }

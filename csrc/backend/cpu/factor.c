@@ -2,7 +2,7 @@
  *
  *     M = chol_lower(J H J),  R[i][j] = M[K-1-i][K-1-j]
  *
- * Left-looking by blocks of kBlock columns: first the block's columns take the products with all earlier ones (product_f64, OpenMP over blocks of
+ * Left-looking by blocks of kBlock columns: first the block's columns take the products with all earlier ones (product_f64, a task a block of
  * rows), then the diagonal block is factored, then the rows below are solved against it. Cost K^3 / 3 FLOP. */
 #include "backend/cpu/kernels.h"
 #include "base/memory.h"
@@ -42,49 +42,83 @@ static void solve_rows(double *x, const double *l, int64_t ld, int64_t n_row, in
         }
 }
 
-/* Lower Cholesky in place; returns 0 or the order of the leading minor that fails. */
-static int64_t cholesky(const nb_cpu *cpu, double *m, int64_t K)
+struct factor_job {
+    const nb_cpu *cpu;
+    const nb_factor_args *a;
+    double *m;
+    int64_t b, n; /* the block of columns */
+};
+
+static int64_t rows_of(const struct factor_job *j, int64_t row)
 {
-    for (int64_t b = 0; b < K; b += kBlock) {
-        const int64_t n = K - b < kBlock ? K - b : kBlock, n_block = (K - b + kBlock - 1) / kBlock;
-#pragma omp parallel for num_threads(cpu->base.n_thread) schedule(dynamic)
-        for (int64_t i = 0; i < n_block; i++) {
-            const int64_t row = b + i * kBlock;
-            const nb_product_f64 p = {.c = m + row * K + b, .a = m + row * K, .b = m + b * K, .ldc = K, .lda = K, .ldb = K,
-                                      .M = K - row < kBlock ? K - row : kBlock, .N = n, .K = b, .b_by_rows = true};
-            cpu->run->product_f64(&p);
-        }
-        const int64_t failed = factor_block(m + b * K + b, K, n);
+    return j->a->K - row < kBlock ? j->a->K - row : kBlock;
+}
+
+/* Block i of rows from the diagonal on: takes out all earlier columns. */
+static void update_task(const void *arg, int64_t i, int worker)
+{
+    const struct factor_job *j = arg;
+    const int64_t K = j->a->K, row = j->b + i * kBlock;
+    (void)worker;
+    j->cpu->run->product_f64(&(nb_product_f64){.c = j->m + row * K + j->b, .a = j->m + row * K, .b = j->m + j->b * K, .ldc = K, .lda = K, .ldb = K,
+                                               .M = rows_of(j, row), .N = j->n, .K = j->b, .b_by_rows = true});
+}
+
+/* Block i of rows below the diagonal block, against it. */
+static void solve_task(const void *arg, int64_t i, int worker)
+{
+    const struct factor_job *j = arg;
+    const int64_t K = j->a->K, row = j->b + (i + 1) * kBlock;
+    (void)worker;
+    solve_rows(j->m + row * K + j->b, j->m + j->b * K + j->b, K, rows_of(j, row), j->n);
+}
+
+/* Lower Cholesky in place; returns 0 or the order of the leading minor that fails. */
+static int64_t cholesky(struct factor_job *j)
+{
+    const int64_t K = j->a->K;
+    for (j->b = 0; j->b < K; j->b += kBlock) {
+        const int64_t n_block = (K - j->b + kBlock - 1) / kBlock;
+        j->n = rows_of(j, j->b);
+        nb_pool_run(j->cpu->pool, n_block, update_task, j);
+        const int64_t failed = factor_block(j->m + j->b * K + j->b, K, j->n);
         if (failed)
-            return b + failed;
-#pragma omp parallel for num_threads(cpu->base.n_thread) schedule(static)
-        for (int64_t i = 1; i < n_block; i++) {
-            const int64_t row = b + i * kBlock;
-            solve_rows(m + row * K + b, m + b * K + b, K, K - row < kBlock ? K - row : kBlock, n);
-        }
+            return j->b + failed;
+        nb_pool_run(j->cpu->pool, n_block - 1, solve_task, j);
     }
     return 0;
 }
 
+static void gather_row(const void *arg, int64_t i, int worker)
+{
+    const struct factor_job *j = arg;
+    const nb_factor_args *a = j->a;
+    const int64_t K = a->K, pi = a->perm ? a->perm[K - 1 - i] : K - 1 - i;
+    (void)worker;
+    for (int64_t k = 0; k <= i; k++) {
+        const int64_t pk = a->perm ? a->perm[K - 1 - k] : K - 1 - k;
+        j->m[i * K + k] = a->h[pi * K + pk] + (i == k ? a->diag_add[pi] : 0.0);
+    }
+}
+
+static void scatter_row(const void *arg, int64_t i, int worker)
+{
+    const struct factor_job *j = arg;
+    const int64_t K = j->a->K;
+    (void)worker;
+    for (int64_t k = 0; k < K; k++)
+        j->a->r[i * K + k] = k >= i ? j->m[(K - 1 - i) * K + K - 1 - k] : 0.0;
+}
+
 nb_status nb_cpu_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
 {
-    const int64_t K = a->K;
-    double *m = nb_alloc_aligned((size_t)(K * K), sizeof *m, "a factor", err); /* waits, so it may allocate */
-    if (!m)
+    struct factor_job j = {.cpu = nb_cpu_of(be), .a = a};
+    j.m = nb_alloc_aligned((size_t)(a->K * a->K), sizeof *j.m, "a factor", err); /* waits, so it may allocate */
+    if (!j.m)
         return NB_NO_ROOM;
-#pragma omp parallel for num_threads(be->n_thread) schedule(static)
-    for (int64_t i = 0; i < K; i++) {
-        const int64_t pi = a->perm ? a->perm[K - 1 - i] : K - 1 - i;
-        for (int64_t j = 0; j <= i; j++) {
-            const int64_t pj = a->perm ? a->perm[K - 1 - j] : K - 1 - j;
-            m[i * K + j] = a->h[pi * K + pj] + (i == j ? a->diag_add[pi] : 0.0);
-        }
-    }
-    *a->failed_minor = cholesky(nb_cpu_of(be), m, K);
-#pragma omp parallel for num_threads(be->n_thread) schedule(static)
-    for (int64_t i = 0; i < K; i++)
-        for (int64_t j = 0; j < K; j++)
-            a->r[i * K + j] = j >= i ? m[(K - 1 - i) * K + K - 1 - j] : 0.0;
-    free(m);
+    nb_pool_run(j.cpu->pool, a->K, gather_row, &j);
+    *a->failed_minor = cholesky(&j);
+    nb_pool_run(j.cpu->pool, a->K, scatter_row, &j);
+    free(j.m);
     return NB_OK;
 }

@@ -40,17 +40,15 @@ static void gated_row(const nb_gated_args *a, int64_t m)
     nb_v_store_n(out + n, nb_v_mul(g, nb_v_load_n(up + n, rest)), rest);
 }
 
+static void gated_task(const void *arg, int64_t m, int worker)
+{
+    (void)worker;
+    gated_row(arg, m);
+}
+
 void NB_LEVEL_NAME(nb_cpu_gated_activation)(const nb_cpu *cpu, const nb_gated_args *a)
 {
-    const int32_t n_thread = a->M > 1 && a->M * a->N > kThreadsFrom ? cpu->base.n_thread : 1;
-    if (n_thread == 1) {
-        for (int64_t m = 0; m < a->M; m++)
-            gated_row(a, m);
-        return;
-    }
-#pragma omp parallel for num_threads(n_thread) schedule(static)
-    for (int64_t m = 0; m < a->M; m++)
-        gated_row(a, m);
+    nb_pool_run(a->M * a->N > kThreadsFrom ? cpu->pool : NULL, a->M, gated_task, a);
 }
 
 static void cap_some(const nb_soft_cap_args *a, int64_t n, int64_t end)
@@ -63,10 +61,15 @@ static void cap_some(const nb_soft_cap_args *a, int64_t n, int64_t end)
     }
 }
 
+static void cap_task(const void *arg, int64_t i, int worker)
+{
+    const nb_soft_cap_args *a = arg;
+    const int64_t from = i * kThreadsFrom;
+    (void)worker;
+    cap_some(a, from, a->n - from < kThreadsFrom ? a->n : from + kThreadsFrom);
+}
+
 void NB_LEVEL_NAME(nb_cpu_logits_soft_cap)(const nb_cpu *cpu, const nb_soft_cap_args *a)
 {
-    const int32_t n_thread = a->n > kThreadsFrom ? cpu->base.n_thread : 1;
-#pragma omp parallel for num_threads(n_thread) schedule(static) if (n_thread > 1)
-    for (int32_t i = 0; i < n_thread; i++)
-        cap_some(a, a->n * i / n_thread, a->n * (i + 1) / n_thread);
+    nb_pool_run(cpu->pool, (a->n + kThreadsFrom - 1) / kThreadsFrom, cap_task, a);
 }

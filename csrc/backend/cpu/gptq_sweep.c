@@ -96,20 +96,22 @@ static void sweep_rows(const struct sweep *s, int64_t n0, int64_t M, double *wor
     }
 }
 
+static void sweep_chunk(const void *arg, int64_t i, int worker)
+{
+    const struct sweep *s = arg;
+    const nb_gptq_sweep_args *a = s->a;
+    double *work = a->scratch;
+    float *now = (float *)(void *)(work + (size_t)s->cpu->base.n_thread * thread_doubles(s));
+    sweep_rows(s, i * kRows, a->N - i * kRows < kRows ? a->N - i * kRows : kRows, work + (size_t)worker * thread_doubles(s), now + worker * s->group);
+}
+
 nb_status nb_cpu_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err)
 {
     const struct sweep s = sweep_of(be, a);
-    const int64_t chunks = (a->N + kRows - 1) / kRows;
-    const int nt = be->n_thread;
     if (a->perm && !a->groups_fixed)
         return nb_fail(err, NB_INTERNAL, "gptq_sweep: an order needs fixed groups");
     if (a->groups_fixed && a->groups != a->groups_fixed)
         memcpy(a->groups, a->groups_fixed, (size_t)(a->N * s.G) * sizeof *a->groups);
-    double *work = a->scratch;
-    float *now = (float *)(void *)(work + (size_t)nt * thread_doubles(&s));
-#pragma omp parallel for num_threads(nt) schedule(static)
-    for (int t = 0; t < nt; t++)
-        for (int64_t c = chunks * t / nt; c < chunks * (t + 1) / nt; c++)
-            sweep_rows(&s, c * kRows, a->N - c * kRows < kRows ? a->N - c * kRows : kRows, work + (size_t)t * thread_doubles(&s), now + t * s.group);
+    nb_pool_run(s.cpu->pool, (a->N + kRows - 1) / kRows, sweep_chunk, &s);
     return NB_OK;
 }

@@ -1,7 +1,7 @@
 /* gram.c -- H += X^T X and C += (X_orig - X)^T X in f64.
  *
  * X, and the difference of the streams, are first laid out in panels of 32 columns [panel][M][32], so a tile of the result reads two contiguous
- * pieces. Tiles of 32 x 32 are independent (OpenMP over them) and take kTokens tokens at a time: products and sums in f32 within such a block
+ * pieces. Tiles of 32 x 32 are independent (the tasks of the pool) and take kTokens tokens at a time: products and sums in f32 within such a block
  * (kTokens terms, relative error about sqrt(128) 2^-24), the block is then added in f64. H is symmetric: tiles from the diagonal on are computed,
  * the others mirrored. Cost M K^2 FLOP for H, 2 M K^2 for C; scratch 4 M K bytes, twice with C. */
 #include "backend/cpu/kernels.h"
@@ -45,31 +45,56 @@ static void add_tile(const nb_cpu *cpu, const float *y, const float *x, int64_t 
     }
 }
 
+struct gram_job {
+    const nb_cpu *cpu;
+    const nb_gram_args *a;
+    int64_t n, one; /* panels; elements of one */
+    float *x, *diff;
+};
+
+static void panel_task(const void *arg, int64_t p, int worker)
+{
+    const struct gram_job *j = arg;
+    const nb_gram_args *a = j->a;
+    (void)worker;
+    load_panel(a->x, a->ldx, NULL, 0, a->M, a->K, p, j->x + p * j->one);
+    if (a->x_orig)
+        load_panel(a->x_orig, a->ld_orig, a->x, a->ldx, a->M, a->K, p, j->diff + p * j->one);
+}
+
+/* Tile t: a column of tiles shares the panel of x. */
+static void tile_task(const void *arg, int64_t t, int worker)
+{
+    const struct gram_job *j = arg;
+    const nb_gram_args *a = j->a;
+    const int64_t row = t % j->n, col = t / j->n;
+    (void)worker;
+    if (col >= row)
+        add_tile(j->cpu, j->x + row * j->one, j->x + col * j->one, a->M, a->K, row * kPanel, col * kPanel, a->h);
+    if (a->x_orig)
+        add_tile(j->cpu, j->diff + row * j->one, j->x + col * j->one, a->M, a->K, row * kPanel, col * kPanel, a->c);
+}
+
+/* Rows of panel i below the diagonal; by tiles again, so that both sides of the mirror stay in the cache. */
+static void mirror_task(const void *arg, int64_t i, int worker)
+{
+    const nb_gram_args *a = ((const struct gram_job *)arg)->a;
+    const int64_t K = a->K;
+    (void)worker;
+    for (int64_t j = 0; j <= i; j++)
+        for (int64_t r = i * kPanel; r < K && r < (i + 1) * kPanel; r++)
+            for (int64_t c = j * kPanel; c < (j + 1) * kPanel && c < r; c++)
+                a->h[r * K + c] = a->h[c * K + r];
+}
+
 nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err)
 {
     (void)err;
-    const nb_cpu *cpu = nb_cpu_of(be);
-    const int64_t K = a->K, M = a->M, n = panels(K), one = kPanel * M;
-    float *x = a->scratch, *diff = x + n * one;
-#pragma omp parallel for num_threads(be->n_thread) schedule(static)
-    for (int64_t p = 0; p < n; p++) {
-        load_panel(a->x, a->ldx, NULL, 0, M, K, p, x + p * one);
-        if (a->x_orig)
-            load_panel(a->x_orig, a->ld_orig, a->x, a->ldx, M, K, p, diff + p * one);
-    }
-#pragma omp parallel for num_threads(be->n_thread) schedule(dynamic, 4)
-    for (int64_t t = 0; t < n * n; t++) {
-        const int64_t i = t % n, j = t / n; /* a column of tiles shares the panel of x */
-        if (j >= i)
-            add_tile(cpu, x + i * one, x + j * one, M, K, i * kPanel, j * kPanel, a->h);
-        if (a->x_orig)
-            add_tile(cpu, diff + i * one, x + j * one, M, K, i * kPanel, j * kPanel, a->c);
-    }
-#pragma omp parallel for num_threads(be->n_thread) schedule(static)
-    for (int64_t i = 0; i < n; i++) /* tiles again, so that both sides of the mirror stay in the cache */
-        for (int64_t j = 0; j <= i; j++)
-            for (int64_t r = i * kPanel; r < K && r < (i + 1) * kPanel; r++)
-                for (int64_t c = j * kPanel; c < (j + 1) * kPanel && c < r; c++)
-                    a->h[r * K + c] = a->h[c * K + r];
+    const int64_t n = panels(a->K), one = kPanel * a->M;
+    float *x = a->scratch;
+    const struct gram_job j = {nb_cpu_of(be), a, n, one, x, x + n * one};
+    nb_pool_run(j.cpu->pool, n, panel_task, &j);
+    nb_pool_run(j.cpu->pool, n * n, tile_task, &j);
+    nb_pool_run(j.cpu->pool, n, mirror_task, &j);
     return NB_OK;
 }

@@ -85,20 +85,31 @@ static void pair_of_tiles(const nb_linear_args *a, const uint32_t *x, int64_t ti
     nb_finish(a, tile, sum);
 }
 
+typedef struct bf16_job {
+    const nb_linear_args *a;
+    uint32_t *x; /* [M][pairs] */
+    float *sum;  /* [worker][M][kWidth] */
+    int64_t pairs;
+} bf16_job;
+
+static void convert_row(const void *arg, int64_t m, int worker)
+{
+    const bf16_job *j = arg;
+    (void)worker;
+    to_bf16(j->a->x + m * j->a->ldx, j->a->w->K, j->x + m * j->pairs);
+}
+
+static void multiply_pair(const void *arg, int64_t p, int worker)
+{
+    const bf16_job *j = arg;
+    pair_of_tiles(j->a, j->x, p * NB_PAIR, j->sum + worker * j->a->M * kWidth);
+}
+
 void nb_cpu_linear_bf16_avx512(const nb_cpu *cpu, const nb_linear_args *a)
 {
-    const int32_t n_thread = cpu->base.n_thread;
     const int64_t pairs = (a->w->K + 1) / 2, n_pair = (a->w->n_tile + NB_PAIR - 1) / NB_PAIR;
     uint32_t *x = a->scratch;
-    float *sum = (float *)(void *)(x + a->M * pairs);
-#pragma omp parallel num_threads(n_thread)
-    {
-#pragma omp for schedule(static)
-        for (int64_t m = 0; m < a->M; m++)
-            to_bf16(a->x + m * a->ldx, a->w->K, x + m * pairs);
-#pragma omp for schedule(static)
-        for (int32_t i = 0; i < n_thread; i++)
-            for (int64_t p = n_pair * i / n_thread; p < n_pair * (i + 1) / n_thread; p++)
-                pair_of_tiles(a, x, p * NB_PAIR, sum + (int64_t)i * a->M * kWidth);
-    }
+    const bf16_job j = {a, x, (float *)(void *)(x + a->M * pairs), pairs};
+    nb_pool_run(cpu->pool, a->M, convert_row, &j);
+    nb_pool_run(cpu->pool, n_pair, multiply_pair, &j);
 }

@@ -249,13 +249,13 @@ static void pair_of_tiles(const nb_linear_args *a, int64_t tile, float *sum)
     nb_finish(a, tile, sum);
 }
 
+static void multiply_pair(const void *arg, int64_t p, int worker)
+{
+    const nb_linear_args *a = arg;
+    pair_of_tiles(a, p * kPair, (float *)a->scratch + worker * a->M * kWidth);
+}
+
 void NB_LEVEL_NAME(nb_cpu_linear_f32)(const nb_cpu *cpu, const nb_linear_args *a)
 {
-    const int32_t n_thread = cpu->base.n_thread;
-    const int64_t n_pair = (a->w->n_tile + kPair - 1) / kPair;
-    float *scratch = a->scratch;
-#pragma omp parallel for num_threads(n_thread) schedule(static)
-    for (int32_t i = 0; i < n_thread; i++)
-        for (int64_t p = n_pair * i / n_thread; p < n_pair * (i + 1) / n_thread; p++)
-            pair_of_tiles(a, p * kPair, scratch + (int64_t)i * a->M * kWidth);
+    nb_pool_run(cpu->pool, (a->w->n_tile + kPair - 1) / kPair, multiply_pair, a);
 }

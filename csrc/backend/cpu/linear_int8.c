@@ -26,6 +26,7 @@ enum {
     kManyRows =
         16, /* from here on two tiles at a time: half the loads of x, but more weights in flight */
     kSmall = 1 << 15, /* codes below which a second thread costs more than it brings */
+    kParts = 4,       /* parts a thread: what a thread that was put aside holds up is a quarter */
 #if defined(__AVX512F__)
     kRows = 8, /* with one tile */
     kPairRows = 4,
@@ -259,41 +260,39 @@ static void slab(const nb_linear_args *a, const activations *t, int64_t m, int64
         some_tiles(false, NB_HALF, a, t, m, end, first, last);
 }
 
-static void one_row(const nb_cpu *cpu, const nb_linear_args *a, const activations *t)
+typedef struct int8_job {
+    const nb_linear_args *a;
+    activations t;
+    int64_t m, end, n_part; /* rows of this pass; parts the tiles are cut into */
+} int8_job;
+
+static void quantize_task(const void *arg, int64_t m, int worker)
 {
-    const int64_t n_tile = a->w->n_tile;
-    const int32_t n_thread = cpu->base.n_thread;
-    quantize_row(a->w, a->x, t, 0);
-    if (n_thread == 1 || a->w->N * a->w->K < kSmall) {
-        slab(a, t, 0, 1, 0, n_tile);
-        return;
-    }
-#pragma omp parallel for num_threads(n_thread) schedule(static)
-    for (int32_t i = 0; i < n_thread; i++)
-        slab(a, t, 0, 1, n_tile * i / n_thread, n_tile * (i + 1) / n_thread);
+    const int8_job *j = arg;
+    (void)worker;
+    quantize_row(j->a->w, j->a->x + m * j->a->ldx, &j->t, m);
+}
+
+static void multiply_part(const void *arg, int64_t i, int worker)
+{
+    const int8_job *j = arg;
+    const int64_t n_tile = j->a->w->n_tile;
+    (void)worker;
+    slab(j->a, &j->t, j->m, j->end, n_tile * i / j->n_part, n_tile * (i + 1) / j->n_part);
 }
 
 void NB_LEVEL_NAME(nb_cpu_linear_int8)(const nb_cpu *cpu, const nb_linear_args *a)
 {
-    const activations t = activations_at(a);
+    int8_job j = {.a = a, .t = activations_at(a)};
     const int64_t n_tile = a->w->n_tile;
-    const int32_t n_thread = cpu->base.n_thread;
-    if (a->M == 1) {
-        one_row(cpu, a, &t);
-        return;
-    }
-    int64_t rows = kSlab / t.ldq / kRows * kRows;
+    nb_pool *pool = a->M > 1 || a->w->N * a->w->K >= kSmall ? cpu->pool : NULL;
+    const int64_t parts = kParts * cpu->base.n_thread;
+    int64_t rows = kSlab / j.t.ldq / kRows * kRows;
     rows = rows < 2 * kRows ? 2 * kRows : rows;
-#pragma omp parallel num_threads(n_thread)
-    {
-#pragma omp for schedule(static)
-        for (int64_t m = 0; m < a->M; m++)
-            quantize_row(a->w, a->x + m * a->ldx, &t, m);
-        for (int64_t m = 0; m < a->M; m += rows) {
-            const int64_t end = m + rows < a->M ? m + rows : a->M;
-#pragma omp for schedule(static) nowait
-            for (int32_t i = 0; i < n_thread; i++)
-                slab(a, &t, m, end, n_tile * i / n_thread, n_tile * (i + 1) / n_thread);
-        }
+    j.n_part = !pool ? 1 : n_tile < parts ? n_tile : parts;
+    nb_pool_run(pool, a->M, quantize_task, &j);
+    for (j.m = 0; j.m < a->M; j.m = j.end) {
+        j.end = j.m + rows < a->M ? j.m + rows : a->M;
+        nb_pool_run(pool, j.n_part, multiply_part, &j);
     }
 }

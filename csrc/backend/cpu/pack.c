@@ -17,6 +17,7 @@
 #include "base/scalar.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 /* The parts as one matrix: `of` finds the part and the row in it of row n of the stack. */
@@ -345,24 +346,29 @@ static stage stage_at(uint8_t *p, int64_t K)
     return t;
 }
 
-/* Fills the tiles; false when f16 scales do not suffice. */
-static bool fill(const source *s, const nb_weight *w, uint8_t *room, int32_t n_thread)
+typedef struct fill_job {
+    const source *s;
+    const nb_weight *w;
+    uint8_t *room; /* a stage a worker */
+    _Atomic bool bad;
+} fill_job;
+
+static void fill_tile(const void *arg, int64_t tile, int worker)
 {
-    const bool blocks = w->codes == NB_CODES_U4 || w->codes == NB_CODES_U8;
-    const size_t bytes = stage_bytes(w->K);
-    bool good = true;
-#pragma omp parallel for num_threads(n_thread) schedule(static) reduction(&& : good)
-    for (int32_t i = 0; i < n_thread; i++) {
-        stage t = stage_at(room + bytes * (size_t)i, w->K);
-        const int64_t end = w->n_tile * (i + 1) / n_thread;
-        for (int64_t tile = w->n_tile * i / n_thread; tile < end && good; tile++) {
-            if (blocks)
-                good = pack_blocks(s, w, tile, &t);
-            else
-                pack_floats(s, w, tile, &t);
-        }
-    }
-    return good;
+    fill_job *j = (fill_job *)(uintptr_t)arg; /* the flag is for all workers to set */
+    stage t = stage_at(j->room + stage_bytes(j->w->K) * (size_t)worker, j->w->K);
+    if (j->w->codes != NB_CODES_U4 && j->w->codes != NB_CODES_U8)
+        pack_floats(j->s, j->w, tile, &t);
+    else if (!atomic_load(&j->bad) && !pack_blocks(j->s, j->w, tile, &t))
+        atomic_store(&j->bad, true);
+}
+
+/* Fills the tiles; false when f16 scales do not suffice. */
+static bool fill(nb_pool *pool, const source *s, const nb_weight *w, uint8_t *room)
+{
+    fill_job j = {.s = s, .w = w, .room = room};
+    nb_pool_run(pool, w->n_tile, fill_tile, &j);
+    return !atomic_load(&j.bad);
 }
 
 static nb_status check_parts(const nb_matrix *part, int n_part, source *s, nb_error *err)
@@ -423,7 +429,7 @@ nb_status nb_cpu_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, 
         if (!w->p)
             st = NB_NO_ROOM;
         else
-            filled = fill(&s, w, room, be->n_thread);
+            filled = fill(nb_cpu_of(be)->pool, &s, w, room);
     }
 done:
     free(room);

@@ -45,20 +45,26 @@ static void rows_error(const nb_cpu *cpu, const nb_quant_error_args *a, int64_t 
     }
 }
 
+struct error_job {
+    const nb_cpu *cpu;
+    const nb_quant_error_args *a;
+    double *row, *work; /* [N]; a worker's D and its product */
+};
+
+static void error_chunk(const void *arg, int64_t i, int worker)
+{
+    const struct error_job *j = arg;
+    const int64_t n0 = i * kRows, left = j->a->N - n0;
+    double *d = j->work + worker * kRows * (j->a->K + kBlock);
+    rows_error(j->cpu, j->a, n0, left < kRows ? left : kRows, d, d + kRows * j->a->K, j->row + n0);
+}
+
 nb_status nb_cpu_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_error *err)
 {
     (void)err;
-    const int nt = be->n_thread;
-    const int64_t chunks = (a->N + kRows - 1) / kRows;
-    double *row = a->scratch, *work = row + a->N;
-#pragma omp parallel for num_threads(nt) schedule(static)
-    for (int i = 0; i < nt; i++) {
-        double *d = work + (int64_t)i * kRows * (a->K + kBlock);
-        for (int64_t c = chunks * i / nt; c < chunks * (i + 1) / nt; c++) {
-            const int64_t n0 = c * kRows;
-            rows_error(nb_cpu_of(be), a, n0, a->N - n0 < kRows ? a->N - n0 : kRows, d, d + kRows * a->K, row + n0);
-        }
-    }
+    double *row = a->scratch;
+    const struct error_job j = {nb_cpu_of(be), a, row, row + a->N};
+    nb_pool_run(j.cpu->pool, (a->N + kRows - 1) / kRows, error_chunk, &j);
     *a->out = 0.0;
     for (int64_t n = 0; n < a->N; n++) /* in the order of the rows, whatever the threads */
         *a->out += row[n];

@@ -1,29 +1,44 @@
 /* quantize_rows.c -- round to nearest into any grid, and the way back. Rows are independent. */
 #include "backend/cpu/cpu.h"
 
+static int64_t group_of(const nb_grid *grid, int64_t K)
+{
+    return grid->group ? grid->group : K;
+}
+
+static void round_row(const void *arg, int64_t n, int worker)
+{
+    const nb_quantize_rows_args *a = arg;
+    const int64_t K = a->K, group = group_of(a->grid, K), G = (K + group - 1) / group;
+    (void)worker;
+    for (int64_t g = 0; g < G; g++) {
+        const int64_t from = g * group, to = from + group < K ? from + group : K;
+        nb_group *p = &a->groups[n * G + g];
+        a->grid->params(a->grid, a->w + n * K + from, (int)(to - from), p);
+        for (int64_t k = from; a->codes && k < to; k++)
+            a->codes[n * K + k] = (uint8_t)nb_grid_round(a->grid, p, a->w[n * K + k]);
+    }
+}
+
+static void value_row(const void *arg, int64_t n, int worker)
+{
+    const nb_dequantize_args *a = arg;
+    const int64_t K = a->K, group = group_of(a->grid, K), G = (K + group - 1) / group;
+    (void)worker;
+    for (int64_t k = 0; k < K; k++)
+        a->q[n * K + k] = nb_grid_value(&a->groups[n * G + k / group], a->codes[n * K + k]);
+}
+
 nb_status nb_cpu_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err)
 {
     (void)err;
-    const int64_t K = a->K, group = a->grid->group ? a->grid->group : K, G = (K + group - 1) / group;
-#pragma omp parallel for num_threads(be->n_thread) schedule(static)
-    for (int64_t n = 0; n < a->N; n++)
-        for (int64_t g = 0; g < G; g++) {
-            const int64_t from = g * group, to = from + group < K ? from + group : K;
-            nb_group *p = &a->groups[n * G + g];
-            a->grid->params(a->grid, a->w + n * K + from, (int)(to - from), p);
-            for (int64_t k = from; a->codes && k < to; k++)
-                a->codes[n * K + k] = (uint8_t)nb_grid_round(a->grid, p, a->w[n * K + k]);
-        }
+    nb_pool_run(nb_cpu_of(be)->pool, a->N, round_row, a);
     return NB_OK;
 }
 
 nb_status nb_cpu_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err)
 {
     (void)err;
-    const int64_t K = a->K, group = a->grid->group ? a->grid->group : K, G = (K + group - 1) / group;
-#pragma omp parallel for num_threads(be->n_thread) schedule(static)
-    for (int64_t n = 0; n < a->N; n++)
-        for (int64_t k = 0; k < K; k++)
-            a->q[n * K + k] = nb_grid_value(&a->groups[n * G + k / group], a->codes[n * K + k]);
+    nb_pool_run(nb_cpu_of(be)->pool, a->N, value_row, a);
     return NB_OK;
 }

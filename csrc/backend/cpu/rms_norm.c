@@ -23,15 +23,13 @@ static void norm_row(const nb_rms_norm_args *a, int64_t m)
     nb_v_store_n(y + whole, nb_v_mul(nb_v_mul(t, r), nb_v_load_n(a->weight + whole, rest)), rest);
 }
 
+static void norm_task(const void *arg, int64_t m, int worker)
+{
+    (void)worker;
+    norm_row(arg, m);
+}
+
 void NB_LEVEL_NAME(nb_cpu_rms_norm)(const nb_cpu *cpu, const nb_rms_norm_args *a)
 {
-    const int32_t n_thread = a->M * a->K > 1 << 15 ? cpu->base.n_thread : 1;
-    if (n_thread == 1) {
-        for (int64_t m = 0; m < a->M; m++)
-            norm_row(a, m);
-        return;
-    }
-#pragma omp parallel for num_threads(n_thread) schedule(static)
-    for (int64_t m = 0; m < a->M; m++)
-        norm_row(a, m);
+    nb_pool_run(a->M * a->K > 1 << 15 ? cpu->pool : NULL, a->M, norm_task, a);
 }

@@ -74,11 +74,14 @@ static void rope_token(const nb_rope_args *a, int64_t m)
     store_row(kv, kv->v, at, a->v + m * a->ldv, row);
 }
 
+static void rope_task(const void *arg, int64_t m, int worker)
+{
+    (void)worker;
+    rope_token(arg, (int32_t)m);
+}
+
 void NB_LEVEL_NAME(nb_cpu_rope_append_kv)(const nb_cpu *cpu, const nb_rope_args *a)
 {
     const int32_t n_token = a->batch->n_token;
-    const int32_t n_thread = n_token > 8 ? cpu->base.n_thread : 1;
-#pragma omp parallel for num_threads(n_thread) schedule(static) if (n_thread > 1)
-    for (int32_t m = 0; m < n_token; m++)
-        rope_token(a, m);
+    nb_pool_run(n_token > 8 ? cpu->pool : NULL, n_token, rope_task, a);
 }
