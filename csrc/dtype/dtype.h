@@ -27,8 +27,16 @@ typedef enum nb_canon_kind {
     NB_CANON_TABLE /* scale * table[code]; split sets min to 0 */
 } nb_canon_kind;
 
-struct nb_grid; /* grid.h */
-struct nb_group;
+/* How the scale, zero and min of a group follow from its values w, c = code_max; scale and min are
+ * rounded to f16 (grid.c; the CUDA backend has the same formulas). */
+typedef enum nb_grid_rule {
+    NB_RULE_NONE,    /* not a grid */
+    NB_RULE_INT,     /* integer grids: from lo = min(0, w) to hi = max(0, w) */
+    NB_RULE_EXTREME, /* scale = signed extreme / -zero, zero = (c + 1) / 2: the extreme has code 0
+                      */
+    NB_RULE_AFFINE,  /* scale = (max - min) / c, min; zero 0 */
+    NB_RULE_ABSMAX   /* scale = max |w| / (zero - 1), zero = (c + 1) / 2 */
+} nb_grid_rule;
 
 typedef struct nb_dtype {
     const char *name; /* lower case: "f32", "q4_0"; the GGUF name in lower case */
@@ -62,9 +70,9 @@ typedef struct nb_dtype {
      * blocks. NULL if not a grid. */
     void (*join)(const uint8_t *code, const float *scale, const float *min, int64_t n_block,
                  uint8_t *dst);
-    /* As a quantization grid (grid.h), with join: scale, zero and min of one group from its n
-     * current values. NULL if not a grid. */
-    void (*params)(const struct nb_grid *g, const float *w, int n, struct nb_group *out);
+    /* As a quantization grid, with join: how a group's scale, zero and min follow from its values.
+     */
+    nb_grid_rule rule;
 } nb_dtype;
 
 extern const nb_dtype *const nb_dtypes[]; /* NULL-terminated; the table */

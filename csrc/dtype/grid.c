@@ -1,11 +1,13 @@
 /* grid.c -- the grids a quantizer rounds into, and how a group's scale, zero and min follow from
  * its values alone.
  *
- *   int2..int8   lo = min(0, w), hi = max(0, w); sym: a = max(-lo, hi), lo = -a, hi = a
- *                s = f16((hi - lo) / q), q = 2^bits - 1
- *                zero = sym ? 2^(bits-1) : clamp(rne(-lo / s), 0, q)   (AutoGPTQ's convention)
- *
- * A number format that is a grid brings its own (its row's `params`).
+ *   INT       lo = min(0, w), hi = max(0, w); sym: a = max(-lo, hi), lo = -a, hi = a
+ *             s = f16((hi - lo) / c), c = 2^bits - 1
+ *             zero = sym ? 2^(bits-1) : clamp(rne(-lo / s), 0, c)   (AutoGPTQ's convention)
+ *   EXTREME   s = f16(signed extreme / -zero), zero = 2^(bits-1): the extreme itself is met, s may
+ * be negative                                              (q4_0 q5_0) AFFINE    s = f16((max -
+ * min) / c), min rounded to f16, zero 0  (q4_1 q5_1) ABSMAX    s = f16(max |w| / (zero - 1)), zero
+ * = 2^(bits-1)      (q8_0)
  *
  * Zero always lies inside an integer grid's range; a group of nothing but zeros takes the range
  * [-1, 1], so that its scale is an ordinary number. Scales are rounded to f16 before any code is
@@ -13,6 +15,7 @@
 #include "dtype/grid.h"
 #include "dtype/scale.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -36,6 +39,34 @@ static void int_params(const nb_grid *g, const float *w, int n, nb_group *out)
     }
 }
 
+static void extreme_params(const nb_grid *g, const float *w, int n, nb_group *out)
+{
+    const float zero = (float)(g->code_max + 1) / 2.0f, extreme = extreme_of(w, n);
+    *out = (nb_group){.scale = extreme != 0.0f ? scale_of(extreme / -zero) : 0.0f, .zero = zero};
+}
+
+static void affine_params(const nb_grid *g, const float *w, int n, nb_group *out)
+{
+    range r = range_of(w, n, FLT_MAX, -FLT_MAX);
+    if (!(r.lo <= r.hi)) /* no value that compares */
+        r = (range){0.0f, 0.0f};
+    *out = (nb_group){.scale = r.hi > r.lo ? scale_of((r.hi - r.lo) / (float)g->code_max) : 0.0f,
+                      .min = half_of(r.lo)};
+}
+
+static void absmax_params(const nb_grid *g, const float *w, int n, nb_group *out)
+{
+    const float zero = (float)(g->code_max + 1) / 2.0f, amax = fabsf(extreme_of(w, n));
+    *out = (nb_group){.scale = amax > 0.0f ? scale_of(amax / (zero - 1.0f)) : 0.0f, .zero = zero};
+}
+
+static void (*const params[])(const nb_grid *g, const float *w, int n, nb_group *out) = {
+    [NB_RULE_INT] = int_params,
+    [NB_RULE_EXTREME] = extreme_params,
+    [NB_RULE_AFFINE] = affine_params,
+    [NB_RULE_ABSMAX] = absmax_params,
+};
+
 static const struct row {
     const char *name;
     int bits;
@@ -47,7 +78,7 @@ static nb_status unknown(const char *name, nb_error *err)
     char names[256] = "", shown[520];
     size_t at = 0;
     for (const nb_dtype *const *t = nb_dtypes; *t; t++)
-        if ((*t)->params && at < sizeof names)
+        if ((*t)->rule && at < sizeof names)
             at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*t)->name);
     for (int i = 0; i < kInts && at < sizeof names; i++)
         at += (size_t)snprintf(names + at, sizeof names - at, " %s", ints[i].name);
@@ -62,19 +93,17 @@ nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out, nb_e
     *out = (nb_grid){.group = 0};
     while (i < kInts && strcasecmp(ints[i].name, name) != 0)
         i++;
-    if (i == kInts && !(t && t->params))
+    if (i == kInts && !(t && t->rule))
         return unknown(name, err);
     if (group < 0)
         return nb_fail(err, NB_USAGE,
                        "grid %s: a group of %d inputs; 0 (the row) or more is needed", name, group);
     if (i < kInts)
-        *out = (nb_grid){.bits = ints[i].bits, .group = group, .sym = sym, .params = int_params};
+        *out = (nb_grid){.bits = ints[i].bits, .group = group, .sym = sym, .rule = NB_RULE_INT};
     else
-        *out = (nb_grid){.bits = t->bits,
-                         .group = t->group,
-                         .sym = !t->has_min,
-                         .dtype = t,
-                         .params = t->params};
+        *out = (nb_grid){
+            .bits = t->bits, .group = t->group, .sym = !t->has_min, .dtype = t, .rule = t->rule};
+    out->params = params[out->rule];
     out->code_max = (1 << out->bits) - 1;
     snprintf(out->name, sizeof out->name, "%s", i < kInts ? ints[i].name : t->name);
     return NB_OK;

@@ -27,6 +27,7 @@ typedef struct nb_grid {
     int code_max;          /* (1 << bits) - 1 */
     int group;             /* inputs a group; 0: the whole row */
     bool sym;              /* the range is symmetric: the zero is the same in every group */
+    nb_grid_rule rule;     /* what params computes, for devices that cannot call it */
     const nb_dtype *dtype; /* the GGUF format its groups are stored in, NULL for int grids */
     /* Scale, zero and min of one group from its n current values (0 < n <= group; the last group of
      * a row may be short). Values are finite and |w| below 65504 times the steps of the format: a
@@ -34,7 +35,7 @@ typedef struct nb_grid {
     void (*params)(const struct nb_grid *g, const float *w, int n, nb_group *out);
 } nb_grid;
 
-/* Builds a grid by name: a number format that has `params` ("q4_0" ...), or "int2" "int3" "int4"
+/* Builds a grid by name: a number format that has a rule ("q4_0" ...), or "int2" "int3" "int4"
  * "int8", in any case. group and sym matter for int grids only (group 0: row). NB_USAGE with the
  * list of names when unknown, or when group is negative. */
 nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out,

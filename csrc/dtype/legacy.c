@@ -5,16 +5,9 @@
  *   q4_1 q5_1        value = d * q + m
  *
  * The encoders give the bytes of ggml's reference encoders (no importance weights): the scale used
- * for the codes is the one before its rounding to f16. Cost: one pass each, O(32) a block.
- *
- * As grids, with c = code_max of 15 or 31 and the scale rounded first (scale.h):
- *   q4_0 q5_0   s = f16(signed extreme / -((c + 1) / 2)): the extreme itself is met, s may be
- *               negative
- *   q4_1 q5_1   s = f16((max - min) / c), min rounded to f16, zero 0
- *   q8_0        s = f16(max |w| / 127) */
+ * for the codes is the one before its rounding to f16. Cost: one pass each, O(32) a block. */
 #include "dtype/rows.h"
 #include "dtype/codes.h"
-#include "dtype/grid.h"
 #include "dtype/scale.h"
 
 #include <float.h>
@@ -325,30 +318,6 @@ static void q8_0_join(const uint8_t *code, const float *scale, const float *min,
     }
 }
 
-/* ---- grids ---- */
-
-static void extreme_params(const nb_grid *g, const float *w, int n, nb_group *out)
-{
-    const float zero = (float)(g->code_max + 1) / 2.0f, extreme = extreme_of(w, n);
-    *out = (nb_group){.scale = extreme != 0.0f ? scale_of(extreme / -zero) : 0.0f, .zero = zero};
-}
-
-static void affine_params(const nb_grid *g, const float *w, int n, nb_group *out)
-{
-    range r = range_of(w, n, FLT_MAX, -FLT_MAX);
-    if (!(r.lo <= r.hi)) /* no value that compares */
-        r = (range){0.0f, 0.0f};
-    *out = (nb_group){.scale = r.hi > r.lo ? scale_of((r.hi - r.lo) / (float)g->code_max) : 0.0f,
-                      .min = half_of(r.lo)};
-}
-
-static void absmax_params(const nb_grid *g, const float *w, int n, nb_group *out)
-{
-    (void)g;
-    const float amax = fabsf(extreme_of(w, n));
-    *out = (nb_group){.scale = amax > 0.0f ? scale_of(amax / 127.0f) : 0.0f, .zero = 128.0f};
-}
-
 const nb_dtype nb_dtype_q4_0 = {.name = "q4_0",
                                 .ggml_id = 2,
                                 .file_type = 2,
@@ -362,7 +331,7 @@ const nb_dtype nb_dtype_q4_0 = {.name = "q4_0",
                                 .zero = 8,
                                 .split = q4_0_split,
                                 .join = q4_0_join,
-                                .params = extreme_params};
+                                .rule = NB_RULE_EXTREME};
 const nb_dtype nb_dtype_q4_1 = {.name = "q4_1",
                                 .ggml_id = 3,
                                 .file_type = 3,
@@ -376,7 +345,7 @@ const nb_dtype nb_dtype_q4_1 = {.name = "q4_1",
                                 .has_min = true,
                                 .split = q4_1_split,
                                 .join = q4_1_join,
-                                .params = affine_params};
+                                .rule = NB_RULE_AFFINE};
 const nb_dtype nb_dtype_q5_0 = {.name = "q5_0",
                                 .ggml_id = 6,
                                 .file_type = 8,
@@ -390,7 +359,7 @@ const nb_dtype nb_dtype_q5_0 = {.name = "q5_0",
                                 .zero = 16,
                                 .split = q5_0_split,
                                 .join = q5_0_join,
-                                .params = extreme_params};
+                                .rule = NB_RULE_EXTREME};
 const nb_dtype nb_dtype_q5_1 = {.name = "q5_1",
                                 .ggml_id = 7,
                                 .file_type = 9,
@@ -404,7 +373,7 @@ const nb_dtype nb_dtype_q5_1 = {.name = "q5_1",
                                 .has_min = true,
                                 .split = q5_1_split,
                                 .join = q5_1_join,
-                                .params = affine_params};
+                                .rule = NB_RULE_AFFINE};
 const nb_dtype nb_dtype_q8_0 = {.name = "q8_0",
                                 .ggml_id = 8,
                                 .file_type = 7,
@@ -418,4 +387,4 @@ const nb_dtype nb_dtype_q8_0 = {.name = "q8_0",
                                 .zero = 128,
                                 .split = q8_0_split,
                                 .join = q8_0_join,
-                                .params = absmax_params};
+                                .rule = NB_RULE_ABSMAX};

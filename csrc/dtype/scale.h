@@ -1,5 +1,5 @@
-/* scale.h -- from the values of a group to a scale that its format can store: what the `params` of
- * the formats and of the integer grids are made of. Private to this folder.
+/* scale.h -- from the values of a group to a scale that its format can store: what encoders and the
+ * rules of grids are made of. Private to this folder.
  *
  * Scales are rounded to f16 here, before any code is computed, and held in [2^-24, 65504] in
  * magnitude: neither 0 nor infinite by rounding. A NaN among the values is passed over. */

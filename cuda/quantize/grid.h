@@ -1,19 +1,18 @@
 /* grid.h -- the grids of csrc/dtype/grid.c in device code: the same formulas, in the same f32 operations, so that codes and scales agree with the CPU's
- * to the bit. The host's grid carries function pointers; a kernel gets the kind instead. */
+ * to the bit. The host's grid carries function pointers; a kernel gets the rule instead. */
 #ifndef NB_CUDA_QUANT_GRID_H
 #define NB_CUDA_QUANT_GRID_H
 
 #include "device.h"
 #include "half.h"
 
-enum Kind { kInt, kQ4_0, kQ4_1, kQ8_0 };
-
 struct Grid {
-    int kind, code_max, sym;
+    nb_grid_rule rule;
+    int code_max, sym;
     int64_t group, G; /* inputs a group (never 0), groups a row of K */
 };
 
-/* NB_UNSUPPORTED with the grid's name when the device does not know it. */
+/* NB_UNSUPPORTED with the grid's name when the device does not know its rule. */
 nb_status nb_cuda_grid(const nb_backend *be, const nb_grid *g, int64_t K, Grid *out, nb_error *err);
 
 DEVI float half_of(float v)
@@ -50,19 +49,19 @@ DEVI void range_add(Range *r, float w)
 DEVI nb_group params_of(const Grid &g, const Range &r)
 {
     nb_group out = {0.0f, 0.0f, 0.0f};
-    const float q = (float)g.code_max;
+    const float q = (float)g.code_max, half = (q + 1.0f) * 0.5f;
     float lo = r.lo < 0.0f ? r.lo : 0.0f, hi = r.hi > 0.0f ? r.hi : 0.0f;
-    if (g.kind == kQ4_0) {
-        out.scale = r.amax > 0.0f ? scale_of(r.extreme / -8.0f) : 0.0f;
-        out.zero = 8.0f;
-    } else if (g.kind == kQ4_1) {
+    if (g.rule == NB_RULE_EXTREME) {
+        out.scale = r.amax > 0.0f ? scale_of(r.extreme / -half) : 0.0f;
+        out.zero = half;
+    } else if (g.rule == NB_RULE_AFFINE) {
         const bool some = r.lo <= r.hi;
-        out.scale = some && r.hi > r.lo ? scale_of((r.hi - r.lo) / 15.0f) : 0.0f;
+        out.scale = some && r.hi > r.lo ? scale_of((r.hi - r.lo) / q) : 0.0f;
         out.min = some ? half_of(r.lo) : 0.0f;
-    } else if (g.kind == kQ8_0) {
+    } else if (g.rule == NB_RULE_ABSMAX) {
         const float amax = -lo > hi ? -lo : hi;
-        out.scale = amax > 0.0f ? scale_of(amax / 127.0f) : 0.0f;
-        out.zero = 128.0f;
+        out.scale = amax > 0.0f ? scale_of(amax / (half - 1.0f)) : 0.0f;
+        out.zero = half;
     } else {
         if (lo == 0.0f && hi == 0.0f) {
             lo = -1.0f;
@@ -74,7 +73,7 @@ DEVI nb_group params_of(const Grid &g, const Range &r)
         }
         out.scale = scale_of((hi - lo) / q);
         const float z = rintf(-lo / out.scale);
-        out.zero = g.sym ? (q + 1.0f) * 0.5f : z < q ? z : q;
+        out.zero = g.sym ? half : z < q ? z : q;
     }
     return out;
 }

@@ -1,21 +1,12 @@
 /* rows.cu -- round to nearest into a grid, and the way back. One thread a group when rounding, one a value on the way back. */
 #include "quantize/grid.h"
 
-#include <cstring>
-
 nb_status nb_cuda_grid(const nb_backend *be, const nb_grid *g, int64_t K, Grid *out, nb_error *err)
 {
-    static const struct {
-        const char *name;
-        Kind kind;
-    } rows[] = {{"q4_0", kQ4_0}, {"q4_1", kQ4_1}, {"q8_0", kQ8_0}, {"int2", kInt}, {"int3", kInt}, {"int4", kInt}, {"int8", kInt}};
-    *out = {kInt, g->code_max, g->sym, g->group ? g->group : K, 0};
+    *out = {g->rule, g->code_max, g->sym, g->group ? g->group : K, 0};
     out->G = nb_ceil_div(K, out->group);
-    for (const auto &row : rows)
-        if (strcmp(row.name, g->name) == 0) {
-            out->kind = row.kind;
-            return NB_OK;
-        }
+    if (g->rule >= NB_RULE_INT && g->rule <= NB_RULE_ABSMAX)
+        return NB_OK;
     return nb_fail(err, NB_UNSUPPORTED, "%s: the grid %s is not there yet; quantize with --device cpu", be->name, g->name);
 }
 

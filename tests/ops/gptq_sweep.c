@@ -120,7 +120,7 @@ static bool shape_at(int i, sweep_row *out)
     }
     i -= kShapes;
     for (const nb_dtype *const *t = nb_dtypes; *t; t++)
-        if ((*t)->params && i-- == 0) {
+        if ((*t)->rule && i-- == 0) {
             *out = (sweep_row){.grid = (*t)->name,
                                .group = (*t)->group,
                                .sym = !(*t)->has_min,

@@ -95,7 +95,7 @@ static bool grid_at(int i, grid_row *out)
     }
     i -= kInts;
     for (const nb_dtype *const *t = nb_dtypes; *t; t++)
-        if ((*t)->params && i-- == 0) {
+        if ((*t)->rule && i-- == 0) {
             *out = (grid_row){(*t)->name, (*t)->group, !(*t)->has_min};
             return true;
         }

@@ -32,7 +32,7 @@ static const char *every(int i)
         return ints[i];
     i -= kInts;
     for (const nb_dtype *const *t = nb_dtypes; *t; t++)
-        if ((*t)->params && i-- == 0)
+        if ((*t)->rule && i-- == 0)
             return (*t)->name;
     return NULL;
 }
