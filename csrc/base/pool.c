@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     kSpin = 4000, /* pauses of 10 to 40 ns: 40 to 160 us, the gap between two jobs of decoding is 2 to 20 */
@@ -30,12 +31,11 @@ struct worker {
     int index;
 };
 
-struct nb_pool {
-    _Atomic uint64_t ticket;
-    char own_line[56]; /* takers of the ticket do not disturb readers of the rest */
-    struct record record[2];
-    _Atomic int64_t done; /* tasks of the job that are finished */
-    _Atomic int sleeping;
+struct nb_pool { /* what is written together lies in a cache line of its own */
+    _Alignas(64) _Atomic uint64_t ticket;
+    _Alignas(64) struct record record[2];
+    _Alignas(64) _Atomic int64_t done; /* tasks of the job that are finished */
+    _Alignas(64) _Atomic int sleeping;
     _Atomic int stop;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -52,10 +52,12 @@ static inline void pause_a_little(void)
 #endif
 }
 
-/* Takes and runs tasks until the ticket's job has none left. */
+/* Takes and runs tasks until the ticket's job has none left. What was run is counted once, at the end: until then the job cannot end, nor the next
+ * one begin. */
 static void work(nb_pool *p, int index)
 {
     uint64_t t = atomic_load_explicit(&p->ticket, memory_order_acquire);
+    int64_t ran = 0;
     for (;;) {
         struct record *r = &p->record[t >> 32 & 1];
         const int64_t i = (int64_t)(t & 0xffffffffu), n = atomic_load_explicit(&r->n, memory_order_relaxed);
@@ -63,14 +65,16 @@ static void work(nb_pool *p, int index)
         const void *arg = atomic_load_explicit(&r->arg, memory_order_relaxed);
         const int64_t step = atomic_load_explicit(&r->step, memory_order_relaxed), end = i + step < n ? i + step : n;
         if (i >= n)
-            return;
+            break;
         if (!atomic_compare_exchange_weak_explicit(&p->ticket, &t, t + (uint64_t)(end - i), memory_order_acq_rel, memory_order_acquire))
             continue;
         for (int64_t k = i; k < end; k++)
             task(arg, k, index);
-        atomic_fetch_add_explicit(&p->done, end - i, memory_order_release);
+        ran += end - i;
         t = atomic_load_explicit(&p->ticket, memory_order_acquire);
     }
+    if (ran)
+        atomic_fetch_add_explicit(&p->done, ran, memory_order_release);
 }
 
 /* Until a job other than `seen` is announced; false: the pool closes. */
@@ -112,9 +116,11 @@ nb_status nb_pool_open(int n_thread, nb_pool **out, nb_error *err)
 {
     *out = NULL;
     const int n = n_thread > 1 ? n_thread - 1 : 0;
-    nb_pool *p = nb_alloc_zero(1, sizeof *p + (size_t)n * sizeof *p->worker, "a pool of threads", err);
+    const size_t bytes = sizeof(nb_pool) + (size_t)n * sizeof(struct worker);
+    nb_pool *p = nb_alloc_aligned(1, bytes, "a pool of threads", err);
     if (!p)
         return NB_NO_ROOM;
+    memset(p, 0, bytes);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     for (int i = 0; i < n; i++) {

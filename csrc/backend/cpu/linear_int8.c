@@ -26,7 +26,7 @@ enum {
     kManyRows =
         16, /* from here on two tiles at a time: half the loads of x, but more weights in flight */
     kSmall = 1 << 15, /* codes below which a second thread costs more than it brings */
-    kParts = 4,       /* parts a thread: what a thread that was put aside holds up is a quarter */
+    kParts = 2,       /* parts a thread: a slower core takes fewer */
 #if defined(__AVX512F__)
     kRows = 8, /* with one tile */
     kPairRows = 4,
