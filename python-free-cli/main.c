@@ -118,6 +118,7 @@ int main(int argc, char **argv)
     open_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* a closed stdout is seen when it is flushed */
     signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of write, not a death */
+    nb_watch_mapped_files();
     if (argc < 2) {
         const nb_status st = nb_fail(&err, NB_USAGE, "a command is missing");
         nb_hint(&err, "nibble --help");

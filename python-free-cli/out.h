@@ -15,6 +15,8 @@ nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_e
 nb_status nb_sampling_from_args(const nb_args *a, int32_t *n_predict, int32_t *ctx, nb_sampling *o, nb_error *err) NB_CHECKED;
 /* A generation as `run --json` prints it. */
 void nb_print_generation(const nb_model *m, size_t n_prompt, const nb_generate_result *r);
+/* From here on a mapped file that becomes shorter ends the program with NB_IO and a sentence that names it. */
+void nb_watch_mapped_files(void);
 nb_status nb_need_operand(const nb_args *a, const char *what, nb_error *err) NB_CHECKED;
 
 #endif

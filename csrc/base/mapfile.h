@@ -12,7 +12,7 @@ typedef struct nb_mapfile {
 } nb_mapfile;
 
 /* Opens with O_NONBLOCK and refuses what is not a regular file (a FIFO or /dev/zero named like a model). A file that shrinks
- * while it is mapped ends the process with one sentence naming it (SIGBUS handler of the CLI). */
+ * while it is mapped ends the process with one sentence naming it (the command line's SIGBUS handler; another program that uses the library gets the signal). */
 nb_status nb_mapfile_open(const char *path, nb_mapfile **out, nb_error *err) NB_CHECKED;
 void nb_mapfile_close(nb_mapfile *m); /* NULL is fine */
 /* Tells the kernel that [offset, offset + n) will not be needed soon: its pages leave our resident set. */

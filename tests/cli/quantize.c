@@ -136,6 +136,8 @@ static void closed_streams(check *c)
     remove_out("third.gguf");
 }
 
+static const tiny_shape deep = {.n_layer = 300, .hidden = 32, .ffn = 32, .n_head = 1, .n_kv_head = 1, .ctx = 64};
+
 static void overwrites(check *c)
 {
     folder_write(&here, "out.gguf", "old", 3);
@@ -176,6 +178,34 @@ static void interrupted(check *c, int signal_number)
     remove_out("out.gguf");
 }
 
+/* The same trick: the model is cut while the program waits in one of its first layers, so a later layer is gone when it is read. */
+static void cut_while_read(check *c)
+{
+    char path[1024], text[65536] = "";
+    int err = -1;
+    size_t n = 0;
+    nb_error e = {.offset = -1};
+    CHECK_EQ(c, tiny_gguf_write(folder_in(&here, "cut.gguf", path), &deep, &e), NB_OK);
+    const pid_t pid = program_start(&here, "quantize %T/cut.gguf -o %T/out.gguf --method rtn -t 1", &err);
+    struct pollfd p = {.fd = err, .events = POLLIN};
+    CHECK_EQ(c, poll(&p, 1, 1000 * PROGRAM_GUARD_S), 1);
+    CHECK_EQ(c, truncate(path, 4096), 0);
+    for (ssize_t got = 1; got > 0 && n < sizeof text - 1; n += got > 0 ? (size_t)got : 0)
+        got = read(err, text + n, sizeof text - 1 - n);
+    text[n] = 0;
+    close(err);
+    CHECK_EQ(c, program_wait(pid), NB_IO);
+    CHECK_HAS(c, strstr(text, "nibble: error: "), "cut.gguf: the file became shorter while it was read");
+    CHECK(c, access(folder_in(&here, "out.gguf", path), F_OK) != 0);
+    remove_out("cut.gguf");
+    DIR *dir = opendir(here.path); /* a signal leaves the partial file */
+    for (const struct dirent *d; dir && (d = readdir(dir));)
+        if (strstr(d->d_name, "partial"))
+            remove_out(d->d_name);
+    if (dir)
+        closedir(dir);
+}
+
 static void sigint(check *c)
 {
     interrupted(c, SIGINT);
@@ -189,7 +219,6 @@ static void sigterm(check *c)
 static void make_folder(void)
 {
     static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
-    static const tiny_shape deep = {.n_layer = 300, .hidden = 32, .ffn = 32, .n_head = 1, .n_kv_head = 1, .ctx = 64};
     char path[1024], text[4096] = "";
     nb_error err = {.offset = -1};
     here = folder_new();
@@ -231,6 +260,7 @@ int main(int argc, char **argv)
         {"closed standard streams do not become the output file", closed_streams},
         {"a failed run leaves the file that was there", overwrites},
         {"SIGINT while quantizing ends with 130 and leaves nothing", sigint},
+        {"a model that is cut while it is read is named, nothing has the final name", cut_while_read},
         {"SIGTERM while quantizing ends with 143 and leaves nothing", sigterm},
     };
     enum { kMore = sizeof more / sizeof *more };
