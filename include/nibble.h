@@ -100,6 +100,7 @@ typedef struct nb_generate_options {
     size_t n_prompt;
     int32_t n_predict;  /* -1: until the context is full */
     bool ignore_end;    /* end tokens do not stop it */
+    bool continues;     /* the text goes on where the prompt's ended: a space that begins its first word is kept, as a SentencePiece-style text's own first is not */
     nb_sampling sampling;
     /* Called with whole UTF-8 characters as they come, n may be 0; returns false to stop. May be NULL. */
     bool (*on_text)(void *arg, int32_t token, const char *text, size_t n);

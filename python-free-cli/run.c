@@ -105,9 +105,10 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_open_from_args(a, &m, err);
     if (st == NB_OK)
         st = read_prompt(a, m, &ids, &n, err);
-    if (st == NB_OK && ctx == 0) { /* no larger a cache than this run can fill */
-        nb_model_info info;
+    nb_model_info info = {0};
+    if (st == NB_OK)
         nb_model_get_info(m, &info);
+    if (st == NB_OK && ctx == 0) { /* no larger a cache than this run can fill */
         const int64_t need = (int64_t)n + (n_predict < 0 ? info.ctx_len : n_predict);
         ctx = need < info.ctx_len ? (int32_t)need : info.ctx_len;
     }
@@ -116,6 +117,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     else if (st == NB_OK) {
         const bool json = nb_flag_on(a, "json");
         const nb_generate_options o = {.prompt = ids, .n_prompt = n, .n_predict = n_predict, .ignore_end = nb_flag_on(a, "ignore-eos"),
+                                       .continues = nb_flag_on(a, "raw") || nb_flag_text(a, "ids") || !info.has_chat_template,
                                        .sampling = sampling,
                                        .on_text = json ? NULL : print_piece};
         st = nb_session_open(m, 1, ctx, &s, err);

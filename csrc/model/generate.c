@@ -64,6 +64,7 @@ nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_r
     nb_rng_seed(&g.rng, o->sampling.seed);
     if (g.m->tokenizer)
         nb_detok_init(&g.detok, g.m->tokenizer);
+    g.detok.started = o->continues;
     r->tokens = nb_alloc((size_t)most + 1, sizeof *r->tokens, "generated tokens", err);
     g.logits = nb_alloc(v, sizeof *g.logits, "logits", err);
     g.work = nb_alloc(v, sizeof *g.work, "candidates", err);

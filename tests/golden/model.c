@@ -72,7 +72,7 @@ static void compare(check *c, const char *model, const char *golden, const char 
         free(all);
         nb_session *s = NULL;
         nb_generate_result r = {0};
-        const nb_generate_options go = {.prompt = ids, .n_prompt = (size_t)n, .n_predict = n_want, .ignore_end = true};
+        const nb_generate_options go = {.prompt = ids, .n_prompt = (size_t)n, .n_predict = n_want, .ignore_end = true, .continues = true};
         CHECK_EQ(c, nb_session_open(m, 1, n + n_want, &s, &err), NB_OK);
         CHECK_EQ(c, nb_generate(s, &go, &r, &err), NB_OK);
         const nb_json_node *margin = nb_json_first(nb_json_get(p, "margin"));
@@ -85,6 +85,10 @@ static void compare(check *c, const char *model, const char *golden, const char 
             }
             CHECK_EQ(c, r.tokens[i], want[i]);
         }
+        size_t piece_n = 0; /* a word's space in SentencePiece's spelling is kept in a text that goes on */
+        const char *piece = r.n_token ? nb_model_token(m, r.tokens[0], &piece_n) : NULL;
+        if (tokenizes && piece && piece_n > 3 && memcmp(piece, "\xe2\x96\x81", 3) == 0)
+            CHECK(c, r.text_n && r.text[0] == ' ');
         nb_generate_result_free(&r);
         nb_session_close(s);
     }
