@@ -106,7 +106,8 @@ nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part,
         return nb_fail(err, NB_UNSUPPORTED, "%s: a matrix of more than 2^31 rows or columns", be->name);
     }
     const size_t n = (size_t)(w->N * w->K), units = n / kUnit;
-    uint8_t *image = (uint8_t *)nb_alloc_aligned(n ? n : 1, 2, "packing a weight", err); /* bf16 is the larger of the two */
+    const size_t u4_bytes = align256(units * 16) + 2 * align256(units * 2); /* of a small matrix the larger one: its arrays are padded */
+    uint8_t *image = (uint8_t *)nb_alloc_aligned(2 * n > u4_bytes ? 2 * n : u4_bytes, 1, "packing a weight", err);
     float *row = (float *)nb_alloc((size_t)w->K + 1, 2 * sizeof *row, "packing a weight", err);
     uint8_t *code = (uint8_t *)nb_alloc((size_t)w->K + 1, 1, "packing a weight", err);
     nb_status st = image && row && code ? NB_OK : NB_NO_ROOM;
