@@ -27,10 +27,55 @@ static const nb_flag *find_in(const nb_flag *f, const char *name, size_t n, char
     return NULL;
 }
 
+/* Other spellings, and flags that are not there yet (exit 5, not "unknown"). command NULL: everywhere; alias NULL: not there yet. */
+static const struct {
+    const char *command, *name, *alias;
+} others[] = {
+    {NULL, "offload", NULL},
+    {NULL, "ngl", NULL},
+    {NULL, "tp", NULL},
+    {NULL, "lora", NULL},
+    {NULL, "ctx-size", "ctx"},
+    {NULL, "max-model-len", "ctx"},
+    {"eval", "ppl", "file"},
+    {"eval", "text", "file"},
+    {"eval", "kl", "against"},
+    {"quantize", "group-size", "group"},
+    {"quantize", "calib-samples", "samples"},
+    {"quantize", "calib-len", "ctx"},
+    {"quantize", "act-order", NULL},
+    {"quantize", "desc-act", NULL},
+    {"quantize", "range", NULL},
+    {"quantize", "clip", NULL},
+    {"quantize", "memory", NULL},
+    {"quantize", "layers", NULL},
+    {"quantize", "skip", NULL},
+    {"quantize", "rule", NULL},
+    {"quantize", "recipe", NULL},
+    {"quantize", "bpw", NULL},
+    {"quantize", "size", NULL},
+    {"quantize", "resume", NULL},
+    {"quantize", "restart", NULL},
+    {"quantize", "report", NULL},
+    {"quantize", "max-kl", NULL},
+};
+enum { kOthers = sizeof others / sizeof *others };
+
+/* Its place in `others`, -1 if it has none. */
+static int other(const nb_command *c, const char *name, size_t n)
+{
+    for (int i = 0; i < kOthers; i++)
+        if ((!others[i].command || strcmp(others[i].command, c->name) == 0) && strlen(others[i].name) == n && memcmp(others[i].name, name, n) == 0)
+            return i;
+    return -1;
+}
+
 static const nb_flag *find(const nb_command *c, const char *name, size_t n, char letter)
 {
     const nb_flag *f = find_in(c->flags, name, n, letter);
-    return f ? f : find_in(nb_global_flags, name, n, letter);
+    f = f ? f : find_in(nb_global_flags, name, n, letter);
+    const int i = f || letter ? -1 : other(c, name, n);
+    return i >= 0 && others[i].alias ? find_in(c->flags, others[i].alias, strlen(others[i].alias), 0) : f;
 }
 
 /* Levenshtein distance, for "did you mean"; names are short, longer ones do not match. */
@@ -61,6 +106,9 @@ static nb_status unknown(const nb_command *c, const char *arg, nb_error *err)
     const char *name = arg + strspn(arg, "-"), *best = NULL;
     char shown[160];
     int least = 3;
+    const int i = other(c, name, strcspn(name, "="));
+    if (i >= 0 && !others[i].alias)
+        return nb_fail(err, NB_UNSUPPORTED, "%s: --%s is not there yet", c->name, others[i].name);
     const nb_flag *const tables[] = {c->flags, nb_global_flags};
     for (int t = 0; t < 2; t++)
         for (const nb_flag *f = tables[t]; f->name; f++)
