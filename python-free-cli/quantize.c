@@ -108,9 +108,13 @@ static nb_status run(const nb_args *a, nb_error *err)
                              .progress = nb_flag_on(a, "quiet") ? NULL : show};
     int32_t seed = 0;
     nb_status st = nb_need_operand(a, "MODEL", err);
+    if (st == NB_OK && nb_flag_on(a, "sym") && nb_flag_on(a, "asym"))
+        st = nb_fail(err, NB_USAGE, "--sym and --asym");
     if (st == NB_OK)
         st = nb_flag_int(a, "bits", 2, 8, &o.bits, err);
-    if (st == NB_OK)
+    if (st == NB_OK && nb_flag_text(a, "group") && strcmp(nb_flag_text(a, "group"), "row") == 0)
+        o.group = -1;
+    else if (st == NB_OK)
         st = nb_flag_int(a, "group", 32, 128, &o.group, err);
     if (st == NB_OK)
         st = nb_flag_int(a, "samples", 1, 1 << 20, &o.samples, err);

@@ -58,6 +58,17 @@ static nb_status choose_format(const struct job *j, nb_error *err)
     return NB_OK;
 }
 
+/* Grids of CONTRACT.md that are no number format, and llama.cpp's mixes. */
+static bool not_there_yet(const char *grid)
+{
+    static const char *const names[] = {"fp4", "nf4", "fp8", "mxfp4", "ternary"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], grid) == 0)
+            return true;
+    const size_t n = strlen(grid); /* q2_k_s ... q6_k_l */
+    return n == 6 && grid[0] == 'q' && strncmp(grid + 2, "_k_", 3) == 0 && strchr("sml", grid[5]);
+}
+
 /* --grid, or what --bits asks for in a GGUF file: 4 is q4_0, 8 is q8_0 (CONTRACT). */
 static nb_status choose_grid(struct job *j, nb_error *err)
 {
@@ -73,13 +84,25 @@ static nb_status choose_grid(struct job *j, nb_error *err)
             return nb_fail(err, NB_UNSUPPORTED, "--bits %d has no GGUF format of one scale a group; its files are not there yet", bits);
         else
             return nb_fail(err, NB_USAGE, "--bits %d, it must be 2, 3, 4 or 8", bits);
-        if (o->group && o->group != 32)
-            return nb_fail(err, NB_UNSUPPORTED, "--group %d in a GGUF file; %s has groups of 32", o->group, name);
     }
-    nb_status st = nb_grid_find(name, o->group > 0 ? o->group : 0, !o->sym_set || o->sym, &j->p.grid, err);
-    if (st == NB_OK && !j->p.grid.dtype)
-        st = nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; grids named like one (q4_0, q8_0) have", name);
-    return st;
+    const nb_dtype *t = nb_dtype_by_name(name);
+    if ((t && !t->rule) || not_there_yet(name))
+        return nb_fail(err, NB_UNSUPPORTED, "--grid %s cannot be written yet; an unknown one lists those that can", name);
+    const nb_status st = nb_grid_find(name, o->group > 0 ? o->group : 0, !o->sym_set || o->sym, &j->p.grid, err);
+    if (st != NB_OK)
+        return st;
+    if (!j->p.grid.dtype)
+        return nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; grids named like one (q4_0, q8_0) have", name);
+    if (o->bits && o->bits != j->p.grid.bits)
+        return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, name, j->p.grid.bits);
+    if (o->group && o->group != j->p.grid.group)
+        return o->group < 0
+                   ? nb_fail(err, NB_UNSUPPORTED, "--group row in a GGUF file; %s has groups of %d", name, j->p.grid.group)
+                   : nb_fail(err, NB_UNSUPPORTED, "--group %d in a GGUF file; %s has groups of %d", o->group, name, j->p.grid.group);
+    if (o->sym_set && o->sym != j->p.grid.sym)
+        return nb_fail(err, o->grid ? NB_USAGE : NB_UNSUPPORTED, "--%s in a GGUF file of %s, which is %s", o->sym ? "sym" : "asym", name,
+                       j->p.grid.sym ? "symmetric" : "not symmetric");
+    return NB_OK;
 }
 
 static nb_status choose_embedding(struct job *j, nb_error *err)
