@@ -4,10 +4,13 @@
  *   INT       lo = min(0, w), hi = max(0, w); sym: a = max(-lo, hi), lo = -a, hi = a
  *             s = f16((hi - lo) / c), c = 2^bits - 1
  *             zero = sym ? 2^(bits-1) : clamp(rne(-lo / s), 0, c)   (AutoGPTQ's convention)
- *   EXTREME   s = f16(signed extreme / -zero), zero = 2^(bits-1): the extreme itself is met, s may
- * be negative                                              (q4_0 q5_0) AFFINE    s = f16((max -
- * min) / c), min rounded to f16, zero 0  (q4_1 q5_1) ABSMAX    s = f16(max |w| / (zero - 1)), zero
- * = 2^(bits-1)      (q8_0)
+ *
+ *   EXTREME   s = f16(signed extreme / -zero), zero = 2^(bits-1)      (q4_0 q5_0)
+ *             the extreme itself is met, s may be negative
+ *
+ *   AFFINE    s = f16((max - min) / c), min rounded to f16, zero 0    (q4_1 q5_1)
+ *
+ *   ABSMAX    s = f16(max |w| / (zero - 1)), zero = 2^(bits-1)        (q8_0)
  *
  * Zero always lies inside an integer grid's range; a group of nothing but zeros takes the range
  * [-1, 1], so that its scale is an ordinary number. Scales are rounded to f16 before any code is
