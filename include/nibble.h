@@ -21,7 +21,7 @@ extern "C" {
 #define NB_API
 #endif
 
-NB_API const char *nb_version(void); /* "0.1.0 (COMMIT)" */
+NB_API const char *nb_version(void); /* "0.1.0" */
 
 /* ---- models ---- */
 
