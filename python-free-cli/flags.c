@@ -16,6 +16,7 @@ const nb_flag nb_global_flags[] = {
     {"quiet", 'q', NULL, "no progress"},
     {"verbose", 'v', NULL, "say on stderr which kernels serve the model, the device, the threads"},
     {"help", 'h', NULL, "this text"},
+    {"version", 0, NULL, "which nibble this is"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -25,6 +26,13 @@ static const nb_flag *find_in(const nb_flag *f, const char *name, size_t n, char
         if (letter ? f->letter == letter : strlen(f->name) == n && memcmp(f->name, name, n) == 0)
             return f;
     return NULL;
+}
+
+const nb_flag *nb_global_flag(const char *arg)
+{
+    if (arg[0] == '-' && arg[1] == '-')
+        return find_in(nb_global_flags, arg + 2, strcspn(arg + 2, "="), 0);
+    return arg[0] == '-' && arg[1] && !arg[2] ? find_in(nb_global_flags, NULL, 0, arg[1]) : NULL;
 }
 
 /* Other spellings, and flags that are not there yet (exit 5, not "unknown"). command NULL: everywhere; alias NULL: not there yet. */

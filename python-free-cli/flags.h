@@ -32,6 +32,9 @@ extern const nb_command *const nb_commands[]; /* ended by NULL (main.c) */
 /* NB_UNSUPPORTED for a name that is reserved, NB_USAGE for an unknown one. */
 nb_status nb_command_find(const char *name, const nb_command **out, nb_error *err) NB_CHECKED;
 
+/* The global flag that an argument (--name, --name=VALUE, -l) names; NULL: none. */
+const nb_flag *nb_global_flag(const char *arg);
+
 /* Parses argv[0..n) for the command. NB_USAGE names the flag and, for a typing mistake, the nearest one. */
 nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, nb_error *err) NB_CHECKED;
 

@@ -99,12 +99,35 @@ static int finish_stdout(int code)
     return NB_IO;
 }
 
+/* Global flags may stand before the command: `nibble --device cpu run MODEL` is `nibble run --device cpu MODEL`. false: there is no command. */
+static bool command_first(int argc, char **argv)
+{
+    int at = 1;
+    while (at < argc) {
+        const nb_flag *f = nb_global_flag(argv[at]);
+        if (!f || strcmp(f->name, "help") == 0 || strcmp(f->name, "version") == 0)
+            break;
+        at += f->operand && !strchr(argv[at], '=') ? 2 : 1;
+    }
+    if (at >= argc)
+        return false;
+    char *command = argv[at];
+    for (; at > 1; at--)
+        argv[at] = argv[at - 1];
+    argv[1] = command;
+    return true;
+}
+
 static nb_status dispatch(int argc, char **argv, nb_args *args, nb_error *err)
 {
     const nb_command *c = NULL;
     nb_status st = nb_command_find(argv[1], &c, err);
     if (st == NB_OK)
         st = nb_args_parse(c, argc - 2, argv + 2, args, err);
+    if (st == NB_OK && nb_flag_on(args, "version")) {
+        printf("nibble %s\n", nb_version());
+        return NB_OK;
+    }
     if (st != NB_OK || !nb_flag_on(args, "help"))
         return st == NB_OK ? c->run(args, err) : st;
     nb_print_help(c);
@@ -119,10 +142,10 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* a closed stdout is seen when it is flushed */
     signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of write, not a death */
     nb_watch_mapped_files();
-    if (argc < 2) {
+    if (!command_first(argc, argv)) {
         const nb_status st = nb_fail(&err, NB_USAGE, "a command is missing");
         nb_hint(&err, "nibble --help");
-        return report(st, &err, false);
+        return finish_stdout(report(st, &err, wants_json(argc, argv)));
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         nb_print_overview();

@@ -19,6 +19,13 @@ static const transcript rows[] = {
     {"an escape sequence in a command is shown, not sent", "fro\x1b[31m", 2, NULL, "fro\\x1b[31m", 0},
     {"train is reserved", "train x", 5, NULL, "nibble train is not there yet", 0},
     {"merge is reserved", "merge x --json", 5, NULL, "nibble merge is not there yet", 0},
+    {"global flags may stand before the command", "--device cpu -t 1 --json run " TINY " --ids 1,70,80 -n 4", 0, "\"prompt_tokens\":3", NULL, 0},
+    {"so may one with its value behind =", "--device=cpu doctor --features", 0, "q4_0", NULL, 0},
+    {"a flag of a command may not", "--raw run " TINY " --ids 1", 2, NULL, "unknown command --raw", 0},
+    {"nothing but global flags is no command", "--device cpu --json", 2, NULL, "a command is missing", 0},
+    {"nor is one without its value", "--device", 2, NULL, "a command is missing", 0},
+    {"--help behind a global flag", "-q --help", 0, "nibble quantize", NULL, 0},
+    {"--version behind a command", "run --version", 0, "nibble 0.", NULL, 0},
     /* flags */
     {"a command's --help lists its flags", "run --help", 0, "--max-tokens N", NULL, 0},
     {"-h does too", "tokenize -h", 0, "--special", NULL, 0},
