@@ -217,4 +217,4 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_chat = {"chat", "MODEL", "A conversation at the terminal.", flags, run};
+const nb_command nb_command_chat = {"chat", "MODEL", "A conversation at the terminal.", flags, run, 1};

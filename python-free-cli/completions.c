@@ -251,4 +251,4 @@ static nb_status run(const nb_args *a, nb_error *err)
 }
 
 const nb_command nb_command_completions = {"completions", "bash|zsh|fish", "Prints a completion script for a shell.", no_flags,
-                                           run};
+                                           run, 1};

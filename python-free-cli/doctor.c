@@ -92,4 +92,4 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_doctor = {"doctor", "", "Says what this machine has and what nibble can use.", flags, run};
+const nb_command nb_command_doctor = {"doctor", "", "Says what this machine has and what nibble can use.", flags, run, 0};

@@ -69,4 +69,4 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_eval = {"eval", "MODEL -f TEXT", "Measures perplexity and, against a second model, KL divergence.", flags, run};
+const nb_command nb_command_eval = {"eval", "MODEL -f TEXT", "Measures perplexity and, against a second model, KL divergence.", flags, run, 1};

@@ -144,8 +144,11 @@ nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, n
             continue;
         }
         if (!flags || arg[0] != '-' || arg[1] == 0) {
-            if (out->n_operand == (int)(sizeof out->operand / sizeof *out->operand))
-                return nb_fail(err, NB_USAGE, "%s: too many arguments", c->name);
+            if (out->n_operand == c->n_operand) {
+                char shown[160];
+                return nb_fail(err, NB_USAGE, "%s: too many arguments, the first is %s", c->name,
+                               nb_escape(shown, (int64_t)sizeof shown, arg, (int64_t)strlen(arg)));
+            }
             out->operand[out->n_operand++] = arg;
             continue;
         }

@@ -17,7 +17,7 @@ typedef struct nb_args {
     const nb_flag *flag[NB_MAX_FLAGS]; /* what was given, in order */
     const char *value[NB_MAX_FLAGS];
     int n;
-    const char *operand[4]; /* arguments that are no flags */
+    const char *operand[2]; /* arguments that are no flags */
     int n_operand;
 } nb_args;
 
@@ -25,6 +25,7 @@ typedef struct nb_command {
     const char *name, *operands, *summary;
     const nb_flag *flags; /* ended by name NULL */
     nb_status (*run)(const nb_args *a, nb_error *err);
+    int n_operand; /* arguments that are no flags, at most */
 } nb_command;
 
 extern const nb_flag nb_global_flags[];        /* accepted by every command */

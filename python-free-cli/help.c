@@ -110,5 +110,5 @@ static nb_status run_man(const nb_args *a, nb_error *err)
     return NB_OK;
 }
 
-const nb_command nb_command_help = {"help", "[COMMAND]", "Lists the commands, or the flags of one.", no_flags, run_help};
-const nb_command nb_command_man = {"man", "", "Prints the manual page: nibble man > nibble.1", no_flags, run_man};
+const nb_command nb_command_help = {"help", "[COMMAND]", "Lists the commands, or the flags of one.", no_flags, run_help, 1};
+const nb_command nb_command_man = {"man", "", "Prints the manual page: nibble man > nibble.1", no_flags, run_man, 0};

@@ -76,4 +76,4 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_inspect = {"inspect", "PATH", "Says what a checkpoint holds.", flags, run};
+const nb_command nb_command_inspect = {"inspect", "PATH", "Says what a checkpoint holds.", flags, run, 1};

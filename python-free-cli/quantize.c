@@ -142,4 +142,4 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;
 }
 
-const nb_command nb_command_quantize = {"quantize", "MODEL -o OUT", "Writes a smaller model and says what was lost.", flags, run};
+const nb_command nb_command_quantize = {"quantize", "MODEL -o OUT", "Writes a smaller model and says what was lost.", flags, run, 1};

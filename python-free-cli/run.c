@@ -135,4 +135,4 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_run = {"run", "MODEL -p TEXT", "Continues a text.", flags, run};
+const nb_command nb_command_run = {"run", "MODEL -p TEXT", "Continues a text.", flags, run, 2};

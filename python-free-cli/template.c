@@ -59,4 +59,4 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_template = {"template", "MODEL -f FILE", "Renders a conversation as the model's prompt.", flags, run};
+const nb_command nb_command_template = {"template", "MODEL -f FILE", "Renders a conversation as the model's prompt.", flags, run, 2};

@@ -54,4 +54,4 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_tokenize = {"tokenize", "MODEL -p TEXT", "Prints the token ids of a text.", flags, run};
+const nb_command nb_command_tokenize = {"tokenize", "MODEL -p TEXT", "Prints the token ids of a text.", flags, run, 1};
