@@ -96,7 +96,7 @@ static nb_status run(const nb_args *a, nb_error *err)
 {
     nb_model *m = NULL;
     nb_session *s = NULL;
-    nb_generate_result r = {0};
+    nb_generate_result r = {.stop = "length"};
     nb_sampling sampling = {.top_p = 1};
     int32_t *ids = NULL, n_predict = 128, ctx = 0;
     size_t n = 0;
@@ -112,9 +112,11 @@ static nb_status run(const nb_args *a, nb_error *err)
         const int64_t need = (int64_t)n + (n_predict < 0 ? info.ctx_len : n_predict);
         ctx = need < info.ctx_len ? (int32_t)need : info.ctx_len;
     }
-    if (st == NB_OK && nb_flag_text(a, "logits"))
+    if (st == NB_OK && nb_flag_text(a, "logits")) {
         st = write_logits(m, ids, n, ctx, nb_flag_text(a, "logits"), err);
-    else if (st == NB_OK) {
+        if (st == NB_OK && nb_flag_on(a, "json"))
+            nb_print_generation(m, n, &r); /* nothing was generated */
+    } else if (st == NB_OK) {
         const bool json = nb_flag_on(a, "json");
         const nb_generate_options o = {.prompt = ids, .n_prompt = n, .n_predict = n_predict, .ignore_end = nb_flag_on(a, "ignore-eos"),
                                        .continues = nb_flag_on(a, "raw") || nb_flag_text(a, "ids") || !info.has_chat_template,

@@ -70,6 +70,7 @@ static const transcript rows[] = {
     {"run on GGUF", RUN "--json", 0, "\"prompt_tokens\":3,\"tokens\":[", NULL, 0},
     {"run on a safetensors folder", "run %M/tiny-llama -p ab -n 4 -t 1 --json", 0, "\"stop\":\"", NULL, 0},
     {"run writes logits", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy", 0, NULL, NULL, 0},
+    {"run writes logits and an object", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy --json", 0, "{\"text\":\"\",\"prompt_tokens\":2,\"tokens\":[],\"stop\":\"length\"", NULL, 0},
     {"run cannot write logits into a missing folder", "run " TINY " --ids 1,70 -t 1 --logits %T/no/logits.npy", 3, NULL, "cannot create it", 0},
     {"run into a full disk", RUN, 7, NULL, "stdout: cannot write: No space left on device", OUT_FULL},
     {"run --json into a full disk", RUN "--json", 7, NULL, "stdout: cannot write: No space left on device", OUT_FULL},
