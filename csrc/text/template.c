@@ -6,12 +6,12 @@
 
 enum { kChunk = 1 << 18, kNames = 1024, kFrames = 1000 };
 
-tpl_value tpl_fail(tpl_run *r, nb_status st, const char *fmt, ...)
+nb_tpl_value nb_tpl_fail(nb_tpl_run *r, nb_status st, const char *fmt, ...)
 {
     char text[400];
     size_t line = 1;
     if (r->st != NB_OK)
-        return tpl_none();
+        return nb_tpl_none();
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
@@ -19,16 +19,16 @@ tpl_value tpl_fail(tpl_run *r, nb_status st, const char *fmt, ...)
     for (size_t i = 0; i < r->at && i < r->src_n; i++)
         line += r->src[i] == '\n';
     r->st = nb_fail(r->err, st, "chat template: %s, line %zu", text, line);
-    return tpl_none();
+    return nb_tpl_none();
 }
 
-void *tpl_alloc(tpl_run *r, size_t n, size_t size)
+void *nb_tpl_alloc(nb_tpl_run *r, size_t n, size_t size)
 {
     uint64_t bytes = 0;
     if (r->st != NB_OK)
         return NULL;
     if (!nb_mul_ok(n, size, &bytes) || bytes > NB_TEMPLATE_HEAP) {
-        TPL_BAD(r, "it needs more than %d MiB of memory", NB_TEMPLATE_HEAP >> 20);
+        NB_TPL_BAD(r, "it needs more than %d MiB of memory", NB_TEMPLATE_HEAP >> 20);
         return NULL;
     }
     bytes = (bytes + 15) & ~(uint64_t)15;
@@ -36,13 +36,13 @@ void *tpl_alloc(tpl_run *r, size_t n, size_t size)
         /* a large string is likely to grow: room behind it lets it grow in place */
         const size_t chunk = bytes + (bytes > kChunk ? bytes / 2 : kChunk);
         if (nb_arena_bytes(r->arena) + chunk > NB_TEMPLATE_HEAP) {
-            TPL_BAD(r, "it needs more than %d MiB of memory", NB_TEMPLATE_HEAP >> 20);
+            NB_TPL_BAD(r, "it needs more than %d MiB of memory", NB_TEMPLATE_HEAP >> 20);
             return NULL;
         }
         nb_error err = {0};
         char *p = nb_arena_alloc(r->arena, chunk, 1, &err);
         if (!p) {
-            tpl_fail(r, NB_NO_ROOM, "%s", err.message);
+            nb_tpl_fail(r, NB_NO_ROOM, "%s", err.message);
             return NULL;
         }
         r->free = p;
@@ -54,28 +54,28 @@ void *tpl_alloc(tpl_run *r, size_t n, size_t size)
     return p;
 }
 
-bool tpl_step(tpl_run *r, size_t cost)
+bool nb_tpl_step(nb_tpl_run *r, size_t cost)
 {
     if (r->st != NB_OK)
         return false;
     r->steps += cost < NB_TEMPLATE_STEPS ? (int64_t)cost : NB_TEMPLATE_STEPS;
     if (r->steps <= NB_TEMPLATE_STEPS)
         return true;
-    TPL_BAD(r, "it takes more than %d steps", NB_TEMPLATE_STEPS);
+    NB_TPL_BAD(r, "it takes more than %d steps", NB_TEMPLATE_STEPS);
     return false;
 }
 
-bool tpl_enter(tpl_run *r)
+bool nb_tpl_enter(nb_tpl_run *r)
 {
     if (r->depth >= kFrames)
-        TPL_BAD(r, "it is nested deeper than %d levels", kFrames);
+        NB_TPL_BAD(r, "it is nested deeper than %d levels", kFrames);
     if (r->st != NB_OK)
         return false;
     r->depth++;
     return true;
 }
 
-void tpl_leave(tpl_run *r)
+void nb_tpl_leave(nb_tpl_run *r)
 {
     r->depth--;
 }
@@ -88,48 +88,48 @@ static uint32_t name_place(const char *s, size_t n)
     return h % kNames;
 }
 
-tpl_name *tpl_known(const tpl_run *r, const char *s, size_t n)
+nb_tpl_name *nb_tpl_known(const nb_tpl_run *r, const char *s, size_t n)
 {
-    for (tpl_name *v = r->name[name_place(s, n)]; v; v = v->next)
+    for (nb_tpl_name *v = r->name[name_place(s, n)]; v; v = v->next)
         if (v->n == n && memcmp(v->s, s, n) == 0)
             return v;
     return NULL;
 }
 
-tpl_name *tpl_intern(tpl_run *r, const char *s, size_t n)
+nb_tpl_name *nb_tpl_intern(nb_tpl_run *r, const char *s, size_t n)
 {
-    tpl_name *v = tpl_known(r, s, n);
+    nb_tpl_name *v = nb_tpl_known(r, s, n);
     if (v)
         return v;
-    v = tpl_alloc(r, 1, sizeof *v);
+    v = nb_tpl_alloc(r, 1, sizeof *v);
     if (!v)
         return NULL;
-    tpl_name **head = &r->name[name_place(s, n)];
-    *v = (tpl_name){.next = *head, .s = s, .n = (uint32_t)n};
-    v->global = tpl_undefined(v);
+    nb_tpl_name **head = &r->name[name_place(s, n)];
+    *v = (nb_tpl_name){.next = *head, .s = s, .n = (uint32_t)n};
+    v->global = nb_tpl_undefined(v);
     *head = v;
     return v;
 }
 
-bool tpl_put(tpl_run *r, tpl_sink *k, const char *p, size_t n)
+bool nb_tpl_put(nb_tpl_run *r, nb_tpl_sink *k, const char *p, size_t n)
 {
-    if (!tpl_step(r, n / 1024))
+    if (!nb_tpl_step(r, n / 1024))
         return false;
     if (k->out) {
         if (n > (size_t)NB_TEMPLATE_OUTPUT - k->n) {
-            TPL_BAD(r, "it writes more than %d MiB", NB_TEMPLATE_OUTPUT >> 20);
+            NB_TPL_BAD(r, "it writes more than %d MiB", NB_TEMPLATE_OUTPUT >> 20);
             return false;
         }
         nb_error err = {0};
         const nb_status st = nb_buf_add(k->out, p, n, &err);
         if (st != NB_OK)
-            tpl_fail(r, st, "%s", err.message);
+            nb_tpl_fail(r, st, "%s", err.message);
         k->n += n;
         return st == NB_OK;
     }
     if (n > k->cap - k->n) {
         const size_t cap = 2 * (k->n + n) > 64 ? 2 * (k->n + n) : 64;
-        char *q = tpl_alloc(r, cap, 1);
+        char *q = nb_tpl_alloc(r, cap, 1);
         if (!q)
             return false;
         if (k->n)
@@ -143,20 +143,20 @@ bool tpl_put(tpl_run *r, tpl_sink *k, const char *p, size_t n)
     return true;
 }
 
-bool tpl_puts(tpl_run *r, tpl_sink *k, const char *s)
+bool nb_tpl_puts(nb_tpl_run *r, nb_tpl_sink *k, const char *s)
 {
-    return tpl_put(r, k, s, strlen(s));
+    return nb_tpl_put(r, k, s, strlen(s));
 }
 
-tpl_value tpl_sunk(const tpl_sink *k)
+nb_tpl_value nb_tpl_sunk(const nb_tpl_sink *k)
 {
-    return tpl_string(k->p ? k->p : "", k->n);
+    return nb_tpl_string(k->p ? k->p : "", k->n);
 }
 
 /* The source with '\n' for every kind of line end and without the last one, as Jinja reads it. */
-static void take_source(tpl_run *r, const char *src, size_t n)
+static void take_source(nb_tpl_run *r, const char *src, size_t n)
 {
-    char *p = tpl_alloc(r, n + 1, 1);
+    char *p = nb_tpl_alloc(r, n + 1, 1);
     size_t o = 0;
     if (!p)
         return;
@@ -169,56 +169,56 @@ static void take_source(tpl_run *r, const char *src, size_t n)
     r->src_n = o && p[o - 1] == '\n' ? o - 1 : o;
 }
 
-static void define(tpl_run *r, const char *name, tpl_value v)
+static void define(nb_tpl_run *r, const char *name, nb_tpl_value v)
 {
-    tpl_name *known = tpl_intern(r, name, strlen(name));
+    nb_tpl_name *known = nb_tpl_intern(r, name, strlen(name));
     if (known)
         known->global = v;
 }
 
 /* The conversation's members become variables; names the template does not use are left alone. */
-static void define_conversation(tpl_run *r, const nb_json_node *conversation)
+static void define_conversation(nb_tpl_run *r, const nb_json_node *conversation)
 {
-    tpl_define_functions(r);
-    define(r, "bos_token", tpl_string(r->env->bos_token, r->env->bos_token_n));
-    define(r, "eos_token", tpl_string(r->env->eos_token, r->env->eos_token_n));
-    define(r, "tools", tpl_none());
-    define(r, "documents", tpl_none());
-    define(r, "add_generation_prompt", tpl_bool(false));
+    nb_tpl_define_functions(r);
+    define(r, "bos_token", nb_tpl_string(r->env->bos_token, r->env->bos_token_n));
+    define(r, "eos_token", nb_tpl_string(r->env->eos_token, r->env->eos_token_n));
+    define(r, "tools", nb_tpl_none());
+    define(r, "documents", nb_tpl_none());
+    define(r, "add_generation_prompt", nb_tpl_bool(false));
     for (const nb_json_node *v = nb_json_first(conversation); v; v = nb_json_next(v)) {
         size_t n = 0;
         const char *key = nb_json_key(v, &n);
-        tpl_name *name = tpl_known(r, key, n);
-        if (!tpl_step(r, 1))
+        nb_tpl_name *name = nb_tpl_known(r, key, n);
+        if (!nb_tpl_step(r, 1))
             return;
         if (name)
-            name->global = tpl_from_json(r, v, 0);
+            name->global = nb_tpl_from_json(r, v, 0);
     }
 }
 
-static void render(tpl_run *r, const char *src, size_t n, const nb_json_node *conversation)
+static void render(nb_tpl_run *r, const char *src, size_t n, const nb_json_node *conversation)
 {
-    r->name = tpl_alloc(r, kNames, sizeof *r->name);
+    r->name = nb_tpl_alloc(r, kNames, sizeof *r->name);
     if (!r->name)
         return;
     memset(r->name, 0, kNames * sizeof *r->name);
     take_source(r, src, n);
-    const tpl_node *tree = r->st == NB_OK ? tpl_parse(r) : NULL;
+    const nb_tpl_node *tree = r->st == NB_OK ? nb_tpl_parse(r) : NULL;
     r->at = 0;
-    if (r->st == NB_OK && tpl_guard_open(r))
+    if (r->st == NB_OK && nb_tpl_guard_open(r))
         define_conversation(r, conversation);
-    r->scope = tpl_alloc(r, 1, sizeof *r->scope);
+    r->scope = nb_tpl_alloc(r, 1, sizeof *r->scope);
     if (!r->scope)
         return;
-    *r->scope = (tpl_scope){0};
-    tpl_exec(r, tree);
+    *r->scope = (nb_tpl_scope){0};
+    nb_tpl_exec(r, tree);
 }
 
 nb_status nb_template_render(const char *src, size_t n, const nb_json_node *conversation,
                              const nb_template_env *env, nb_buf *out, nb_error *err)
 {
-    tpl_sink sink = {.out = out};
-    tpl_run r = {.env = env, .err = err, .sink = &sink};
+    nb_tpl_sink sink = {.out = out};
+    nb_tpl_run r = {.env = env, .err = err, .sink = &sink};
     if (n > NB_TEMPLATE_SOURCE)
         return nb_fail(err, NB_BAD_INPUT, "chat template: it has %zu bytes, at most %d are allowed",
                        n, NB_TEMPLATE_SOURCE);

@@ -8,18 +8,18 @@
 
 #include <string.h>
 
-static tpl_node *parse_unary(tpl_parser *p, bool filters);
+static nb_tpl_node *parse_unary(nb_tpl_parser *p, bool filters);
 
-bool tpl_parse_deeper(tpl_parser *p)
+bool nb_tpl_parse_deeper(nb_tpl_parser *p)
 {
     if (++p->depth > NB_TEMPLATE_DEPTH)
-        TPL_BAD(p->r, "it is nested deeper than %d levels", NB_TEMPLATE_DEPTH);
+        NB_TPL_BAD(p->r, "it is nested deeper than %d levels", NB_TEMPLATE_DEPTH);
     return p->r->st == NB_OK;
 }
 
-static tpl_node *pair_of(tpl_parser *p, tpl_kind kind, tpl_node *a, tpl_node *b)
+static nb_tpl_node *pair_of(nb_tpl_parser *p, nb_tpl_kind kind, nb_tpl_node *a, nb_tpl_node *b)
 {
-    tpl_node *e = tpl_node_new(p, kind);
+    nb_tpl_node *e = nb_tpl_node_new(p, kind);
     if (e) {
         e->a = a;
         e->b = b;
@@ -28,7 +28,7 @@ static tpl_node *pair_of(tpl_parser *p, tpl_kind kind, tpl_node *a, tpl_node *b)
 }
 
 /* Appends to a list; a failure leaves NULL, which ends it. */
-static void append(tpl_node ***tail, tpl_node *e)
+static void append(nb_tpl_node ***tail, nb_tpl_node *e)
 {
     if (!e)
         return;
@@ -36,174 +36,174 @@ static void append(tpl_node ***tail, tpl_node *e)
     *tail = &e->next;
 }
 
-static tpl_node *parse_arguments(tpl_parser *p) /* behind "(" */
+static nb_tpl_node *parse_arguments(nb_tpl_parser *p) /* behind "(" */
 {
-    tpl_node *list = NULL, **tail = &list;
-    while (p->r->st == NB_OK && !tpl_take_op(p, ')')) {
-        const tpl_token *ahead = p->now.kind == TPL_T_NAME ? tpl_peek(p) : NULL;
-        if (ahead && ahead->kind == TPL_T_OP && ahead->op == '=') {
-            tpl_node *e = tpl_node_new(p, TPL_KEYWORD);
-            tpl_name *name = tpl_take_identifier(p);
-            tpl_advance(p);
+    nb_tpl_node *list = NULL, **tail = &list;
+    while (p->r->st == NB_OK && !nb_tpl_take_op(p, ')')) {
+        const nb_tpl_token *ahead = p->now.kind == NB_TPL_T_NAME ? nb_tpl_peek(p) : NULL;
+        if (ahead && ahead->kind == NB_TPL_T_OP && ahead->op == '=') {
+            nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_KEYWORD);
+            nb_tpl_name *name = nb_tpl_take_identifier(p);
+            nb_tpl_advance(p);
             if (e) {
                 e->name = name;
-                e->a = tpl_parse_expr(p);
+                e->a = nb_tpl_parse_expr(p);
             }
             append(&tail, e);
         } else
-            append(&tail, tpl_parse_expr(p));
-        if (!tpl_is_op(p, ')'))
-            tpl_expect_op(p, ',');
+            append(&tail, nb_tpl_parse_expr(p));
+        if (!nb_tpl_is_op(p, ')'))
+            nb_tpl_expect_op(p, ',');
     }
     return list;
 }
 
-static tpl_node *parse_list(tpl_parser *p) /* behind "[" */
+static nb_tpl_node *parse_list(nb_tpl_parser *p) /* behind "[" */
 {
-    tpl_node *e = tpl_node_new(p, TPL_MAKE_LIST), *list = NULL, **tail = &list;
-    while (p->r->st == NB_OK && !tpl_take_op(p, ']')) {
-        append(&tail, tpl_parse_expr(p));
-        if (!tpl_is_op(p, ']'))
-            tpl_expect_op(p, ',');
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_MAKE_LIST), *list = NULL, **tail = &list;
+    while (p->r->st == NB_OK && !nb_tpl_take_op(p, ']')) {
+        append(&tail, nb_tpl_parse_expr(p));
+        if (!nb_tpl_is_op(p, ']'))
+            nb_tpl_expect_op(p, ',');
     }
     if (e)
         e->a = list;
     return e;
 }
 
-static tpl_node *parse_dict(tpl_parser *p) /* behind "{" */
+static nb_tpl_node *parse_dict(nb_tpl_parser *p) /* behind "{" */
 {
-    tpl_node *e = tpl_node_new(p, TPL_MAKE_DICT), *list = NULL, **tail = &list;
-    while (p->r->st == NB_OK && !tpl_take_op(p, '}')) {
-        tpl_node *key = tpl_parse_expr(p);
-        tpl_expect_op(p, ':');
-        append(&tail, pair_of(p, TPL_PAIR, key, tpl_parse_expr(p)));
-        if (!tpl_is_op(p, '}'))
-            tpl_expect_op(p, ',');
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_MAKE_DICT), *list = NULL, **tail = &list;
+    while (p->r->st == NB_OK && !nb_tpl_take_op(p, '}')) {
+        nb_tpl_node *key = nb_tpl_parse_expr(p);
+        nb_tpl_expect_op(p, ':');
+        append(&tail, pair_of(p, NB_TPL_PAIR, key, nb_tpl_parse_expr(p)));
+        if (!nb_tpl_is_op(p, '}'))
+            nb_tpl_expect_op(p, ',');
     }
     if (e)
         e->a = list;
     return e;
 }
 
-static tpl_node *constant(tpl_parser *p, tpl_value v)
+static nb_tpl_node *constant(nb_tpl_parser *p, nb_tpl_value v)
 {
-    tpl_node *e = tpl_node_new(p, TPL_CONST);
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_CONST);
     if (e)
         e->v = v;
     return e;
 }
 
-static tpl_node *parse_name(tpl_parser *p)
+static nb_tpl_node *parse_name(nb_tpl_parser *p)
 {
     static const struct {
         const char *name;
-        tpl_type type;
+        nb_tpl_type type;
         bool b;
-    } words[] = {{"true", TPL_BOOL, true},   {"True", TPL_BOOL, true},  {"false", TPL_BOOL, false},
-                 {"False", TPL_BOOL, false}, {"none", TPL_NONE, false}, {"None", TPL_NONE, false}};
+    } words[] = {{"true", NB_TPL_BOOL, true},   {"True", NB_TPL_BOOL, true},  {"false", NB_TPL_BOOL, false},
+                 {"False", NB_TPL_BOOL, false}, {"none", NB_TPL_NONE, false}, {"None", NB_TPL_NONE, false}};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (tpl_is_name(p, words[i].name)) {
-            tpl_node *e =
-                constant(p, words[i].type == TPL_BOOL ? tpl_bool(words[i].b) : tpl_none());
-            tpl_advance(p);
+        if (nb_tpl_is_name(p, words[i].name)) {
+            nb_tpl_node *e =
+                constant(p, words[i].type == NB_TPL_BOOL ? nb_tpl_bool(words[i].b) : nb_tpl_none());
+            nb_tpl_advance(p);
             return e;
         }
-    tpl_node *e = tpl_node_new(p, TPL_VAR);
-    tpl_name *name = tpl_take_identifier(p);
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_VAR);
+    nb_tpl_name *name = nb_tpl_take_identifier(p);
     if (e)
         e->name = name;
     return e;
 }
 
-static tpl_node *parse_primary(tpl_parser *p)
+static nb_tpl_node *parse_primary(nb_tpl_parser *p)
 {
-    tpl_node *e = NULL;
-    if (!tpl_parse_deeper(p))
+    nb_tpl_node *e = NULL;
+    if (!nb_tpl_parse_deeper(p))
         return NULL;
-    if (p->now.kind == TPL_T_NAME) {
+    if (p->now.kind == NB_TPL_T_NAME) {
         e = parse_name(p);
-    } else if (p->now.kind == TPL_T_CONST) {
-        tpl_value v = p->now.v;
-        tpl_advance(p);
-        while (v.type == TPL_STRING && p->now.kind == TPL_T_CONST && p->now.v.type == TPL_STRING) {
-            v = tpl_concat(p->r, v, p->now.v);
-            tpl_advance(p);
+    } else if (p->now.kind == NB_TPL_T_CONST) {
+        nb_tpl_value v = p->now.v;
+        nb_tpl_advance(p);
+        while (v.type == NB_TPL_STRING && p->now.kind == NB_TPL_T_CONST && p->now.v.type == NB_TPL_STRING) {
+            v = nb_tpl_concat(p->r, v, p->now.v);
+            nb_tpl_advance(p);
         }
         e = constant(p, v);
-    } else if (tpl_take_op(p, '(')) {
-        if (tpl_take_op(p, ')'))
-            e = tpl_node_new(p, TPL_MAKE_TUPLE);
+    } else if (nb_tpl_take_op(p, '(')) {
+        if (nb_tpl_take_op(p, ')'))
+            e = nb_tpl_node_new(p, NB_TPL_MAKE_TUPLE);
         else {
-            e = tpl_parse_tuple(p, true);
-            tpl_expect_op(p, ')');
+            e = nb_tpl_parse_tuple(p, true);
+            nb_tpl_expect_op(p, ')');
         }
-    } else if (tpl_take_op(p, '[')) {
+    } else if (nb_tpl_take_op(p, '[')) {
         e = parse_list(p);
-    } else if (tpl_take_op(p, '{')) {
+    } else if (nb_tpl_take_op(p, '{')) {
         e = parse_dict(p);
     } else
-        tpl_unexpected(p, "an expression");
+        nb_tpl_unexpected(p, "an expression");
     p->depth--;
     return e;
 }
 
-static tpl_node *slice_bound(tpl_parser *p)
+static nb_tpl_node *slice_bound(nb_tpl_parser *p)
 {
-    return tpl_is_op(p, ':') || tpl_is_op(p, ']') ? NULL : tpl_parse_expr(p);
+    return nb_tpl_is_op(p, ':') || nb_tpl_is_op(p, ']') ? NULL : nb_tpl_parse_expr(p);
 }
 
-static tpl_node *parse_subscript(tpl_parser *p, tpl_node *of) /* behind "[" */
+static nb_tpl_node *parse_subscript(nb_tpl_parser *p, nb_tpl_node *of) /* behind "[" */
 {
-    tpl_node *e = tpl_node_new(p, TPL_ITEM);
-    tpl_node *first = slice_bound(p);
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_ITEM);
+    nb_tpl_node *first = slice_bound(p);
     if (e) {
         e->a = of;
         e->b = first;
-        if (tpl_take_op(p, ':')) {
-            e->kind = TPL_SLICE;
+        if (nb_tpl_take_op(p, ':')) {
+            e->kind = NB_TPL_SLICE;
             e->c = slice_bound(p);
-            if (tpl_take_op(p, ':'))
+            if (nb_tpl_take_op(p, ':'))
                 e->d = slice_bound(p);
         } else if (!first)
-            tpl_unexpected(p, "a subscript");
+            nb_tpl_unexpected(p, "a subscript");
     }
-    tpl_expect_op(p, ']');
+    nb_tpl_expect_op(p, ']');
     return e;
 }
 
-static tpl_node *parse_dot(tpl_parser *p, tpl_node *of) /* behind "." */
+static nb_tpl_node *parse_dot(nb_tpl_parser *p, nb_tpl_node *of) /* behind "." */
 {
-    tpl_node *e = tpl_node_new(p, TPL_ATTR);
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_ATTR);
     if (!e)
         return NULL;
     e->a = of;
-    if (p->now.kind == TPL_T_CONST && p->now.v.type == TPL_INT) {
-        e->kind = TPL_ITEM;
+    if (p->now.kind == NB_TPL_T_CONST && p->now.v.type == NB_TPL_INT) {
+        e->kind = NB_TPL_ITEM;
         e->b = constant(p, p->now.v);
-        tpl_advance(p);
+        nb_tpl_advance(p);
     } else
-        e->name = tpl_take_identifier(p);
+        e->name = nb_tpl_take_identifier(p);
     return e;
 }
 
-static tpl_node *parse_call(tpl_parser *p, tpl_node *f) /* behind "(" */
+static nb_tpl_node *parse_call(nb_tpl_parser *p, nb_tpl_node *f) /* behind "(" */
 {
-    tpl_node *e = pair_of(p, TPL_CALL, f, NULL);
-    tpl_node *args = parse_arguments(p);
+    nb_tpl_node *e = pair_of(p, NB_TPL_CALL, f, NULL);
+    nb_tpl_node *args = parse_arguments(p);
     if (e)
         e->b = args;
     return e;
 }
 
-static tpl_node *parse_calls(tpl_parser *p, tpl_node *e)
+static nb_tpl_node *parse_calls(nb_tpl_parser *p, nb_tpl_node *e)
 {
     while (p->r->st == NB_OK) {
-        if (tpl_take_op(p, '.'))
+        if (nb_tpl_take_op(p, '.'))
             e = parse_dot(p, e);
-        else if (tpl_take_op(p, '['))
+        else if (nb_tpl_take_op(p, '['))
             e = parse_subscript(p, e);
-        else if (tpl_take_op(p, '('))
+        else if (nb_tpl_take_op(p, '('))
             e = parse_call(p, e);
         else
             break;
@@ -211,19 +211,19 @@ static tpl_node *parse_calls(tpl_parser *p, tpl_node *e)
     return e;
 }
 
-tpl_node *tpl_parse_postfix(tpl_parser *p)
+nb_tpl_node *nb_tpl_parse_postfix(nb_tpl_parser *p)
 {
     return parse_calls(p, parse_primary(p));
 }
 
-tpl_node *tpl_parse_filter(tpl_parser *p, tpl_node *on)
+nb_tpl_node *nb_tpl_parse_filter(nb_tpl_parser *p, nb_tpl_node *on)
 {
-    tpl_node *e = tpl_node_new(p, TPL_FILTER);
-    tpl_name *name = tpl_take_identifier(p);
-    tpl_node *args = tpl_take_op(p, '(') ? parse_arguments(p) : NULL;
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_FILTER);
+    nb_tpl_name *name = nb_tpl_take_identifier(p);
+    nb_tpl_node *args = nb_tpl_take_op(p, '(') ? parse_arguments(p) : NULL;
     if (e && name) {
         e->name = name;
-        e->row = tpl_find_row(tpl_filters, name->s, name->n);
+        e->row = nb_tpl_find_row(nb_tpl_filters, name->s, name->n);
         e->a = on;
         e->b = args;
     }
@@ -231,42 +231,42 @@ tpl_node *tpl_parse_filter(tpl_parser *p, tpl_node *on)
 }
 
 /* "x is test", "x is not test", "x is test(arguments)", "x is test argument". */
-static tpl_node *parse_test(tpl_parser *p, tpl_node *on) /* behind "is" */
+static nb_tpl_node *parse_test(nb_tpl_parser *p, nb_tpl_node *on) /* behind "is" */
 {
-    tpl_node *e = tpl_node_new(p, TPL_TEST), *args = NULL;
-    const bool negative = tpl_take_name(p, "not");
-    tpl_name *name = tpl_take_identifier(p);
-    const bool word = p->now.kind == TPL_T_NAME && !tpl_is_name(p, "else") &&
-                      !tpl_is_name(p, "or") && !tpl_is_name(p, "and") && !tpl_is_name(p, "is") &&
-                      !tpl_is_name(p, "if") && !tpl_is_name(p, "not") && !tpl_is_name(p, "in");
-    if (tpl_take_op(p, '('))
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_TEST), *args = NULL;
+    const bool negative = nb_tpl_take_name(p, "not");
+    nb_tpl_name *name = nb_tpl_take_identifier(p);
+    const bool word = p->now.kind == NB_TPL_T_NAME && !nb_tpl_is_name(p, "else") &&
+                      !nb_tpl_is_name(p, "or") && !nb_tpl_is_name(p, "and") && !nb_tpl_is_name(p, "is") &&
+                      !nb_tpl_is_name(p, "if") && !nb_tpl_is_name(p, "not") && !nb_tpl_is_name(p, "in");
+    if (nb_tpl_take_op(p, '('))
         args = parse_arguments(p);
-    else if (word || p->now.kind == TPL_T_CONST || tpl_is_op(p, '[') || tpl_is_op(p, '{'))
-        args = tpl_parse_postfix(p);
+    else if (word || p->now.kind == NB_TPL_T_CONST || nb_tpl_is_op(p, '[') || nb_tpl_is_op(p, '{'))
+        args = nb_tpl_parse_postfix(p);
     if (e && name) {
         e->name = name;
-        e->row = tpl_find_row(tpl_tests, name->s, name->n);
+        e->row = nb_tpl_find_row(nb_tpl_tests, name->s, name->n);
         e->a = on;
         e->b = args;
     }
-    return negative ? pair_of(p, TPL_NOT, e, NULL) : e;
+    return negative ? pair_of(p, NB_TPL_NOT, e, NULL) : e;
 }
 
-tpl_node *tpl_parse_filters(tpl_parser *p, tpl_node *e)
+nb_tpl_node *nb_tpl_parse_filters(nb_tpl_parser *p, nb_tpl_node *e)
 {
-    while (p->r->st == NB_OK && tpl_take_op(p, '|'))
-        e = tpl_parse_filter(p, e);
+    while (p->r->st == NB_OK && nb_tpl_take_op(p, '|'))
+        e = nb_tpl_parse_filter(p, e);
     return e;
 }
 
-static tpl_node *parse_filters_and_tests(tpl_parser *p, tpl_node *e)
+static nb_tpl_node *parse_filters_and_tests(nb_tpl_parser *p, nb_tpl_node *e)
 {
     while (p->r->st == NB_OK) {
-        if (tpl_take_op(p, '|'))
-            e = tpl_parse_filter(p, e);
-        else if (tpl_take_name(p, "is"))
+        if (nb_tpl_take_op(p, '|'))
+            e = nb_tpl_parse_filter(p, e);
+        else if (nb_tpl_take_name(p, "is"))
             e = parse_test(p, e);
-        else if (tpl_is_op(p, '(') || tpl_is_op(p, '.') || tpl_is_op(p, '['))
+        else if (nb_tpl_is_op(p, '(') || nb_tpl_is_op(p, '.') || nb_tpl_is_op(p, '['))
             e = parse_calls(p, e);
         else
             break;
@@ -274,45 +274,45 @@ static tpl_node *parse_filters_and_tests(tpl_parser *p, tpl_node *e)
     return e;
 }
 
-static tpl_node *binary(tpl_parser *p, int op, tpl_node *a, tpl_node *b)
+static nb_tpl_node *binary(nb_tpl_parser *p, int op, nb_tpl_node *a, nb_tpl_node *b)
 {
-    tpl_node *e = pair_of(p, TPL_BINARY, a, b);
+    nb_tpl_node *e = pair_of(p, NB_TPL_BINARY, a, b);
     if (e)
         e->op = op;
     return e;
 }
 
-static tpl_node *parse_unary(tpl_parser *p, bool filters)
+static nb_tpl_node *parse_unary(nb_tpl_parser *p, bool filters)
 {
-    tpl_node *e = NULL;
-    if (!tpl_parse_deeper(p))
+    nb_tpl_node *e = NULL;
+    if (!nb_tpl_parse_deeper(p))
         return NULL;
-    if (tpl_take_op(p, '-'))
-        e = pair_of(p, TPL_NEGATE, parse_unary(p, false), NULL);
-    else if (tpl_take_op(p, '+'))
-        e = pair_of(p, TPL_PLUS, parse_unary(p, false), NULL);
+    if (nb_tpl_take_op(p, '-'))
+        e = pair_of(p, NB_TPL_NEGATE, parse_unary(p, false), NULL);
+    else if (nb_tpl_take_op(p, '+'))
+        e = pair_of(p, NB_TPL_PLUS, parse_unary(p, false), NULL);
     else
-        e = tpl_parse_postfix(p);
+        e = nb_tpl_parse_postfix(p);
     p->depth--;
     return filters ? parse_filters_and_tests(p, e) : e;
 }
 
-static tpl_node *parse_power(tpl_parser *p) /* -2 ** 2 is 4 in Jinja, unlike in Python */
+static nb_tpl_node *parse_power(nb_tpl_parser *p) /* -2 ** 2 is 4 in Jinja, unlike in Python */
 {
-    tpl_node *e = parse_unary(p, true);
-    while (p->r->st == NB_OK && tpl_take_op(p, TPL_OP2('*', '*')))
-        e = binary(p, TPL_OP2('*', '*'), e, parse_unary(p, true));
+    nb_tpl_node *e = parse_unary(p, true);
+    while (p->r->st == NB_OK && nb_tpl_take_op(p, NB_TPL_OP2('*', '*')))
+        e = binary(p, NB_TPL_OP2('*', '*'), e, parse_unary(p, true));
     return e;
 }
 
-static tpl_node *parse_product(tpl_parser *p)
+static nb_tpl_node *parse_product(nb_tpl_parser *p)
 {
-    static const int ops[] = {'*', '/', TPL_OP2('/', '/'), '%'};
-    tpl_node *e = parse_power(p);
+    static const int ops[] = {'*', '/', NB_TPL_OP2('/', '/'), '%'};
+    nb_tpl_node *e = parse_power(p);
     while (p->r->st == NB_OK) {
         int op = 0;
         for (size_t i = 0; i < sizeof ops / sizeof *ops && !op; i++)
-            op = tpl_take_op(p, ops[i]) ? ops[i] : 0;
+            op = nb_tpl_take_op(p, ops[i]) ? ops[i] : 0;
         if (!op)
             break;
         e = binary(p, op, e, parse_power(p));
@@ -320,22 +320,22 @@ static tpl_node *parse_product(tpl_parser *p)
     return e;
 }
 
-static tpl_node *parse_concat(tpl_parser *p)
+static nb_tpl_node *parse_concat(nb_tpl_parser *p)
 {
-    tpl_node *first = parse_product(p);
-    if (!tpl_is_op(p, '~'))
+    nb_tpl_node *first = parse_product(p);
+    if (!nb_tpl_is_op(p, '~'))
         return first;
-    tpl_node *e = pair_of(p, TPL_CONCAT, first, NULL), **tail = first ? &first->next : &first;
-    while (p->r->st == NB_OK && tpl_take_op(p, '~'))
+    nb_tpl_node *e = pair_of(p, NB_TPL_CONCAT, first, NULL), **tail = first ? &first->next : &first;
+    while (p->r->st == NB_OK && nb_tpl_take_op(p, '~'))
         append(&tail, parse_product(p));
     return e;
 }
 
-static tpl_node *parse_sum(tpl_parser *p)
+static nb_tpl_node *parse_sum(nb_tpl_parser *p)
 {
-    tpl_node *e = parse_concat(p);
+    nb_tpl_node *e = parse_concat(p);
     while (p->r->st == NB_OK) {
-        const int op = tpl_take_op(p, '+') ? '+' : tpl_take_op(p, '-') ? '-' : 0;
+        const int op = nb_tpl_take_op(p, '+') ? '+' : nb_tpl_take_op(p, '-') ? '-' : 0;
         if (!op)
             break;
         e = binary(p, op, e, parse_concat(p));
@@ -343,78 +343,78 @@ static tpl_node *parse_sum(tpl_parser *p)
     return e;
 }
 
-static int comparison(tpl_parser *p)
+static int comparison(nb_tpl_parser *p)
 {
     static const int ops[] = {
-        TPL_OP2('=', '='), TPL_OP2('!', '='), TPL_OP2('<', '='), TPL_OP2('>', '='), '<', '>'};
+        NB_TPL_OP2('=', '='), NB_TPL_OP2('!', '='), NB_TPL_OP2('<', '='), NB_TPL_OP2('>', '='), '<', '>'};
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
-        if (tpl_take_op(p, ops[i]))
+        if (nb_tpl_take_op(p, ops[i]))
             return ops[i];
-    if (tpl_take_name(p, "in"))
-        return TPL_OP_IN;
-    const tpl_token *ahead = tpl_is_name(p, "not") ? tpl_peek(p) : NULL;
-    if (ahead && ahead->kind == TPL_T_NAME && ahead->n == 2 &&
+    if (nb_tpl_take_name(p, "in"))
+        return NB_TPL_OP_IN;
+    const nb_tpl_token *ahead = nb_tpl_is_name(p, "not") ? nb_tpl_peek(p) : NULL;
+    if (ahead && ahead->kind == NB_TPL_T_NAME && ahead->n == 2 &&
         memcmp(p->r->src + ahead->at, "in", 2) == 0) {
-        tpl_advance(p);
-        tpl_advance(p);
-        return TPL_OP_NOT_IN;
+        nb_tpl_advance(p);
+        nb_tpl_advance(p);
+        return NB_TPL_OP_NOT_IN;
     }
     return 0;
 }
 
-static tpl_node *parse_compare(tpl_parser *p)
+static nb_tpl_node *parse_compare(nb_tpl_parser *p)
 {
-    tpl_node *first = parse_sum(p), *list = NULL, **tail = &list;
+    nb_tpl_node *first = parse_sum(p), *list = NULL, **tail = &list;
     while (p->r->st == NB_OK) {
         const int op = comparison(p);
         if (!op)
             break;
-        tpl_node *e = pair_of(p, TPL_AGAINST, parse_sum(p), NULL);
+        nb_tpl_node *e = pair_of(p, NB_TPL_AGAINST, parse_sum(p), NULL);
         if (e)
             e->op = op;
         append(&tail, e);
     }
-    return list ? pair_of(p, TPL_COMPARE, first, list) : first;
+    return list ? pair_of(p, NB_TPL_COMPARE, first, list) : first;
 }
 
-static tpl_node *parse_not(tpl_parser *p)
+static nb_tpl_node *parse_not(nb_tpl_parser *p)
 {
-    if (!tpl_is_name(p, "not"))
+    if (!nb_tpl_is_name(p, "not"))
         return parse_compare(p);
-    tpl_node *e = NULL;
-    if (tpl_parse_deeper(p)) {
-        tpl_advance(p);
-        e = pair_of(p, TPL_NOT, parse_not(p), NULL);
+    nb_tpl_node *e = NULL;
+    if (nb_tpl_parse_deeper(p)) {
+        nb_tpl_advance(p);
+        e = pair_of(p, NB_TPL_NOT, parse_not(p), NULL);
     }
     p->depth--;
     return e;
 }
 
-static tpl_node *parse_and(tpl_parser *p)
+static nb_tpl_node *parse_and(nb_tpl_parser *p)
 {
-    tpl_node *e = parse_not(p);
-    while (p->r->st == NB_OK && tpl_take_name(p, "and"))
-        e = pair_of(p, TPL_AND, e, parse_not(p));
+    nb_tpl_node *e = parse_not(p);
+    while (p->r->st == NB_OK && nb_tpl_take_name(p, "and"))
+        e = pair_of(p, NB_TPL_AND, e, parse_not(p));
     return e;
 }
 
-tpl_node *tpl_parse_or(tpl_parser *p)
+nb_tpl_node *nb_tpl_parse_or(nb_tpl_parser *p)
 {
-    tpl_node *e = parse_and(p);
-    while (p->r->st == NB_OK && tpl_take_name(p, "or"))
-        e = pair_of(p, TPL_OR, e, parse_and(p));
+    nb_tpl_node *e = parse_and(p);
+    while (p->r->st == NB_OK && nb_tpl_take_name(p, "or"))
+        e = pair_of(p, NB_TPL_OR, e, parse_and(p));
     return e;
 }
 
-tpl_node *tpl_parse_expr(tpl_parser *p)
+nb_tpl_node *nb_tpl_parse_expr(nb_tpl_parser *p)
 {
-    tpl_node *e = NULL;
-    if (tpl_parse_deeper(p))
-        e = tpl_parse_or(p);
-    while (p->r->st == NB_OK && tpl_take_name(p, "if")) {
-        e = pair_of(p, TPL_IF_ELSE, e, tpl_parse_or(p));
-        if (tpl_take_name(p, "else")) {
-            tpl_node *otherwise = tpl_parse_expr(p);
+    nb_tpl_node *e = NULL;
+    if (nb_tpl_parse_deeper(p))
+        e = nb_tpl_parse_or(p);
+    while (p->r->st == NB_OK && nb_tpl_take_name(p, "if")) {
+        e = pair_of(p, NB_TPL_IF_ELSE, e, nb_tpl_parse_or(p));
+        if (nb_tpl_take_name(p, "else")) {
+            nb_tpl_node *otherwise = nb_tpl_parse_expr(p);
             if (e)
                 e->c = otherwise;
         }
@@ -423,19 +423,19 @@ tpl_node *tpl_parse_expr(tpl_parser *p)
     return e;
 }
 
-static bool ends_tuple(const tpl_parser *p)
+static bool ends_tuple(const nb_tpl_parser *p)
 {
-    return p->now.kind == TPL_T_BLOCK_END || p->now.kind == TPL_T_PRINT_END || tpl_is_op(p, ')') ||
-           tpl_is_op(p, '=') || tpl_is_name(p, "in");
+    return p->now.kind == NB_TPL_T_BLOCK_END || p->now.kind == NB_TPL_T_PRINT_END || nb_tpl_is_op(p, ')') ||
+           nb_tpl_is_op(p, '=') || nb_tpl_is_name(p, "in");
 }
 
-tpl_node *tpl_parse_tuple(tpl_parser *p, bool with_condition)
+nb_tpl_node *nb_tpl_parse_tuple(nb_tpl_parser *p, bool with_condition)
 {
-    tpl_node *first = with_condition ? tpl_parse_expr(p) : tpl_parse_or(p);
-    if (!tpl_is_op(p, ','))
+    nb_tpl_node *first = with_condition ? nb_tpl_parse_expr(p) : nb_tpl_parse_or(p);
+    if (!nb_tpl_is_op(p, ','))
         return first;
-    tpl_node *e = pair_of(p, TPL_MAKE_TUPLE, first, NULL), **tail = first ? &first->next : &first;
-    while (p->r->st == NB_OK && tpl_take_op(p, ',') && !ends_tuple(p))
-        append(&tail, with_condition ? tpl_parse_expr(p) : tpl_parse_or(p));
+    nb_tpl_node *e = pair_of(p, NB_TPL_MAKE_TUPLE, first, NULL), **tail = first ? &first->next : &first;
+    while (p->r->st == NB_OK && nb_tpl_take_op(p, ',') && !ends_tuple(p))
+        append(&tail, with_condition ? nb_tpl_parse_expr(p) : nb_tpl_parse_or(p));
     return e;
 }

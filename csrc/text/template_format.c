@@ -44,15 +44,15 @@ static bool printable(uint32_t c)
              k == UTF8PROC_CATEGORY_ZP || k == UTF8PROC_CATEGORY_ZS);
 }
 
-static void put_quoted(tpl_run *r, tpl_sink *k, tpl_value s)
+static void put_quoted(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value s)
 {
     const bool twice = s.n && memchr(s.u.s, '\'', s.n) && !memchr(s.u.s, '"', s.n);
     const char quote[2] = {twice ? '"' : '\'', 0};
-    tpl_puts(r, k, quote);
+    nb_tpl_puts(r, k, quote);
     for (size_t i = 0; i < s.n && r->st == NB_OK;) {
         uint32_t c = 0;
         char text[16];
-        const size_t n = tpl_char(s.u.s + i, s.n - i, &c);
+        const size_t n = nb_tpl_char(s.u.s + i, s.n - i, &c);
         if (c == '\\' || c == (unsigned char)quote[0])
             snprintf(text, sizeof text, "\\%c", (char)c);
         else if (c == '\n' || c == '\r' || c == '\t')
@@ -66,109 +66,109 @@ static void put_quoted(tpl_run *r, tpl_sink *k, tpl_value s)
                                    : "\\U%08x",
                      (unsigned)c);
         if (text[0])
-            tpl_puts(r, k, text);
+            nb_tpl_puts(r, k, text);
         else
-            tpl_put(r, k, s.u.s + i, n);
+            nb_tpl_put(r, k, s.u.s + i, n);
         i += n;
     }
-    tpl_puts(r, k, quote);
+    nb_tpl_puts(r, k, quote);
 }
 
-static void put_scalar(tpl_run *r, tpl_sink *k, tpl_value v)
+static void put_scalar(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v)
 {
     char text[48];
     switch (v.type) {
-    case TPL_NONE:
-        tpl_puts(r, k, "None");
+    case NB_TPL_NONE:
+        nb_tpl_puts(r, k, "None");
         break;
-    case TPL_BOOL:
-        tpl_puts(r, k, v.u.b ? "True" : "False");
+    case NB_TPL_BOOL:
+        nb_tpl_puts(r, k, v.u.b ? "True" : "False");
         break;
-    case TPL_INT:
+    case NB_TPL_INT:
         snprintf(text, sizeof text, "%lld", (long long)v.u.i);
-        tpl_puts(r, k, text);
+        nb_tpl_puts(r, k, text);
         break;
-    case TPL_REAL:
-        tpl_put(r, k, text, real_text(v.u.r, text));
+    case NB_TPL_REAL:
+        nb_tpl_put(r, k, text, real_text(v.u.r, text));
         break;
-    case TPL_UNDEFINED:
+    case NB_TPL_UNDEFINED:
         break;
     default:
-        tpl_puts(r, k, "<");
-        tpl_puts(r, k, tpl_type_name(v));
-        tpl_puts(r, k, ">");
+        nb_tpl_puts(r, k, "<");
+        nb_tpl_puts(r, k, nb_tpl_type_name(v));
+        nb_tpl_puts(r, k, ">");
     }
 }
 
-static void put_dict(tpl_run *r, tpl_sink *k, const tpl_dict *d)
+static void put_dict(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_dict *d)
 {
-    tpl_puts(r, k, "{");
-    for (uint32_t i = 0; i < d->n && tpl_step(r, 1); i++) {
+    nb_tpl_puts(r, k, "{");
+    for (uint32_t i = 0; i < d->n && nb_tpl_step(r, 1); i++) {
         if (i)
-            tpl_puts(r, k, ", ");
-        tpl_put_repr(r, k, d->at[i].key);
-        tpl_puts(r, k, ": ");
-        tpl_put_repr(r, k, d->at[i].value);
+            nb_tpl_puts(r, k, ", ");
+        nb_tpl_put_repr(r, k, d->at[i].key);
+        nb_tpl_puts(r, k, ": ");
+        nb_tpl_put_repr(r, k, d->at[i].value);
     }
-    tpl_puts(r, k, "}");
+    nb_tpl_puts(r, k, "}");
 }
 
-static void put_list(tpl_run *r, tpl_sink *k, tpl_value v)
+static void put_list(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v)
 {
-    const tpl_list *l = v.u.list;
-    tpl_puts(r, k, v.type == TPL_TUPLE ? "(" : "[");
-    for (uint32_t i = 0; i < l->n && tpl_step(r, 1); i++) {
+    const nb_tpl_list *l = v.u.list;
+    nb_tpl_puts(r, k, v.type == NB_TPL_TUPLE ? "(" : "[");
+    for (uint32_t i = 0; i < l->n && nb_tpl_step(r, 1); i++) {
         if (i)
-            tpl_puts(r, k, ", ");
-        tpl_put_repr(r, k, l->at[i]);
+            nb_tpl_puts(r, k, ", ");
+        nb_tpl_put_repr(r, k, l->at[i]);
     }
-    tpl_puts(r, k, v.type == TPL_TUPLE ? l->n == 1 ? ",)" : ")" : "]");
+    nb_tpl_puts(r, k, v.type == NB_TPL_TUPLE ? l->n == 1 ? ",)" : ")" : "]");
 }
 
-void tpl_put_repr(tpl_run *r, tpl_sink *k, tpl_value v)
+void nb_tpl_put_repr(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v)
 {
-    if (!tpl_enter(r))
+    if (!nb_tpl_enter(r))
         return;
-    if (v.type == TPL_STRING)
+    if (v.type == NB_TPL_STRING)
         put_quoted(r, k, v);
-    else if (v.type == TPL_LIST || v.type == TPL_TUPLE)
+    else if (v.type == NB_TPL_LIST || v.type == NB_TPL_TUPLE)
         put_list(r, k, v);
-    else if (v.type == TPL_DICT)
+    else if (v.type == NB_TPL_DICT)
         put_dict(r, k, v.u.dict);
-    else if (v.type == TPL_NAMESPACE) {
-        tpl_puts(r, k, "<Namespace ");
+    else if (v.type == NB_TPL_NAMESPACE) {
+        nb_tpl_puts(r, k, "<Namespace ");
         put_dict(r, k, v.u.dict);
-        tpl_puts(r, k, ">");
-    } else if (v.type == TPL_UNDEFINED)
-        tpl_puts(r, k, "Undefined");
+        nb_tpl_puts(r, k, ">");
+    } else if (v.type == NB_TPL_UNDEFINED)
+        nb_tpl_puts(r, k, "Undefined");
     else
         put_scalar(r, k, v);
-    tpl_leave(r);
+    nb_tpl_leave(r);
 }
 
-void tpl_put_value(tpl_run *r, tpl_sink *k, tpl_value v)
+void nb_tpl_put_value(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v)
 {
-    if (v.type == TPL_STRING)
-        tpl_put(r, k, v.u.s, v.n);
-    else if (v.type != TPL_UNDEFINED)
-        tpl_put_repr(r, k, v);
+    if (v.type == NB_TPL_STRING)
+        nb_tpl_put(r, k, v.u.s, v.n);
+    else if (v.type != NB_TPL_UNDEFINED)
+        nb_tpl_put_repr(r, k, v);
 }
 
-tpl_value tpl_str(tpl_run *r, tpl_value v)
+nb_tpl_value nb_tpl_str(nb_tpl_run *r, nb_tpl_value v)
 {
-    tpl_sink k = {0};
-    if (v.type == TPL_STRING)
+    nb_tpl_sink k = {0};
+    if (v.type == NB_TPL_STRING)
         return v;
-    tpl_put_value(r, &k, v);
-    return tpl_sunk(&k);
+    nb_tpl_put_value(r, &k, v);
+    return nb_tpl_sunk(&k);
 }
 
 /* ---- JSON as Python's json.dumps writes it ---- */
 
-static void json_string(tpl_run *r, tpl_sink *k, tpl_value s, bool ascii)
+static void json_string(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value s, bool ascii)
 {
     size_t plain = 0, i = 0;
-    tpl_puts(r, k, "\"");
+    nb_tpl_puts(r, k, "\"");
     while (i < s.n && r->st == NB_OK) {
         static const char from[] = "\"\\\n\r\t\b\f", to[] = "\"\\nrtbf";
         const char b = s.u.s[i];
@@ -193,97 +193,97 @@ static void json_string(tpl_run *r, tpl_sink *k, tpl_value s, bool ascii)
         else
             snprintf(text, sizeof text, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)),
                      (unsigned)(0xdc00 + (c & 0x3ff)));
-        tpl_put(r, k, s.u.s + plain, i - plain);
-        tpl_puts(r, k, text);
+        nb_tpl_put(r, k, s.u.s + plain, i - plain);
+        nb_tpl_puts(r, k, text);
         i += n;
         plain = i;
     }
-    tpl_put(r, k, s.u.s + plain, i - plain);
-    tpl_puts(r, k, "\"");
+    nb_tpl_put(r, k, s.u.s + plain, i - plain);
+    nb_tpl_puts(r, k, "\"");
 }
 
-static void json_break(tpl_run *r, tpl_sink *k, const tpl_json *how, int level)
+static void json_break(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_json *how, int level)
 {
     if (how->indent < 0)
         return;
-    tpl_puts(r, k, "\n");
-    const tpl_value blanks = tpl_repeat(r, tpl_literal(" "), (int64_t)how->indent * level);
-    if (blanks.type == TPL_STRING)
-        tpl_put(r, k, blanks.u.s, blanks.n);
+    nb_tpl_puts(r, k, "\n");
+    const nb_tpl_value blanks = nb_tpl_repeat(r, nb_tpl_literal(" "), (int64_t)how->indent * level);
+    if (blanks.type == NB_TPL_STRING)
+        nb_tpl_put(r, k, blanks.u.s, blanks.n);
 }
 
-static void json_value(tpl_run *r, tpl_sink *k, tpl_value v, const tpl_json *how, int level);
+static void json_value(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const nb_tpl_json *how, int level);
 
-static void json_key(tpl_run *r, tpl_sink *k, tpl_value key, const tpl_json *how)
+static void json_key(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value key, const nb_tpl_json *how)
 {
-    if (key.type == TPL_STRING)
+    if (key.type == NB_TPL_STRING)
         json_string(r, k, key, how->ascii);
-    else if (tpl_is_number(key) || key.type == TPL_NONE) {
-        tpl_puts(r, k, "\"");
+    else if (nb_tpl_is_number(key) || key.type == NB_TPL_NONE) {
+        nb_tpl_puts(r, k, "\"");
         json_value(r, k, key, how, 0);
-        tpl_puts(r, k, "\"");
+        nb_tpl_puts(r, k, "\"");
     } else
-        TPL_BAD(r, "tojson takes no %s as a key", tpl_type_name(key));
+        NB_TPL_BAD(r, "tojson takes no %s as a key", nb_tpl_type_name(key));
 }
 
-static void json_dict(tpl_run *r, tpl_sink *k, const tpl_dict *d, const tpl_json *how, int level)
+static void json_dict(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_dict *d, const nb_tpl_json *how, int level)
 {
-    tpl_value items = tpl_items_of(r, d);
-    if (items.type == TPL_LIST && how->sort)
-        items = tpl_sorted(r, items.u.list, items.u.list, false, false);
-    tpl_puts(r, k, "{");
-    for (uint32_t i = 0; items.type == TPL_LIST && i < d->n && tpl_step(r, 1); i++) {
-        const tpl_value *pair = items.u.list->at[i].u.list->at;
+    nb_tpl_value items = nb_tpl_items_of(r, d);
+    if (items.type == NB_TPL_LIST && how->sort)
+        items = nb_tpl_sorted(r, items.u.list, items.u.list, false, false);
+    nb_tpl_puts(r, k, "{");
+    for (uint32_t i = 0; items.type == NB_TPL_LIST && i < d->n && nb_tpl_step(r, 1); i++) {
+        const nb_tpl_value *pair = items.u.list->at[i].u.list->at;
         if (i)
-            tpl_put(r, k, how->comma.u.s, how->comma.n);
+            nb_tpl_put(r, k, how->comma.u.s, how->comma.n);
         json_break(r, k, how, level + 1);
         json_key(r, k, pair[0], how);
-        tpl_put(r, k, how->colon.u.s, how->colon.n);
+        nb_tpl_put(r, k, how->colon.u.s, how->colon.n);
         json_value(r, k, pair[1], how, level + 1);
     }
     if (d->n)
         json_break(r, k, how, level);
-    tpl_puts(r, k, "}");
+    nb_tpl_puts(r, k, "}");
 }
 
-static void json_list(tpl_run *r, tpl_sink *k, const tpl_list *l, const tpl_json *how, int level)
+static void json_list(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_list *l, const nb_tpl_json *how, int level)
 {
-    tpl_puts(r, k, "[");
-    for (uint32_t i = 0; i < l->n && tpl_step(r, 1); i++) {
+    nb_tpl_puts(r, k, "[");
+    for (uint32_t i = 0; i < l->n && nb_tpl_step(r, 1); i++) {
         if (i)
-            tpl_put(r, k, how->comma.u.s, how->comma.n);
+            nb_tpl_put(r, k, how->comma.u.s, how->comma.n);
         json_break(r, k, how, level + 1);
         json_value(r, k, l->at[i], how, level + 1);
     }
     if (l->n)
         json_break(r, k, how, level);
-    tpl_puts(r, k, "]");
+    nb_tpl_puts(r, k, "]");
 }
 
-static void json_value(tpl_run *r, tpl_sink *k, tpl_value v, const tpl_json *how, int level)
+static void json_value(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const nb_tpl_json *how, int level)
 {
-    if (!tpl_enter(r))
+    if (!nb_tpl_enter(r))
         return;
-    if (v.type == TPL_STRING)
+    if (v.type == NB_TPL_STRING)
         json_string(r, k, v, how->ascii);
-    else if (v.type == TPL_LIST || v.type == TPL_TUPLE)
+    else if (v.type == NB_TPL_LIST || v.type == NB_TPL_TUPLE)
         json_list(r, k, v.u.list, how, level);
-    else if (v.type == TPL_DICT)
+    else if (v.type == NB_TPL_DICT)
         json_dict(r, k, v.u.dict, how, level);
-    else if (v.type == TPL_NONE)
-        tpl_puts(r, k, "null");
-    else if (v.type == TPL_BOOL)
-        tpl_puts(r, k, v.u.b ? "true" : "false");
-    else if (v.type == TPL_REAL && !isfinite(v.u.r))
-        tpl_puts(r, k, isnan(v.u.r) ? "NaN" : v.u.r > 0 ? "Infinity" : "-Infinity");
-    else if (v.type == TPL_INT || v.type == TPL_REAL)
+    else if (v.type == NB_TPL_NONE)
+        nb_tpl_puts(r, k, "null");
+    else if (v.type == NB_TPL_BOOL)
+        nb_tpl_puts(r, k, v.u.b ? "true" : "false");
+    else if (v.type == NB_TPL_REAL && !isfinite(v.u.r))
+        nb_tpl_puts(r, k, isnan(v.u.r) ? "NaN" : v.u.r > 0 ? "Infinity" : "-Infinity");
+    else if (v.type == NB_TPL_INT || v.type == NB_TPL_REAL)
         put_scalar(r, k, v);
     else
-        TPL_BAD(r, "tojson takes no %s", tpl_type_name(v));
-    tpl_leave(r);
+        NB_TPL_BAD(r, "tojson takes no %s", nb_tpl_type_name(v));
+    nb_tpl_leave(r);
 }
 
-void tpl_put_json(tpl_run *r, tpl_sink *k, tpl_value v, const tpl_json *how)
+void nb_tpl_put_json(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const nb_tpl_json *how)
 {
     json_value(r, k, v, how, 0);
 }
@@ -336,41 +336,41 @@ static bool read_spec(const char *s, size_t n, size_t *i, struct spec *f)
     return f->width <= 100000 && f->precision <= 100;
 }
 
-static void put_padded(tpl_run *r, tpl_sink *k, tpl_value text, const struct spec *f, char usual)
+static void put_padded(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value text, const struct spec *f, char usual)
 {
-    const int64_t pad = f->width - tpl_length(text);
+    const int64_t pad = f->width - nb_tpl_length(text);
     const char align = f->align ? f->align : usual;
     const int64_t left = align == '<' || align == '-' ? 0 : align == '^' ? pad / 2 : pad;
     size_t sign = align == '=' && text.n && (text.u.s[0] == '-' || text.u.s[0] == '+');
-    tpl_put(r, k, text.u.s, sign);
+    nb_tpl_put(r, k, text.u.s, sign);
     for (int64_t i = 0; i < left; i++)
-        tpl_put(r, k, &f->fill, 1);
-    tpl_put(r, k, text.u.s + sign, text.n - sign);
+        nb_tpl_put(r, k, &f->fill, 1);
+    nb_tpl_put(r, k, text.u.s + sign, text.n - sign);
     for (int64_t i = left; i < pad; i++)
-        tpl_put(r, k, &f->fill, 1);
+        nb_tpl_put(r, k, &f->fill, 1);
 }
 
-static void put_formatted(tpl_run *r, tpl_sink *k, tpl_value v, const struct spec *f)
+static void put_formatted(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const struct spec *f)
 {
     char digits[480];
-    tpl_sink t = {0};
+    nb_tpl_sink t = {0};
     int64_t i = 0;
-    const char type = f->type ? f->type : v.type == TPL_INT ? 'd' : v.type == TPL_REAL ? 'r' : 's';
+    const char type = f->type ? f->type : v.type == NB_TPL_INT ? 'd' : v.type == NB_TPL_REAL ? 'r' : 's';
     if (type == 's' || type == 'r') {
-        tpl_value text = type == 's' ? tpl_str(r, v) : (tpl_put_repr(r, &t, v), tpl_sunk(&t));
-        if (f->precision >= 0 && text.type == TPL_STRING)
-            text = tpl_slice_text(r, text, 0, f->precision, 1);
-        if (text.type == TPL_STRING)
-            put_padded(r, k, text, f, tpl_is_number(v) ? '>' : '<');
+        nb_tpl_value text = type == 's' ? nb_tpl_str(r, v) : (nb_tpl_put_repr(r, &t, v), nb_tpl_sunk(&t));
+        if (f->precision >= 0 && text.type == NB_TPL_STRING)
+            text = nb_tpl_slice_text(r, text, 0, f->precision, 1);
+        if (text.type == NB_TPL_STRING)
+            put_padded(r, k, text, f, nb_tpl_is_number(v) ? '>' : '<');
         return;
     }
-    if (!tpl_is_number(v) || (v.type == TPL_REAL && !(fabs(v.u.r) < 1e300))) {
-        TPL_BAD(r, "the format %c needs a number, not %s", type, tpl_type_name(v));
+    if (!nb_tpl_is_number(v) || (v.type == NB_TPL_REAL && !(fabs(v.u.r) < 1e300))) {
+        NB_TPL_BAD(r, "the format %c needs a number, not %s", type, nb_tpl_type_name(v));
         return;
     }
     const int precision = f->precision < 0 ? 6 : (int)f->precision;
     int n = 0;
-    if (!tpl_as_int(v, &i) && strchr("dixXo", type))
+    if (!nb_tpl_as_int(v, &i) && strchr("dixXo", type))
         i = fabs(v.u.r) < 9e18 ? (int64_t)v.u.r : 0;
     if (type == 'd' || type == 'i' || type == 'u')
         n = snprintf(digits, sizeof digits, f->sign ? "%+lld" : "%lld", (long long)i);
@@ -382,12 +382,12 @@ static void put_formatted(tpl_run *r, tpl_sink *k, tpl_value v, const struct spe
                      (unsigned long long)i);
     else if (type == 'f' || type == 'F' || type == '%')
         n = snprintf(digits, sizeof digits, f->sign ? "%+.*f" : "%.*f", precision,
-                     tpl_as_real(v) * (type == '%' ? 100 : 1));
+                     nb_tpl_as_real(v) * (type == '%' ? 100 : 1));
     else if (type == 'e' || type == 'g')
         n = snprintf(digits, sizeof digits, type == 'e' ? "%.*e" : "%.*g", precision,
-                     tpl_as_real(v));
+                     nb_tpl_as_real(v));
     else {
-        TPL_BAD(r, "the format %c is not known", type >= ' ' && type < 127 ? type : '?');
+        NB_TPL_BAD(r, "the format %c is not known", type >= ' ' && type < 127 ? type : '?');
         return;
     }
     if (f->comma && memchr("difF", type, 4)) { /* thousands */
@@ -396,70 +396,70 @@ static void put_formatted(tpl_run *r, tpl_sink *k, tpl_value v, const struct spe
         const size_t first = digits[0] == '-' || digits[0] == '+';
         for (size_t c = 0; c < (size_t)n; c++) {
             if (c > first && c < whole && (whole - c) % 3 == 0)
-                tpl_puts(r, &t, ",");
-            tpl_put(r, &t, digits + c, 1);
+                nb_tpl_puts(r, &t, ",");
+            nb_tpl_put(r, &t, digits + c, 1);
         }
     } else
-        tpl_put(r, &t, digits, (size_t)n);
+        nb_tpl_put(r, &t, digits, (size_t)n);
     if (type == '%')
-        tpl_puts(r, &t, "%");
-    put_padded(r, k, tpl_sunk(&t), f, '>');
+        nb_tpl_puts(r, &t, "%");
+    put_padded(r, k, nb_tpl_sunk(&t), f, '>');
 }
 
-tpl_value tpl_percent(tpl_run *r, tpl_value format, tpl_value args)
+nb_tpl_value nb_tpl_percent(nb_tpl_run *r, nb_tpl_value format, nb_tpl_value args)
 {
-    const bool many = args.type == TPL_TUPLE;
-    tpl_sink k = {0};
+    const bool many = args.type == NB_TPL_TUPLE;
+    nb_tpl_sink k = {0};
     uint32_t next = 0;
     const char *s = format.u.s;
-    for (size_t i = 0; i < format.n && tpl_step(r, 0);) {
+    for (size_t i = 0; i < format.n && nb_tpl_step(r, 0);) {
         const char *mark = memchr(s + i, '%', format.n - i);
         const size_t to = mark ? (size_t)(mark - s) : format.n;
         struct spec f;
-        tpl_value v = args;
-        tpl_put(r, &k, s + i, to - i);
+        nb_tpl_value v = args;
+        nb_tpl_put(r, &k, s + i, to - i);
         i = to + 1;
         if (to >= format.n)
             break;
-        if (i < format.n && s[i] == '(' && tpl_is_dict(args)) { /* %(name)s */
+        if (i < format.n && s[i] == '(' && nb_tpl_is_dict(args)) { /* %(name)s */
             const char *close = memchr(s + i, ')', format.n - i);
             const size_t end = close ? (size_t)(close - s) : format.n;
-            v = tpl_item(r, args, tpl_string(s + i + 1, end - i - (end > i)));
+            v = nb_tpl_item(r, args, nb_tpl_string(s + i + 1, end - i - (end > i)));
             i = end + 1;
         } else if (i < format.n && s[i] != '%') {
             if (many ? next >= args.u.list->n : next > 0)
-                return TPL_BAD(r, "a format has more places than values");
+                return NB_TPL_BAD(r, "a format has more places than values");
             v = many ? args.u.list->at[next] : args;
             next++;
         }
         if (i >= format.n || !read_spec(s, format.n, &i, &f) || i >= format.n)
-            return TPL_BAD(r, "a format that is not understood");
+            return NB_TPL_BAD(r, "a format that is not understood");
         f.type = s[i++];
         if (f.align == 0)
             f.align = '>';
         if (f.type == '%')
-            tpl_puts(r, &k, "%");
+            nb_tpl_puts(r, &k, "%");
         else
             put_formatted(r, &k, v, &f);
     }
     if (r->st == NB_OK && many && next < args.u.list->n)
-        return TPL_BAD(r, "a format has fewer places than values");
-    return tpl_sunk(&k);
+        return NB_TPL_BAD(r, "a format has fewer places than values");
+    return nb_tpl_sunk(&k);
 }
 
 /* "name", "0" or "" with .attributes behind it. */
-static tpl_value field(tpl_run *r, const char *s, size_t n, const tpl_args *a, uint32_t *next)
+static nb_tpl_value field(nb_tpl_run *r, const char *s, size_t n, const nb_tpl_args *a, uint32_t *next)
 {
     size_t i = 0, end = 0;
     int64_t place = 0;
     while (end < n && s[end] != '.')
         end++;
     const bool numbered = number(s, end, &i, &place) && i == end;
-    tpl_value v = tpl_undefined(NULL);
+    nb_tpl_value v = nb_tpl_undefined(NULL);
     if (numbered || end == 0) {
         place = numbered ? place : (*next)++;
         if (place >= a->n)
-            return TPL_BAD(r, "a format has more places than values");
+            return NB_TPL_BAD(r, "a format has more places than values");
         v = a->at[place];
     } else {
         bool found = false;
@@ -468,60 +468,60 @@ static tpl_value field(tpl_run *r, const char *s, size_t n, const tpl_args *a, u
             v = found ? a->by_key[k] : v;
         }
         if (!found)
-            return TPL_BAD(r, "a format names a value that is not given");
+            return NB_TPL_BAD(r, "a format names a value that is not given");
     }
     while (end < n && r->st == NB_OK) {
         const size_t from = ++end;
         while (end < n && s[end] != '.')
             end++;
-        v = tpl_attr(r, v, s + from, end - from);
+        v = nb_tpl_attr(r, v, s + from, end - from);
     }
     return v;
 }
 
-tpl_value tpl_brace(tpl_run *r, tpl_value format, const tpl_args *a)
+nb_tpl_value nb_tpl_brace(nb_tpl_run *r, nb_tpl_value format, const nb_tpl_args *a)
 {
-    tpl_sink k = {0};
+    nb_tpl_sink k = {0};
     uint32_t next = 0;
     const char *s = format.u.s;
-    for (size_t i = 0; i < format.n && tpl_step(r, 0);) {
+    for (size_t i = 0; i < format.n && nb_tpl_step(r, 0);) {
         const char c = s[i];
         if ((c == '{' || c == '}') && i + 1 < format.n && s[i + 1] == c) {
-            tpl_put(r, &k, &c, 1);
+            nb_tpl_put(r, &k, &c, 1);
             i += 2;
             continue;
         }
         if (c != '{') {
-            tpl_put(r, &k, &c, 1);
+            nb_tpl_put(r, &k, &c, 1);
             i++;
             continue;
         }
         const char *close = memchr(s + i, '}', format.n - i);
         if (!close)
-            return TPL_BAD(r, "a format that is not understood");
+            return NB_TPL_BAD(r, "a format that is not understood");
         const size_t end = (size_t)(close - s);
         size_t name = i + 1, at = 0;
         while (name < end && s[name] != ':' && s[name] != '!')
             name++;
-        const tpl_value v = field(r, s + i + 1, name - i - 1, a, &next);
+        const nb_tpl_value v = field(r, s + i + 1, name - i - 1, a, &next);
         const bool repr = name + 1 < end && s[name] == '!' && s[name + 1] == 'r';
         at = name + (name < end && s[name] == '!' ? 2 : 0);
         at += at < end;
         struct spec f;
         if (at > end || !read_spec(s, end, &at, &f))
-            return TPL_BAD(r, "a format that is not understood");
+            return NB_TPL_BAD(r, "a format that is not understood");
         f.type = at < end ? s[at] : repr ? 'r' : 0;
         if (f.align == '-')
             f.align = 0;
         put_formatted(r, &k, v, &f);
         i = end + 1;
     }
-    return tpl_sunk(&k);
+    return nb_tpl_sunk(&k);
 }
 
 /* ---- dates ---- */
 
-tpl_value tpl_strftime(tpl_run *r, tpl_value format)
+nb_tpl_value nb_tpl_strftime(nb_tpl_run *r, nb_tpl_value format)
 {
     static const char *const months[] = {"January",   "February", "March",    "April",
                                          "May",       "June",     "July",     "August",
@@ -530,12 +530,12 @@ tpl_value tpl_strftime(tpl_run *r, tpl_value format)
                                        "Thursday", "Friday", "Saturday"};
     const time_t when = (time_t)r->env->now;
     struct tm t = {0};
-    tpl_sink k = {0};
+    nb_tpl_sink k = {0};
     gmtime_r(&when, &t);
-    for (size_t i = 0; i < format.n && tpl_step(r, 0); i++) {
+    for (size_t i = 0; i < format.n && nb_tpl_step(r, 0); i++) {
         char text[64] = "";
         if (format.u.s[i] != '%' || i + 1 == format.n) {
-            tpl_put(r, &k, format.u.s + i, 1);
+            nb_tpl_put(r, &k, format.u.s + i, 1);
             continue;
         }
         const bool bare = format.u.s[++i] == '-' && i + 1 < format.n; /* %-d: no leading zero */
@@ -570,8 +570,8 @@ tpl_value tpl_strftime(tpl_run *r, tpl_value format)
         else if (c == '%')
             snprintf(text, sizeof text, "%%");
         else if (c != 'Z' && c != 'z') /* no zone: Python's naive time prints nothing */
-            return TPL_BAD(r, "strftime_now knows no %%%c", c >= ' ' && c < 127 ? c : '?');
-        tpl_puts(r, &k, text);
+            return NB_TPL_BAD(r, "strftime_now knows no %%%c", c >= ' ' && c < 127 ? c : '?');
+        nb_tpl_puts(r, &k, text);
     }
-    return tpl_sunk(&k);
+    return nb_tpl_sunk(&k);
 }

@@ -10,12 +10,12 @@
 #include <string.h>
 #include <stdlib.h>
 
-bool tpl_guard_open(tpl_run *r)
+bool nb_tpl_guard_open(nb_tpl_run *r)
 {
     const nb_tokenizer *t = r->env->guard;
     if (!t)
         return true;
-    r->begins = tpl_alloc(r, 256, sizeof *r->begins);
+    r->begins = nb_tpl_alloc(r, 256, sizeof *r->begins);
     if (!r->begins)
         return false;
     memset(r->begins, 0, 256 * sizeof *r->begins);
@@ -30,7 +30,7 @@ bool tpl_guard_open(tpl_run *r)
     return true;
 }
 
-static bool any_begins(const tpl_run *r, const char *s, size_t n)
+static bool any_begins(const nb_tpl_run *r, const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (r->begins[(unsigned char)s[i]])
@@ -38,17 +38,17 @@ static bool any_begins(const tpl_run *r, const char *s, size_t n)
     return false;
 }
 
-static tpl_value guard_text(tpl_run *r, const char *s, size_t n)
+static nb_tpl_value guard_text(nb_tpl_run *r, const char *s, size_t n)
 {
     nb_hits hits = {0};
     nb_error err = {0};
     size_t i = 0;
-    if (!r->guards || !any_begins(r, s, n) || !tpl_step(r, n / 256))
-        return tpl_string(s, n);
+    if (!r->guards || !any_begins(r, s, n) || !nb_tpl_step(r, n / 256))
+        return nb_tpl_string(s, n);
     const nb_status st = nb_special_find(r->env->guard, s, n, false, &hits, &err);
     if (st != NB_OK)
-        tpl_fail(r, st, "%s", err.message);
-    char *p = tpl_alloc(r, 2 * n, 1);
+        nb_tpl_fail(r, st, "%s", err.message);
+    char *p = nb_tpl_alloc(r, 2 * n, 1);
     size_t o = 0, k = hits.n; /* the first in the text is last in the list */
     while (p && i < n) {
         while (k > 0 && hits.p[k - 1].at < i)
@@ -63,38 +63,38 @@ static tpl_value guard_text(tpl_run *r, const char *s, size_t n)
         i += whole;
     }
     free(hits.p);
-    return p ? tpl_string(p, o) : tpl_none();
+    return p ? nb_tpl_string(p, o) : nb_tpl_none();
 }
 
-static tpl_value text_of(tpl_run *r, const char *s, size_t n)
+static nb_tpl_value text_of(nb_tpl_run *r, const char *s, size_t n)
 {
-    return n > NB_TEMPLATE_HEAP ? TPL_BAD(r, "a text of the conversation has %zu bytes", n)
+    return n > NB_TEMPLATE_HEAP ? NB_TPL_BAD(r, "a text of the conversation has %zu bytes", n)
                                 : guard_text(r, s, n);
 }
 
-static tpl_value list_of(tpl_run *r, const nb_json_node *v, int depth)
+static nb_tpl_value list_of(nb_tpl_run *r, const nb_json_node *v, int depth)
 {
-    tpl_value list = tpl_list_new(r, TPL_LIST, (uint32_t)nb_json_count(v));
-    const nb_json_node *e = list.type == TPL_LIST ? nb_json_first(v) : NULL;
+    nb_tpl_value list = nb_tpl_list_new(r, NB_TPL_LIST, (uint32_t)nb_json_count(v));
+    const nb_json_node *e = list.type == NB_TPL_LIST ? nb_json_first(v) : NULL;
     for (; e && r->st == NB_OK; e = nb_json_next(e))
-        tpl_list_add(r, list.u.list, tpl_from_json(r, e, depth));
+        nb_tpl_list_add(r, list.u.list, nb_tpl_from_json(r, e, depth));
     return list;
 }
 
-static tpl_value dict_of(tpl_run *r, const nb_json_node *v, int depth)
+static nb_tpl_value dict_of(nb_tpl_run *r, const nb_json_node *v, int depth)
 {
-    tpl_value dict = tpl_dict_new(r, TPL_DICT);
-    const nb_json_node *e = dict.type == TPL_DICT ? nb_json_first(v) : NULL;
+    nb_tpl_value dict = nb_tpl_dict_new(r, NB_TPL_DICT);
+    const nb_json_node *e = dict.type == NB_TPL_DICT ? nb_json_first(v) : NULL;
     for (; e && r->st == NB_OK; e = nb_json_next(e)) {
         size_t n = 0;
         const char *key = nb_json_key(e, &n);
-        const tpl_value name = text_of(r, key, n);
-        tpl_dict_set(r, dict.u.dict, name, tpl_from_json(r, e, depth));
+        const nb_tpl_value name = text_of(r, key, n);
+        nb_tpl_dict_set(r, dict.u.dict, name, nb_tpl_from_json(r, e, depth));
     }
     return dict;
 }
 
-tpl_value tpl_from_json(tpl_run *r, const nb_json_node *v, int depth)
+nb_tpl_value nb_tpl_from_json(nb_tpl_run *r, const nb_json_node *v, int depth)
 {
     const char *s = "";
     size_t n = 0;
@@ -102,9 +102,9 @@ tpl_value tpl_from_json(tpl_run *r, const nb_json_node *v, int depth)
     double x = 0;
     bool b = false;
     if (depth > NB_TEMPLATE_DEPTH)
-        return TPL_BAD(r, "the conversation is nested deeper than %d levels", NB_TEMPLATE_DEPTH);
-    if (!tpl_step(r, 0))
-        return tpl_none();
+        return NB_TPL_BAD(r, "the conversation is nested deeper than %d levels", NB_TEMPLATE_DEPTH);
+    if (!nb_tpl_step(r, 0))
+        return nb_tpl_none();
     switch (nb_json_typeof(v)) {
     case NB_JSON_STRING:
         (void)nb_json_string(v, &s, &n);
@@ -115,14 +115,14 @@ tpl_value tpl_from_json(tpl_run *r, const nb_json_node *v, int depth)
         return dict_of(r, v, depth + 1);
     case NB_JSON_BOOL:
         (void)nb_json_bool(v, &b);
-        return tpl_bool(b);
+        return nb_tpl_bool(b);
     case NB_JSON_INT:
     case NB_JSON_REAL:
         if (nb_json_int(v, &i))
-            return tpl_int(i);
+            return nb_tpl_int(i);
         (void)nb_json_real(v, &x);
-        return tpl_real(x);
+        return nb_tpl_real(x);
     default:
-        return tpl_none();
+        return nb_tpl_none();
     }
 }

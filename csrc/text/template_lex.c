@@ -12,37 +12,37 @@
 
 enum { kData, kBlock, kPrint, kExpectBlock, kExpectPrint }; /* kExpect: "{%" or "{{" is next */
 
-static size_t skip_white(const tpl_run *r, size_t at)
+static size_t skip_white(const nb_tpl_run *r, size_t at)
 {
     uint32_t c = 0;
     while (at < r->src_n) {
-        const size_t n = tpl_char(r->src + at, r->src_n - at, &c);
-        if (!tpl_white(c))
+        const size_t n = nb_tpl_char(r->src + at, r->src_n - at, &c);
+        if (!nb_tpl_white(c))
             break;
         at += n;
     }
     return at;
 }
 
-static bool has(const tpl_run *r, size_t at, const char *s)
+static bool has(const nb_tpl_run *r, size_t at, const char *s)
 {
     const size_t n = strlen(s);
     return at <= r->src_n && n <= r->src_n - at && memcmp(r->src + at, s, n) == 0;
 }
 
-static bool sign(const tpl_run *r, size_t at)
+static bool sign(const nb_tpl_run *r, size_t at)
 {
     return at < r->src_n && (r->src[at] == '-' || r->src[at] == '+');
 }
 
 /* The end of [from, to) once the tag at `to` has taken its white space. */
-static size_t trim_before(const tpl_parser *p, size_t from, size_t to, bool block)
+static size_t trim_before(const nb_tpl_parser *p, size_t from, size_t to, bool block)
 {
-    const tpl_run *r = p->r;
+    const nb_tpl_run *r = p->r;
     const char mark = to + 2 < r->src_n ? r->src[to + 2] : 0;
     if (mark == '-') {
-        const tpl_value s =
-            tpl_strip(p->r, tpl_string(r->src + from, to - from), NULL, false, true);
+        const nb_tpl_value s =
+            nb_tpl_strip(p->r, nb_tpl_string(r->src + from, to - from), NULL, false, true);
         return from + s.n;
     }
     if (mark == '+' || !block)
@@ -56,9 +56,9 @@ static size_t trim_before(const tpl_parser *p, size_t from, size_t to, bool bloc
 }
 
 /* Behind a closing delimiter of two characters at `at`, its sign at at - 1. */
-static void after_tag(tpl_parser *p, size_t at, char mark, bool block)
+static void after_tag(nb_tpl_parser *p, size_t at, char mark, bool block)
 {
-    const tpl_run *r = p->r;
+    const nb_tpl_run *r = p->r;
     p->at = at + 2;
     p->line_start = false;
     if (mark == '-') {
@@ -70,22 +70,22 @@ static void after_tag(tpl_parser *p, size_t at, char mark, bool block)
     }
 }
 
-static void skip_comment(tpl_parser *p, size_t open)
+static void skip_comment(nb_tpl_parser *p, size_t open)
 {
-    const tpl_run *r = p->r;
+    const nb_tpl_run *r = p->r;
     size_t at = open + 2;
     while (at < r->src_n && !has(r, at, "#}"))
         at++;
     if (at >= r->src_n) {
         p->r->at = (uint32_t)open;
-        TPL_BAD(p->r, "a comment does not end");
+        NB_TPL_BAD(p->r, "a comment does not end");
         return;
     }
     after_tag(p, at, at > open + 2 ? r->src[at - 1] : 0, true);
 }
 
 /* Behind "{% word %}" at `at`, 0 if it is not that tag. *mark: the sign before "%}". */
-static size_t bare_tag(const tpl_run *r, size_t at, const char *word, char *mark)
+static size_t bare_tag(const nb_tpl_run *r, size_t at, const char *word, char *mark)
 {
     size_t i = at + 2;
     i = skip_white(r, sign(r, i) ? i + 1 : i);
@@ -98,9 +98,9 @@ static size_t bare_tag(const tpl_run *r, size_t at, const char *word, char *mark
 }
 
 /* {% raw %} at `open`: its text is the token. */
-static bool take_raw(tpl_parser *p, size_t open, tpl_token *out)
+static bool take_raw(nb_tpl_parser *p, size_t open, nb_tpl_token *out)
 {
-    tpl_run *r = p->r;
+    nb_tpl_run *r = p->r;
     char mark = 0;
     size_t from = bare_tag(r, open, "raw", &mark);
     if (!from)
@@ -113,19 +113,19 @@ static bool take_raw(tpl_parser *p, size_t open, tpl_token *out)
         if (!end)
             continue;
         const size_t to = trim_before(p, from, at, true);
-        *out = (tpl_token){.kind = TPL_T_DATA, .at = (uint32_t)from};
-        out->v = tpl_string(r->src + from, to - from);
+        *out = (nb_tpl_token){.kind = NB_TPL_T_DATA, .at = (uint32_t)from};
+        out->v = nb_tpl_string(r->src + from, to - from);
         after_tag(p, end - 2, mark, true);
         return true;
     }
     r->at = (uint32_t)open;
-    TPL_BAD(r, "a raw block does not end");
+    NB_TPL_BAD(r, "a raw block does not end");
     return true;
 }
 
-static void lex_data(tpl_parser *p, tpl_token *out)
+static void lex_data(nb_tpl_parser *p, nb_tpl_token *out)
 {
-    tpl_run *r = p->r;
+    nb_tpl_run *r = p->r;
     while (r->st == NB_OK) {
         const size_t from = p->at;
         size_t to = from;
@@ -135,8 +135,8 @@ static void lex_data(tpl_parser *p, tpl_token *out)
         const bool tag = to < r->src_n;
         const char kind = tag ? r->src[to + 1] : 0;
         const size_t end = tag ? trim_before(p, from, to, kind != '{') : to;
-        *out = (tpl_token){.kind = end > from ? TPL_T_DATA : TPL_T_END, .at = (uint32_t)from};
-        out->v = tpl_string(r->src + from, end - from);
+        *out = (nb_tpl_token){.kind = end > from ? NB_TPL_T_DATA : NB_TPL_T_END, .at = (uint32_t)from};
+        out->v = nb_tpl_string(r->src + from, end - from);
         p->at = to;
         if (kind == '#') {
             skip_comment(p, to);
@@ -167,21 +167,21 @@ static bool word_char(char c)
            (unsigned char)c >= 0x80;
 }
 
-static bool digit(const tpl_run *r, size_t at)
+static bool digit(const nb_tpl_run *r, size_t at)
 {
     return at < r->src_n && r->src[at] >= '0' && r->src[at] <= '9';
 }
 
-static size_t digits(const tpl_run *r, size_t at)
+static size_t digits(const nb_tpl_run *r, size_t at)
 {
     while (digit(r, at) || (at < r->src_n && r->src[at] == '_' && digit(r, at + 1)))
         at++;
     return at;
 }
 
-static void lex_number(tpl_parser *p, tpl_token *out)
+static void lex_number(nb_tpl_parser *p, nb_tpl_token *out)
 {
-    tpl_run *r = p->r;
+    nb_tpl_run *r = p->r;
     char text[64];
     size_t n = 0, end = digits(r, p->at);
     bool real = false;
@@ -209,12 +209,12 @@ static void lex_number(tpl_parser *p, tpl_token *out)
     char *stop = text;
     errno = 0;
     if (real)
-        out->v = tpl_real(strtod(text, &stop));
+        out->v = nb_tpl_real(strtod(text, &stop));
     else
-        out->v = tpl_int((int64_t)strtoll(text, &stop, hex ? 16 : 10));
+        out->v = nb_tpl_int((int64_t)strtoll(text, &stop, hex ? 16 : 10));
     if (*stop || (errno && !real) || n == sizeof text - 1)
-        TPL_BAD(r, "a number that is not understood");
-    out->kind = TPL_T_CONST;
+        NB_TPL_BAD(r, "a number that is not understood");
+    out->kind = NB_TPL_T_CONST;
     p->at = end;
 }
 
@@ -238,7 +238,7 @@ static int64_t hex_digits(const char *s, size_t n, size_t want)
 }
 
 /* One escape behind a backslash: Python's. Returns the bytes it took. */
-static size_t unescape(tpl_run *r, const char *s, size_t n, char *to, size_t *o)
+static size_t unescape(nb_tpl_run *r, const char *s, size_t n, char *to, size_t *o)
 {
     static const char from[] = "nrtabfv0\\'\"", into[] = "\n\r\t\a\b\f\v\0\\'\"";
     const char *known = s[0] ? strchr(from, s[0]) : NULL;
@@ -259,7 +259,7 @@ static size_t unescape(tpl_run *r, const char *s, size_t n, char *to, size_t *o)
     const size_t want = s[0] == 'x' ? 2 : s[0] == 'u' ? 4 : s[0] == 'U' ? 8 : 0;
     const int64_t c = want ? hex_digits(s + 1, n - 1, want) : -1;
     if (want && (c < 0 || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))) {
-        TPL_BAD(r, "an escape in a string that names no character");
+        NB_TPL_BAD(r, "an escape in a string that names no character");
         return n;
     }
     if (want) {
@@ -271,56 +271,56 @@ static size_t unescape(tpl_run *r, const char *s, size_t n, char *to, size_t *o)
     return 1;
 }
 
-static void lex_string(tpl_parser *p, tpl_token *out)
+static void lex_string(nb_tpl_parser *p, nb_tpl_token *out)
 {
-    tpl_run *r = p->r;
+    nb_tpl_run *r = p->r;
     const char quote = r->src[p->at];
     const size_t from = p->at + 1;
     size_t to = from, o = 0;
     while (to < r->src_n && r->src[to] != quote)
         to += r->src[to] == '\\' ? 2 : 1;
     if (to >= r->src_n) {
-        TPL_BAD(r, "a string does not end");
+        NB_TPL_BAD(r, "a string does not end");
         return;
     }
     const char *s = r->src + from;
     const size_t n = to - from;
     p->at = to + 1;
-    out->kind = TPL_T_CONST;
-    out->v = tpl_string(s, n);
+    out->kind = NB_TPL_T_CONST;
+    out->v = nb_tpl_string(s, n);
     if (!memchr(s, '\\', n))
         return;
-    char *text = tpl_alloc(r, n + 8, 1); /* an escape never takes less room than its character */
+    char *text = nb_tpl_alloc(r, n + 8, 1); /* an escape never takes less room than its character */
     for (size_t i = 0; text && i < n && r->st == NB_OK;) {
         if (s[i] != '\\' || i + 1 == n)
             text[o++] = s[i++];
         else
             i += 1 + unescape(r, s + i + 1, n - i - 1, text, &o);
     }
-    out->v = tpl_string(text ? text : "", o);
+    out->v = nb_tpl_string(text ? text : "", o);
 }
 
-static bool lex_end(tpl_parser *p, tpl_token *out)
+static bool lex_end(nb_tpl_parser *p, nb_tpl_token *out)
 {
     const bool block = p->mode == kBlock;
     const char *close = block ? "%}" : "}}";
     const size_t at = p->at + sign(p->r, p->at);
     if (p->open || !has(p->r, at, close) || (!block && at > p->at && p->r->src[p->at] == '+'))
         return false;
-    out->kind = block ? TPL_T_BLOCK_END : TPL_T_PRINT_END;
+    out->kind = block ? NB_TPL_T_BLOCK_END : NB_TPL_T_PRINT_END;
     after_tag(p, at, at > p->at ? p->r->src[p->at] : 0, block);
     p->mode = kData;
     return true;
 }
 
-static void lex_code(tpl_parser *p, tpl_token *out)
+static void lex_code(nb_tpl_parser *p, nb_tpl_token *out)
 {
-    tpl_run *r = p->r;
+    nb_tpl_run *r = p->r;
     p->at = skip_white(r, p->at);
-    *out = (tpl_token){.kind = TPL_T_END, .at = (uint32_t)p->at};
+    *out = (nb_tpl_token){.kind = NB_TPL_T_END, .at = (uint32_t)p->at};
     r->at = (uint32_t)p->at;
     if (p->at >= r->src_n) {
-        TPL_BAD(r, "it ends inside a tag");
+        NB_TPL_BAD(r, "it ends inside a tag");
         return;
     }
     if (lex_end(p, out))
@@ -338,21 +338,21 @@ static void lex_code(tpl_parser *p, tpl_token *out)
     while (p->at + n < r->src_n && word_char(r->src[p->at + n]))
         n++;
     if (n) {
-        out->kind = TPL_T_NAME;
+        out->kind = NB_TPL_T_NAME;
         out->n = (uint32_t)n;
         p->at += n;
         return;
     }
-    out->kind = TPL_T_OP;
+    out->kind = NB_TPL_T_OP;
     for (size_t i = 0; i < sizeof two_chars / sizeof *two_chars; i++)
         if (has(r, p->at, two_chars[i])) {
-            out->op = TPL_OP2(two_chars[i][0], two_chars[i][1]);
+            out->op = NB_TPL_OP2(two_chars[i][0], two_chars[i][1]);
             p->at += 2;
             return;
         }
     if (!c || !strchr("+-/*%~[](){}<>=.:|,", c)) {
         char shown[32];
-        TPL_BAD(r, "a character that means nothing there: %s",
+        NB_TPL_BAD(r, "a character that means nothing there: %s",
                 nb_escape(shown, (int64_t)sizeof shown, &c, 1));
         return;
     }
@@ -362,25 +362,25 @@ static void lex_code(tpl_parser *p, tpl_token *out)
     p->at++;
 }
 
-void tpl_lex(tpl_parser *p, tpl_token *out)
+void nb_tpl_lex(nb_tpl_parser *p, nb_tpl_token *out)
 {
-    *out = (tpl_token){.kind = TPL_T_END, .at = (uint32_t)p->at};
+    *out = (nb_tpl_token){.kind = NB_TPL_T_END, .at = (uint32_t)p->at};
     if (p->r->st != NB_OK)
         return;
     if (p->mode == kData) {
         lex_data(p, out);
-        if (out->kind == TPL_T_DATA || p->mode == kData || p->r->st != NB_OK)
+        if (out->kind == NB_TPL_T_DATA || p->mode == kData || p->r->st != NB_OK)
             return;
     }
     if (p->mode == kExpectBlock && take_raw(p, p->at, out)) {
         p->mode = kData;
         if (out->v.n == 0 && p->r->st == NB_OK)
-            tpl_lex(p, out);
+            nb_tpl_lex(p, out);
         return;
     }
     if (p->mode == kExpectBlock || p->mode == kExpectPrint) {
         const bool block = p->mode == kExpectBlock;
-        *out = (tpl_token){.kind = block ? TPL_T_BLOCK : TPL_T_PRINT, .at = (uint32_t)p->at};
+        *out = (nb_tpl_token){.kind = block ? NB_TPL_T_BLOCK : NB_TPL_T_PRINT, .at = (uint32_t)p->at};
         p->at += 2;
         p->at += sign(p->r, p->at);
         p->mode = block ? kBlock : kPrint;

@@ -3,203 +3,203 @@
 
 #include <string.h>
 
-static tpl_value is_defined(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_defined(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type != TPL_UNDEFINED);
+    return nb_tpl_bool(on.type != NB_TPL_UNDEFINED);
 }
 
-static tpl_value is_undefined(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_undefined(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_UNDEFINED);
+    return nb_tpl_bool(on.type == NB_TPL_UNDEFINED);
 }
 
-static tpl_value is_none(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_none(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_NONE);
+    return nb_tpl_bool(on.type == NB_TPL_NONE);
 }
 
-static tpl_value is_string(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_string(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_STRING);
+    return nb_tpl_bool(on.type == NB_TPL_STRING);
 }
 
-static tpl_value is_mapping(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_mapping(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_DICT);
+    return nb_tpl_bool(on.type == NB_TPL_DICT);
 }
 
-static tpl_value is_sequence(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_sequence(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a; /* what has a length and items: Jinja counts str, dict and undefined among them */
-    return tpl_bool(on.type == TPL_STRING || on.type == TPL_LIST || on.type == TPL_TUPLE ||
-                    on.type == TPL_DICT || on.type == TPL_UNDEFINED);
+    return nb_tpl_bool(on.type == NB_TPL_STRING || on.type == NB_TPL_LIST || on.type == NB_TPL_TUPLE ||
+                    on.type == NB_TPL_DICT || on.type == NB_TPL_UNDEFINED);
 }
 
-static tpl_value is_iterable(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_iterable(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(tpl_truth(is_sequence(r, on, a)) || on.type == TPL_GENERATOR ||
-                    on.type == TPL_LOOP);
+    return nb_tpl_bool(nb_tpl_truth(is_sequence(r, on, a)) || on.type == NB_TPL_GENERATOR ||
+                    on.type == NB_TPL_LOOP);
 }
 
-static tpl_value is_number(tpl_run *r, tpl_value on, const tpl_args *a)
-{
-    (void)r;
-    (void)a;
-    return tpl_bool(tpl_is_number(on));
-}
-
-static tpl_value is_integer(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_number(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_INT);
+    return nb_tpl_bool(nb_tpl_is_number(on));
 }
 
-static tpl_value is_float(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_integer(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_REAL);
+    return nb_tpl_bool(on.type == NB_TPL_INT);
 }
 
-static tpl_value is_boolean(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_float(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_BOOL);
+    return nb_tpl_bool(on.type == NB_TPL_REAL);
 }
 
-static tpl_value is_true(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_boolean(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_BOOL && on.u.b);
+    return nb_tpl_bool(on.type == NB_TPL_BOOL);
 }
 
-static tpl_value is_false(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_true(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_BOOL && !on.u.b);
+    return nb_tpl_bool(on.type == NB_TPL_BOOL && on.u.b);
 }
 
-static tpl_value is_callable(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_false(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_FUNCTION || on.type == TPL_METHOD || on.type == TPL_MACRO);
+    return nb_tpl_bool(on.type == NB_TPL_BOOL && !on.u.b);
 }
 
-static tpl_value is_odd(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_callable(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
+{
+    (void)r;
+    (void)a;
+    return nb_tpl_bool(on.type == NB_TPL_FUNCTION || on.type == NB_TPL_METHOD || on.type == NB_TPL_MACRO);
+}
+
+static nb_tpl_value is_odd(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)a;
-    return tpl_compare(r, TPL_OP2('=', '='), tpl_operate(r, '%', on, tpl_int(2)), tpl_int(1))
-               ? tpl_bool(true)
-               : tpl_bool(false);
+    return nb_tpl_compare(r, NB_TPL_OP2('=', '='), nb_tpl_operate(r, '%', on, nb_tpl_int(2)), nb_tpl_int(1))
+               ? nb_tpl_bool(true)
+               : nb_tpl_bool(false);
 }
 
-static tpl_value is_even(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_even(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(!tpl_truth(is_odd(r, on, a)));
+    return nb_tpl_bool(!nb_tpl_truth(is_odd(r, on, a)));
 }
 
-static const tpl_value *other(tpl_run *r, const tpl_args *a)
+static const nb_tpl_value *other(nb_tpl_run *r, const nb_tpl_args *a)
 {
-    static const tpl_value none = {.type = TPL_NONE};
+    static const nb_tpl_value none = {.type = NB_TPL_NONE};
     if (a->n == 1)
         return &a->at[0];
-    TPL_BAD(r, "this test takes one value");
+    NB_TPL_BAD(r, "this test takes one value");
     return &none;
 }
 
-static tpl_value is_divisible(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_divisible(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(!tpl_truth(tpl_operate(r, '%', on, *other(r, a))));
+    return nb_tpl_bool(!nb_tpl_truth(nb_tpl_operate(r, '%', on, *other(r, a))));
 }
 
-static tpl_value is_lower(tpl_run *r, tpl_value on, const tpl_args *a)
-{
-    (void)a;
-    const tpl_value s = tpl_str(r, on);
-    return tpl_bool(r->st == NB_OK && tpl_same_text(s, tpl_lower(r, s)) &&
-                    !tpl_same_text(s, tpl_upper(r, s)));
-}
-
-static tpl_value is_upper(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_lower(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)a;
-    const tpl_value s = tpl_str(r, on);
-    return tpl_bool(r->st == NB_OK && tpl_same_text(s, tpl_upper(r, s)) &&
-                    !tpl_same_text(s, tpl_lower(r, s)));
+    const nb_tpl_value s = nb_tpl_str(r, on);
+    return nb_tpl_bool(r->st == NB_OK && nb_tpl_same_text(s, nb_tpl_lower(r, s)) &&
+                    !nb_tpl_same_text(s, nb_tpl_upper(r, s)));
 }
 
-static tpl_value is_eq(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_upper(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(tpl_compare(r, TPL_OP2('=', '='), on, *other(r, a)));
+    (void)a;
+    const nb_tpl_value s = nb_tpl_str(r, on);
+    return nb_tpl_bool(r->st == NB_OK && nb_tpl_same_text(s, nb_tpl_upper(r, s)) &&
+                    !nb_tpl_same_text(s, nb_tpl_lower(r, s)));
 }
 
-static tpl_value is_ne(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_eq(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(tpl_compare(r, TPL_OP2('!', '='), on, *other(r, a)));
+    return nb_tpl_bool(nb_tpl_compare(r, NB_TPL_OP2('=', '='), on, *other(r, a)));
 }
 
-static tpl_value is_lt(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_ne(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(tpl_compare(r, '<', on, *other(r, a)));
+    return nb_tpl_bool(nb_tpl_compare(r, NB_TPL_OP2('!', '='), on, *other(r, a)));
 }
 
-static tpl_value is_le(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_lt(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(tpl_compare(r, TPL_OP2('<', '='), on, *other(r, a)));
+    return nb_tpl_bool(nb_tpl_compare(r, '<', on, *other(r, a)));
 }
 
-static tpl_value is_gt(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_le(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(tpl_compare(r, '>', on, *other(r, a)));
+    return nb_tpl_bool(nb_tpl_compare(r, NB_TPL_OP2('<', '='), on, *other(r, a)));
 }
 
-static tpl_value is_ge(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_gt(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(tpl_compare(r, TPL_OP2('>', '='), on, *other(r, a)));
+    return nb_tpl_bool(nb_tpl_compare(r, '>', on, *other(r, a)));
 }
 
-static tpl_value is_in(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_ge(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    return tpl_bool(tpl_contains(r, *other(r, a), on));
+    return nb_tpl_bool(nb_tpl_compare(r, NB_TPL_OP2('>', '='), on, *other(r, a)));
 }
 
-static tpl_value is_same(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_in(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    const tpl_value with = *other(r, a);
-    return tpl_bool(with.type == on.type && tpl_equal(r, on, with));
+    return nb_tpl_bool(nb_tpl_contains(r, *other(r, a), on));
 }
 
-static tpl_value is_filter(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_same(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
+{
+    const nb_tpl_value with = *other(r, a);
+    return nb_tpl_bool(with.type == on.type && nb_tpl_equal(r, on, with));
+}
+
+static nb_tpl_value is_filter(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_STRING && tpl_find_row(tpl_filters, on.u.s, on.n));
+    return nb_tpl_bool(on.type == NB_TPL_STRING && nb_tpl_find_row(nb_tpl_filters, on.u.s, on.n));
 }
 
-static tpl_value is_test(tpl_run *r, tpl_value on, const tpl_args *a)
+static nb_tpl_value is_test(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
     (void)r;
     (void)a;
-    return tpl_bool(on.type == TPL_STRING && tpl_find_row(tpl_tests, on.u.s, on.n));
+    return nb_tpl_bool(on.type == NB_TPL_STRING && nb_tpl_find_row(nb_tpl_tests, on.u.s, on.n));
 }
 
-const tpl_row tpl_tests[] = {{"defined", is_defined},
+const nb_tpl_row nb_tpl_tests[] = {{"defined", is_defined},
                              {"undefined", is_undefined},
                              {"none", is_none},
                              {"string", is_string},
