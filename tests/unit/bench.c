@@ -289,7 +289,7 @@ static void bash_completes(check *c)
     } rows[] = {
         {"nibble comp", "completions"},
         {"nibble bench -o ''", "md csv json"},
-        {"nibble inspect --ver", "--verify --verbose"},
+        {"nibble inspect --ver", "--verify --verbose --version"},
         {"nibble run --device ''", "auto cpu ref simt"},
         {"nibble completions z", "zsh"},
         {"nibble bench -r ''", ""},
