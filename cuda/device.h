@@ -46,6 +46,12 @@ static inline int64_t nb_ceil_div(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+/* Arrays that share an allocation begin at multiples of 256 bytes, as cudaMalloc's own do. */
+static inline size_t nb_align256(size_t n)
+{
+    return (n + 255) / 256 * 256;
+}
+
 /* Blocks of a loop over n elements by 256 threads; the kernels stride, so a large n is cut off here. */
 static inline dim3 nb_blocks(int64_t n)
 {

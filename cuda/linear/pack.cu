@@ -57,16 +57,17 @@ static void rows_to_bf16(const nb_matrix *m, uint16_t *out, float *row)
     }
 }
 
-static size_t align256(size_t n)
+/* Bytes of the three arrays of weight.h; of a small matrix more than its bf16 form, for they are padded. */
+static size_t u4_bytes(size_t units, bool has_offset)
 {
-    return (n + 255) / 256 * 256;
+    return nb_align256(units * 16) + nb_align256(units * 2) * (has_offset ? 2 : 1);
 }
 
-/* Host image of the stack; NULL when a scale does not fit f16 (the caller then takes bf16) or memory is out. */
+/* Fills the host image of the stack, u4_bytes long; false when a scale does not fit f16 (the caller then takes bf16). */
 static bool image_u4(const nb_matrix *part, int n_part, const nb_weight *w, uint8_t *image, uint8_t *code, float *pair)
 {
     const size_t units = (size_t)(w->N * w->K / kUnit);
-    uint16_t *scale = (uint16_t *)(void *)(image + align256(units * 16)), *off = scale + align256(units * 2) / 2;
+    uint16_t *scale = (uint16_t *)(void *)(image + nb_align256(units * 16)), *off = scale + nb_align256(units * 2) / 2;
     int64_t unit = 0;
     for (int i = 0; i < n_part; i++) {
         if (!rows_to_u4(&part[i], w->has_offset, image + unit * 16, scale + unit, off + unit, code, pair))
@@ -106,14 +107,14 @@ nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part,
         return nb_fail(err, NB_UNSUPPORTED, "%s: a matrix of more than 2^31 rows or columns", be->name);
     }
     const size_t n = (size_t)(w->N * w->K), units = n / kUnit;
-    const size_t u4_bytes = align256(units * 16) + 2 * align256(units * 2); /* of a small matrix the larger one: its arrays are padded */
-    uint8_t *image = (uint8_t *)nb_alloc_aligned(2 * n > u4_bytes ? 2 * n : u4_bytes, 1, "packing a weight", err);
+    const size_t as_u4 = u4 ? u4_bytes(units, w->has_offset) : 0, as_bf16 = 2 * n;
+    uint8_t *image = (uint8_t *)nb_alloc_aligned(as_u4 > as_bf16 ? as_u4 : as_bf16, 1, "packing a weight", err);
     float *row = (float *)nb_alloc((size_t)w->K + 1, 2 * sizeof *row, "packing a weight", err);
     uint8_t *code = (uint8_t *)nb_alloc((size_t)w->K + 1, 1, "packing a weight", err);
     nb_status st = image && row && code ? NB_OK : NB_NO_ROOM;
     if (st == NB_OK && u4 && image_u4(part, n_part, w, image, code, row)) {
         w->codes = NB_CUDA_U4;
-        w->bytes = align256(units * 16) + align256(units * 2) * (w->has_offset ? 2 : 1);
+        w->bytes = as_u4;
     } else if (st == NB_OK) {
         int64_t at = 0;
         for (int i = 0; i < n_part; i++) {
@@ -121,7 +122,7 @@ nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part,
             at += part[i].N * part[i].K;
         }
         w->codes = NB_CUDA_BF16;
-        w->bytes = n * 2;
+        w->bytes = as_bf16;
     }
     if (st == NB_OK)
         st = upload(be, w, image, err);
@@ -133,8 +134,8 @@ nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part,
         return st;
     }
     if (w->codes == NB_CUDA_U4) {
-        w->scale = (const uint16_t *)(const void *)((const uint8_t *)w->p + align256(units * 16));
-        w->offset = w->scale + align256(units * 2) / 2;
+        w->scale = (const uint16_t *)(const void *)((const uint8_t *)w->p + nb_align256(units * 16));
+        w->offset = w->scale + nb_align256(units * 2) / 2;
     }
     *out = w;
     return NB_OK;

@@ -61,20 +61,15 @@ __global__ void __launch_bounds__(32 * kRows) correct_kernel(Correct a)
     }
 }
 
-static size_t align256(size_t n)
-{
-    return (n + 255) / 256 * 256;
-}
-
 size_t nb_cuda_correct_scratch(nb_backend *, const nb_correct_args *a)
 {
-    return align256((size_t)a->K * sizeof(int32_t)) + (size_t)(a->N * a->K) * sizeof(double);
+    return nb_align256((size_t)a->K * sizeof(int32_t)) + (size_t)(a->N * a->K) * sizeof(double);
 }
 
 nb_status nb_cuda_correct(nb_backend *be, const nb_correct_args *a, nb_error *err)
 {
     int32_t *perm = (int32_t *)a->scratch;
-    double *z = (double *)(void *)((char *)a->scratch + align256((size_t)a->K * sizeof *perm));
+    double *z = (double *)(void *)((char *)a->scratch + nb_align256((size_t)a->K * sizeof *perm));
     const Correct k = {a->w, a->N, a->K, a->c, a->r, a->perm ? perm : NULL, a->alpha, z};
     nb_status st = a->perm ? be->op->upload(be, perm, a->perm, (size_t)a->K * sizeof *perm, err) : NB_OK;
     return st == NB_OK ? nb_launch(be, "correct", correct_kernel, dim3((unsigned)nb_ceil_div(a->N, kRows)), dim3(32 * kRows), 0, err, k) : st;

@@ -76,25 +76,20 @@ __global__ void __launch_bounds__(32 * kRows) sweep_kernel(Sweep a)
     }
 }
 
-static size_t align256(size_t n)
-{
-    return (n + 255) / 256 * 256;
-}
-
 size_t nb_cuda_gptq_sweep_scratch(nb_backend *, const nb_gptq_sweep_args *a)
 {
-    const size_t n = align256((size_t)(a->N * a->K) * sizeof(double));
-    return n * (a->groups_fixed ? 1 : 2) + align256((size_t)a->K * sizeof(int32_t));
+    const size_t n = nb_align256((size_t)(a->N * a->K) * sizeof(double));
+    return n * (a->groups_fixed ? 1 : 2) + nb_align256((size_t)a->K * sizeof(int32_t));
 }
 
 nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err)
 {
     if (a->perm && !a->groups_fixed)
         return nb_fail(err, NB_INTERNAL, "gptq_sweep: an order needs fixed groups");
-    const size_t n = align256((size_t)(a->N * a->K) * sizeof(double));
+    const size_t n = nb_align256((size_t)(a->N * a->K) * sizeof(double));
     char *at = (char *)a->scratch;
     int32_t *perm = (int32_t *)(void *)at;
-    at += align256((size_t)a->K * sizeof *perm);
+    at += nb_align256((size_t)a->K * sizeof *perm);
     Sweep s = {a->w, a->N, a->K, a->r, a->perm ? perm : NULL, a->groups_fixed != NULL, a->groups, a->codes, (double *)(void *)at, (double *)(void *)(at + n), {}};
     nb_status st = nb_cuda_grid(be, a->grid, a->K, &s.grid, err);
     if (st == NB_OK && a->perm)
