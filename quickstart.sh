@@ -71,9 +71,9 @@ line='%-28s %8s %6s %7s %8s %7s %6s %8s %6s\n'
 row() { # name, file, bits, bits of the rest, seconds
     local e kl=0 top=1
     if [ "$2" = "$model" ]; then
-        e=$($nibble eval "$2" --exact -f $text --json -q) # against itself it would lose nothing
+        e=$($nibble eval "$2" --exact -f $text --spread --chunks $chunks --json -q) # against itself it would lose nothing
     else
-        e=$($nibble eval "$2" --against "$model" --exact -f $text --json -q)
+        e=$($nibble eval "$2" --against "$model" --exact -f $text --spread --chunks $chunks --json -q)
         kl=$(field "$e" kl_mean) top=$(field "$e" top1)
     fi
     if [[ $1 == Q4_0* ]] && awk -v a="$kl" -v b="$best_kl" 'BEGIN { exit !(a < b) }'; then
@@ -104,6 +104,7 @@ nibble=build/release/nibble
 out=build/quickstart
 text=tests/data/text/eval-own.txt
 samples=16
+chunks=16 # of 512 tokens, spread over the text: all of it would take this past 8 minutes
 mkdir -p $out
 say "SmolLM2-135M-Instruct, five ways: $(nproc) processors, some minutes"
 # shellcheck disable=SC2059
@@ -118,7 +119,7 @@ quantized 'Q8_0, rounded' rtn-q8_0.gguf --method rtn --bits 8
 cat <<END
 
 bits: a weight, scales included; all: the whole model, linears: without embedding and head (Q8_0 in every row). Perplexity, KL(input || file)
-and agreement on the most likely token: $text. GPTQ saw $samples x 512 tokens that the model wrote itself; corrected: for inputs that
+and agreement on the most likely token: $chunks x 512 tokens of $text. GPTQ saw $samples x 512 tokens that the model wrote itself; corrected: for inputs that
 drifted in earlier layers.
 The input came as 4 bits (Q4_1) already. So the figures say what was lost beside that file, not beside the model as it was trained; Q4_0
 rounds a second time, into fewer bits; Q8_0 cannot win back what Q4_1 lost and only shows that nothing more is lost. From a 16-bit original
