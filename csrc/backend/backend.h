@@ -16,6 +16,7 @@
 
 #include "dtype/dtype.h"
 #include "dtype/grid.h"
+#include "dtype/matrix.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,17 +24,6 @@ extern "C" {
 
 typedef struct nb_backend nb_backend;
 typedef struct nb_weight nb_weight; /* a packed matrix; its layout is the backend's own */
-
-/* A matrix W[N,K] as a checkpoint holds it, in host memory, borrowed. Either rows of a number format ... */
-typedef struct nb_matrix {
-    int64_t N, K;
-    const nb_dtype *dtype; /* rows of blocks; NULL: the canonical form below */
-    const uint8_t *rows;   /* [N][nb_dtype_row_bytes(dtype, K)] */
-    /* ... or the canonical form: value = scale * (code - zero) + min, G = ceil(K / group) groups a row */
-    const uint8_t *codes;    /* [N,K] */
-    const nb_group *groups;  /* [N,G] */
-    int bits, group;         /* group 0: the row */
-} nb_matrix;
 
 /* M tokens of one or several sequences, and where they stand. Arrays are device memory. */
 typedef struct nb_batch {

@@ -26,6 +26,13 @@ typedef enum nb_role {
     NB_ROLE_COUNT
 } nb_role;
 
+/* One matrix or vector of a model. */
+typedef struct nb_slot {
+    nb_role role;
+    int layer;  /* ignored for model-wide roles */
+    int expert; /* of a mixture; 0 otherwise */
+} nb_slot;
+
 typedef struct nb_role_name {
     nb_role role;
     const char *gguf, *hf; /* %d stands for the layer */

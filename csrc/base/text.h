@@ -1,0 +1,28 @@
+/* text.h -- text that grows: the files nibble writes in words (config.json, manifest.json, the report, the journal).
+ *
+ * Appending never fails in the caller's face: a text that found no memory stays `failed`, and nb_text_check says so once at the end. */
+#ifndef NB_BASE_TEXT_H
+#define NB_BASE_TEXT_H
+
+#include "base/status.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct nb_text {
+    char *p; /* NUL-terminated; NULL while empty */
+    size_t n, room;
+    bool failed;
+} nb_text; /* begins as {0} */
+
+void nb_text_add(nb_text *t, const char *s, size_t n);
+void nb_text_puts(nb_text *t, const char *s);
+void nb_text_printf(nb_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The string in quotes, escaped as RFC 8259 asks; bytes that are no UTF-8 become U+FFFD. */
+void nb_text_json(nb_text *t, const char *s, size_t n);
+/* A finite number that reads back to the same double, in the shortest of %.15g .. %.17g; NaN and infinities become null. */
+void nb_text_number(nb_text *t, double x);
+/* NB_NO_ROOM when memory ran out on the way; what names the text. */
+nb_status nb_text_check(const nb_text *t, const char *what, nb_error *err) NB_CHECKED;
+void nb_text_free(nb_text *t);
+
+#endif

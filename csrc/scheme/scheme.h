@@ -1,0 +1,61 @@
+/* scheme.h -- how a quantized linear lies in a folder of safetensors: which tensors, which bits, which words in config.json.
+ *
+ * A scheme is one file and one line of the table; it connects the canonical matrix (dtype/matrix.h) with named tensors and knows neither the
+ * model nor the quantizer. Layouts: docs/FORMATS.md. */
+#ifndef NB_SCHEME_SCHEME_H
+#define NB_SCHEME_SCHEME_H
+
+#include "base/text.h"
+#include "dtype/matrix.h"
+#include "file/container.h"
+
+enum { NB_SCHEME_TENSORS = 5 }; /* at most, a linear */
+
+struct nb_scheme;
+
+/* One setting of a scheme: what a config.json says, or what a writer is asked for. */
+typedef struct nb_scheme_spec {
+    const struct nb_scheme *scheme;
+    int bits, group; /* group 0: the row */
+    bool sym, act_order;
+    int variant;           /* the scheme's own (GPTQ: 1 or 2, the meaning of a stored zero) */
+    const nb_json_node *config; /* quantization_config as read, borrowed; NULL when writing: the modules it leaves out, overrides */
+} nb_scheme_spec;
+
+/* One tensor of a linear: NAME.suffix. */
+typedef struct nb_scheme_tensor {
+    const char *suffix; /* "qweight" */
+    const nb_dtype *dtype;
+    int n_dim;
+    int64_t shape[2];
+} nb_scheme_tensor;
+
+
+typedef struct nb_scheme {
+    const char *name;    /* of --format: "gptq", "gptq_v2", "awq", "compressed-tensors" */
+    const char *summary; /* for help and doctor */
+    /* Reads quantization_config. *is: this scheme is meant. NB_BAD_INPUT for impossible numbers, NB_UNSUPPORTED for a variant that is not read. */
+    nb_status (*read_config)(const char *path, const nb_json_node *qc, bool *is, nb_scheme_spec *out, nb_error *err);
+    /* Appends the object for config.json's quantization_config. skip: names of modules that stay as they were, NULL-terminated. */
+    nb_status (*write_config)(const nb_scheme_spec *s, const char *const *skip, nb_text *out, nb_error *err);
+    /* Whether this spec exists and a linear of this shape can be stored: NB_UNSUPPORTED with the reason and what to do instead. */
+    nb_status (*check)(const nb_scheme_spec *s, const char *name, int64_t N, int64_t K, nb_error *err);
+    /* The tensors of such a linear; returns how many. */
+    int (*tensors)(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tensor out[NB_SCHEME_TENSORS]);
+    /* Fills bytes[i] (of tensor i) from a canonical matrix of the spec's bits and group. NB_UNSUPPORTED when a value cannot be stored (says which). */
+    nb_status (*pack)(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], nb_error *err);
+    /* The inverse. part[i]: tensor i or NULL when optional and absent. All indices, scales and shapes are checked: NB_BAD_INPUT names the tensor.
+     * codes [N,K], groups [N,G], g_idx [K] are the caller's, sized by N, K and the spec; *act_order: g_idx is not k / group and must be used. */
+    nb_status (*unpack)(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K, const nb_tensor *const part[NB_SCHEME_TENSORS],
+                        uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order, nb_error *err);
+} nb_scheme;
+
+extern const nb_scheme *const nb_schemes[]; /* NULL-terminated; the table */
+const nb_scheme *nb_scheme_find(const char *name); /* NULL if unknown */
+
+/* The scheme a config.json asks for. *out.scheme NULL: none, plain weights. NB_UNSUPPORTED names a quant_method that is not read. */
+nb_status nb_scheme_detect(const char *path, const nb_json_node *config, nb_scheme_spec *out, nb_error *err) NB_CHECKED;
+/* Whether the module of this name is quantized under the config (its lists of exceptions), and with which spec (its overrides). */
+nb_status nb_scheme_module(const nb_scheme_spec *base, const char *module, bool *quantized, nb_scheme_spec *out, nb_error *err) NB_CHECKED;
+
+#endif
