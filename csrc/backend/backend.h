@@ -158,6 +158,23 @@ typedef struct nb_quantize_rows_args { /* groups[n][g] = params of W's group, co
     uint8_t *codes;      /* [N,K] out, or NULL: parameters only */
 } nb_quantize_rows_args;
 
+/* Parameters of every group from a narrower range (quantizers.md 1, 3): candidate i < n_step has the group's values held within 1 - i step of their
+ * extremes (0 stays inside), the candidate with the least error wins, the first of equals; then codes as in quantize_rows. The error of a group, d = q - w:
+ *   h NULL:   sum d^2                         MSE clipping (GPTQ's search: 80 steps of 0.01)
+ *   h [K,K]:  d^T H_gg d                      the group's own share of the output error (AWQ's search: 10 steps of 0.05)
+ * quantile > 0: no search, values are held within that quantile of |w| (the ceil(quantile n)-th smallest). Sums in f64, i from 0, j below i. */
+typedef struct nb_clip_rows_args {
+    const float *w; /* [N,K] */
+    int64_t N, K;
+    const nb_grid *grid; /* host */
+    const double *h;
+    int32_t n_step;
+    float step, quantile;
+    nb_group *groups; /* [N,G] out */
+    uint8_t *codes;   /* [N,K] out, or NULL */
+    void *scratch;
+} nb_clip_rows_args;
+
 /* GPTQ over all columns (quantizers.md 2.2, R-form): columns in the order perm; codes and groups come out in natural order.
  * groups_fixed: static groups, parameters of natural group k / group, given. NULL: parameters of a group are taken from the current values of its
  * columns when its first column is reached (perm must then be NULL). */
@@ -222,6 +239,8 @@ typedef struct nb_backend_ops {
     size_t (*correct_scratch)(nb_backend *be, const nb_correct_args *a);
     nb_status (*correct)(nb_backend *be, const nb_correct_args *a, nb_error *err);
     nb_status (*quantize_rows)(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err);
+    size_t (*clip_rows_scratch)(nb_backend *be, const nb_clip_rows_args *a);
+    nb_status (*clip_rows)(nb_backend *be, const nb_clip_rows_args *a, nb_error *err);
     size_t (*gptq_sweep_scratch)(nb_backend *be, const nb_gptq_sweep_args *a);
     nb_status (*gptq_sweep)(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err);
     nb_status (*dequantize)(nb_backend *be, const nb_dequantize_args *a, nb_error *err);
@@ -251,7 +270,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 2
+#define NB_BACKEND_ABI 3
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */

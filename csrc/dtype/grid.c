@@ -20,6 +20,7 @@
 
 #include <float.h>
 #include <stdio.h>
+#include <string.h>
 #include <strings.h>
 
 static void int_params(const nb_grid *g, const float *w, int n, nb_group *out)
@@ -109,5 +110,18 @@ nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out, nb_e
     out->params = params[out->rule];
     out->code_max = (1 << out->bits) - 1;
     snprintf(out->name, sizeof out->name, "%s", i < kInts ? ints[i].name : t->name);
+    return NB_OK;
+}
+
+nb_status nb_grid_set_range(nb_grid *g, const char *word, nb_error *err)
+{
+    const bool absmax = strcmp(word, "absmax") == 0;
+    if (!absmax && strcmp(word, "full") != 0)
+        return nb_fail(err, NB_USAGE, "range \"%s\" is unknown; absmax and full are there", word);
+    if (g->dtype || !g->sym)
+        return nb_fail(err, NB_USAGE, "a range of values is chosen for symmetric integer grids; %s %s", g->name,
+                       g->dtype ? "has its own" : "is asymmetric");
+    g->rule = absmax ? NB_RULE_ABSMAX : NB_RULE_INT;
+    g->params = params[g->rule];
     return NB_OK;
 }

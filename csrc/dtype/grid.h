@@ -41,6 +41,10 @@ typedef struct nb_grid {
 nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out,
                        nb_error *err) NB_CHECKED;
 
+/* Which values a symmetric integer grid reaches: "full", scale = 2 max|w| / c, the default (GPTQ's), all c + 1 codes, the extreme on the positive side
+ * is clipped; "absmax", scale = max|w| / ((c - 1) / 2), codes 1 .. c, both extremes are met. NB_USAGE for another word or another kind of grid. */
+nb_status nb_grid_set_range(nb_grid *g, const char *word, nb_error *err) NB_CHECKED;
+
 /* code = clamp(rne((w - min) / scale) + zero, 0, code_max). Inline: the sweep's inner loop. scale 0
  * gives zero, a NaN 0. */
 static inline int nb_grid_round(const nb_grid *g, const nb_group *p, float w)

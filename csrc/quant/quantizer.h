@@ -6,6 +6,14 @@
 
 typedef enum nb_needs { NB_NEEDS_NOTHING, NB_NEEDS_HESSIAN } nb_needs;
 
+/* Whether the range of a group may be narrower than its values (backend.h, clip_rows). */
+typedef enum nb_clip {
+    NB_CLIP_NONE,
+    NB_CLIP_MSE,      /* least squared error of the weights: 80 steps of 1 % */
+    NB_CLIP_QUANTILE, /* the 99.9 % quantile of the magnitudes */
+    NB_CLIP_OUTPUT    /* least output error of the group alone, from H: 10 steps of 5 % (AWQ) */
+} nb_clip;
+
 typedef struct nb_quant_stats {
     double damp;        /* lambda / mean of the diagonal that was used */
     int64_t n_dead;     /* inputs that were always zero */
@@ -24,6 +32,10 @@ typedef struct nb_quant_job {
     double damp;       /* lambda as a share of the mean diagonal, 0.01 */
     double correction; /* alpha of the drift correction, 0..1 */
     bool static_groups;
+    bool act_order;    /* groups of inputs by falling H_kk: g_idx is written */
+    nb_clip clip;
+    int64_t clip_from; /* the first row that may be clipped: AWQ leaves q and k alone, whose product hides the error of either */
+    int32_t *g_idx;    /* [K] host, out under act_order */
     uint8_t *codes;    /* [N,K] out */
     nb_group *groups;  /* [N,G] out */
     float *q;          /* [N,K] out, dequantized */
@@ -33,8 +45,15 @@ typedef struct nb_quant_job {
 typedef struct nb_quantizer {
     const char *name, *summary, *cost;
     nb_needs needs;
+    bool input_scales; /* the layer's weights are scaled before (awq.h, scales.h) */
+    nb_clip clip;      /* when none is asked for */
     nb_status (*layer)(const nb_quant_job *job, nb_error *err);
 } nb_quantizer;
+
+/* Parameters of all groups of the job's w as its clip asks, and the codes when codes is not NULL: rounding to nearest. groups [N,G] device. */
+nb_status nb_quant_round(const nb_quant_job *j, nb_group *groups, uint8_t *codes, nb_error *err) NB_CHECKED;
+/* q from codes and groups. */
+nb_status nb_quant_values(const nb_quant_job *j, nb_error *err) NB_CHECKED;
 
 extern const nb_quantizer *const nb_quantizers[]; /* NULL-terminated */
 const nb_quantizer *nb_quantizer_find(const char *name); /* NULL if unknown */

@@ -37,7 +37,7 @@ static float *floats(check *c, const struct golden *g, const char *name, size_t 
 struct golden_case {
     const char *name, *grid;
     int group;
-    bool sym, static_groups, corrected;
+    bool sym, static_groups, corrected, act_order;
 };
 
 /* Device buffers of one job. */
@@ -70,7 +70,8 @@ static void scale(check *c, nb_backend *be, double *square)
     CHECK_EQ(c, be->op->upload(be, square, host, sizeof host, &err), NB_OK);
 }
 
-static void run(check *c, nb_backend *be, const struct golden *g, const struct golden_case *k, uint8_t *codes, nb_group *groups, float *target)
+static void run(check *c, nb_backend *be, const struct golden *g, const struct golden_case *k, uint8_t *codes, nb_group *groups, float *target,
+                int32_t *g_idx)
 {
     nb_error err = {.message = ""};
     nb_grid grid;
@@ -84,7 +85,7 @@ static void run(check *c, nb_backend *be, const struct golden *g, const struct g
         nb_quant_stats stats = {0};
         nb_gram_args gram = {.x = j.x, .x_orig = k->corrected ? j.orig : NULL, .M = T, .K = K, .ldx = K, .ld_orig = K, .h = j.h, .c = k->corrected ? j.c : NULL};
         const nb_quant_job job = {.be = be, .grid = &grid, .w = j.w, .N = N, .K = K, .h = j.h, .c = k->corrected ? j.c : NULL, .n_token = T, .damp = 0.01,
-                                  .correction = 1.0, .static_groups = k->static_groups, .codes = j.codes, .groups = j.groups, .q = j.q, .stats = &stats};
+                                  .correction = 1.0, .static_groups = k->static_groups, .act_order = k->act_order, .g_idx = g_idx, .codes = j.codes, .groups = j.groups, .q = j.q, .stats = &stats};
         if (device(c, be, &j.scratch, be->op->gram_scratch(be, &gram) + 64, NULL)) {
             gram.scratch = j.scratch;
             CHECK_EQ(c, be->op->gram_accumulate(be, &gram, &err), NB_OK);
@@ -106,7 +107,8 @@ static void run(check *c, nb_backend *be, const struct golden *g, const struct g
     free(w);
 }
 
-static void compare(check *c, const char *name, const struct golden *g, const struct golden_case *k, const uint8_t *codes, const nb_group *groups, const float *target)
+static void compare(check *c, const char *name, const struct golden *g, const struct golden_case *k, const uint8_t *codes, const nb_group *groups, const float *target,
+                    const int32_t *g_idx)
 {
     char at[64];
     const int G = K / k->group;
@@ -126,13 +128,17 @@ static void compare(check *c, const char *name, const struct golden *g, const st
     CHECK_EQ(c, far, 0);
     for (int i = 0; scales && i < N * G; i++) {
         bool zero = true; /* nothing but the zero code in the group */
-        for (int j = 0; j < k->group; j++)
-            zero = zero && (float)codes[i / G * K + i % G * k->group + j] == groups[i].zero;
+        for (int j = 0; j < K; j++)
+            zero = zero && (g_idx[j] != i % G || (float)codes[i / G * K + j] == groups[i].zero);
         if (!zero)
             CHECK_NEAR(c, groups[i].scale, nb_f32_from_f16(nb_load_u16(scales + 2 * i)), 0.0, k->name);
         if (!zero && zeros)
             CHECK_EQ(c, groups[i].zero, zeros[i]);
     }
+    snprintf(at, sizeof at, "%s.g_idx", k->name);
+    const uint8_t *order = k->act_order ? tensor(c, g, at, 4 * K) : NULL;
+    for (int j = 0; order && j < K; j++)
+        CHECK_EQ(c, g_idx[j], (int32_t)nb_load_u32(order + 4 * j));
     const uint8_t *star = k->corrected ? tensor(c, g, "lsc.W_star", 4 * N * K) : NULL;
     for (int i = 0; star && i < N * K; i++)
         CHECK_NEAR(c, target[i], nb_f32_from_bits(nb_load_u32(star + 4 * i)), 2e-5 * (1.0 + fabs((double)target[i])), "corrected target");
@@ -140,12 +146,16 @@ static void compare(check *c, const char *name, const struct golden *g, const st
 
 static void on_device(check *c, const char *name)
 {
-    static const struct golden_case cases[] = {{"w4g128sym", "int4", 128, true, false, false},      {"w4g128asym", "int4", 128, false, false, false},
-                                               {"w3g64asym_static", "int3", 64, false, true, false}, {"w2g32asym", "int2", 32, false, false, false},
-                                               {"lsc", "int4", 128, true, false, true}};
+    static const struct golden_case cases[] = {{"w4g128sym", "int4", 128, true, false, false, false},
+                                               {"w4g128asym", "int4", 128, false, false, false, false},
+                                               {"w3g64asym_static", "int3", 64, false, true, false, false},
+                                               {"w2g32asym", "int2", 32, false, false, false, false},
+                                               {"w3g64sym_desc", "int3", 64, true, false, false, true},
+                                               {"lsc", "int4", 128, true, false, true, false}};
     static uint8_t codes[N * K];
     static nb_group groups[N * K / 32];
     static float target[N * K];
+    int32_t g_idx[K];
     nb_error err = {.message = ""};
     nb_backend *be = NULL;
     struct golden g = {0};
@@ -158,8 +168,10 @@ static void on_device(check *c, const char *name)
     CHECK_EQ(c, nb_mapfile_open(NB_SOURCE_DIR "/tests/data/gptq/gptq_ref.safetensors", &g.map, &err), NB_OK);
     if (be && g.map && nb_safetensors_parse(g.map->path, g.map->p, g.map->n, &g.st, &err) == NB_OK)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-            run(c, be, &g, &cases[i], codes, groups, target);
-            compare(c, name, &g, &cases[i], codes, groups, target);
+            for (int j = 0; j < K; j++)
+                g_idx[j] = j / cases[i].group;
+            run(c, be, &g, &cases[i], codes, groups, target, g_idx);
+            compare(c, name, &g, &cases[i], codes, groups, target, g_idx);
         }
     CHECK_STR(c, err.message, "");
     nb_safetensors_close(g.st);

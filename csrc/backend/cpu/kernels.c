@@ -12,4 +12,5 @@ const nb_cpu_kernels NB_LEVEL_NAME(nb_cpu_kernels) = {
     .product_f64 = NB_LEVEL_NAME(nb_cpu_product_f64),
     .axpy_f64 = NB_LEVEL_NAME(nb_cpu_axpy_f64),
     .gram_tile = NB_LEVEL_NAME(nb_cpu_gram_tile),
+    .block_error = NB_LEVEL_NAME(nb_cpu_block_error),
 };

@@ -14,6 +14,7 @@ typedef struct nb_product_f64 {
 } nb_product_f64;
 
 enum { NB_GRAM_PANEL = 32 }; /* columns of a panel of gram_tile */
+enum { NB_CLIP_ROWS = 8 };   /* rows of W that block_error takes side by side */
 
 typedef struct nb_cpu_kernels {
     void (*rms_norm)(const nb_cpu *cpu, const nb_rms_norm_args *a);
@@ -27,6 +28,8 @@ typedef struct nb_cpu_kernels {
     void (*axpy_f64)(double *y, const double *x, double s, int64_t n); /* y += s x */
     /* part[i][j] = sum over n tokens of a[t][i] b[t][j], f32 with fma, t ascending; a, b [n][NB_GRAM_PANEL] */
     void (*gram_tile)(const float *a, const float *b, int64_t n, float *part);
+    /* e[c] = sum over i of d[i][c] (H[i][i] d[i][c] + 2 sum over j < i of H[i][j] d[j][c]) for NB_CLIP_ROWS rows c; d [n][NB_CLIP_ROWS]. */
+    void (*block_error)(const double *d, const double *h, int64_t ldh, int64_t n, double *e);
 } nb_cpu_kernels;
 
 extern const nb_cpu_kernels nb_cpu_kernels_scalar;

@@ -16,5 +16,6 @@ void NB_LEVEL_NAME(nb_cpu_argmax)(const nb_cpu *cpu, const nb_argmax_args *a);
 void NB_LEVEL_NAME(nb_cpu_product_f64)(const nb_product_f64 *p);
 void NB_LEVEL_NAME(nb_cpu_axpy_f64)(double *y, const double *x, double s, int64_t n);
 void NB_LEVEL_NAME(nb_cpu_gram_tile)(const float *a, const float *b, int64_t n, float *part);
+void NB_LEVEL_NAME(nb_cpu_block_error)(const double *d, const double *h, int64_t ldh, int64_t n, double *e);
 
 #endif

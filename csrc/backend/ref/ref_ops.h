@@ -35,6 +35,8 @@ nb_status nb_ref_factor(nb_backend *be, const nb_factor_args *a, nb_error *err);
 size_t nb_ref_correct_scratch(nb_backend *be, const nb_correct_args *a);
 nb_status nb_ref_correct(nb_backend *be, const nb_correct_args *a, nb_error *err);
 nb_status nb_ref_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err);
+size_t nb_ref_clip_rows_scratch(nb_backend *be, const nb_clip_rows_args *a);
+nb_status nb_ref_clip_rows(nb_backend *be, const nb_clip_rows_args *a, nb_error *err);
 size_t nb_ref_gptq_sweep_scratch(nb_backend *be, const nb_gptq_sweep_args *a);
 nb_status nb_ref_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err);
 nb_status nb_ref_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err);

@@ -3,8 +3,8 @@
  *   H = sum x x^T (+ lambda I)        minimise tr((W - Q) H (W - Q)^T)
  *   H_kk = 0: the input k is dead, W_k = 0, H_kk = 1
  *   C given: W := W + alpha W C (H + lambda I)^-1, the least-squares target for inputs that drifted (quantizers.md 2.3)
- *   order: columns by falling H_kk with static groups (parameters of every group from W before any update), or natural order with
- *          parameters from the current values when a group begins
+ *   order: columns by falling H_kk with static groups (parameters of every group from W before any update); or natural order with parameters from
+ *          the current values when a group begins; or act-order: by falling H_kk, groups formed in that order (g_idx says which input is in which)
  *   R R^T = P (H + lambda I) P^T, U = R^-1 (one factorisation; backend.h nb_factor_args), then the sweep (nb_gptq_sweep_args)
  *
  * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to nearest. All of it goes into the note.
@@ -23,6 +23,7 @@ struct gptq {
     double *diag, *add; /* [K] host: H_kk; what is added to it */
     int32_t *perm;      /* [K] host, or NULL: natural order */
     double *r;          /* [K,K] device */
+    float *sorted;      /* [N,K] device, act-order: W with its columns in the order perm */
     nb_group *fixed;    /* [N,G] device, static groups */
     void *scratch;
 };
@@ -139,29 +140,63 @@ static nb_status correct(struct gptq *g, nb_error *err)
     return st == NB_OK ? be->op->correct(be, &a, err) : st;
 }
 
+/* to[n][j] = from[n][perm[j]], or back: to[n][perm[j]] = from[n][j]. Elements of `size` bytes, device to device by way of the host. */
+static nb_status permute_columns(const struct gptq *g, void *to, const void *from, size_t size, bool back, nb_error *err)
+{
+    nb_backend *be = g->j->be;
+    const size_t n = (size_t)(g->j->N * g->K) * size;
+    uint8_t *host = nb_alloc(n, 2, "columns in another order", err), *out = host + n;
+    nb_status st = host ? be->op->download(be, host, from, n, err) : NB_NO_ROOM;
+    for (int64_t i = 0; i < g->j->N && st == NB_OK; i++)
+        for (int64_t j = 0; j < g->K; j++) {
+            const int64_t a = i * g->K + (back ? g->perm[j] : j), b = i * g->K + (back ? j : g->perm[j]);
+            memcpy(out + (size_t)a * size, host + (size_t)b * size, size);
+        }
+    if (st == NB_OK)
+        st = be->op->upload(be, to, out, n, err);
+    free(host);
+    return st;
+}
+
+/* Codes and q of the sorted columns go back to their places; groups stay in sorted order, g_idx leads to them. */
+static nb_status unsort(struct gptq *g, nb_error *err)
+{
+    const nb_quant_job *j = g->j;
+    const int64_t group = j->grid->group ? j->grid->group : g->K;
+    for (int64_t k = 0; k < g->K; k++)
+        j->g_idx[g->perm[k]] = (int32_t)(k / group);
+    const nb_status st = permute_columns(g, j->q, j->q, sizeof(float), true, err);
+    return st == NB_OK ? permute_columns(g, j->codes, j->codes, 1, true, err) : st;
+}
+
 static nb_status sweep(struct gptq *g, nb_error *err)
 {
     const nb_quant_job *j = g->j;
     nb_backend *be = j->be;
-    const nb_quantize_rows_args fix = {.w = j->w, .N = j->N, .K = g->K, .grid = j->grid, .groups = g->fixed};
-    nb_gptq_sweep_args a = {.w = j->w, .N = j->N, .K = g->K, .r = g->r, .perm = g->perm, .grid = j->grid, .groups_fixed = g->fixed,
-                            .groups = j->groups, .codes = j->codes};
-    const nb_dequantize_args back = {.codes = j->codes, .groups = j->groups, .N = j->N, .K = g->K, .grid = j->grid, .q = j->q};
-    nb_status st = g->fixed ? be->op->quantize_rows(be, &fix, err) : NB_OK;
+    nb_gptq_sweep_args a = {.w = j->w, .N = j->N, .K = g->K, .r = g->r, .perm = j->act_order ? NULL : g->perm, .grid = j->grid,
+                            .groups_fixed = g->fixed, .groups = j->groups, .codes = j->codes};
+    nb_status st = g->fixed ? nb_quant_round(j, g->fixed, NULL, err) : NB_OK;
+    if (st == NB_OK && j->act_order) {
+        a.w = g->sorted; /* R is that of the sorted inputs, so to the sweep their order is the natural one */
+        st = permute_columns(g, g->sorted, j->w, sizeof(float), false, err);
+    }
     if (st == NB_OK)
         st = with_scratch(g, be->op->gptq_sweep_scratch(be, &a), err);
     a.scratch = g->scratch;
     if (st == NB_OK)
         st = be->op->gptq_sweep(be, &a, err);
-    return st == NB_OK ? be->op->dequantize(be, &back, err) : st;
+    if (st == NB_OK)
+        st = nb_quant_values(j, err);
+    return st == NB_OK && j->act_order ? unsort(g, err) : st;
 }
 
 static nb_status round_to_nearest(const nb_quant_job *j, nb_error *err)
 {
-    const nb_quantize_rows_args rows = {.w = j->w, .N = j->N, .K = j->K, .grid = j->grid, .groups = j->groups, .codes = j->codes};
-    const nb_dequantize_args back = {.codes = j->codes, .groups = j->groups, .N = j->N, .K = j->K, .grid = j->grid, .q = j->q};
-    const nb_status st = j->be->op->quantize_rows(j->be, &rows, err);
-    return st == NB_OK ? j->be->op->dequantize(j->be, &back, err) : st;
+    const int64_t group = j->grid->group ? j->grid->group : j->K;
+    for (int64_t k = 0; j->act_order && k < j->K; k++)
+        j->g_idx[k] = (int32_t)(k / group);
+    const nb_status st = nb_quant_round(j, j->groups, j->codes, err);
+    return st == NB_OK ? nb_quant_values(j, err) : st;
 }
 
 static nb_status open_buffers(struct gptq *g, nb_error *err)
@@ -172,10 +207,14 @@ static nb_status open_buffers(struct gptq *g, nb_error *err)
     g->diag = nb_alloc((size_t)g->K, sizeof *g->diag, "a diagonal", err);
     g->add = nb_alloc((size_t)g->K, sizeof *g->add, "a diagonal", err);
     nb_status st = g->diag && g->add ? NB_OK : NB_NO_ROOM;
-    if (st == NB_OK && j->static_groups) {
+    if (st == NB_OK && (j->static_groups || j->act_order)) {
         g->perm = nb_alloc((size_t)g->K, sizeof *g->perm, "an order of columns", err);
-        st = g->perm ? j->be->op->alloc(j->be, (size_t)(j->N * g->G) * sizeof *g->fixed, "static groups", (void **)&g->fixed, err) : NB_NO_ROOM;
+        st = g->perm ? NB_OK : NB_NO_ROOM;
     }
+    if (st == NB_OK && j->act_order)
+        st = j->be->op->alloc(j->be, (size_t)(j->N * g->K) * sizeof *g->sorted, "columns in order", (void **)&g->sorted, err);
+    else if (st == NB_OK && j->static_groups)
+        st = j->be->op->alloc(j->be, (size_t)(j->N * g->G) * sizeof *g->fixed, "static groups", (void **)&g->fixed, err);
     if (st == NB_OK)
         st = j->be->op->alloc(j->be, (size_t)(g->K * g->K) * sizeof(double), "a factor", (void **)&g->r, err);
     return st;
@@ -211,6 +250,7 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
     free(g.perm);
     op->release(j->be, g.r);
     op->release(j->be, g.fixed);
+    op->release(j->be, g.sorted);
     op->release(j->be, g.scratch);
     return st;
 }
@@ -220,3 +260,10 @@ const nb_quantizer nb_quantizer_gptq = {.name = "gptq",
                                         .cost = "K^3 / 3 + 2 N K^2 FLOP, 20 K^2 bytes",
                                         .needs = NB_NEEDS_HESSIAN,
                                         .layer = gptq_layer};
+
+const nb_quantizer nb_quantizer_awq_gptq = {.name = "awq-gptq",
+                                            .summary = "inputs scaled as awq does it, rounded as gptq does it",
+                                            .cost = "both of theirs",
+                                            .needs = NB_NEEDS_HESSIAN,
+                                            .input_scales = true,
+                                            .layer = gptq_layer};
