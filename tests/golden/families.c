@@ -260,12 +260,24 @@ FAMILY(0)
 FAMILY(1)
 FAMILY(2)
 FAMILY(3)
+FAMILY(4)
+FAMILY(5)
+FAMILY(6)
+FAMILY(7)
+FAMILY(8)
+FAMILY(9)
 
 static const check_case cases[] = {
     {"llama: llama3 rope scaling", family_0},
     {"mistral: a sliding window, heads of another width than hidden / heads", family_1},
     {"qwen2: biases on q, k and v", family_2},
     {"qwen3: norms over the heads of q and k", family_3},
+    {"gemma2: soft caps, a window in every other layer, four norms", family_4},
+    {"gemma3: local and global layers with rotary frequencies of their own", family_5},
+    {"phi3: fused tensors, rotation of a part of each head", family_6},
+    {"granite: multipliers", family_7},
+    {"mixtral: two of four experts", family_8},
+    {"qwen3_moe: experts and norms over heads", family_9},
     {"the larger checkpoints of the same families", shared_families},
 };
 CHECK_MAIN(cases)
