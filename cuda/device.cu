@@ -104,6 +104,10 @@ static nb_backend_ops table(void)
     op.gated_activation = nb_cuda_gated_activation;
     op.logits_soft_cap = nb_cuda_logits_soft_cap;
     op.argmax = nb_cuda_argmax;
+    op.add_scaled = nb_cuda_add_scaled;
+    op.route_experts = nb_cuda_route_experts;
+    op.grouped_linear = nb_cuda_grouped_linear;
+    op.combine_experts = nb_cuda_combine_experts;
     op.gram_scratch = no_scratch;
     op.gram_accumulate = nb_cuda_gram_accumulate;
     op.factor = nb_cuda_factor;

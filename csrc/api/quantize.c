@@ -121,8 +121,8 @@ static nb_status choose_embedding(struct job *j, nb_error *err)
 static bool is_end(const struct job *j, const nb_tensor *t)
 {
     char name[128];
-    return t == nb_family_tensor(j->m->family, j->m->container, NB_ROLE_EMBED, 0, name) ||
-           t == nb_family_tensor(j->m->family, j->m->container, NB_ROLE_OUTPUT, 0, name);
+    return t == nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_EMBED}, name) ||
+           t == nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_OUTPUT}, name);
 }
 
 static bool is_linear(const struct job *j, const nb_tensor *t, nb_group_id *group)
@@ -133,7 +133,7 @@ static bool is_linear(const struct job *j, const nb_tensor *t, nb_group_id *grou
             nb_role role[3];
             const int n = nb_group_roles((nb_group_id)g, role);
             for (int i = 0; i < n; i++)
-                if (t == nb_family_tensor(j->m->family, j->m->container, role[i], l, name)) {
+                if (t == nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = role[i], .layer = l}, name)) {
                     *group = (nb_group_id)g;
                     return true;
                 }

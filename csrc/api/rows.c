@@ -11,7 +11,7 @@ static void walk_group(const nb_model *m, int layer, nb_group_id g, nb_weight_vi
     char name[128];
     const int n_role = nb_group_roles(g, role);
     for (int i = 0; i < t->n_weight; i++) {
-        const nb_tensor *s = nb_family_tensor(m->family, m->container, role[i < n_role ? i : 0], layer, name);
+        const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = role[i < n_role ? i : 0], .layer = layer}, name);
         const nb_packed p = {.w = t->w[i],
                              .format = s ? s->dtype->name : "",
                              .N = (i + 1 < t->n_weight ? t->at[i + 1] : t->N) - t->at[i],
@@ -26,7 +26,7 @@ void nb_model_walk_weights(const nb_model *m, nb_weight_visit visit, void *arg)
     for (int l = 0; m->layer && l < m->hp.n_layer; l++)
         for (int g = 0; g < NB_GROUP_COUNT; g++)
             walk_group(m, l, (nb_group_id)g, visit, arg);
-    const nb_tensor *s = nb_family_tensor(m->family, m->container, m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT, 0, name);
+    const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT}, name);
     const nb_packed p = {
         .w = m->output, .format = s ? s->dtype->name : "", .N = m->hp.vocab_size, .K = m->hp.hidden_size, .output = true};
     if (m->output)

@@ -53,6 +53,7 @@ typedef struct nb_embed_args { /* y[m] = scale * W[ids[m]] */
 typedef struct nb_rms_norm_args { /* y = x / sqrt(mean(x^2) + eps) * weight; y may be x */
     const float *x;
     int64_t M, K, ldx, ldy;
+    int32_t n_part; /* a row holds n_part vectors of K beside each other, each normed by itself with the same weight (heads); 0: one */
     const float *weight; /* [K] */
     float eps;
     float *y;
@@ -110,6 +111,46 @@ typedef struct nb_soft_cap_args { /* x = cap * tanh(x / cap) in place, n element
     int64_t n;
     float cap;
 } nb_soft_cap_args;
+
+typedef struct nb_add_args { /* y += scale * x: the residual of what was normed or scaled first */
+    const float *x;
+    int64_t M, N, ldx, ldy;
+    float scale;
+    float *y; /* [M,N]; must not overlap x */
+} nb_add_args;
+
+/* ---- mixtures of experts: pair p = m n_used + j is token m's j-th choice ---- */
+
+/* p = softmax of a row of logits; its n_used greatest, the greatest first, of equals the lower expert first. renormalize: divided by their sum. */
+typedef struct nb_route_args {
+    const float *logits; /* [M, n_expert] */
+    int64_t M, ldl;
+    int32_t n_expert, n_used;
+    bool renormalize;
+    int32_t *expert; /* [M, n_used] out */
+    float *weight;   /* [M, n_used] out */
+} nb_route_args;
+
+/* y[p] = x[p / share] W[expert[p]]^T for P pairs: share n_used reads a token's row for each of its pairs, 1 the pair's own. */
+typedef struct nb_grouped_args {
+    const float *x;
+    int64_t P, ldx, ldy;
+    int32_t share, n_expert;
+    const int32_t *expert;     /* [P] device */
+    const nb_weight *const *w; /* [n_expert] host, all of one [N,K] */
+    float *y;                  /* [P,N]; must not overlap x */
+    void *scratch;
+} nb_grouped_args;
+
+typedef struct nb_combine_args { /* y[m] (+)= scale * sum over j, ascending, of weight[m][j] x[m n_used + j] */
+    const float *x;      /* [M n_used, N] */
+    const float *weight; /* [M, n_used] */
+    int64_t M, N, ldx, ldy;
+    int32_t n_used;
+    float scale;
+    bool add;
+    float *y; /* [M,N]; must not overlap x */
+} nb_combine_args;
 
 typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m][.] */
     const float *x;
@@ -232,6 +273,11 @@ typedef struct nb_backend_ops {
     nb_status (*gated_activation)(nb_backend *be, const nb_gated_args *a, nb_error *err);
     nb_status (*logits_soft_cap)(nb_backend *be, const nb_soft_cap_args *a, nb_error *err);
     nb_status (*argmax)(nb_backend *be, const nb_argmax_args *a, nb_error *err);
+    nb_status (*add_scaled)(nb_backend *be, const nb_add_args *a, nb_error *err);
+    nb_status (*route_experts)(nb_backend *be, const nb_route_args *a, nb_error *err);
+    size_t (*grouped_linear_scratch)(nb_backend *be, const nb_grouped_args *a);
+    nb_status (*grouped_linear)(nb_backend *be, const nb_grouped_args *a, nb_error *err);
+    nb_status (*combine_experts)(nb_backend *be, const nb_combine_args *a, nb_error *err);
 
     size_t (*gram_scratch)(nb_backend *be, const nb_gram_args *a);
     nb_status (*gram_accumulate)(nb_backend *be, const nb_gram_args *a, nb_error *err);

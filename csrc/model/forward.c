@@ -8,7 +8,9 @@
  *     f = act(h Wg^T) * (h Wu^T)          ffn_mix
  *     x = x + f Wd^T                      ffn_out
  *
- * then logits = rms_norm(x) Wout^T. All shapes [M tokens, width]; what is read and written is device memory. */
+ * then logits = rms_norm(x) Wout^T. What a model has more than that is a field that is set: biases, norms of q's and k's heads before they are rotated, norms or a
+ * factor on what is added to x, windows and frequencies of some layers, soft caps, experts (h Wr^T chooses n of them for each token; f and f Wd^T are one row
+ * a choice, and x gets their weighted sum). All shapes [M tokens, width]; what is read and written is device memory. */
 #include "model/model.h"
 
 #include <string.h>
@@ -30,16 +32,17 @@ static nb_status norm(nb_backend *be, const float *x, int64_t M, const nb_hparam
     return be->op->rms_norm(be, &a, err);
 }
 
-/* y (+)= x W^T for every weight of the stack. */
-static nb_status multiply(const nb_step *s, nb_group_id g, const float *x, bool add, float *y, nb_error *err)
+/* y (+)= x W^T (+ bias) for every weight of the stack; the first `front` bytes of scratch are taken. */
+static nb_status multiply(const nb_step *s, nb_group_id g, const float *x, bool add, float *y, size_t front, nb_error *err)
 {
     const nb_stack *t = &s->layer->stack[g];
+    const float *bias = s->layer->frame.bias[g];
     nb_backend *be = s->m->be;
     nb_status st = NB_OK;
     for (int i = 0; i < t->n_weight && st == NB_OK; i++) {
         const nb_linear_args a = {.x = x, .M = s->batch->n_token, .ldx = t->K, .ldy = t->N, .w = t->w[i], .add = add,
-                                  .y = y + t->at[i], .scratch = s->scratch};
-        if (be->op->linear_scratch(be, &a) > s->scratch_bytes)
+                                  .bias = bias ? bias + t->at[i] : NULL, .y = y + t->at[i], .scratch = (char *)s->scratch + front};
+        if (be->op->linear_scratch(be, &a) + front > s->scratch_bytes)
             return nb_fail(err, NB_INTERNAL, "a linear of %lld x %lld needs more scratch than was planned",
                            (long long)t->N, (long long)t->K);
         st = be->op->linear(be, &a, err);
@@ -47,24 +50,77 @@ static nb_status multiply(const nb_step *s, nb_group_id g, const float *x, bool 
     return st;
 }
 
+/* y[p] = x[p / share] W^T of pair p's expert, for every weight of the experts. */
+static nb_status multiply_experts(const nb_step *s, const nb_experts *t, const float *x, int32_t share, const int32_t *expert, float *y,
+                                  size_t front, nb_error *err)
+{
+    nb_backend *be = s->m->be;
+    nb_status st = nb_op_check(be, be->op->grouped_linear != NULL, "grouped_linear", err);
+    for (int i = 0; i < t->n_weight && st == NB_OK; i++) {
+        const nb_grouped_args a = {.x = x, .P = (int64_t)s->batch->n_token * s->m->hp.n_expert_used, .ldx = t->K, .ldy = t->N, .share = share,
+                                   .n_expert = s->m->hp.n_expert, .expert = expert, .w = (const nb_weight *const *)t->w[i], .y = y + t->at[i],
+                                   .scratch = (char *)s->scratch + front};
+        if (be->op->grouped_linear_scratch && be->op->grouped_linear_scratch(be, &a) + front > s->scratch_bytes)
+            return nb_fail(err, NB_INTERNAL, "experts of %lld x %lld need more scratch than was planned", (long long)t->N, (long long)t->K);
+        st = be->op->grouped_linear(be, &a, err);
+    }
+    return st;
+}
+
+/* x += residual_scale * (post_norm of) t, both [M, hidden_size]. */
+static nb_status add_residual(const nb_step *s, float *t, const float *post_norm, float *x, nb_error *err)
+{
+    const nb_hparams *hp = &s->m->hp;
+    nb_backend *be = s->m->be;
+    const int64_t M = s->batch->n_token, d = hp->hidden_size;
+    const nb_add_args a = {.x = t, .M = M, .N = d, .ldx = d, .ldy = d, .scale = hp->residual_scale, .y = x};
+    nb_status st = nb_op_check(be, be->op->add_scaled != NULL, "add_scaled", err);
+    if (st == NB_OK && post_norm)
+        st = norm(be, t, M, hp, post_norm, t, err);
+    return st == NB_OK ? be->op->add_scaled(be, &a, err) : st;
+}
+
+/* x += in W^T of a group that returns to the residual stream. */
+static nb_status project(const nb_step *s, nb_group_id g, const float *in, const float *post_norm, float *x, nb_error *err)
+{
+    if (!post_norm && s->m->hp.residual_scale == 1.0f)
+        return multiply(s, g, in, true, x, 0, err);
+    float *t = s->scratch; /* [M, hidden_size] */
+    const nb_status st = multiply(s, g, in, false, t, nb_front_bytes(s->m, s->batch->n_token), err);
+    return st == NB_OK ? add_residual(s, t, post_norm, x, err) : st;
+}
+
 nb_status nb_attn_norm(const nb_step *s, const float *x, float *h, nb_error *err)
 {
-    return norm(s->m->be, x, s->batch->n_token, &s->m->hp, s->layer->attn_norm, h, err);
+    return norm(s->m->be, x, s->batch->n_token, &s->m->hp, s->layer->frame.attn_norm, h, err);
+}
+
+/* Each of n_head heads beside each other in a row of x [M, ld], in place. */
+static nb_status norm_heads(const nb_step *s, float *x, int64_t ld, int32_t n_head, const float *weight, nb_error *err)
+{
+    const nb_rms_norm_args a = {.x = x, .M = s->batch->n_token, .K = s->m->hp.head_dim, .ldx = ld, .ldy = ld, .n_part = n_head,
+                                .weight = weight, .eps = s->m->hp.norm_eps, .y = x};
+    return weight ? s->m->be->op->rms_norm(s->m->be, &a, err) : NB_OK;
 }
 
 nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, nb_error *err)
 {
     const nb_hparams *hp = &s->m->hp;
+    const nb_frame *f = &s->layer->frame;
     nb_backend *be = s->m->be;
     const int64_t ld = q_width(hp) + 2 * kv_width(hp);
     float *q = qkv, *k = q + q_width(hp), *v = k + kv_width(hp);
     const nb_rope_args rope = {.q = q, .k = k, .v = v, .ldq = ld, .ldk = ld, .ldv = ld, .n_head = hp->n_head,
-                               .rope_dim = hp->rope_dim, .interleaved = hp->rope_interleaved, .inv_freq = s->m->inv_freq,
-                               .batch = s->batch, .kv = s->kv};
+                               .rope_dim = hp->rope_dim, .interleaved = hp->rope_interleaved,
+                               .inv_freq = f->local ? s->m->inv_freq_local : s->m->inv_freq, .batch = s->batch, .kv = s->kv};
     const nb_attention_args attend = {.q = q, .ldq = ld, .ldo = q_width(hp), .batch = s->batch, .kv = s->kv,
-                                      .n_head = hp->n_head, .scale = hp->attn_scale, .window = hp->window,
+                                      .n_head = hp->n_head, .scale = hp->attn_scale, .window = f->local ? hp->window : 0,
                                       .soft_cap = hp->attn_soft_cap, .out = att, .scratch = s->scratch};
-    nb_status st = multiply(s, NB_GROUP_QKV, h, false, qkv, err);
+    nb_status st = multiply(s, NB_GROUP_QKV, h, false, qkv, 0, err);
+    if (st == NB_OK)
+        st = norm_heads(s, q, ld, hp->n_head, f->q_norm, err);
+    if (st == NB_OK)
+        st = norm_heads(s, k, ld, hp->n_kv_head, f->k_norm, err);
     if (st == NB_OK)
         st = be->op->rope_append_kv(be, &rope, err);
     if (st == NB_OK)
@@ -74,28 +130,88 @@ nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, 
 
 nb_status nb_attn_out(const nb_step *s, const float *att, float *x, nb_error *err)
 {
-    return multiply(s, NB_GROUP_O, att, true, x, err);
+    return project(s, NB_GROUP_O, att, s->layer->frame.attn_post_norm, x, err);
 }
 
 nb_status nb_ffn_norm(const nb_step *s, const float *x, float *h, nb_error *err)
 {
-    return norm(s->m->be, x, s->batch->n_token, &s->m->hp, s->layer->ffn_norm, h, err);
+    return norm(s->m->be, x, s->batch->n_token, &s->m->hp, s->layer->frame.ffn_norm, h, err);
+}
+
+int64_t nb_gu_width(const nb_hparams *hp)
+{
+    return hp->n_expert ? 2 * (int64_t)hp->intermediate_size * hp->n_expert_used + hp->n_expert : 2 * (int64_t)hp->intermediate_size;
+}
+
+int64_t nb_act_width(const nb_hparams *hp)
+{
+    return hp->n_expert ? ((int64_t)hp->intermediate_size + 2) * hp->n_expert_used : hp->intermediate_size;
+}
+
+/* Where a mixture's stages keep the choice of experts, behind the activations of P pairs (model.h): first the weights [P], then the experts [P]. */
+static int64_t choice_at(const nb_step *s)
+{
+    return (int64_t)s->batch->n_token * s->m->hp.n_expert_used * s->m->hp.intermediate_size;
+}
+
+static nb_status choose_experts(const nb_step *s, const float *h, float *logits, float *weight, int32_t *expert, nb_error *err)
+{
+    const nb_hparams *hp = &s->m->hp;
+    nb_backend *be = s->m->be;
+    const int64_t M = s->batch->n_token;
+    const nb_linear_args a = {.x = h, .M = M, .ldx = hp->hidden_size, .ldy = hp->n_expert, .w = s->layer->frame.router, .y = logits,
+                              .scratch = s->scratch};
+    const nb_route_args route = {.logits = logits, .M = M, .ldl = hp->n_expert, .n_expert = hp->n_expert, .n_used = hp->n_expert_used,
+                                 .renormalize = hp->expert_renormalize, .expert = expert, .weight = weight};
+    nb_status st = nb_op_check(be, be->op->route_experts != NULL, "route_experts", err);
+    if (st == NB_OK)
+        st = be->op->linear(be, &a, err);
+    return st == NB_OK ? be->op->route_experts(be, &route, err) : st;
 }
 
 nb_status nb_ffn_mix(const nb_step *s, const float *h, float *gu, float *act, nb_error *err)
 {
-    const int64_t n = s->m->hp.intermediate_size;
-    const nb_gated_args gated = {.gate = gu, .up = gu + n, .M = s->batch->n_token, .N = n, .ld = 2 * n, .ldo = n,
-                                 .act = s->m->hp.act, .out = act};
-    nb_status st = multiply(s, NB_GROUP_GATE_UP, h, false, gu, err);
+    const nb_hparams *hp = &s->m->hp;
+    const int64_t n = hp->intermediate_size, rows = (int64_t)s->batch->n_token * (hp->n_expert ? hp->n_expert_used : 1);
+    const nb_gated_args gated = {.gate = gu, .up = gu + n, .M = rows, .N = n, .ld = 2 * n, .ldo = n, .act = hp->act, .out = act};
+    nb_status st = NB_OK;
+    if (hp->n_expert) {
+        float *weight = act + choice_at(s);
+        int32_t *expert = (int32_t *)(weight + rows);
+        st = choose_experts(s, h, gu + rows * 2 * n, weight, expert, err);
+        if (st == NB_OK)
+            st = multiply_experts(s, &s->layer->gate_up, h, hp->n_expert_used, expert, gu, 0, err);
+    } else
+        st = multiply(s, NB_GROUP_GATE_UP, h, false, gu, 0, err);
     if (st == NB_OK)
         st = s->m->be->op->gated_activation(s->m->be, &gated, err);
     return st;
 }
 
+/* x += the weighted sum of the experts' f Wd^T. */
+static nb_status mix_experts(const nb_step *s, const float *act, float *x, nb_error *err)
+{
+    const nb_hparams *hp = &s->m->hp;
+    const nb_frame *f = &s->layer->frame;
+    nb_backend *be = s->m->be;
+    const int64_t M = s->batch->n_token, d = hp->hidden_size;
+    float *sum = s->scratch, *each = sum + M * d; /* [M, hidden_size], [P, hidden_size] */
+    const float *weight = act + choice_at(s);
+    const int32_t *expert = (const int32_t *)(weight + M * hp->n_expert_used);
+    const bool direct = !f->ffn_post_norm;
+    const nb_combine_args a = {.x = each, .weight = weight, .M = M, .N = d, .ldx = d, .ldy = d, .n_used = hp->n_expert_used,
+                               .scale = direct ? hp->residual_scale : 1.0f, .add = direct, .y = direct ? x : sum};
+    nb_status st = nb_op_check(be, be->op->combine_experts != NULL, "combine_experts", err);
+    if (st == NB_OK)
+        st = multiply_experts(s, &s->layer->down, act, 1, expert, each, nb_front_bytes(s->m, M), err);
+    if (st == NB_OK)
+        st = be->op->combine_experts(be, &a, err);
+    return st == NB_OK && !direct ? add_residual(s, sum, f->ffn_post_norm, x, err) : st;
+}
+
 nb_status nb_ffn_out(const nb_step *s, const float *act, float *x, nb_error *err)
 {
-    return multiply(s, NB_GROUP_DOWN, act, true, x, err);
+    return s->m->hp.n_expert ? mix_experts(s, act, x, err) : project(s, NB_GROUP_DOWN, act, s->layer->frame.ffn_post_norm, x, err);
 }
 
 nb_status nb_embed_tokens(const nb_model *m, const int32_t *ids, int64_t M, float *x, nb_error *err)
@@ -140,28 +256,16 @@ nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const
     return st;
 }
 
-/* Scratch is shared by all ops of a step, so the largest of them decides. A linear's need depends on its weight only through N and K; the widest input and the
- * output layer bound it. */
+/* Scratch is shared by all ops of a step, so the largest of them decides. */
 static size_t scratch_need(const nb_model *m, int32_t max_token, int32_t ctx_len)
 {
-    size_t need = 64;
-    nb_backend *be = m->be;
-    const nb_hparams *hp = &m->hp;
-    const nb_batch batch = {.n_token = max_token, .max_len = ctx_len};
-    const nb_kv kv = {.type = be->kv_type, .n_seq = max_token, .ctx_len = ctx_len, .n_kv_head = hp->n_kv_head, .head_dim = hp->head_dim};
-    const nb_attention_args attend = {.batch = &batch, .kv = &kv, .n_head = hp->n_head};
-    const size_t att = be->op->attention_scratch ? be->op->attention_scratch(be, &attend) : 0;
-    need = att > need ? att : need;
-    for (int l = 0; m->layer && l < hp->n_layer; l++)
-        for (int g = 0; g < NB_GROUP_COUNT; g++)
-            for (int i = 0; i < m->layer[l].stack[g].n_weight; i++) {
-                const nb_linear_args a = {.M = max_token, .w = m->layer[l].stack[g].w[i]};
-                const size_t n = be->op->linear_scratch(be, &a);
-                need = n > need ? n : need;
-            }
     const nb_linear_args head = {.M = max_token, .w = m->output};
-    const size_t n = be->op->linear_scratch(be, &head);
-    return n > need ? n : need;
+    size_t need = m->be->op->linear_scratch(m->be, &head);
+    for (int l = 0; l < (m->layer ? m->hp.n_layer : 1); l++) {
+        const size_t n = nb_layer_scratch(m, m->layer ? &m->layer[l] : NULL, max_token, ctx_len);
+        need = n > need ? n : need;
+    }
+    return need;
 }
 
 nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb_acts *a, nb_error *err)
@@ -180,8 +284,8 @@ nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb
         {(void **)&a->h, M * (size_t)hp->hidden_size * sizeof(float)},
         {(void **)&a->qkv, M * (size_t)(q_width(hp) + 2 * kv_width(hp)) * sizeof(float)},
         {(void **)&a->att, M * (size_t)q_width(hp) * sizeof(float)},
-        {(void **)&a->gu, M * 2 * (size_t)hp->intermediate_size * sizeof(float)},
-        {(void **)&a->act, M * (size_t)hp->intermediate_size * sizeof(float)},
+        {(void **)&a->gu, M * (size_t)nb_gu_width(hp) * sizeof(float)},
+        {(void **)&a->act, M * (size_t)nb_act_width(hp) * sizeof(float)},
         {(void **)&a->ids, M * sizeof(int32_t)},
         {(void **)&a->seq, M * sizeof(int32_t)},
         {(void **)&a->pos, M * sizeof(int32_t)},

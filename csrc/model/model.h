@@ -24,9 +24,27 @@ typedef enum nb_group_id { NB_GROUP_QKV, NB_GROUP_O, NB_GROUP_GATE_UP, NB_GROUP_
 /* The roles of a group, in stacking order; returns how many. */
 int nb_group_roles(nb_group_id g, nb_role role[3]);
 
+/* The same of every expert of a mixture. */
+typedef struct nb_experts {
+    int n_weight;
+    nb_weight **w[2]; /* [n_expert] each */
+    int64_t at[2];
+    int64_t N, K;
+} nb_experts;
+
+/* What a layer has besides the linears that are quantized. Vectors are device memory, NULL where the model has none. */
+typedef struct nb_frame {
+    float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm; /* [hidden_size] */
+    float *q_norm, *k_norm;                                        /* [head_dim] */
+    float *bias[NB_GROUP_COUNT];                                   /* [N] of the group's stack; 0 where one of its linears has none */
+    nb_weight *router;                                             /* of a mixture */
+    bool local;                                                    /* attends within the window */
+} nb_frame;
+
 typedef struct nb_layer {
-    float *attn_norm, *ffn_norm; /* [hidden_size] device */
-    nb_stack stack[NB_GROUP_COUNT];
+    nb_frame frame;
+    nb_stack stack[NB_GROUP_COUNT]; /* in a mixture without the last two, which are: */
+    nb_experts gate_up, down;
 } nb_layer;
 
 struct nb_model {
@@ -36,7 +54,7 @@ struct nb_model {
     nb_hparams hp;
     nb_backend *be; /* NULL: opened for text only */
     nb_layer *layer; /* [n_layer] */
-    float *output_norm, *inv_freq; /* device */
+    float *output_norm, *inv_freq, *inv_freq_local; /* device */
     nb_weight *embed, *output;     /* the same when tied */
     int64_t n_param, weights_bytes;
     double load_s;
@@ -45,8 +63,11 @@ struct nb_model {
 /* Checks that every tensor of the family is there with its shape and a format that can be decoded: before any weight is read. */
 nb_status nb_model_check_tensors(const nb_model *m, nb_error *err) NB_CHECKED;
 
-/* The matrix of a role as the checkpoint holds it. */
-nb_status nb_model_matrix(const nb_model *m, nb_role role, int layer, nb_matrix *out, nb_error *err) NB_CHECKED;
+/* Whether the model has the slot: its family has the role, the checkpoint the tensor, and the config does not deny it. */
+bool nb_model_has(const nb_model *m, nb_slot at);
+
+/* The matrix of a slot as the checkpoint holds it: a whole tensor, or a slice of rows. */
+nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, nb_error *err) NB_CHECKED;
 
 /* Packs the linears of one group as they are in the checkpoint / releases them. */
 nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *out, nb_error *err) NB_CHECKED;
@@ -54,8 +75,20 @@ nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *o
 nb_status nb_stack_from_f32(nb_backend *be, const float *w, int64_t N, int64_t K, nb_stack *out, nb_error *err) NB_CHECKED;
 void nb_stack_close(nb_backend *be, nb_stack *s);
 
-/* A vector tensor (norm) decoded to f32 on the device. */
-nb_status nb_model_vector(const nb_model *m, nb_role role, int layer, float **out, nb_error *err) NB_CHECKED;
+/* A vector tensor (norm, bias) decoded to f32, with the 1 that the Hub leaves out of Gemma's norms. host [K of the slot] is the caller's. */
+nb_status nb_model_decode_vector(const nb_model *m, nb_slot at, float *host, nb_error *err) NB_CHECKED;
+/* The same in device memory, multiplied by scale. */
+nb_status nb_model_vector(const nb_model *m, nb_slot at, float scale, float **out, nb_error *err) NB_CHECKED;
+
+/* ---- one layer (layer.c); close what a failed open left ---- */
+nb_status nb_frame_open(const nb_model *m, int layer, nb_frame *out, nb_error *err) NB_CHECKED;
+void nb_frame_close(nb_backend *be, nb_frame *f);
+nb_status nb_layer_open(const nb_model *m, int layer, nb_layer *out, nb_error *err) NB_CHECKED;
+void nb_layer_close(const nb_model *m, nb_layer *y);
+/* Scratch that the stages of a step of n_token tokens need with this layer's weights; y NULL: what does not depend on them. */
+size_t nb_layer_scratch(const nb_model *m, const nb_layer *y, int32_t n_token, int32_t ctx_len);
+/* Of it, what the last step of attention and of the feed-forward keeps at the front. */
+size_t nb_front_bytes(const nb_model *m, int64_t n_token);
 
 /* Opens everything but the layers when `layers` is false (the quantization pipeline streams them). */
 nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers, nb_model **out, nb_error *err) NB_CHECKED;
@@ -69,12 +102,14 @@ typedef struct nb_acts {
     float *h;    /* [M, hidden_size] after a norm */
     float *qkv;  /* [M, (n_head + 2 n_kv_head) head_dim] */
     float *att;  /* [M, n_head head_dim] */
-    float *gu;   /* [M, 2 intermediate_size] */
-    float *act;  /* [M, intermediate_size] */
+    float *gu;   /* [M, gu_width]: gate and up [M, 2 intermediate_size]; of a mixture [M n_expert_used, 2 intermediate_size], then the router's logits [M, n_expert] */
+    float *act;  /* [M, act_width]: [M, intermediate_size]; of a mixture [P, intermediate_size] with P = M n_expert_used, then the weights [P] and, as int32, the experts [P] */
     int32_t *ids, *seq, *pos; /* [M] */
     void *scratch;
     size_t scratch_bytes;
 } nb_acts;
+int64_t nb_gu_width(const nb_hparams *hp); /* floats a token */
+int64_t nb_act_width(const nb_hparams *hp);
 nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb_acts *a, nb_error *err) NB_CHECKED;
 void nb_acts_close(nb_backend *be, nb_acts *a);
 
@@ -90,11 +125,11 @@ typedef struct nb_step {
 
 /* Stages; all matrices are device memory with the dense row stride of their width. */
 nb_status nb_attn_norm(const nb_step *s, const float *x, float *h, nb_error *err) NB_CHECKED;             /* h = norm(x) */
-nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, nb_error *err) NB_CHECKED; /* q,k,v, rope, cache, attention */
-nb_status nb_attn_out(const nb_step *s, const float *att, float *x, nb_error *err) NB_CHECKED;            /* x += att Wo^T */
+nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, nb_error *err) NB_CHECKED; /* q,k,v, their norms, rope, cache, attention */
+nb_status nb_attn_out(const nb_step *s, const float *att, float *x, nb_error *err) NB_CHECKED;            /* x += att Wo^T, normed or scaled */
 nb_status nb_ffn_norm(const nb_step *s, const float *x, float *h, nb_error *err) NB_CHECKED;              /* h = norm(x) */
 nb_status nb_ffn_mix(const nb_step *s, const float *h, float *gu, float *act, nb_error *err) NB_CHECKED;  /* act(h Wg^T) * (h Wu^T) */
-nb_status nb_ffn_out(const nb_step *s, const float *act, float *x, nb_error *err) NB_CHECKED;             /* x += act Wd^T */
+nb_status nb_ffn_out(const nb_step *s, const float *act, float *x, nb_error *err) NB_CHECKED;             /* x += act Wd^T, normed or scaled */
 
 /* x = embedding of the ids; y = final norm and output layer of n_row rows of x (h: scratch of the same rows). */
 nb_status nb_embed_tokens(const nb_model *m, const int32_t *ids, int64_t M, float *x, nb_error *err) NB_CHECKED;

@@ -21,47 +21,102 @@ int nb_group_roles(nb_group_id g, nb_role role[3])
     return row[g].n;
 }
 
-static nb_status check_tensor(const nb_model *m, nb_role role, int layer, nb_error *err)
+static int slot_count(const nb_model *m, nb_role role) /* in a layer */
 {
-    char name[128];
-    int64_t N, K;
-    const nb_tensor *t = nb_family_tensor(m->family, m->container, role, layer, name);
-    nb_family_shape(&m->hp, role, &N, &K);
+    const bool expert = role == NB_ROLE_FFN_GATE || role == NB_ROLE_FFN_UP || role == NB_ROLE_FFN_DOWN;
+    return expert && m->hp.n_expert ? m->hp.n_expert : 1;
+}
+
+bool nb_model_has(const nb_model *m, nb_slot at)
+{
+    char name[NB_TENSOR_NAME];
+    const nb_role_name *r = nb_family_role(m->family, at.role);
+    return r && !(r->optional && m->hp.bias == NB_BIAS_NONE) && nb_family_tensor(m->family, m->container, at, name);
+}
+
+/* seen [n_tensor]: set for the slot's tensor. */
+static nb_status check_slot(const nb_model *m, nb_slot at, bool *seen, nb_error *err)
+{
+    char name[NB_TENSOR_NAME];
+    const nb_role_name *r = nb_family_role(m->family, at.role);
+    if (!r)
+        return NB_OK;
+    const nb_place p = nb_family_place(m->family, &m->hp, m->container, at, name);
+    const nb_tensor *t = p.t;
     if (!t) {
-        if (role == NB_ROLE_OUTPUT && m->hp.tied)
+        if ((at.role == NB_ROLE_OUTPUT && m->hp.tied) || (r->optional && m->hp.bias != NB_BIAS_REQUIRED))
             return NB_OK;
         return nb_fail_at(err, NB_BAD_INPUT, m->container->path, -1, "tensor %s is missing", name);
     }
-    const bool fits = N ? t->n_dim == 2 && t->shape[0] == N && t->shape[1] == K : t->n_dim == 1 && t->shape[0] == K;
+    if (!nb_model_has(m, at))
+        return NB_OK; /* the config says no: judged with the tensors nobody asked for */
+    seen[t - m->container->tensor] = true;
+    const bool fits = p.stacked ? t->n_dim == 3 && t->shape[0] == m->hp.n_expert && t->shape[0] * t->shape[1] == p.all_rows && t->shape[2] == p.K
+                      : p.N     ? t->n_dim == 2 && t->shape[0] == p.all_rows && t->shape[1] == p.K
+                                : t->n_dim == 1 && t->shape[0] == p.all_rows;
     if (!fits)
         return nb_fail_at(err, NB_BAD_INPUT, m->container->path, (int64_t)t->offset,
                           "tensor %s has shape [%lld,%lld], the metadata asks for [%lld,%lld]", name,
-                          (long long)(t->n_dim == 1 ? 0 : t->shape[0]), (long long)t->shape[t->n_dim ? t->n_dim - 1 : 0],
-                          (long long)N, (long long)K);
+                          (long long)(t->n_dim > 1 ? t->shape[t->n_dim - 2] : 0), (long long)t->shape[t->n_dim ? t->n_dim - 1 : 0],
+                          (long long)(p.N ? p.stacked ? p.all_rows / m->hp.n_expert : p.all_rows : 0), (long long)p.K);
     if (!t->dtype->decode)
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)t->offset,
                           "tensor %s is of type %s, which cannot be multiplied", name, t->dtype->name);
     return NB_OK;
 }
 
+static bool ends_with(const char *s, const char *suffix)
+{
+    const size_t n = strlen(s), k = strlen(suffix);
+    return n >= k && strcmp(s + n - k, suffix) == 0;
+}
+
+/* A bias or norm in a layer that the family does not know would change what the model computes; zeros (which some writers add everywhere) do not. */
+static nb_status check_unasked(const nb_model *m, const nb_tensor *t, nb_error *err)
+{
+    static const char *const layers[] = {"blk.", "model.layers.", "language_model.model.layers.", "model.language_model.layers."};
+    bool in_layer = false;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
+        in_layer = in_layer || strncmp(t->name, layers[i], strlen(layers[i])) == 0;
+    if (!in_layer || t->n_dim != 1 || (!ends_with(t->name, ".bias") && !ends_with(t->name, "norm.weight")) || !t->dtype->decode ||
+        t->dtype->block != 1)
+        return NB_OK;
+    for (int64_t i = 0; i < t->shape[0]; i++) {
+        float v;
+        nb_dtype_decode_row(t->dtype, t->data + i * t->dtype->bytes, &v, 1);
+        if (v != 0.0f)
+            return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)t->offset, "tensor %s is not part of a %s model%s", t->name,
+                              m->family->name, m->hp.bias == NB_BIAS_NONE ? " whose config denies biases" : "");
+    }
+    return NB_OK;
+}
+
 nb_status nb_model_check_tensors(const nb_model *m, nb_error *err)
 {
     nb_status st = NB_OK;
+    bool *seen = nb_alloc_zero((size_t)m->container->n_tensor + 1, sizeof *seen, "a list of tensors", err);
+    if (!seen)
+        return NB_NO_ROOM;
     for (int r = 0; r < NB_ROLE_ATTN_NORM && st == NB_OK; r++)
-        st = check_tensor(m, (nb_role)r, 0, err);
-    for (int l = 0; l < m->hp.n_layer; l++)
+        st = check_slot(m, (nb_slot){.role = (nb_role)r}, seen, err);
+    for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
         for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
-            st = check_tensor(m, (nb_role)r, l, err);
+            for (int e = 0; e < slot_count(m, (nb_role)r) && st == NB_OK; e++)
+                st = check_slot(m, (nb_slot){.role = (nb_role)r, .layer = l, .expert = e}, seen, err);
+    for (int64_t i = 0; i < m->container->n_tensor && st == NB_OK; i++)
+        if (!seen[i])
+            st = check_unasked(m, &m->container->tensor[i], err);
+    free(seen);
     return st;
 }
 
-nb_status nb_model_matrix(const nb_model *m, nb_role role, int layer, nb_matrix *out, nb_error *err)
+nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, nb_error *err)
 {
-    char name[128];
-    const nb_tensor *t = nb_family_tensor(m->family, m->container, role, layer, name);
-    if (!t)
+    char name[NB_TENSOR_NAME];
+    const nb_place p = nb_family_place(m->family, &m->hp, m->container, at, name);
+    if (!p.t)
         return nb_fail_at(err, NB_INTERNAL, m->container->path, -1, "tensor %s went unchecked", name);
-    *out = (nb_matrix){.N = t->shape[0], .K = t->shape[1], .dtype = t->dtype, .rows = t->data};
+    *out = (nb_matrix){.N = p.N, .K = p.K, .dtype = p.t->dtype, .rows = p.t->data + p.row * nb_dtype_row_bytes(p.t->dtype, p.K)};
     return NB_OK;
 }
 
@@ -74,7 +129,7 @@ nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *o
     memset(out, 0, sizeof *out);
     bool same = true;
     for (int i = 0; i < n && st == NB_OK; i++) {
-        st = nb_model_matrix(m, role[i], layer, &part[i], err);
+        st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer}, &part[i], err);
         same = same && st == NB_OK && part[i].dtype == part[0].dtype;
     }
     for (int i = 0; i < n && st == NB_OK; i++) {
@@ -112,21 +167,42 @@ void nb_stack_close(nb_backend *be, nb_stack *s)
     memset(s, 0, sizeof *s);
 }
 
-nb_status nb_model_vector(const nb_model *m, nb_role role, int layer, float **out, nb_error *err)
+static bool is_norm(nb_role r)
 {
-    char name[128];
-    const nb_tensor *t = nb_family_tensor(m->family, m->container, role, layer, name);
-    *out = NULL;
-    if (!t)
+    static const bool norm[NB_ROLE_COUNT] = {[NB_ROLE_OUTPUT_NORM] = true,    [NB_ROLE_ATTN_NORM] = true,   [NB_ROLE_FFN_NORM] = true,
+                                             [NB_ROLE_ATTN_Q_NORM] = true,    [NB_ROLE_ATTN_K_NORM] = true, [NB_ROLE_ATTN_POST_NORM] = true,
+                                             [NB_ROLE_FFN_POST_NORM] = true};
+    return norm[r];
+}
+
+nb_status nb_model_decode_vector(const nb_model *m, nb_slot at, float *host, nb_error *err)
+{
+    char name[NB_TENSOR_NAME];
+    const nb_place p = nb_family_place(m->family, &m->hp, m->container, at, name);
+    if (!p.t)
         return nb_fail_at(err, NB_INTERNAL, m->container->path, -1, "tensor %s went unchecked", name);
-    const size_t n = (size_t)t->shape[0];
-    float *host = nb_alloc(n, sizeof *host, name, err);
-    if (!host)
-        return NB_NO_ROOM;
-    nb_dtype_decode_row(t->dtype, t->data, host, t->shape[0]);
-    nb_status st = m->be->op->alloc(m->be, n * sizeof *host, name, (void **)out, err);
+    if (p.t->dtype->block != 1)
+        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)p.t->offset, "the vector %s is of type %s", name, p.t->dtype->name);
+    nb_dtype_decode_row(p.t->dtype, p.t->data + p.row * p.t->dtype->bytes, host, p.K);
+    const bool add = m->family->hf_norm_minus_one && m->container->kind == NB_CONTAINER_HF && is_norm(at.role);
+    for (int64_t i = 0; i < p.K && add; i++)
+        host[i] += 1.0f;
+    return NB_OK;
+}
+
+nb_status nb_model_vector(const nb_model *m, nb_slot at, float scale, float **out, nb_error *err)
+{
+    int64_t N, K;
+    nb_family_shape(&m->hp, at, &N, &K);
+    *out = NULL;
+    float *host = nb_alloc((size_t)K, sizeof *host, "a vector", err);
+    nb_status st = host ? nb_model_decode_vector(m, at, host, err) : NB_NO_ROOM;
+    for (int64_t i = 0; i < K && st == NB_OK; i++)
+        host[i] *= scale;
     if (st == NB_OK)
-        st = m->be->op->upload(m->be, *out, host, n * sizeof *host, err);
+        st = m->be->op->alloc(m->be, (size_t)K * sizeof *host, "a vector", (void **)out, err);
+    if (st == NB_OK)
+        st = m->be->op->upload(m->be, *out, host, (size_t)K * sizeof *host, err);
     free(host);
     return st;
 }
@@ -134,41 +210,54 @@ nb_status nb_model_vector(const nb_model *m, nb_role role, int layer, float **ou
 static nb_status load_layer(nb_model *m, int l, nb_error *err)
 {
     nb_layer *y = &m->layer[l];
-    nb_status st = nb_model_vector(m, NB_ROLE_ATTN_NORM, l, &y->attn_norm, err);
-    if (st == NB_OK)
-        st = nb_model_vector(m, NB_ROLE_FFN_NORM, l, &y->ffn_norm, err);
-    for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++)
-        st = nb_stack_load(m, (nb_group_id)g, l, &y->stack[g], err);
-    for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++)
+    const nb_backend_ops *op = m->be->op;
+    nb_status st = nb_layer_open(m, l, y, err);
+    if (st != NB_OK)
+        return st;
+    for (int g = 0; g < NB_GROUP_COUNT; g++)
         for (int i = 0; i < y->stack[g].n_weight; i++)
-            m->weights_bytes += (int64_t)m->be->op->weight_bytes(y->stack[g].w[i]);
-    for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++) { /* packed: the source's pages may go */
-        char name[128];
-        nb_container_release(m->container, nb_family_tensor(m->family, m->container, (nb_role)r, l, name));
+            m->weights_bytes += (int64_t)op->weight_bytes(y->stack[g].w[i]);
+    for (int e = 0; e < m->hp.n_expert; e++) {
+        for (int i = 0; i < y->gate_up.n_weight; i++)
+            m->weights_bytes += (int64_t)op->weight_bytes(y->gate_up.w[i][e]);
+        m->weights_bytes += (int64_t)op->weight_bytes(y->down.w[0][e]);
     }
-    return st;
+    m->weights_bytes += y->frame.router ? (int64_t)op->weight_bytes(y->frame.router) : 0;
+    for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT; r++) /* packed: the source's pages may go */
+        for (int e = 0; e < slot_count(m, (nb_role)r); e++) {
+            char name[NB_TENSOR_NAME];
+            const nb_slot at = {.role = (nb_role)r, .layer = l, .expert = e};
+            const nb_tensor *t = nb_family_tensor(m->family, m->container, at, name);
+            if (t)
+                nb_container_release(m->container, t);
+        }
+    return NB_OK;
 }
 
 static nb_status load_ends(nb_model *m, nb_error *err)
 {
     nb_matrix part;
     const size_t freq_bytes = (size_t)m->hp.rope_dim / 2 * sizeof(float);
-    nb_status st = nb_model_matrix(m, NB_ROLE_EMBED, 0, &part, err);
+    nb_status st = nb_model_matrix(m, (nb_slot){.role = NB_ROLE_EMBED}, &part, err);
     if (st == NB_OK)
         st = m->be->op->pack_weight(m->be, &part, 1, &m->embed, err);
     m->output = m->embed;
     if (st == NB_OK && !m->hp.tied) {
         m->output = NULL;
-        st = nb_model_matrix(m, NB_ROLE_OUTPUT, 0, &part, err);
+        st = nb_model_matrix(m, (nb_slot){.role = NB_ROLE_OUTPUT}, &part, err);
         if (st == NB_OK)
             st = m->be->op->pack_weight(m->be, &part, 1, &m->output, err);
     }
-    if (st == NB_OK)
-        st = nb_model_vector(m, NB_ROLE_OUTPUT_NORM, 0, &m->output_norm, err);
+    if (st == NB_OK) /* the divisor of the logits: (h / d) W^T */
+        st = nb_model_vector(m, (nb_slot){.role = NB_ROLE_OUTPUT_NORM}, 1.0f / m->hp.logit_divisor, &m->output_norm, err);
     if (st == NB_OK)
         st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq, err);
     if (st == NB_OK)
         st = m->be->op->upload(m->be, m->inv_freq, m->hp.inv_freq, freq_bytes, err);
+    if (st == NB_OK)
+        st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq_local, err);
+    if (st == NB_OK)
+        st = m->be->op->upload(m->be, m->inv_freq_local, m->hp.inv_freq_local, freq_bytes, err);
     if (st == NB_OK)
         m->weights_bytes += (int64_t)m->be->op->weight_bytes(m->embed) +
                             (m->hp.tied ? 0 : (int64_t)m->be->op->weight_bytes(m->output));
@@ -269,17 +358,14 @@ void nb_model_close(nb_model *m)
     if (!m)
         return;
     if (m->be) {
-        for (int l = 0; m->layer && l < m->hp.n_layer; l++) {
-            m->be->op->release(m->be, m->layer[l].attn_norm);
-            m->be->op->release(m->be, m->layer[l].ffn_norm);
-            for (int g = 0; g < NB_GROUP_COUNT; g++)
-                nb_stack_close(m->be, &m->layer[l].stack[g]);
-        }
+        for (int l = 0; m->layer && l < m->hp.n_layer; l++)
+            nb_layer_close(m, &m->layer[l]);
         if (m->output != m->embed)
             m->be->op->release_weight(m->be, m->output);
         m->be->op->release_weight(m->be, m->embed);
         m->be->op->release(m->be, m->output_norm);
         m->be->op->release(m->be, m->inv_freq);
+        m->be->op->release(m->be, m->inv_freq_local);
     }
     free(m->layer);
     nb_backend_close(m->be);

@@ -55,7 +55,7 @@ static nb_status decode_group(nb_pipe *p, const nb_role *role, int n_role, int l
     int64_t bad = -1;
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         nb_matrix a;
-        st = nb_model_matrix(p->m, role[i], layer, &a, err);
+        st = nb_model_matrix(p->m, (nb_slot){.role = role[i], .layer = layer}, &a, err);
         if (st != NB_OK)
             break;
         const int64_t row_bytes = nb_dtype_row_bytes(a.dtype, a.K);
@@ -68,7 +68,7 @@ static nb_status decode_group(nb_pipe *p, const nb_role *role, int n_role, int l
         }
         if (bad >= 0) {
             char name[128];
-            (void)nb_family_tensor(p->m->family, p->m->container, role[i], layer, name);
+            (void)nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role[i], .layer = layer}, name);
             st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld", name, (long long)bad);
         }
         to += a.N * a.K;
@@ -100,11 +100,13 @@ static nb_status linear_error(nb_pipe *p, const struct work *k, int64_t n0, int6
     return st;
 }
 
-/* Codes and groups of rows [n0, n0 + N) as blocks of the grid's format, into the file. */
-static nb_status write_linear(nb_pipe *p, const struct work *k, int64_t n0, int64_t N, int64_t index, nb_error *err)
+/* Codes and groups of rows [n0, n0 + N) as blocks of the grid's format, into the rows of the file's tensor that hold the slot. */
+static nb_status write_linear(nb_pipe *p, const struct work *k, int64_t n0, int64_t N, nb_slot at, nb_error *err)
 {
     const nb_dtype *t = p->o->grid.dtype;
     const int64_t row_bytes = nb_dtype_row_bytes(t, k->K);
+    char name[NB_TENSOR_NAME];
+    const nb_place place = nb_family_place(p->m->family, &p->m->hp, p->m->container, at, name);
     uint8_t *out = nb_alloc((size_t)N, (size_t)row_bytes, "a packed tensor", err);
     float *scale = nb_alloc((size_t)(2 * k->G), sizeof *scale, "scales of a row", err), *min = scale ? scale + k->G : NULL;
     nb_status st = out && scale ? NB_OK : NB_NO_ROOM;
@@ -117,7 +119,7 @@ static nb_status write_linear(nb_pipe *p, const struct work *k, int64_t n0, int6
         t->join(k->codes + (n0 + n) * k->K, scale, min, k->K / t->block, out + n * row_bytes);
     }
     if (st == NB_OK)
-        st = nb_gguf_writer_data(p->w, (int)index, 0, out, (size_t)(N * row_bytes), err);
+        st = nb_gguf_writer_data(p->w, (int)(place.t - p->m->container->tensor), (size_t)(place.row * row_bytes), out, (size_t)(N * row_bytes), err);
     free(out);
     free(scale);
     return st;
@@ -138,15 +140,15 @@ static nb_status report_group(nb_pipe *p, const struct work *k, const nb_role *r
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         int64_t N, K;
         nb_linear_report *r = &p->report[p->n_report++];
-        nb_family_shape(&p->m->hp, role[i], &N, &K);
-        (void)nb_family_tensor(p->m->family, p->m->container, role[i], layer, r->name);
+        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
+        (void)nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role[i], .layer = layer}, r->name);
         r->bits_per_weight = 8.0 * (double)p->o->grid.dtype->bytes / (double)p->o->grid.dtype->block;
         r->error = r->error_rtn = (double)NAN;
         snprintf(r->note, sizeof r->note, "%s", note);
         if (calibrated)
             st = linear_error(p, k, n0, N, r, err);
         if (st == NB_OK)
-            st = write_linear(p, k, n0, N, nb_pipeline_index(p->m, role[i], layer), err);
+            st = write_linear(p, k, n0, N, (nb_slot){.role = role[i], .layer = layer}, err);
         n0 += N;
     }
     return st;
@@ -159,7 +161,7 @@ static nb_status keep_group(nb_pipe *p, const nb_role *role, int n_role, int lay
     nb_status st = NB_OK;
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         nb_linear_report *r = &p->report[p->n_report++];
-        (void)nb_family_tensor(p->m->family, p->m->container, role[i], layer, r->name);
+        (void)nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role[i], .layer = layer}, r->name);
         r->bits_per_weight = 16.0;
         r->error = r->error_rtn = (double)NAN;
         snprintf(r->note, sizeof r->note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
@@ -177,7 +179,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     struct work k = {0};
     for (int i = 0; i < n_role; i++) {
         int64_t N;
-        nb_family_shape(&p->m->hp, role[i], &N, &k.K);
+        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &k.K);
         k.N += N;
     }
     nb_status st = p->two ? nb_stack_load(p->m, g, layer, &p->original.layer.stack[g], err) : NB_OK;

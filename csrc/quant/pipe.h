@@ -8,7 +8,7 @@
 typedef struct nb_stream { /* activations of all calibration tokens through one set of weights */
     float *x;              /* [T, hidden_size] */
     float *mid;            /* [T, n_head head_dim] after attention, [T, intermediate_size] after the gate */
-    nb_layer layer;        /* the weights it runs through; norms are shared */
+    nb_layer layer;        /* the weights it runs through; the frame is shared */
 } nb_stream;
 
 typedef struct nb_pipe {

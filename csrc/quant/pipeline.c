@@ -16,7 +16,7 @@
 int64_t nb_pipeline_index(const nb_model *m, nb_role role, int layer)
 {
     char name[128];
-    const nb_tensor *t = nb_family_tensor(m->family, m->container, role, layer, name);
+    const nb_tensor *t = nb_family_tensor(m->family, m->container, (nb_slot){.role = role, .layer = layer}, name);
     return t ? t - m->container->tensor : -1;
 }
 
@@ -25,14 +25,13 @@ bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_grid *grid)
     nb_role role[3];
     int64_t N, K;
     nb_group_roles(g, role);
-    nb_family_shape(&m->hp, role[0], &N, &K);
+    nb_family_shape(&m->hp, (nb_slot){.role = role[0]}, &N, &K);
     return grid->dtype && K % grid->dtype->block == 0;
 }
 
 static void close_layer(nb_pipe *p)
 {
-    p->be->op->release(p->be, p->quantized.layer.attn_norm);
-    p->be->op->release(p->be, p->quantized.layer.ffn_norm);
+    nb_frame_close(p->be, &p->quantized.layer.frame);
     for (int g = 0; g < NB_GROUP_COUNT; g++) {
         nb_stack_close(p->be, &p->quantized.layer.stack[g]);
         nb_stack_close(p->be, &p->original.layer.stack[g]);
@@ -43,12 +42,8 @@ static void close_layer(nb_pipe *p)
 
 static nb_status run_layer(nb_pipe *p, int layer, nb_error *err)
 {
-    nb_layer *y = &p->quantized.layer;
-    nb_status st = nb_model_vector(p->m, NB_ROLE_ATTN_NORM, layer, &y->attn_norm, err);
-    if (st == NB_OK)
-        st = nb_model_vector(p->m, NB_ROLE_FFN_NORM, layer, &y->ffn_norm, err);
-    p->original.layer.attn_norm = y->attn_norm;
-    p->original.layer.ffn_norm = y->ffn_norm;
+    nb_status st = nb_frame_open(p->m, layer, &p->quantized.layer.frame, err);
+    p->original.layer.frame = p->quantized.layer.frame; /* shared, borrowed */
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
         st = nb_pipe_quantize_group(p, (nb_group_id)g, layer, err);
         if (st == NB_OK && p->o->stop && *p->o->stop)
@@ -83,6 +78,9 @@ static void say(nb_pipe *p, int layer, int64_t start_ns)
 nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_gguf_writer *w,
                           nb_linear_report *report, int64_t *n_report, nb_error *err)
 {
+    if (m->hp.n_expert)
+        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
+                          "quantizing a mixture of experts is not there yet; the statistics of each expert's own tokens are missing");
     nb_pipe p = {.m = m, .be = m->be, .o = o, .calib = calib, .w = w, .report = report};
     p.T = calib ? (int64_t)calib->n_seq * calib->ctx : 0;
     p.two = calib && o->correction > 0.0;

@@ -34,15 +34,8 @@ static nb_status each_sequence(nb_pipe *p, const nb_stream *t, stage_fn stage, n
 {
     const int32_t ctx = p->calib->ctx;
     const nb_batch batch = {.n_token = ctx, .seq = p->acts.seq, .pos = p->acts.pos, .max_len = ctx};
-    nb_status st = NB_OK;
-    size_t need = p->acts.scratch_bytes;
-    for (int g = 0; g < NB_GROUP_COUNT; g++)
-        for (int i = 0; i < t->layer.stack[g].n_weight; i++) {
-            const nb_linear_args a = {.M = ctx, .w = t->layer.stack[g].w[i]};
-            const size_t n = p->be->op->linear_scratch(p->be, &a);
-            need = n > need ? n : need;
-        }
-    st = nb_pipe_scratch(p, need, err);
+    const size_t need = nb_layer_scratch(p->m, &t->layer, ctx, ctx);
+    nb_status st = nb_pipe_scratch(p, need, err);
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++) {
         const nb_step s = {.m = p->m, .layer = &t->layer, .batch = &batch, .kv = &p->kv, .scratch = p->scratch,
                            .scratch_bytes = p->scratch_bytes};

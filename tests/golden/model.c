@@ -99,8 +99,8 @@ static void compare(check *c, const char *model, const char *golden, const char 
 
 static void tiny_llama(check *c)
 {
-    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama", "ref", false, 4e-4);
-    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama", "cpu", false, 4e-4);
+    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama/golden", "ref", false, 4e-4);
+    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama/golden", "cpu", false, 4e-4);
 }
 
 static void stories(check *c)

@@ -6,10 +6,12 @@
  * batches get threads. */
 #include "backend/cpu/level.h"
 
-static void norm_row(const nb_rms_norm_args *a, int64_t m)
+/* Part i % n_part of row i / n_part. */
+static void norm_part(const nb_rms_norm_args *a, int64_t i)
 {
-    const float *x = a->x + m * a->ldx;
-    float *y = a->y + m * a->ldy;
+    const int64_t n_part = a->n_part ? a->n_part : 1, m = i / n_part, at = i % n_part * a->K;
+    const float *x = a->x + m * a->ldx + at;
+    float *y = a->y + m * a->ldy + at;
     const int64_t whole = a->K / NB_LANES * NB_LANES;
     const int rest = (int)(a->K - whole);
     nb_v s = nb_v_set1(0.0f);
@@ -26,10 +28,11 @@ static void norm_row(const nb_rms_norm_args *a, int64_t m)
 static void norm_task(const void *arg, int64_t m, int worker)
 {
     (void)worker;
-    norm_row(arg, m);
+    norm_part(arg, m);
 }
 
 void NB_LEVEL_NAME(nb_cpu_rms_norm)(const nb_cpu *cpu, const nb_rms_norm_args *a)
 {
-    nb_pool_run(a->M * a->K > 1 << 15 ? cpu->pool : NULL, a->M, norm_task, a);
+    const int64_t n = a->n_part ? a->M * a->n_part : a->M;
+    nb_pool_run(n * a->K > 1 << 15 ? cpu->pool : NULL, n, norm_task, a);
 }

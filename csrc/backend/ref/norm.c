@@ -7,9 +7,11 @@
 nb_status nb_ref_rms_norm(nb_backend *be, const nb_rms_norm_args *a, nb_error *err)
 {
     (void)be, (void)err;
-    for (int64_t m = 0; m < a->M; m++) {
-        const float *x = a->x + m * a->ldx;
-        float *y = a->y + m * a->ldy;
+    const int64_t n_part = a->n_part ? a->n_part : 1;
+    for (int64_t i = 0; i < a->M * n_part; i++) {
+        const int64_t m = i / n_part, at = i % n_part * a->K;
+        const float *x = a->x + m * a->ldx + at;
+        float *y = a->y + m * a->ldy + at;
         double sum = 0;
         for (int64_t k = 0; k < a->K; k++)
             sum += (double)x[k] * (double)x[k];

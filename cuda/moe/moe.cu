@@ -1,0 +1,131 @@
+/* moe.cu -- mixtures of experts (backend.h): choosing, multiplying by, and mixing them; and the residual of what was normed or scaled first.
+ *
+ * grouped_linear launches once an expert over all pairs; blocks whose pair chose another expert return at once. One warp makes one output of one pair, f32
+ * products of x and the decoded weight, the lanes' sums meet in a fixed tree: simple, right for decode, slow for prompts (W is read once a pair). */
+#include "device.h"
+
+#include "linear/weight.h"
+#include "reduce.h"
+
+constexpr int kWarps = 4; /* outputs a block: 128 threads */
+
+struct Route {
+    const float *logits;
+    int32_t *expert;
+    float *weight;
+    int64_t M, ldl;
+    int n_expert, n_used, renormalize;
+};
+
+/* A thread a token: n_used rounds over the logits, each for the greatest below the last choice (of equals the lower expert). */
+__global__ void route_kernel(Route a)
+{
+    const int64_t m = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (m >= a.M)
+        return;
+    const float *l = a.logits + m * a.ldl;
+    int last = -1;
+    float top = 0.0f, picked = 0.0f, all = 0.0f;
+    for (int j = 0; j < a.n_used; j++) {
+        int best = -1;
+        for (int e = 0; e < a.n_expert; e++) {
+            const bool below = last < 0 || l[e] < l[last] || (l[e] == l[last] && e > last);
+            if (below && (best < 0 || l[e] > l[best]))
+                best = e;
+        }
+        best = best < 0 ? 0 : best; /* only among NaN */
+        a.expert[m * a.n_used + j] = best;
+        top = j ? top : l[best];
+        picked += expf(l[best] - top);
+        last = best;
+    }
+    for (int e = 0; e < a.n_expert; e++)
+        all += expf(l[e] - top);
+    for (int j = 0; j < a.n_used; j++)
+        a.weight[m * a.n_used + j] = expf(l[a.expert[m * a.n_used + j]] - top) / (a.renormalize ? picked : all);
+}
+
+nb_status nb_cuda_route_experts(nb_backend *be, const nb_route_args *a, nb_error *err)
+{
+    const Route r = {a->logits, a->expert, a->weight, a->M, a->ldl, a->n_expert, a->n_used, a->renormalize};
+    return nb_launch(be, "route_experts", route_kernel, dim3((unsigned)nb_ceil_div(a->M, 64)), dim3(64), 0, err, r);
+}
+
+struct Grouped {
+    const float *x;
+    const int32_t *expert;
+    float *y;
+    int64_t ldx, ldy;
+    int share, e;
+};
+
+template <class W> __global__ void __launch_bounds__(128) grouped_kernel(W w, Grouped a)
+{
+    const int lane = threadIdx.x & 31, n = blockIdx.x * kWarps + (threadIdx.x >> 5);
+    const int64_t p = blockIdx.y;
+    if (a.expert[p] != a.e || n >= w.N)
+        return;
+    const float *x = a.x + p / a.share * a.ldx;
+    float sum = 0.0f;
+    for (int k = lane; k < w.K; k += 32)
+        sum += x[k] * nb_value(w, n, k);
+    sum = nb_warp_sum(sum);
+    if (lane == 0)
+        a.y[p * a.ldy + n] = sum;
+}
+
+nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_error *err)
+{
+    constexpr int64_t kMostPairs = 65535; /* blocks in y */
+    nb_status st = NB_OK;
+    for (int64_t p0 = 0; p0 < a->P && st == NB_OK; p0 += kMostPairs / a->share * a->share) {
+        const int64_t most = kMostPairs / a->share * a->share, n = a->P - p0 < most ? a->P - p0 : most;
+        for (int e = 0; e < a->n_expert && st == NB_OK; e++) {
+            const nb_weight *w = a->w[e];
+            const Grouped g = {a->x + p0 / a->share * a->ldx, a->expert + p0, a->y + p0 * a->ldy, a->ldx, a->ldy, a->share, e};
+            const dim3 grid((unsigned)nb_ceil_div(w->N, kWarps), (unsigned)n), block(32 * kWarps);
+            if (w->codes == NB_CUDA_U4)
+                st = nb_launch(be, "grouped_linear<u4>", grouped_kernel<U4>, grid, block, 0, err, nb_u4_of(w), g);
+            else
+                st = nb_launch(be, "grouped_linear<bf16>", grouped_kernel<Bf16>, grid, block, 0, err, nb_bf16_of(w), g);
+        }
+    }
+    return st;
+}
+
+struct Combine {
+    const float *x, *weight;
+    float *y;
+    int64_t M, N, ldx, ldy;
+    int n_used, add;
+    float scale;
+};
+
+__global__ void combine_kernel(Combine a)
+{
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < a.M * a.N; i += (int64_t)gridDim.x * blockDim.x) {
+        const int64_t m = i / a.N, n = i % a.N;
+        float sum = 0.0f;
+        for (int j = 0; j < a.n_used; j++)
+            sum += a.weight[m * a.n_used + j] * a.x[(m * a.n_used + j) * a.ldx + n];
+        float *y = a.y + m * a.ldy + n;
+        *y = a.scale * sum + (a.add ? *y : 0.0f);
+    }
+}
+
+nb_status nb_cuda_combine_experts(nb_backend *be, const nb_combine_args *a, nb_error *err)
+{
+    const Combine c = {a->x, a->weight, a->y, a->M, a->N, a->ldx, a->ldy, a->n_used, a->add, a->scale};
+    return nb_launch(be, "combine_experts", combine_kernel, nb_blocks(a->M * a->N), dim3(256), 0, err, c);
+}
+
+__global__ void add_kernel(const float *x, int64_t ldx, float scale, int64_t M, int64_t N, float *y, int64_t ldy)
+{
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < M * N; i += (int64_t)gridDim.x * blockDim.x)
+        y[i / N * ldy + i % N] += scale * x[i / N * ldx + i % N];
+}
+
+nb_status nb_cuda_add_scaled(nb_backend *be, const nb_add_args *a, nb_error *err)
+{
+    return nb_launch(be, "add_scaled", add_kernel, nb_blocks(a->M * a->N), dim3(256), 0, err, a->x, a->ldx, a->scale, a->M, a->N, a->y, a->ldy);
+}
