@@ -148,6 +148,8 @@ static nb_status read_special_ids(nb_tokenizer *t, const nb_gguf *g, nb_error *e
     if (st == NB_OK)
         st = read_id(t, g, KEY("unknown_token_id"), &t->unknown, err);
     if (st == NB_OK)
+        st = read_id(t, g, KEY("padding_token_id"), &t->padding, err);
+    if (st == NB_OK)
         st = read_id(t, g, KEY("eot_token_id"), &id, err);
     if (st == NB_OK && id >= 0)
         t->is_end[id] = true;
