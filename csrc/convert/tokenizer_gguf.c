@@ -7,7 +7,10 @@
  *
  * SentencePiece-style BPE is model "llama": no merges but scores, and whatever two neighbours spell a token may be joined, the best
  * score first. Scores say the same as the merges of tokenizer.json when (1) every way to make a token of two is a merge and (2)
- * no two tokens' merges interleave; then minus the number of tokens before it is a token's score. Both are checked. */
+ * no two tokens' merges interleave; then minus the number of tokens before it is a token's score. Both are checked.
+ *
+ * Where they do not hold, or lines are cut from rows of line feeds, it is model "gemma4": merges of marked text, cut at lines, with no
+ * space put before the text. */
 #include "convert/tokenizer_out.h"
 #include "text/vocab.h"
 
@@ -48,26 +51,27 @@ static bool all_cuts_merge(const nb_tokenizer *t, int32_t id)
     return true;
 }
 
-static nb_status scores_of_merges(const nb_container *c, const nb_tokenizer *t, const struct merges *ms, float *score, nb_error *err)
+/* NULL, or why there are none. */
+static const char *scores_of_merges(const nb_tokenizer *t, const struct merges *ms, float *score)
 {
     int32_t n_made = 0;
     for (int32_t id = 0; id < t->n; id++) {
         score[id] = 0;
         if (t->type[id] == NB_TOKEN_NORMAL && !all_cuts_merge(t, id))
-            return refuse(c, "some tokens can be made in more ways than its merges say, which scores cannot tell", err);
+            return "some tokens can be made in more ways than its merges say, which scores cannot tell";
     }
     for (size_t i = 0; i < ms->n; i++) {
         const int32_t id = ms->m[i].id;
         const bool again = i && ms->m[i - 1].id == id;
         if (!again && score[id] < 0)
-            return refuse(c, "its merges make one token at several ranks, which scores cannot tell", err);
+            return "its merges make one token at several ranks, which scores cannot tell";
         if (!again)
             score[id] = -(float)++n_made; /* exact: below 2^24 */
     }
     for (int32_t id = 0; id < t->n; id++) /* characters: nothing joins to them, they come last as in SentencePiece's own lists */
         if (t->type[id] == NB_TOKEN_NORMAL && score[id] >= 0)
             score[id] = -(float)(n_made + 1);
-    return NB_OK;
+    return NULL;
 }
 
 /* ---- what GGUF has words for ---- */
@@ -77,7 +81,7 @@ static bool is_text(nb_str s, const char *text)
     return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
 }
 
-/* SentencePiece-style: spaces as U+2581, perhaps one before the text, no cuts that matter. */
+/* SentencePiece-style: spaces as U+2581, perhaps one before the text. */
 static nb_status check_spaces(const nb_container *c, const nb_tokenizer *t, bool *prefix, nb_error *err)
 {
     bool marks = false;
@@ -91,11 +95,43 @@ static nb_status check_spaces(const nb_container *c, const nb_tokenizer *t, bool
         else
             return refuse(c, "its normalizer does more than writing spaces as U+2581", err);
     }
-    if (!marks)
-        return refuse(c, "its spaces are not written as U+2581", err);
-    if (t->n_cut && !t->cuts_at_mark)
-        return refuse(c, "text is cut where its tokens would go on", err);
-    return NB_OK;
+    return marks ? NB_OK : refuse(c, "its spaces are not written as U+2581", err);
+}
+
+/* Has a token line feeds beside other characters? */
+static bool crosses_lines(const nb_tokenizer *t)
+{
+    for (int32_t id = 0; id < t->n; id++) {
+        size_t n = 0;
+        if (t->type[id] != NB_TOKEN_NORMAL)
+            continue;
+        for (size_t i = 0; i < t->token[id].n; i++)
+            n += t->token[id].p[i] == '\n';
+        if (n && n < t->token[id].n)
+            return true;
+    }
+    return false;
+}
+
+/* Chooses between scores and merges of marked text; fills score for the first. */
+static nb_status choose_marked(const nb_container *c, const nb_tokenizer *t, const struct merges *ms, bool prefix, float *score,
+                               bool *by_merges, nb_error *err)
+{
+    const bool lines = t->n_cut == 1 && is_text(t->cut[0].source, nb_pretokenize_lines);
+    const bool cuts = t->n_cut && !t->cuts_at_mark && !lines;
+    const char *why = cuts ? "text is cut where its tokens would go on" : NULL;
+    *by_merges = lines;
+    if (!why && !lines && t->by_score)
+        memcpy(score, t->score, (size_t)t->n * sizeof *score);
+    else if (!why && !lines)
+        why = scores_of_merges(t, ms, score);
+    if (why && !cuts && !prefix && !crosses_lines(t)) {
+        *by_merges = true;
+        why = NULL;
+    }
+    if (*by_merges && prefix)
+        why = "it cuts text at lines and puts a space before it";
+    return why ? refuse(c, why, err) : NB_OK;
 }
 
 /* Do the merges alone make every token of itself? */
@@ -217,20 +253,6 @@ static nb_status put_merges(const struct out *o, const struct merges *ms, nb_err
     return nb_gguf_writer_strings(o->w, KEY("merges"), line, ms->n, err);
 }
 
-static nb_status put_scores(const struct out *o, const struct merges *ms, nb_error *err)
-{
-    const nb_tokenizer *t = o->t;
-    float *score = nb_arena_alloc(o->a, (size_t)o->n, sizeof *score, err);
-    nb_status st = score ? NB_OK : NB_NO_ROOM;
-    if (st == NB_OK && t->by_score)
-        memcpy(score, t->score, (size_t)t->n * sizeof *score);
-    else if (st == NB_OK)
-        st = scores_of_merges(o->c, t, ms, score, err);
-    for (int32_t id = t->n; id < o->n && st == NB_OK; id++)
-        score[id] = 0;
-    return st == NB_OK ? nb_gguf_writer_f32s(o->w, KEY("scores"), score, (size_t)o->n, err) : st;
-}
-
 /* The first token but EOS that ends a turn. */
 static int32_t end_of_turn(const nb_tokenizer *t)
 {
@@ -266,12 +288,20 @@ static nb_status put_all(struct out *o, nb_error *err)
 {
     const nb_tokenizer *t = o->t;
     struct merges ms = {0};
-    const char *model = t->byte_level ? "gpt2" : "llama", *pre = "default";
-    bool prefix = false;
+    const char *model = "gpt2", *pre = "default";
+    bool prefix = false, by_merges = true;
     o->n = padded_size(o);
-    nb_status st = nb_vocab_merges(t, o->a, &ms.m, &ms.n, err);
+    float *score = nb_arena_alloc(o->a, (size_t)o->n, sizeof *score, err);
+    nb_status st = score ? nb_vocab_merges(t, o->a, &ms.m, &ms.n, err) : NB_NO_ROOM;
+    for (int32_t id = 0; id < o->n && st == NB_OK; id++)
+        score[id] = 0;
     if (st == NB_OK)
         st = t->byte_level ? find_name(o->c, t, ms.n, &pre, err) : check_spaces(o->c, t, &prefix, err);
+    if (st == NB_OK && !t->byte_level) {
+        st = choose_marked(o->c, t, &ms, prefix, score, &by_merges, err);
+        model = by_merges ? "gemma4" : "llama";
+        pre = by_merges ? "gemma4" : "default";
+    }
     if (st == NB_OK)
         st = nb_gguf_writer_string(o->w, KEY("model"), model, strlen(model), err);
     if (st == NB_OK)
@@ -279,7 +309,7 @@ static nb_status put_all(struct out *o, nb_error *err)
     if (st == NB_OK)
         st = put_tokens(o, err);
     if (st == NB_OK)
-        st = t->byte_level ? put_merges(o, &ms, err) : put_scores(o, &ms, err);
+        st = by_merges ? put_merges(o, &ms, err) : nb_gguf_writer_f32s(o->w, KEY("scores"), score, (size_t)o->n, err);
     if (st == NB_OK && !t->byte_level)
         st = nb_gguf_writer_bool(o->w, KEY("add_space_prefix"), prefix, err);
     return st == NB_OK ? put_ids(o, err) : st;

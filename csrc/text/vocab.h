@@ -156,7 +156,7 @@ nb_status nb_pretokenize_named(nb_tokenizer *t, const char *path, nb_str name,
 /* The name GGUF has for the cuts of t (a line feed written as itself or as \n is the same), NULL if
  * it has none. whole_first: which of the names that differ in this alone. */
 const char *nb_pretokenize_name(const nb_tokenizer *t, bool whole_first);
-extern const char nb_pretokenize_gpt2[];
+extern const char nb_pretokenize_gpt2[], nb_pretokenize_lines[]; /* GPT-2's words; lines and rows of line feeds */
 
 /* ---- pretokenize.c ---- */
 

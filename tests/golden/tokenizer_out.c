@@ -92,7 +92,8 @@ static void models_to_json(check *c)
 
 static void vocabularies_to_json(check *c)
 {
-    static const char *const names[] = {"llama-bpe", "llama-spm", "qwen2", "gpt-2", "phi-3", "deepseek-llm", "deepseek-coder"};
+    static const char *const names[] = {"llama-bpe", "llama-spm", "qwen2", "gpt-2", "phi-3",
+                                        "deepseek-llm", "deepseek-coder", "gemma-4"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char file[256];
         snprintf(file, sizeof file, "vocab/ggml-vocab-%s.gguf", names[i]);
@@ -152,7 +153,7 @@ static void folders_to_gguf(check *c)
 /* What was carried to the hub, carried back. */
 static void there_and_back(check *c)
 {
-    static const char *const names[] = {"smollm2", "gemma3", "llama-bpe", "llama-spm", "qwen2", "phi-3", "deepseek-llm"};
+    static const char *const names[] = {"smollm2", "gemma3", "llama-bpe", "llama-spm", "qwen2", "phi-3", "deepseek-llm", "gemma-4"};
     int found = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[1200];
