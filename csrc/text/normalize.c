@@ -13,6 +13,8 @@
 
 enum { kMarks = 1024, kGrowth = 16, kSlack = 4096 };
 
+const int nb_form_c = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+
 static nb_status clean(const char *p, size_t n, nb_buf *out, nb_error *err)
 {
     nb_status st = NB_OK;

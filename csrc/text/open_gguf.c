@@ -110,9 +110,11 @@ static nb_status read_merges(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
     return st;
 }
 
-/* Byte-level: the row of tokenizer.ggml.pre. By score: space before the text, spaces as U+2581. */
+/* Byte-level: the row of tokenizer.ggml.pre. By score: space before the text, spaces as U+2581. Gemma 4: spaces as U+2581, lines on
+ * their own. */
 static nb_status read_stages(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
 {
+    const nb_str lines = {nb_pretokenize_lines, strlen(nb_pretokenize_lines)};
     nb_str pre = {"default", 7};
     bool prefix = t->by_score;
     nb_status st = NB_OK;
@@ -131,6 +133,8 @@ static nb_status read_stages(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
             (nb_step){NB_STEP_REPLACE, NB_PREPEND_ALWAYS, 0, {" ", 1}, {NB_SPACE_MARK, 3}};
         t->drops_space = prefix;
         t->fuse_unknown = true;
+        if (st == NB_OK && !t->by_score)
+            st = nb_pretokenize_add(t, g->path, -1, lines, false, err);
     }
     if (st == NB_OK)
         st = read_flag(g, KEY("add_bos_token"), &t->adds_bos, err);
@@ -147,6 +151,8 @@ static nb_status read_special_ids(nb_tokenizer *t, const nb_gguf *g, nb_error *e
         st = read_id(t, g, KEY("eos_token_id"), &t->eos, err);
     if (st == NB_OK)
         st = read_id(t, g, KEY("unknown_token_id"), &t->unknown, err);
+    if (st == NB_OK)
+        st = read_id(t, g, KEY("padding_token_id"), &t->padding, err);
     if (st == NB_OK)
         st = read_id(t, g, KEY("eot_token_id"), &id, err);
     if (st == NB_OK && id >= 0)
@@ -170,10 +176,11 @@ nb_status nb_vocab_from_gguf(nb_tokenizer *t, const nb_container *c, nb_error *e
         return st;
     t->byte_level = model.n == 4 && memcmp(model.p, "gpt2", 4) == 0;
     t->by_score = model.n == 5 && memcmp(model.p, "llama", 5) == 0;
-    if (!t->byte_level && !t->by_score) {
+    const bool marked = model.n == 6 && memcmp(model.p, "gemma4", 6) == 0; /* merges of marked text */
+    if (!t->byte_level && !t->by_score && !marked) {
         char shown[160];
         return nb_fail_at(err, NB_UNSUPPORTED, c->path, nb_gguf_find(g, KEY("model"))->offset,
-                          "tokenizer model \"%s\", known: gpt2, llama",
+                          "tokenizer model \"%s\", known: gpt2, llama, gemma4",
                           nb_escape(shown, (int64_t)sizeof shown, model.p, (int64_t)model.n));
     }
     st = read_tokens(t, g, err);
@@ -187,7 +194,7 @@ nb_status nb_vocab_from_gguf(nb_tokenizer *t, const nb_container *c, nb_error *e
         st = nb_vocab_index(t, err);
     if (st == NB_OK)
         st = nb_spelling_index(t, c->path, err);
-    if (st == NB_OK && t->byte_level)
+    if (st == NB_OK && !t->by_score)
         st = read_merges(t, g, err);
     if (st == NB_OK)
         st = read_stages(t, g, err);

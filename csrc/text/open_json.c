@@ -155,6 +155,7 @@ static void read_special_ids(nb_tokenizer *t, const struct source *s)
     if (t->bos < 0 && nb_json_int(v, &id) && id >= 0 && id < t->n)
         t->bos = (int32_t)id;
     t->eos = named(t, s, "eos_token");
+    t->padding = named(t, s, "pad_token");
     read_ends(t, s->c->generation_config);
     read_ends(t, s->c->config);
     if (nb_json_string(nb_json_get(s->model, "unk_token"), &text.p, &text.n))

@@ -13,39 +13,9 @@
 #include "text/vocab.h"
 
 #include <pcre2.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { kMatchLimit = 1000000, kPatternBytes = 64 << 10, kRowCuts = 4 };
-
-/* Endings, words, numbers, signs, and white space but for the space that belongs to the next word
- * (Radford et al. 2019, encoder.py of GPT-2). */
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-/* cl100k's form: endings in any case, %s digits at a time, newlines in pieces of their own. */
-#define CL100K(letters, digits)                                                                    \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[" letters "]+|\\p{N}" digits              \
-    "| ?[^\\s" letters "\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
-const char nb_pretokenize_gpt2[] = GPT2;
-
-static const struct {
-    const char *name;
-    bool whole_first, adds_bos;
-    const char *pattern[kRowCuts];
-} rows[] = {
-    {"gpt-2", false, false, {GPT2}},
-    {"mpt", false, false, {GPT2}},
-    {"smollm", false, false, {"\\p{N}", GPT2}}, /* each digit alone */
-    {"starcoder", false, false, {"\\p{N}", GPT2}},
-    {"refact", false, false, {"\\p{N}", GPT2}},
-    {"command-r", false, false, {"\\p{N}", GPT2}},
-    {"llama-bpe", true, true, {CL100K("\\p{L}", "{1,3}")}},
-    {"llama3", true, true, {CL100K("\\p{L}", "{1,3}")}},
-    {"qwen2", false, false, {CL100K("\\p{L}", "")}},
-    {"qwen35", false, false, {CL100K("\\p{L}\\p{M}", "")}},
-    {"falcon", false, false, {"[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]"}},
-    {"default", false, false, {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
-};
+enum { kMatchLimit = 1000000, kPatternBytes = 64 << 10 };
 
 nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, nb_str pattern,
                              bool drops_rest, nb_error *err)
@@ -71,30 +41,8 @@ nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, 
                           why, where);
     }
     (void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it the same matches come slower */
-    t->cut[t->n_cut++] = (nb_cut){c, drops_rest};
+    t->cut[t->n_cut++] = (nb_cut){c, pattern, drops_rest};
     return NB_OK;
-}
-
-nb_status nb_pretokenize_named(nb_tokenizer *t, const char *path, nb_str name, nb_error *err)
-{
-    char list[256] = "", shown[160];
-    size_t at = 0;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const int n = snprintf(list + at, sizeof list - at, "%s%s", at ? ", " : "", rows[i].name);
-        at += (size_t)n; /* the names are ours and fit */
-        if (strlen(rows[i].name) != name.n || memcmp(rows[i].name, name.p, name.n) != 0)
-            continue;
-        nb_status st = NB_OK;
-        for (int k = 0; k < kRowCuts && rows[i].pattern[k] && st == NB_OK; k++) {
-            const nb_str pattern = {rows[i].pattern[k], strlen(rows[i].pattern[k])};
-            st = nb_pretokenize_add(t, path, -1, pattern, false, err);
-        }
-        t->whole_first = rows[i].whole_first;
-        t->adds_bos = rows[i].adds_bos;
-        return st;
-    }
-    return nb_fail_at(err, NB_UNSUPPORTED, path, -1, "unknown pre-tokenizer \"%s\", known: %s",
-                      nb_escape(shown, (int64_t)sizeof shown, name.p, (int64_t)name.n), list);
 }
 
 void nb_pretokenize_close(nb_tokenizer *t)

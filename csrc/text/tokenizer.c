@@ -18,7 +18,7 @@ nb_status nb_tokenizer_open(const nb_container *c, nb_tokenizer **out, nb_error 
     nb_tokenizer *t = nb_alloc_zero(1, sizeof *t, "a tokenizer", err);
     if (!t)
         return NB_NO_ROOM;
-    t->bos = t->eos = t->unknown = -1;
+    t->bos = t->eos = t->unknown = t->padding = -1;
     t->arena = nb_arena_open("a tokenizer", err);
     nb_status st = t->arena ? NB_OK : NB_NO_ROOM;
     if (st == NB_OK && c->gguf)

@@ -185,3 +185,25 @@ nb_status nb_vocab_add_merge(nb_tokenizer *t, const char *path, int64_t offset, 
     t->merge[i & (t->n_merge_slot - 1)] = m;
     return NB_OK;
 }
+
+static int by_rank(const void *a, const void *b)
+{
+    const int32_t x = ((const nb_merge *)a)->rank, y = ((const nb_merge *)b)->rank;
+    return (x > y) - (x < y);
+}
+
+nb_status nb_vocab_merges(const nb_tokenizer *t, nb_arena *a, nb_merge **out, size_t *n, nb_error *err)
+{
+    size_t count = 0;
+    *n = 0;
+    for (uint32_t i = 0; i < t->n_merge_slot; i++)
+        count += t->merge[i].left >= 0;
+    *out = nb_arena_alloc(a, count, sizeof **out, err);
+    if (!*out)
+        return NB_NO_ROOM;
+    for (uint32_t i = 0; i < t->n_merge_slot; i++)
+        if (t->merge[i].left >= 0)
+            (*out)[(*n)++] = t->merge[i];
+    qsort(*out, count, sizeof **out, by_rank);
+    return NB_OK;
+}

@@ -45,6 +45,7 @@ typedef struct nb_step { /* one step of normalization */
 
 typedef struct nb_cut { /* one step of pre-tokenization */
     void *pattern;      /* pcre2_code */
+    nb_str source;      /* the pattern as the tokenizer's file spells it; borrowed */
     bool drops_rest;    /* what lies between the matches is left out */
 } nb_cut;
 
@@ -60,7 +61,7 @@ struct nb_tokenizer {
     bool drops_space;  /* decoding drops the space that encoding put before the text */
     bool cuts_at_mark; /* no token goes on behind a character with U+2581: cutting is exact */
     bool adds_bos, adds_eos;
-    int32_t n, bos, eos, unknown;
+    int32_t n, bos, eos, unknown, padding; /* -1: none */
     nb_str *token;        /* [n] as the vocabulary spells it */
     nb_str *piece;        /* [n] what it stands for when text is put together again */
     float *score;         /* [n], by_score only */
@@ -97,6 +98,9 @@ nb_status nb_vocab_open_merges(nb_tokenizer *t, size_t n, nb_error *err) NB_CHEC
  * is no token. */
 nb_status nb_vocab_add_merge(nb_tokenizer *t, const char *path, int64_t offset, nb_str left,
                              nb_str right, int32_t rank, nb_error *err) NB_CHECKED;
+
+/* All merges in order of rank, in the arena a. */
+nb_status nb_vocab_merges(const nb_tokenizer *t, nb_arena *a, nb_merge **out, size_t *n, nb_error *err) NB_CHECKED;
 
 /* ---- spelling.c: what a token's spelling stands for ---- */
 
@@ -136,20 +140,29 @@ nb_status nb_special_find(const nb_tokenizer *t, const char *p, size_t n, bool c
 
 /* ---- normalize.c ---- */
 
+extern const int nb_form_c; /* the step that is Unicode's normal form C */
+
 /* A run of plain text: guard bytes dropped, broken UTF-8 replaced, then the steps. a, b: scratch,
  * reused from run to run; *out is the one that holds the result. */
 nb_status nb_normalize(const nb_tokenizer *t, const char *p, size_t n, bool first, nb_buf *a,
                        nb_buf *b, const nb_buf **out, nb_error *err) NB_CHECKED;
 
-/* ---- pretokenize.c ---- */
+/* ---- pretokenize_names.c ---- */
 
 /* Sets the cuts, whole_first and adds_bos by the name GGUF gives them; NB_UNSUPPORTED with the list
  * of names for another. */
 nb_status nb_pretokenize_named(nb_tokenizer *t, const char *path, nb_str name,
                                nb_error *err) NB_CHECKED;
+/* The name GGUF has for the cuts of t (a line feed written as itself or as \n is the same), NULL if
+ * it has none. whole_first: which of the names that differ in this alone. */
+const char *nb_pretokenize_name(const nb_tokenizer *t, bool whole_first);
+extern const char nb_pretokenize_gpt2[], nb_pretokenize_lines[]; /* GPT-2's words; lines and rows of line feeds */
+
+/* ---- pretokenize.c ---- */
+
+/* pattern: borrowed as long as t lives. */
 nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, nb_str pattern,
                              bool drops_rest, nb_error *err) NB_CHECKED;
-extern const char nb_pretokenize_gpt2[];
 void nb_pretokenize_close(nb_tokenizer *t);
 
 typedef struct nb_cutter { /* what matching needs, for one thread */

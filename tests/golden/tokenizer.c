@@ -233,9 +233,33 @@ static void vocabularies(check *c)
 {
     static const char *const names[] = {"gpt-2",     "mpt",   "starcoder", "refact",
                                         "command-r", "qwen2", "qwen35",    "llama-bpe",
-                                        "llama-spm", "phi-3", "falcon"};
+                                        "llama-spm", "phi-3", "falcon",    "deepseek-llm",
+                                        "deepseek-coder", "gemma-4"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         vocabulary(c, names[i]);
+}
+
+/* The files that come without texts, and those of models that are no decoders. */
+static void other_vocabularies(check *c)
+{
+    static const struct {
+        const char *name;
+        nb_status want;
+        const char *says;
+    } others[] = {{"aquila", NB_OK, ""},      {"baichuan", NB_OK, ""},
+                  {"gpt-neox", NB_OK, ""},    {"bert-bge", NB_UNSUPPORTED, "tokenizer model \"bert\""},
+                  {"nomic-bert-moe", NB_UNSUPPORTED, "tokenizer model \"t5\""}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char file[256];
+        tokenizer_of k;
+        snprintf(file, sizeof file, "vocab/ggml-vocab-%s.gguf", others[i].name);
+        if (!tokenizer_from_model(c, &k, file))
+            continue;
+        CHECK_EQ(c, k.st, others[i].want);
+        CHECK_HAS(c, k.err.message, others[i].says);
+        printf("%s: %s\n", others[i].name, k.t ? "opens" : k.err.message);
+        tokenizer_gone(&k);
+    }
 }
 
 static const check_case cases[] = {
@@ -248,5 +272,6 @@ static const check_case cases[] = {
     {"Gemma 3 reads prompts and a book", gemma3_book},
     {"stories260K reads prompts and a book", stories_book},
     {"llama.cpp's vocabulary files give its ids", vocabularies},
+    {"vocabulary files without texts open, those of encoders are refused by name", other_vocabularies},
 };
 CHECK_MAIN(cases)
