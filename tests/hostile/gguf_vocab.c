@@ -15,8 +15,14 @@ typedef struct vocabulary {
     uint8_t charsmap[16];
 } vocabulary;
 enum { kTokens = 3, kNone = UINT16_MAX };
-static const vocabulary kSound = {.model = "llama", .last = "<0x0A>", .n_score = kTokens, .n_type = kTokens, .type_elem = NB_GGUF_I32,
-                                  .last_type = 6, .id_key = "tokenizer.ggml.bos_token_id", .charsmap_n = -1};
+static const vocabulary kSound = {.model = "llama",
+                                  .last = "<0x0A>",
+                                  .n_score = kTokens,
+                                  .n_type = kTokens,
+                                  .type_elem = NB_GGUF_I32,
+                                  .last_type = 6,
+                                  .id_key = "tokenizer.ggml.bos_token_id",
+                                  .charsmap_n = -1};
 
 static void put_vocabulary(bytes *b, const vocabulary *v)
 {
@@ -76,12 +82,12 @@ static void tokens_0(bytes *b)
     put_zeros(b, 32);
 }
 
-#define VOCABULARY(name, ...)                                                                      \
-    static void name(bytes *b)                                                                     \
-    {                                                                                              \
-        vocabulary v = kSound;                                                                     \
-        __VA_ARGS__;                                                                               \
-        put_vocabulary(b, &v);                                                                     \
+#define VOCABULARY(name, ...)                                                                                                                        \
+    static void name(bytes *b)                                                                                                                       \
+    {                                                                                                                                                \
+        vocabulary v = kSound;                                                                                                                       \
+        __VA_ARGS__;                                                                                                                                 \
+        put_vocabulary(b, &v);                                                                                                                       \
     }
 VOCABULARY(scores_2, v.n_score = 2)
 VOCABULARY(scores_4, v.n_score = 4)
@@ -136,9 +142,9 @@ static void charsmap_string(bytes *b)
 }
 
 #define BAD NB_BAD_INPUT
-#define ROW(sentence, build, want, word)                                                           \
-    {                                                                                              \
-        sentence, build, NULL, 0, 0, want, word                                                    \
+#define ROW(sentence, build, want, word)                                                                                                             \
+    {                                                                                                                                                \
+        sentence, build, NULL, 0, 0, want, word                                                                                                      \
     }
 static const hostile_row rows[] = {
     ROW("gg-vocab: nothing wrong is read", sound, NB_OK, NULL),
