@@ -46,8 +46,9 @@ static void add_linear(void *arg, const nb_packed *p)
     if (a.M == 0)
         return;
     const char *row = nb_backend_linear_row(c->m->be, &a, &arith);
-    c->bytes += (double)c->m->be->op->weight_bytes(p->w);
-    spend(c, arith, 2.0 * (double)p->N * (double)p->K * (double)a.M, row != NULL);
+    const double asked = (double)a.M * p->used, least = asked < 1.0 ? asked : 1.0; /* an expert that no token chose is not read */
+    c->bytes += least * (double)c->m->be->op->weight_bytes(p->w);
+    spend(c, arith, 2.0 * (double)p->N * (double)p->K * asked, row != NULL);
 }
 
 /* n tokens of one sequence that holds `held`: each sees itself and all before it; the cache is read

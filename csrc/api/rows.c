@@ -15,20 +15,52 @@ static void walk_group(const nb_model *m, int layer, nb_group_id g, nb_weight_vi
         const nb_packed p = {.w = t->w[i],
                              .format = s ? s->dtype->name : "",
                              .N = (i + 1 < t->n_weight ? t->at[i + 1] : t->N) - t->at[i],
-                             .K = t->K};
+                             .K = t->K,
+                             .used = 1.0};
         visit(arg, &p);
     }
+}
+
+static void walk_experts(const nb_model *m, int layer, nb_group_id g, const nb_experts *t, nb_weight_visit visit, void *arg)
+{
+    nb_role role[3];
+    char name[NB_TENSOR_NAME];
+    nb_group_roles(g, role);
+    for (int i = 0; i < t->n_weight; i++)
+        for (int e = 0; e < m->hp.n_expert; e++) {
+            const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = role[i], .layer = layer, .expert = e}, name);
+            const nb_packed p = {.w = t->w[i][e],
+                                 .format = s ? s->dtype->name : "",
+                                 .N = (i + 1 < t->n_weight ? t->at[i + 1] : t->N) - t->at[i],
+                                 .K = t->K,
+                                 .used = (double)m->hp.n_expert_used / m->hp.n_expert};
+            visit(arg, &p);
+        }
+}
+
+static void walk_mixture(const nb_model *m, int layer, nb_weight_visit visit, void *arg)
+{
+    char name[NB_TENSOR_NAME];
+    const nb_layer *y = &m->layer[layer];
+    const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, name);
+    const nb_packed router = {.w = y->frame.router, .format = s ? s->dtype->name : "", .N = m->hp.n_expert, .K = m->hp.hidden_size, .used = 1.0};
+    visit(arg, &router);
+    walk_experts(m, layer, NB_GROUP_GATE_UP, &y->gate_up, visit, arg);
+    walk_experts(m, layer, NB_GROUP_DOWN, &y->down, visit, arg);
 }
 
 void nb_model_walk_weights(const nb_model *m, nb_weight_visit visit, void *arg)
 {
     char name[128];
-    for (int l = 0; m->layer && l < m->hp.n_layer; l++)
-        for (int g = 0; g < NB_GROUP_COUNT; g++)
+    for (int l = 0; m->layer && l < m->hp.n_layer; l++) {
+        for (int g = 0; g < NB_GROUP_COUNT; g++) /* empty where experts stand instead */
             walk_group(m, l, (nb_group_id)g, visit, arg);
+        if (m->hp.n_expert)
+            walk_mixture(m, l, visit, arg);
+    }
     const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT}, name);
     const nb_packed p = {
-        .w = m->output, .format = s ? s->dtype->name : "", .N = m->hp.vocab_size, .K = m->hp.hidden_size, .output = true};
+        .w = m->output, .format = s ? s->dtype->name : "", .N = m->hp.vocab_size, .K = m->hp.hidden_size, .output = true, .used = 1.0};
     if (m->output)
         visit(arg, &p);
 }

@@ -127,14 +127,14 @@ static nb_status generate(nb_error *err)
     return st;
 }
 
-static nb_status step_of_folder(nb_error *err)
+static nb_status step_of(const char *path, nb_error *err)
 {
     static const int32_t prompt[] = {256, 70, 80};
     static float logits[272];
     const nb_model_options mo = {.device = "ref", .exact = true, .n_thread = 1};
     nb_model *m = NULL;
     nb_session *s = NULL;
-    nb_status st = nb_model_open(NB_SOURCE_DIR "/tests/data/models/tiny-llama", &mo, &m, err);
+    nb_status st = nb_model_open(path, &mo, &m, err);
     if (st == NB_OK)
         st = nb_session_open(m, 1, 16, &s, err);
     if (st == NB_OK)
@@ -142,6 +142,21 @@ static nb_status step_of_folder(nb_error *err)
     nb_session_close(s);
     nb_model_close(m);
     return st;
+}
+
+static nb_status step_of_folder(nb_error *err)
+{
+    return step_of(NB_SOURCE_DIR "/tests/data/models/tiny-llama", err);
+}
+
+static nb_status step_of_biases(nb_error *err)
+{
+    return step_of(NB_SOURCE_DIR "/tests/data/models/tiny-qwen2", err);
+}
+
+static nb_status step_of_mixture(nb_error *err)
+{
+    return step_of(NB_SOURCE_DIR "/tests/data/models/tiny-qwen3_moe", err);
 }
 
 static nb_status look(nb_error *err)
@@ -235,6 +250,8 @@ static void generate_case(check *c)
 static void step_case(check *c)
 {
     every(c, step_of_folder, false);
+    every(c, step_of_biases, false);
+    every(c, step_of_mixture, false);
 }
 static void look_case(check *c)
 {

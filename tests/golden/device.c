@@ -8,6 +8,7 @@
 #include "nibble.h"
 
 enum { kLayers = 2 };
+static const double kLimit = 2e-2;
 
 static int32_t argmax(const float *x, int32_t n, double *margin)
 {
@@ -24,7 +25,7 @@ static int32_t argmax(const float *x, int32_t n, double *margin)
     return best;
 }
 
-static void compare_logits(check *c, const float *got, const float *want, int32_t n, double *worst)
+static void compare_logits(check *c, const float *got, const float *want, int32_t n, double limit, double *worst)
 {
     double d2 = 0, w2 = 0, top = 0, margin = 0, other = 0;
     for (int32_t i = 0; i < n; i++) {
@@ -35,14 +36,14 @@ static void compare_logits(check *c, const float *got, const float *want, int32_
     }
     const double rel = sqrt(d2 / w2);
     *worst = rel > *worst ? rel : *worst;
-    CHECK_NEAR(c, rel, 0.0, 2e-2, "relative L2 of a position's logits");
+    CHECK_NEAR(c, rel, 0.0, limit, "relative L2 of a position's logits");
     const int32_t id = argmax(want, n, &margin);
-    if (margin > 2e-2 * top)
+    if (margin > limit * top)
         CHECK_EQ(c, argmax(got, n, &other), id);
 }
 
 /* ids [n] at once, then more greedy tokens of the CPU one by one on both. */
-static void compare(check *c, const char *device, const char *path, const int32_t *ids, int32_t n, int32_t more)
+static void compare(check *c, const char *device, const char *path, const int32_t *ids, int32_t n, int32_t more, double limit)
 {
     nb_error err = {.offset = -1, .message = ""};
     const nb_model_options on_cpu = {.device = "cpu", .exact = true}, on_device = {.device = device};
@@ -70,14 +71,14 @@ static void compare(check *c, const char *device, const char *path, const int32_
     if (st == NB_OK)
         st = nb_session_step(t, 0, ids, n, true, got, &err);
     for (int32_t m = 0; m < n && st == NB_OK; m++)
-        compare_logits(c, got + (int64_t)m * v, want + (int64_t)m * v, v, &worst);
+        compare_logits(c, got + (int64_t)m * v, want + (int64_t)m * v, v, limit, &worst);
     int32_t next = st == NB_OK ? argmax(want + (int64_t)(n - 1) * v, v, &margin) : 0;
     for (int32_t i = 0; i < more && st == NB_OK; i++) {
         st = nb_session_step(s, 0, &next, 1, false, want, &err);
         if (st == NB_OK)
             st = nb_session_step(t, 0, &next, 1, false, got, &err);
         if (st == NB_OK)
-            compare_logits(c, got, want, v, &worst);
+            compare_logits(c, got, want, v, limit, &worst);
         next = argmax(want, v, &margin);
     }
     CHECK_STR(c, err.message, "");
@@ -94,7 +95,7 @@ static void compare(check *c, const char *device, const char *path, const int32_
 static void tiny_llama(check *c, const char *device)
 {
     static const int32_t ids[] = {1, 17, 90, 33, 8, 120, 64, 5, 77, 18, 2, 101};
-    compare(c, device, NB_SOURCE_DIR "/tests/data/models/tiny-llama", ids, 12, 4);
+    compare(c, device, NB_SOURCE_DIR "/tests/data/models/tiny-llama", ids, 12, 4, kLimit);
 }
 
 static void stories(check *c, const char *device)
@@ -106,7 +107,7 @@ static void stories(check *c, const char *device)
         return;
     }
     *strrchr(path, '/') = 0;
-    compare(c, device, path, ids, 5, 24);
+    compare(c, device, path, ids, 5, 24, kLimit);
 }
 
 static bool of_first_layers(const nb_tensor *t)
@@ -158,13 +159,30 @@ static void smollm2(check *c, const char *device)
     }
     CHECK_EQ(c, cut(path, NB_BINARY_DIR "/smollm2-first-layers.gguf", &err), NB_OK);
     CHECK_STR(c, err.message, "");
-    compare(c, device, NB_BINARY_DIR "/smollm2-first-layers.gguf", ids, 8, 2);
+    compare(c, device, NB_BINARY_DIR "/smollm2-first-layers.gguf", ids, 8, 2, kLimit);
     remove(NB_BINARY_DIR "/smollm2-first-layers.gguf");
+}
+
+/* Every other family's checkpoint: windows, norms over heads, biases, soft caps, fused tensors, experts. */
+static void tiny_families(check *c, const char *device)
+{
+    static const char *const names[] = {"mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "granite", "mixtral", "qwen3_moe"};
+    static const int32_t ids[] = {1, 17, 90, 33, 8, 120, 64, 5, 77, 18, 2, 101};
+    for (size_t i = 0; i < sizeof names / sizeof *names && !c->skipped; i++) {
+        char path[600];
+        snprintf(path, sizeof path, "%s/tests/data/models/tiny-%s", NB_SOURCE_DIR, names[i]);
+        printf("      %s:\n", names[i]);
+        compare(c, device, path, ids, 12, 2, i == 1 ? 4e-2 : kLimit); /* PyTorch is 2.7e-2 off for qwen2 when the inputs of its linears are rounded to bf16 */
+    }
 }
 
 static void tiny_simt(check *c)
 {
     tiny_llama(c, "simt");
+}
+static void families_simt(check *c)
+{
+    tiny_families(c, "simt");
 }
 static void stories_simt(check *c)
 {
@@ -178,6 +196,7 @@ static void all_cuda(check *c)
 {
     tiny_llama(c, "cuda:0");
     if (!c->skipped) {
+        tiny_families(c, "cuda:0");
         stories(c, "cuda:0");
         smollm2(c, "cuda:0");
     }
@@ -185,6 +204,7 @@ static void all_cuda(check *c)
 
 static const check_case cases[] = {
     {"tiny llama by the CUDA sources on the emulator gives the CPU's logits", tiny_simt},
+    {"every family's checkpoint by the CUDA sources on the emulator gives the CPU's logits", families_simt},
     {"stories260K by the CUDA sources on the emulator gives the CPU's logits", stories_simt},
     {"SmolLM2's first layers by the CUDA sources on the emulator give the CPU's logits", smollm2_simt},
     {"all of them on a GPU", all_cuda},

@@ -2,7 +2,7 @@
 #include "base/mapfile.h"
 #include "check.h"
 #include "file/json.h"
-#include "nibble.h"
+#include "model/model.h"
 
 static float *last_logits(check *c, nb_model *m, const int32_t *ids, int32_t n, float *all)
 {
@@ -97,6 +97,100 @@ static void compare(check *c, const char *model, const char *golden, const char 
     nb_mapfile_close(f);
 }
 
+/* ---- the residual stream, layer by layer ---- */
+
+typedef struct stream {
+    nb_model *m;
+    nb_acts acts;
+    nb_kv *kv;   /* [n_layer] */
+    float *last; /* [hidden_size] the last position's */
+    int32_t n;
+} stream;
+
+static nb_status stream_open(stream *s, const int32_t *ids, int32_t n, nb_error *err)
+{
+    nb_backend *be = s->m->be;
+    int32_t place[1024] = {0};
+    nb_status st = nb_acts_open(s->m, n, n, &s->acts, err);
+    s->n = n;
+    s->kv = calloc((size_t)s->m->hp.n_layer, sizeof *s->kv);
+    s->last = calloc((size_t)s->m->hp.hidden_size, sizeof *s->last);
+    for (int l = 0; l < s->m->hp.n_layer && st == NB_OK; l++)
+        st = nb_kv_open(be, &s->m->hp, 1, n, &s->kv[l], err);
+    if (st == NB_OK)
+        st = be->op->upload(be, s->acts.ids, ids, (size_t)n * sizeof *ids, err);
+    if (st == NB_OK)
+        st = be->op->upload(be, s->acts.seq, place, (size_t)n * sizeof *place, err);
+    for (int32_t i = 0; i < n; i++)
+        place[i] = i;
+    return st == NB_OK ? be->op->upload(be, s->acts.pos, place, (size_t)n * sizeof *place, err) : st;
+}
+
+static void stream_close(stream *s)
+{
+    for (int l = 0; s->kv && l < s->m->hp.n_layer; l++)
+        nb_kv_close(s->m->be, &s->kv[l]);
+    nb_acts_close(s->m->be, &s->acts);
+    free(s->kv);
+    free(s->last);
+}
+
+/* The last position after the first n_layer layers. */
+static nb_status stream_after(stream *s, int n_layer, nb_error *err)
+{
+    nb_model cut = *s->m;
+    cut.hp.n_layer = n_layer;
+    const int64_t d = cut.hp.hidden_size;
+    const nb_batch batch = {.n_token = s->n, .seq = s->acts.seq, .pos = s->acts.pos, .max_len = s->n};
+    const nb_status st = nb_decoder(&cut, &s->acts, &batch, s->kv, err);
+    return st == NB_OK ? cut.be->op->download(cut.be, s->last, s->acts.x + (s->n - 1) * d, (size_t)d * sizeof(float), err) : st;
+}
+
+/* golden "hidden"[k]: rms and first 8 values after k layers; its last entry is after the final norm and stays out. */
+static void compare_hidden(check *c, const char *model, const char *golden, double tol)
+{
+    nb_error err = {.offset = -1};
+    const nb_model_options o = {.device = "cpu", .exact = true, .n_thread = 2};
+    nb_mapfile *f = NULL;
+    nb_json *doc = NULL;
+    stream s = {0};
+    char path[600];
+    snprintf(path, sizeof path, "%s/tests/data/models/%s.json", NB_SOURCE_DIR, golden);
+    CHECK_EQ(c, nb_mapfile_open(path, &f, &err), NB_OK);
+    if (f)
+        CHECK_EQ(c, nb_json_parse(path, (const char *)f->p, f->n, &doc, &err), NB_OK);
+    CHECK_EQ(c, nb_model_load(model, &o, true, &s.m, &err), NB_OK);
+    const nb_json_node *p = doc ? nb_json_first(nb_json_get(nb_json_root(doc), "prompts")) : NULL;
+    int32_t ids[1024];
+    const int32_t n = read_list(nb_json_get(p, "ids"), ids, 1024);
+    if (s.m && n > 0 && stream_open(&s, ids, n, &err) == NB_OK) {
+        const nb_json_node *h = nb_json_first(nb_json_get(p, "hidden"));
+        CHECK(c, h != NULL);
+        for (int k = 0; h && k < s.m->hp.n_layer; k++, h = nb_json_next(h)) {
+            double rms = 0, want = 0;
+            CHECK_EQ(c, stream_after(&s, k, &err), NB_OK);
+            for (int i = 0; i < s.m->hp.hidden_size; i++)
+                rms += (double)s.last[i] * (double)s.last[i];
+            rms = sqrt(rms / s.m->hp.hidden_size);
+            (void)nb_json_real(nb_json_get(h, "rms"), &want);
+            CHECK_NEAR(c, rms, want, tol * want, "rms of the residual stream");
+            const nb_json_node *e = nb_json_first(nb_json_get(h, "first"));
+            CHECK(c, e != NULL);
+            for (int i = 0; e; i++, e = nb_json_next(e)) {
+                double v = 0;
+                (void)nb_json_real(e, &v);
+                CHECK_NEAR(c, s.last[i], v, tol * want, "residual stream");
+            }
+        }
+    }
+    CHECK_STR(c, err.message, "");
+    if (s.m)
+        stream_close(&s);
+    nb_model_close(s.m);
+    nb_json_close(doc);
+    nb_mapfile_close(f);
+}
+
 static void tiny_llama(check *c)
 {
     compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama/golden", "ref", false, 4e-4);
@@ -125,9 +219,21 @@ static void smollm2(check *c)
     compare(c, path, "smollm2", "cpu", true, 2e-3);
 }
 
+static void gemma3(check *c)
+{
+    char path[600];
+    if (!check_model("gemma-3-270m-q4_k_m.gguf", path, sizeof path)) {
+        check_skip(c, "gemma-3-270m-q4_k_m.gguf is not in the model cache");
+        return;
+    }
+    compare(c, path, "gemma3", "cpu", true, 2e-3);
+    compare_hidden(c, path, "gemma3", 1e-4);
+}
+
 static const check_case cases[] = {
     {"tiny llama with llama3 rope scaling gives the publisher's logits", tiny_llama},
     {"stories260K from safetensors gives transformers' ids, logits and text", stories},
     {"SmolLM2 from GGUF gives transformers' ids, logits and text", smollm2},
+    {"Gemma 3 from GGUF gives transformers' ids, logits, text and residual stream", gemma3},
 };
 CHECK_MAIN(cases)

@@ -6,7 +6,7 @@
 
 static const int64_t all_M[] = {1, 7, 8, 9, 17, 64}, all_K[] = {32, 64, 96, 172, 256, 576, 1536};
 static const int64_t all_N[] = {1, 15, 16, 17, 64, 272, 576};
-enum { N_M = 6, N_K = 7, N_N = 7, MAX_PART = 3, ACT_GROUP = 256 };
+enum { N_M = 6, N_K = 7, N_N = 7, MAX_PART = 3 };
 static const int64_t max_steps =
     12000000; /* M N K of a case: ref takes about a nanosecond a step */
 
@@ -65,48 +65,20 @@ static bool run_linear(ops *o, const void *args, void *out)
     return good;
 }
 
-/* half[k]: half a step of the int8 scale that covers x[k], if a row shares one over ACT_GROUP
- * inputs; finer scales do better. */
-static void int8_half_steps(const float *x, int64_t K, float *half)
-{
-    for (int64_t first = 0; first < K; first += ACT_GROUP) {
-        const int64_t end = first + ACT_GROUP < K ? first + ACT_GROUP : K;
-        float top = 0;
-        for (int64_t k = first; k < end; k++)
-            top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
-        for (int64_t k = first; k < end; k++)
-            half[k] = top / 254.0f;
-    }
-}
-
 static void compare_linear(ops *o, const void *args, const void *got, const void *want)
 {
     const linear_case *c = args;
     const float *y = got, *ref = want;
-    const bool int8 = o->row->arith == OPS_INT8 && !ops_kind_float(c->kind),
-               bf16 = o->row->arith != OPS_F32;
     float *half = ops_alloc((size_t)c->K, sizeof *half);
     double error = 0, variance = 0; /* over the whole matrix */
     ops_gaps(o, got, sizeof(float), c->M, c->N, c->ldy);
     for (int64_t m = 0; m < c->M; m++) {
         const float *x = c->x + m * c->ldx;
-        int8_half_steps(x, c->K, half);
+        ops_int8_half_steps(x, c->K, half);
         for (int64_t n = 0; n < c->N; n++) {
-            const float *w = c->w->value + n * c->K, *p = c->w->part + n * c->K;
-            bound_sum whole = {0, 0}, codes = {0, 0}, mins = {0, 0};
-            double rss = 0; /* sum over k of (largest rounding of the operands)^2 */
-            for (int64_t k = 0; k < c->K; k++) {
-                const double wk = (double)w[k], xk = (double)x[k];
-                bound_add(&whole, wk * xk);
-                if (p[k] != w[k]) {
-                    bound_add(&codes, (double)p[k] * xk);
-                    bound_add(&mins, (wk - (double)p[k]) * xk);
-                }
-                const double d8 = int8 ? wk * (double)half[k] : 0,
-                             d16 = bf16 ? wk * xk * BOUND_BF16 : 0;
-                rss += d8 * d8 + 2 * d16 * d16;
-            }
-            whole.drift += codes.drift + mins.drift;
+            bound_sum whole = {0, 0};
+            double rss = 0;
+            ops_product(o, c->kind, c->w->value + n * c->K, c->w->part + n * c->K, x, half, c->K, &whole, &rss);
             bound_add(&whole, c->bias ? (double)c->bias[n] : 0);
             bound_add(&whole, c->add ? (double)c->y[m * c->ldy + n] : 0);
             const double tol = bound_of(&whole) + 4 * sqrt(rss),

@@ -184,3 +184,33 @@ void ops_weight_free(ops_weight *w)
     free(w->part);
     *w = (ops_weight){.m = {.N = 0}};
 }
+
+void ops_int8_half_steps(const float *x, int64_t K, float *half)
+{
+    enum { ACT_GROUP = 256 };
+    for (int64_t first = 0; first < K; first += ACT_GROUP) {
+        const int64_t end = first + ACT_GROUP < K ? first + ACT_GROUP : K;
+        float top = 0;
+        for (int64_t k = first; k < end; k++)
+            top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
+        for (int64_t k = first; k < end; k++)
+            half[k] = top / 254.0f;
+    }
+}
+
+void ops_product(const ops *o, int kind, const float *w, const float *part, const float *x, const float *half, int64_t K, bound_sum *whole, double *rss)
+{
+    const bool int8 = o->row->arith == OPS_INT8 && !ops_kind_float(kind), bf16 = o->row->arith != OPS_F32;
+    bound_sum codes = {0, 0}, mins = {0, 0};
+    for (int64_t k = 0; k < K; k++) {
+        const double wk = (double)w[k], xk = (double)x[k];
+        bound_add(whole, wk * xk);
+        if (part[k] != w[k]) {
+            bound_add(&codes, (double)part[k] * xk);
+            bound_add(&mins, (wk - (double)part[k]) * xk);
+        }
+        const double d8 = int8 ? wk * (double)half[k] : 0, d16 = bf16 ? wk * xk * BOUND_BF16 : 0;
+        *rss += d8 * d8 + 2 * d16 * d16;
+    }
+    whole->drift += codes.drift + mins.drift;
+}

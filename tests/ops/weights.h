@@ -5,6 +5,8 @@
 
 #include "backend/backend.h"
 #include "base/random.h"
+#include "ops/bounds.h"
+#include "ops/ops.h"
 
 typedef struct ops_weight {
     nb_matrix m; /* borrows what follows */
@@ -22,5 +24,12 @@ bool ops_kind_float(int kind);           /* f32, f16, bf16: no codes */
 /* False when no valid block could be made (a format whose every random block is absurd). */
 bool ops_weight_make(int kind, int64_t N, int64_t K, nb_rng *r, ops_weight *out);
 void ops_weight_free(ops_weight *w);
+
+/* half[k]: half a step of the int8 scale that covers x[k], if a row shares one over 256 inputs; finer scales do better. */
+void ops_int8_half_steps(const float *x, int64_t K, float *half);
+
+/* NUMERICS.md "linear" for one sum over k of w x: adds its terms to `whole` (and the drift of the other orders that are allowed), and to rss the squares of the
+ * largest roundings of the operands that o's row may make. w, part: the rows of value and part. */
+void ops_product(const ops *o, int kind, const float *w, const float *part, const float *x, const float *half, int64_t K, bound_sum *whole, double *rss);
 
 #endif
