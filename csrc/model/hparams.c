@@ -130,12 +130,12 @@ static nb_status gguf_rope(const nb_container *c, const char *arch, nb_hparams *
         float factor[NB_MAX_ROPE_DIM / 2];
         const int64_t n = hp->rope_dim / 2;
         if (t->n_dim != 1 || t->shape[0] != n || !t->dtype->decode || t->dtype->block != 1)
-            return nb_fail_at(err, NB_BAD_INPUT, c->path, (int64_t)t->offset, "rope_freqs.weight must hold %lld numbers",
+            return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "rope_freqs.weight must hold %lld numbers",
                               (long long)n);
         nb_dtype_decode_row(t->dtype, t->data, factor, n);
         for (int64_t i = 0; i < n; i++) {
             if (!(factor[i] > 0.0f))
-                return nb_fail_at(err, NB_BAD_INPUT, c->path, (int64_t)t->offset, "rope_freqs.weight holds %g",
+                return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "rope_freqs.weight holds %g",
                                   (double)factor[i]);
             hp->inv_freq[i] /= factor[i];
         }

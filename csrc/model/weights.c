@@ -34,12 +34,12 @@ static nb_status check_tensor(const nb_model *m, nb_role role, int layer, nb_err
     }
     const bool fits = N ? t->n_dim == 2 && t->shape[0] == N && t->shape[1] == K : t->n_dim == 1 && t->shape[0] == K;
     if (!fits)
-        return nb_fail_at(err, NB_BAD_INPUT, m->container->path, (int64_t)t->offset,
+        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(m->container, t), (int64_t)t->offset,
                           "tensor %s has shape [%lld,%lld], the metadata asks for [%lld,%lld]", name,
                           (long long)(t->n_dim == 1 ? 0 : t->shape[0]), (long long)t->shape[t->n_dim ? t->n_dim - 1 : 0],
                           (long long)N, (long long)K);
     if (!t->dtype->decode)
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)t->offset,
+        return nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(m->container, t), (int64_t)t->offset,
                           "tensor %s is of type %s, which cannot be multiplied", name, t->dtype->name);
     return NB_OK;
 }
