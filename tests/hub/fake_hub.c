@@ -130,6 +130,27 @@ static void listing(connection *c, const char *repo, size_t from)
     free(text);
 }
 
+/* What huggingface_hub asks first (nibble does not): it can pull from this hub too, which says that the hub is like the real one. */
+static void information(connection *c, const char *repo, const char *revision)
+{
+    char *text = calloc(1, 1 << 20);
+    size_t at = 0;
+    if (!text)
+        exit(1);
+    at += (size_t)sprintf(text, "{\"id\":\"%s\",\"sha\":\"%s\",\"siblings\":[", repo, strlen(revision) == 40 ? revision : FAKE_COMMIT);
+    bool any = false;
+    for (size_t i = 0; i < c->h->n; i++)
+        if (strcmp(c->h->file[i].repo, repo) == 0) {
+            at += (size_t)sprintf(text + at, "%s{\"rfilename\":\"%s\"}", any ? "," : "", c->h->file[i].path);
+            any = true;
+        }
+    at += (size_t)sprintf(text + at, "]}");
+    status(c, 200);
+    say(c, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", at);
+    send_all(c->fd, text, at);
+    free(text);
+}
+
 /* ---- files ---- */
 
 static void body(connection *c, const fake_file *f)
@@ -271,6 +292,10 @@ static void answer(connection *c)
         return;
     }
     char *revision = strchr(slash, '/');
+    if (revision && api && strncmp(slash, "revision/", 9) == 0) {
+        information(c, repo, revision + 1);
+        return;
+    }
     if (!revision || strncmp(slash, api ? "tree/" : "resolve/", api ? 5 : 8) != 0) {
         empty(c, 404, "");
         return;
