@@ -49,6 +49,7 @@ typedef struct nb_model_info {
     double load_s;
     bool has_chat_template;
     int32_t n_thread; /* CPU threads */
+    const char *warning; /* what is odd about its files, or NULL */
 } nb_model_info;
 NB_API void nb_model_get_info(const nb_model *m, nb_model_info *out);
 
@@ -277,8 +278,11 @@ typedef struct nb_pull_options {
     const char *const *include; /* patterns (fnmatch, * crosses folders) of what is wanted; none: everything but other programs' formats */
     size_t n_include;
     bool dry_run;               /* say what would be fetched, write nothing */
-    /* From several threads, one at a time; false ends the pull with NB_INTERRUPTED (what came is kept and gone on with). May be NULL. */
-    bool (*progress)(void *arg, const char *file, int64_t done, int64_t bytes, int64_t all_done, int64_t all_bytes);
+    void (*progress)(void *arg, const char *file, int64_t done, int64_t bytes, int64_t all_done, int64_t all_bytes); /* from several threads, one at
+                                                                                                                     * a time; may be NULL */
+    /* Asked at least once a second, from any thread, also while nothing comes; true ends the pull with NB_INTERRUPTED (what came is kept and gone on
+     * with). May be NULL. */
+    bool (*stopped)(void *arg);
     void *arg;
 } nb_pull_options;
 typedef struct nb_pull_result {

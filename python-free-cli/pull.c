@@ -29,19 +29,24 @@ typedef struct shown {
     const char *name; /* the repository's */
 } shown;
 
-static bool progress(void *arg, const char *file, int64_t done, int64_t bytes, int64_t all_done, int64_t all_bytes)
+static void progress(void *arg, const char *file, int64_t done, int64_t bytes, int64_t all_done, int64_t all_bytes)
 {
     shown *s = arg;
     const int64_t now = nb_clock_ns();
     if (s->quiet || interrupted)
-        return !interrupted;
+        return;
     if (s->terminal && now - s->last_ns > 100000000) { /* ten times a second */
         fprintf(stderr, "\r\x1b[K%.1f of %.1f MB  %.60s", (double)all_done * 1e-6, (double)all_bytes * 1e-6, file);
         s->last_ns = now;
     }
     if (done == bytes && !s->terminal)
         fprintf(stderr, "%s  %.1f MB  (%.1f of %.1f MB)\n", file, (double)bytes * 1e-6, (double)all_done * 1e-6, (double)all_bytes * 1e-6);
-    return true;
+}
+
+static bool stopped(void *arg)
+{
+    (void)arg;
+    return interrupted != 0;
 }
 
 static void print_json(const nb_pull_options *o, const nb_pull_result *r)
@@ -85,7 +90,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     const struct rlimit none = {0};
     nb_pull_result r = {.n_file = 0};
     shown s = {.quiet = nb_flag_on(a, "quiet"), .terminal = isatty(STDERR_FILENO) == 1};
-    nb_pull_options o = {.include = pattern, .dry_run = nb_flag_on(a, "dry-run"), .progress = progress, .arg = &s};
+    nb_pull_options o = {.include = pattern, .dry_run = nb_flag_on(a, "dry-run"), .progress = progress, .stopped = stopped, .arg = &s};
     nb_status st = nb_need_operand(a, "ORG/REPO", err);
     if (st != NB_OK)
         return st;

@@ -152,8 +152,8 @@ static void on_progress(void *arg, int64_t more)
     pthread_mutex_lock(&j->lock);
     w->done += more;
     j->done += more;
-    if (j->o->progress && !j->o->progress(j->o->arg, w->f->path, w->done, w->f->size, j->done, j->total))
-        atomic_store(&j->net.stop, true);
+    if (j->o->progress)
+        j->o->progress(j->o->arg, w->f->path, w->done, w->f->size, j->done, j->total);
     pthread_mutex_unlock(&j->lock);
 }
 
@@ -307,6 +307,8 @@ nb_status nb_pull(const nb_pull_options *o, nb_pull_result *r, nb_error *err)
         st = nb_hub_net_open(&j->net, err);
     }
     if (st == NB_OK) {
+        j->net.stopped = o->stopped;
+        j->net.arg = o->arg;
         pthread_mutex_init(&j->lock, NULL);
         st = pull(j, r, err);
         pthread_mutex_destroy(&j->lock);

@@ -201,12 +201,19 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg)
     return wanted && h->q->body && !h->q->body(h->q->arg, p, size * n) ? 0 : size * n;
 }
 
-/* libcurl's curl_off_t is 64 bits. */
+bool nb_hub_stopped(nb_hub_net *net)
+{
+    if (net->stopped && net->stopped(net->arg))
+        atomic_store(&net->stop, true);
+    return atomic_load(&net->stop);
+}
+
+/* libcurl calls it once a second at least, whether bytes come or not. Its curl_off_t is 64 bits. */
 static int on_progress(void *arg, int64_t a, int64_t b, int64_t x, int64_t y)
 {
     (void)a, (void)b, (void)x, (void)y;
     const nb_http *h = arg;
-    return atomic_load(&h->net->stop) ? 1 : 0;
+    return nb_hub_stopped(h->net) ? 1 : 0;
 }
 
 /* ---- requests ---- */
@@ -380,9 +387,9 @@ bool nb_http_wait(nb_hub_net *net, int attempt, const nb_http_reply *r)
             return false;
         ms = 1000 * r->retry_after_s;
     }
-    for (; ms > 0 && !atomic_load(&net->stop); ms -= 50)
+    for (; ms > 0 && !nb_hub_stopped(net); ms -= 50)
         nanosleep(&(struct timespec){.tv_nsec = 1000000 * (long)(ms < 50 ? ms : 50)}, NULL);
-    return !atomic_load(&net->stop);
+    return !nb_hub_stopped(net);
 }
 
 nb_status nb_http_refused(const nb_hub_net *net, const nb_http_request *q, const nb_http_reply *r, nb_error *err)

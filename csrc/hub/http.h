@@ -20,6 +20,8 @@ typedef struct nb_hub_net {
     long api_s, stall_s; /* a connection, or a transfer that stands still, is given up after so many seconds */
     long wait_ms;        /* before the second try, NIBBLE_PULL_WAIT_MS; doubled for each that follows */
     atomic_bool stop;    /* set by anybody: requests end with NB_INTERRUPTED */
+    bool (*stopped)(void *arg); /* asked about once a second; true sets it. May be NULL */
+    void *arg;
 } nb_hub_net;
 /* NB_USAGE: a variable is wrong (its value is not shown); NB_NETWORK: offline; NB_UNSUPPORTED: no libcurl. */
 nb_status nb_hub_net_open(nb_hub_net *net, nb_error *err) NB_CHECKED;
@@ -56,6 +58,8 @@ nb_hub_net *nb_http_net(const nb_http *h);
 
 /* One try. NB_OK: there is a reply, whatever its status. NB_NETWORK: none. *tries: how many in all may help, 1: no other. */
 nb_status nb_http_once(nb_http *h, const nb_http_request *q, nb_http_reply *r, int *tries, nb_error *err) NB_CHECKED;
+
+bool nb_hub_stopped(nb_hub_net *net);
 
 /* Before try `attempt` (from 1): waits, as the server asks (Retry-After, at most five minutes) or 1/2, 1, 2, 4 ... s. false: it is not worth it, or
  * stopped. */

@@ -6,6 +6,7 @@
 #include "hub/hub_pull.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -469,6 +470,25 @@ static void locks(check *c)
     end();
 }
 
+static void interrupts(check *c)
+{
+    const fake_file f = {"org/m", "config.json", "{}", 2, false, FAKE_STALL};
+    fake_request q[4];
+    char text[1024] = "";
+    int err = -1;
+    begin(&f, 1, 0);
+    const pid_t pid = program_start(&here, "pull org/m", &err);
+    while (fake_hub_waiting(hub) == 0) /* until it waits for the reply that never comes */
+        usleep(1000);
+    kill(pid, SIGINT);
+    CHECK_EQ(c, program_wait(pid), 130);
+    CHECK(c, read(err, text, sizeof text - 1) > 0);
+    CHECK_HAS(c, text, "interrupted\nhint: the same command goes on with it: nibble pull org/m");
+    close(err);
+    CHECK(c, fake_hub_requests(hub, q, 4) == 2);
+    end();
+}
+
 static void gguf_repository(check *c)
 {
     bytes b = {0};
@@ -495,6 +515,20 @@ static const check_case cases[] = {
     {"variables that are wrong are named, a missing libcurl is one sentence", environment},
     {"pl-names: a listing cannot name what lies elsewhere", listings},
     {"a file that another process fetches is left to it", locks},
+    {"an interrupted pull ends at once, also while nothing comes, and says how to go on", interrupts},
     {"a repository with one GGUF model opens by its name", gguf_repository},
 };
-CHECK_MAIN(cases)
+
+static void no_libcurl(check *c)
+{
+    check_skip(c, "libcurl is not installed (libcurl4)");
+}
+
+int main(int argc, char **argv)
+{
+    static const check_case none[] = {{"pull", no_libcurl}};
+    nb_curl curl;
+    if (nb_curl_open(&curl, NULL) != NB_OK)
+        return check_main(none, 1, argc, argv);
+    return check_main(cases, sizeof cases / sizeof *cases, argc, argv);
+}

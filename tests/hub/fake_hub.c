@@ -24,6 +24,7 @@ struct fake_hub {
     pthread_mutex_t lock;
     pthread_cond_t idle;
     int n_open; /* connections being served */
+    int n_stalled; /* of these */
     int *asked; /* GETs and HEADs of each file */
     fake_request request[kRequests];
     size_t n_request;
@@ -186,6 +187,21 @@ static void body(connection *c, const fake_file *f)
     send_all(c->fd, "surplus", extra);
 }
 
+static void stalled(fake_hub *h, int more)
+{
+    pthread_mutex_lock(&h->lock);
+    h->n_stalled += more;
+    pthread_mutex_unlock(&h->lock);
+}
+
+int fake_hub_waiting(fake_hub *h)
+{
+    pthread_mutex_lock(&h->lock);
+    const int n = h->n_stalled;
+    pthread_mutex_unlock(&h->lock);
+    return n;
+}
+
 /* A fault that answers instead of the file; false: there is none. */
 static bool instead(connection *c, const fake_file *f, int asked)
 {
@@ -204,7 +220,13 @@ static bool instead(connection *c, const fake_file *f, int asked)
         }
     if (f->fault == FAKE_BUSY && asked <= 2)
         empty(c, 429, "Retry-After: 0\r\n");
-    else if (f->fault == FAKE_UNAUTHORISED && !c->q.authorised)
+    else if (f->fault == FAKE_STALL) {
+        char nothing[16];
+        stalled(c->h, 1);
+        while (recv(c->fd, nothing, sizeof nothing, 0) > 0) /* until the other side gives up */
+            continue;
+        stalled(c->h, -1);
+    } else if (f->fault == FAKE_UNAUTHORISED && !c->q.authorised)
         empty(c, 401, "");
     else if (f->fault == FAKE_LOOP && strcmp(c->q.method, "GET") == 0) {
         snprintf(location, sizeof location, "Location: %s\r\n", c->q.path);

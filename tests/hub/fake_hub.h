@@ -27,6 +27,7 @@ typedef enum fake_fault {
     FAKE_UNAUTHORISED,  /* 401 without a token */
     FAKE_FORBIDDEN,     /* 403 */
     FAKE_GONE,          /* 404 */
+    FAKE_STALL,         /* a reply that never comes */
     FAKE_FILE_URL,      /* 302 to file:///etc/passwd */
     FAKE_LOOP,          /* 302 to itself */
     FAKE_ETAG_SLASH,
@@ -58,6 +59,7 @@ fake_hub *fake_hub_open(const fake_file *files, size_t n, size_t page);
 int fake_hub_port(const fake_hub *h, int which);
 void fake_hub_clear(fake_hub *h); /* forgets requests and counts */
 size_t fake_hub_requests(fake_hub *h, fake_request *out, size_t most);
+int fake_hub_waiting(fake_hub *h); /* connections that FAKE_STALL holds */
 void fake_hub_close(fake_hub *h);
 
 #endif

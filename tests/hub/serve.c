@@ -2,7 +2,7 @@
  *
  *   fake_hub FOLDER PORTFILE [FAULT]     serves FOLDER/ORG/NAME/FILE; writes its port to PORTFILE; ends with its standard input
  *
- * .safetensors and .gguf files are large ones: the hub sends them on to its other port. FAULT: down, cut, wrong. */
+ * .safetensors and .gguf files are large ones: the hub sends them on to its other port. FAULT, of those: down, cut, wrong, stall. */
 #include "hub/fake_hub.h"
 
 #include <dirent.h>
@@ -65,11 +65,11 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         fake_fault fault;
-    } faults[] = {{"down", FAKE_DOWN}, {"cut", FAKE_CUT_NO_RANGE}, {"wrong", FAKE_WRONG_BYTES}};
+    } faults[] = {{"down", FAKE_DOWN}, {"cut", FAKE_CUT_NO_RANGE}, {"wrong", FAKE_WRONG_BYTES}, {"stall", FAKE_STALL}};
     fake_fault fault = FAKE_SOUND;
     char part[2048], piece[64];
     if (argc < 3) {
-        fprintf(stderr, "usage: fake_hub FOLDER PORTFILE [down|cut|wrong]\n");
+        fprintf(stderr, "usage: fake_hub FOLDER PORTFILE [down|cut|wrong|stall]\n");
         return 2;
     }
     for (size_t i = 0; argc > 3 && i < sizeof faults / sizeof *faults; i++)
