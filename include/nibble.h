@@ -34,7 +34,8 @@ typedef struct nb_model_options {
     const char *kv_type; /* NULL, "f32" or "f16" */
 } nb_model_options;
 
-/* path: a GGUF file or a folder with safetensors and config.json. The model keeps no reference to the options. */
+/* path: a GGUF file (of a split one any part), a folder with safetensors and config.json, or a name of the hub, ORG/REPO[@REVISION], that is in its
+ * cache (nb_pull). The model keeps no reference to the options. */
 NB_API nb_status nb_model_open(const char *path, const nb_model_options *o, nb_model **out, nb_error *err) NB_CHECKED;
 NB_API void nb_model_close(nb_model *m); /* NULL is fine */
 
@@ -48,6 +49,7 @@ typedef struct nb_model_info {
     double load_s;
     bool has_chat_template;
     int32_t n_thread; /* CPU threads */
+    const char *warning; /* what is odd about its files, or NULL */
 } nb_model_info;
 NB_API void nb_model_get_info(const nb_model *m, nb_model_info *out);
 
@@ -263,6 +265,39 @@ typedef struct nb_bench_kernels_options {
 } nb_bench_kernels_options;
 /* Random weights and inputs; so many copies of a weight take turns that none is found in the last cache (at most 256 copies). */
 NB_API nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err) NB_CHECKED;
+
+/* ---- the hub: fetching into the cache that huggingface_hub uses too; a model name ORG/REPO[@REVISION] is then found there ---- */
+
+typedef struct nb_pull_file {
+    const char *name;
+    int64_t bytes;
+    bool cached; /* was there before */
+} nb_pull_file;
+typedef struct nb_pull_options {
+    const char *name;           /* ORG/REPO or ORG/REPO@REVISION: a branch, tag or commit; without it main */
+    const char *const *include; /* patterns (fnmatch, * crosses folders) of what is wanted; none: everything but other programs' formats */
+    size_t n_include;
+    bool dry_run;               /* say what would be fetched, write nothing */
+    void (*progress)(void *arg, const char *file, int64_t done, int64_t bytes, int64_t all_done, int64_t all_bytes); /* from several threads, one at
+                                                                                                                     * a time; may be NULL */
+    /* Asked at least once a second, from any thread, also while nothing comes; true ends the pull with NB_INTERRUPTED (what came is kept and gone on
+     * with). May be NULL. */
+    bool (*stopped)(void *arg);
+    void *arg;
+} nb_pull_options;
+typedef struct nb_pull_result {
+    char commit[48];
+    char *path;          /* the snapshot's folder */
+    nb_pull_file *files; /* by name */
+    size_t n_file;
+    int64_t bytes, fetched_bytes; /* of all files; of those that were not there (dry_run: are not) */
+} nb_pull_result;
+/* Takes the address and the token from HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, the place from HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME. The token goes to
+ * the endpoint only. Every file's length and hash are held to what the hub says of them; the revision points to the snapshot when all of it is there.
+ * NB_USAGE no such name; NB_NOT_FOUND no such repository, revision or file; NB_NETWORK; NB_NO_ROOM before anything is fetched; NB_LOCKED another
+ * process fetches the same file; NB_UNSUPPORTED without libcurl, which is loaded here and nowhere else. */
+NB_API nb_status nb_pull(const nb_pull_options *o, nb_pull_result *r, nb_error *err) NB_CHECKED;
+NB_API void nb_pull_result_free(nb_pull_result *r); /* what it holds; zeroed is fine */
 
 typedef struct nb_doctor_gpu { char name[128]; int sm; int64_t memory_bytes; char driver[32]; } nb_doctor_gpu;
 typedef struct nb_doctor_report {

@@ -108,6 +108,12 @@ nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err)
         st = nb_model_options_from_args(a, &o, err);
     if (st == NB_OK)
         st = nb_model_open(a->operand[0], &o, out, err);
+    if (st == NB_OK) {
+        nb_model_info info;
+        nb_model_get_info(*out, &info);
+        if (info.warning && !nb_flag_on(a, "quiet"))
+            fprintf(stderr, "nibble: warning: %s\n", info.warning);
+    }
     if (st == NB_OK && nb_flag_on(a, "verbose"))
         say_model(*out);
     return st;

@@ -236,7 +236,7 @@ nb_status nb_checkpoint_verify(const nb_checkpoint *k, nb_error *err)
             t->dtype->decode(t->data + b * t->dtype->bytes, f, n);
             for (int64_t v = 0; v < n * t->dtype->block && st == NB_OK; v++)
                 if (!isfinite(f[v]))
-                    st = nb_fail_at(err, NB_NEGATIVE, k->c->path, (int64_t)(t->offset + (uint64_t)(b * t->dtype->bytes)),
+                    st = nb_fail_at(err, NB_NEGATIVE, nb_container_file(k->c, t), (int64_t)(t->offset + (uint64_t)(b * t->dtype->bytes)),
                                     "tensor %s holds NaN or Inf at value %lld", t->name, (long long)(b * t->dtype->block + v));
         }
         nb_container_release(k->c, t);

@@ -138,6 +138,7 @@ void nb_model_get_info(const nb_model *m, nb_model_info *out)
         .file_bytes = (int64_t)m->container->file_bytes,
         .load_s = m->load_s,
         .n_thread = m->be ? m->be->n_thread : 0,
+        .warning = m->container->warning,
         .has_chat_template = m->tokenizer && nb_tokenizer_chat_template(m->tokenizer, &n),
     };
 }

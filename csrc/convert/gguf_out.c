@@ -29,6 +29,8 @@ nb_status nb_gguf_out_begin(const nb_container *src, const char *path, uint32_t 
         const nb_gguf_kv *kv = &src->gguf->kv[i];
         if (key_is(kv, "general.file_type") || key_is(kv, "general.quantization_version") || key_is(kv, "general.alignment"))
             continue;
+        if (kv->key.n > 6 && memcmp(kv->key.p, "split.", 6) == 0) /* all parts become one file */
+            continue;
         st = nb_gguf_writer_copy(w, kv, err);
     }
     if (st == NB_OK)
@@ -59,7 +61,7 @@ nb_status nb_gguf_out_convert(const nb_container *src, int64_t i, const nb_dtype
     if (from->dtype == t)
         return nb_gguf_writer_data(w, (int)i, 0, from->data, from->bytes, err);
     if (!from->dtype->decode || !t->encode)
-        return nb_fail_at(err, NB_UNSUPPORTED, src->path, (int64_t)from->offset, "tensor %s: from %s to %s is not there",
+        return nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(src, from), (int64_t)from->offset, "tensor %s: from %s to %s is not there",
                           from->name, from->dtype->name, t->name);
     const int64_t K = from->shape[from->n_dim - 1], total = (int64_t)(from->bytes / (size_t)from->dtype->bytes) * from->dtype->block;
     const int64_t n_row = total / K, in_bytes = nb_dtype_row_bytes(from->dtype, K), out_bytes = nb_dtype_row_bytes(t, K);

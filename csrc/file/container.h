@@ -1,6 +1,9 @@
-/* container.h -- any checkpoint as one list of named tensors plus its metadata: a GGUF file, a
- * folder with config.json and safetensors, or a single .safetensors file. Everything is mapped;
- * nothing is copied. */
+/* container.h -- any checkpoint as one list of named tensors plus its metadata. Everything is mapped; nothing is copied.
+ *
+ *   a GGUF file; any part of a split one opens all parts
+ *   a folder with config.json and model.safetensors, or with shards and their index
+ *   a .safetensors file alone; any shard, or the index, opens all shards
+ *   ORG/REPO[@REVISION]: what the hub's cache has under that name (hub.h) */
 #ifndef NB_FILE_CONTAINER_H
 #define NB_FILE_CONTAINER_H
 
@@ -14,7 +17,7 @@ typedef struct nb_container {
     const char *path; /* as given */
     int64_t n_tensor;
     const nb_tensor *tensor;
-    const nb_gguf *gguf;      /* NB_CONTAINER_GGUF, else NULL */
+    const nb_gguf *gguf;      /* NB_CONTAINER_GGUF, else NULL; of a split model the first part, which has the keys */
     const nb_json *config;    /* config.json; NULL for GGUF and for a bare .safetensors file */
     const nb_json *tokenizer; /* tokenizer.json or NULL */
     const nb_json *tokenizer_config;  /* tokenizer_config.json or NULL */
@@ -23,15 +26,17 @@ typedef struct nb_container {
                                   looked up by the reader) */
     size_t chat_template_bytes;
     size_t file_bytes;   /* of all tensor files */
-    const char *warning; /* a sentence worth showing (trailing bytes, ...) or NULL */
+    const char *warning; /* sentences worth showing (trailing bytes, ...), "; " between them, or NULL */
 } nb_container;
 
-/* NB_NOT_FOUND when path is not there (or a folder without config.json or weights), NB_BAD_INPUT,
- * NB_UNSUPPORTED (sharded index, pickles, unknown dtype). */
+/* NB_NOT_FOUND when path is not there (or a folder without config.json or weights, or files of the model are missing: the sentence names them),
+ * NB_BAD_INPUT, NB_UNSUPPORTED (pickles, unknown dtype). */
 nb_status nb_container_open(const char *path, nb_container **out, nb_error *err) NB_CHECKED;
 void nb_container_close(nb_container *c);
 const nb_tensor *nb_container_find(const nb_container *c,
                                    const char *name); /* O(1); NULL if absent */
+/* The path of the file that holds the tensor: what sentences about it name. */
+const char *nb_container_file(const nb_container *c, const nb_tensor *t);
 /* Tells the kernel the tensor's pages are not needed soon. */
 void nb_container_release(const nb_container *c, const nb_tensor *t);
 

@@ -47,6 +47,7 @@ typedef struct nb_tensor { /* one tensor of a container; everything is borrowed 
     const uint8_t *data; /* unaligned */
     size_t bytes;
     uint64_t offset; /* of data in its file */
+    int32_t part;    /* which of the container's files that is, from 0 */
 } nb_tensor;
 
 typedef struct nb_gguf {
@@ -55,14 +56,16 @@ typedef struct nb_gguf {
     int64_t n_kv, n_tensor;
     const nb_gguf_kv *kv;
     const nb_tensor *tensor; /* in file order, which is the order of their data */
+    uint32_t split_no, split_count; /* part no (from 0) of count files; 0 of 1: the file is whole */
+    int64_t split_n_tensor;         /* of all parts, as this one says; -1: it does not say */
     size_t end; /* bytes up to the end of the last tensor and its padding; what lies beyond is
                    nobody's */
 } nb_gguf;
 
 /* Parses n bytes. The result borrows p and path. All of it is validated before it returns: every
  * count, length and range, names (unique, printable), the data's order (each tensor directly behind
- * the padding of the one before). NB_UNSUPPORTED: another version, big-endian, an unknown tensor
- * type, one part of a split model. */
+ * the padding of the one before). One part of a split model is parsed like a whole file: container.c
+ * looks for the others. NB_UNSUPPORTED: another version, big-endian, an unknown tensor type. */
 nb_status nb_gguf_parse(const char *path, const uint8_t *p, size_t n, nb_gguf **out,
                         nb_error *err) NB_CHECKED;
 void nb_gguf_close(nb_gguf *g);

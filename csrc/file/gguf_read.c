@@ -226,26 +226,30 @@ static nb_status read_alignment(const reader *r, nb_gguf *g)
     return NB_OK;
 }
 
-/* One part of a split model is valid, but not a model. */
-static nb_status check_split(const reader *r, const nb_gguf *g)
+/* Which part of a split model this is; whether the others are there is container.c's to see. */
+static nb_status read_split(const reader *r, nb_gguf *g)
 {
-    uint32_t no = 0, count = 1;
+    uint32_t no = 0, count = 1, n_tensor = 0;
     nb_status st = NB_OK;
     const nb_gguf_kv *kv = nb_gguf_find(g, "split.count");
+    g->split_count = 1;
+    g->split_n_tensor = -1;
     if (!kv)
         return NB_OK;
     st = nb_gguf_u32(g, "split.count", &count, r->err);
     if (st == NB_OK && nb_gguf_find(g, "split.no"))
         st = nb_gguf_u32(g, "split.no", &no, r->err);
+    if (st == NB_OK && nb_gguf_find(g, "split.tensors.count")) {
+        st = nb_gguf_u32(g, "split.tensors.count", &n_tensor, r->err);
+        g->split_n_tensor = n_tensor;
+    }
     if (st != NB_OK)
         return st;
     if (count == 0 || count > 65535 || no >= count)
         return nb_fail_at(r->err, NB_BAD_INPUT, r->path, kv->offset,
                           "split.no %u of split.count %u: no part of a split model", no, count);
-    if (count > 1)
-        return nb_fail_at(r->err, NB_UNSUPPORTED, r->path, kv->offset,
-                          "part %u of a model split into %u files; merge them into one first",
-                          no + 1, count);
+    g->split_no = no;
+    g->split_count = count;
     return NB_OK;
 }
 
@@ -416,7 +420,7 @@ nb_status nb_gguf_parse(const char *path, const uint8_t *p, size_t n, nb_gguf **
     if (st == NB_OK)
         st = read_tensors(&r, d, &hash);
     if (st == NB_OK)
-        st = check_split(&r, &d->pub);
+        st = read_split(&r, &d->pub);
     if (st != NB_OK) {
         nb_gguf_close(&d->pub);
         return st;

@@ -88,11 +88,11 @@ static nb_status divide_by_tensor(const nb_container *c, int n, float *freq, nb_
     if (!t)
         return NB_OK;
     if (t->n_dim != 1 || t->shape[0] != n || !t->dtype->decode || t->dtype->block != 1)
-        return nb_fail_at(err, NB_BAD_INPUT, c->path, (int64_t)t->offset, "rope_freqs.weight must hold %d numbers", n);
+        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "rope_freqs.weight must hold %d numbers", n);
     nb_dtype_decode_row(t->dtype, t->data, factor, n);
     for (int i = 0; i < n; i++) {
         if (!(factor[i] > 0.0f))
-            return nb_fail_at(err, NB_BAD_INPUT, c->path, (int64_t)t->offset, "rope_freqs.weight holds %g", (double)factor[i]);
+            return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "rope_freqs.weight holds %g", (double)factor[i]);
         freq[i] /= factor[i];
     }
     return NB_OK;

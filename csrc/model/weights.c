@@ -55,12 +55,12 @@ static nb_status check_slot(const nb_model *m, nb_slot at, bool *seen, nb_error 
                       : p.N     ? t->n_dim == 2 && t->shape[0] == p.all_rows && t->shape[1] == p.K
                                 : t->n_dim == 1 && t->shape[0] == p.all_rows;
     if (!fits)
-        return nb_fail_at(err, NB_BAD_INPUT, m->container->path, (int64_t)t->offset,
+        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(m->container, t), (int64_t)t->offset,
                           "tensor %s has shape [%lld,%lld], the metadata asks for [%lld,%lld]", name,
                           (long long)(t->n_dim > 1 ? t->shape[t->n_dim - 2] : 0), (long long)t->shape[t->n_dim ? t->n_dim - 1 : 0],
                           (long long)(p.N ? p.stacked ? p.all_rows / m->hp.n_expert : p.all_rows : 0), (long long)p.K);
     if (!t->dtype->decode)
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)t->offset,
+        return nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(m->container, t), (int64_t)t->offset,
                           "tensor %s is of type %s, which cannot be multiplied", name, t->dtype->name);
     return NB_OK;
 }

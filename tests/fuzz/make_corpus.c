@@ -1,7 +1,7 @@
 /* make_corpus.c -- writes the seeds of the fuzz targets: small files, each with a feature of its
  * format.
  *
- *   make_corpus FOLDER      FOLDER/json FOLDER/safetensors FOLDER/gguf (tests/fuzz/corpus is its
+ *   make_corpus FOLDER      FOLDER/json FOLDER/safetensors FOLDER/st_index FOLDER/gguf (tests/fuzz/corpus is its
  * output, plus what fuzzing found) */
 #include "hostile/bytes.h"
 
@@ -78,6 +78,28 @@ static void safetensors(const char *folder)
     }
 }
 
+static void st_index(const char *folder)
+{
+    static const char *const rows[][2] = {
+        {"two", "{\"metadata\":{\"total_size\":24},\"weight_map\":{\"a\":\"m-00001-of-00002.safetensors\",\"b\":\"m-00002-of-00002.safetensors\","
+                "\"c\":\"m-00001-of-00002.safetensors\"}}"},
+        {"one", "{\"weight_map\":{\"a\":\"model.safetensors\"}}"},
+        {"real_total", "{\"metadata\":{\"total_size\":1.5e9},\"weight_map\":{\"a\":\"x.safetensors\"}}"},
+        {"buffer", "{\"weight_map\":{\"l.rotary_emb.inv_freq\":\"x.safetensors\",\"w\":\"y.safetensors\"}}"},
+        {"up", "{\"weight_map\":{\"a\":\"../x.safetensors\"}}"},
+        {"pickle", "{\"weight_map\":{\"a\":\"x.bin\"}}"},
+        {"nul", "{\"weight_map\":{\"a\\u0000b\":\"x.safetensors\"}}"},
+        {"nothing", "{\"weight_map\":{}}"},
+        {"number", "{\"weight_map\":{\"a\":1}}"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bytes b = {0};
+        put_text(&b, rows[i][1]);
+        save(folder, "st_index", rows[i][0], &b);
+        free(b.p);
+    }
+}
+
 static void gguf(const char *folder)
 {
     bytes b = {0};
@@ -127,6 +149,7 @@ int main(int argc, char **argv)
     mkdir(argv[1], 0777);
     json(argv[1]);
     safetensors(argv[1]);
+    st_index(argv[1]);
     gguf(argv[1]);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct folder {
@@ -36,16 +37,30 @@ static inline void folder_write(const folder *d, const char *name, const void *p
         exit(1);
 }
 
-/* Removes the folder and the files in it. */
-static inline void folder_gone(const folder *d)
+/* Removes what is at path, folders with all that is in them; links are not followed. */
+static inline void folder_remove(const char *path)
 {
-    char path[1024];
-    DIR *dir = opendir(d->path);
+    char in[1024];
+    struct stat sb;
+    if (lstat(path, &sb) != 0)
+        return;
+    if (!S_ISDIR(sb.st_mode)) {
+        unlink(path);
+        return;
+    }
+    chmod(path, 0700); /* a test may have taken the right to change it */
+    DIR *dir = opendir(path);
     for (const struct dirent *e; dir && (e = readdir(dir));)
-        unlink(folder_in(d, e->d_name, path));
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && snprintf(in, sizeof in, "%.760s/%s", path, e->d_name) > 0)
+            folder_remove(in);
     if (dir)
         closedir(dir);
-    rmdir(d->path);
+    rmdir(path);
+}
+
+static inline void folder_gone(const folder *d)
+{
+    folder_remove(d->path);
 }
 
 #endif
