@@ -1,7 +1,7 @@
 /* container.c -- opening a checkpoint: a GGUF file, a .safetensors file, or a Hugging Face folder
  * (container.h).
  *
- *   FOLDER/config.json  model.safetensors  [tokenizer.json tokenizer_config.json
+ *   FOLDER/config.json  model.safetensors  [tokenizer.json or tokenizer.model, tokenizer_config.json
  * generation_config.json chat_template.jinja]
  *
  * Tensor files stay mapped; JSON files are parsed and let go. Pickles (.bin, .pt ...) are programs,
@@ -23,7 +23,7 @@ typedef struct checkpoint {
     nb_container pub; /* first: what callers hold */
     nb_arena *arena;  /* paths, the warning */
     nb_mapfile *file; /* of the tensors */
-    nb_mapfile *chat_template;
+    nb_mapfile *chat_template, *tokenizer_model;
     nb_gguf *gguf;
     nb_safetensors *st;
     nb_json *config, *tokenizer, *tokenizer_config, *generation_config;
@@ -214,6 +214,12 @@ static nb_status open_folder(checkpoint *c, nb_error *err)
         st = open_weights(c, err);
     if (st == NB_OK)
         st = read_json(c, "tokenizer.json", &c->tokenizer, &pub->tokenizer, err);
+    if (st == NB_OK && !c->tokenizer)
+        st = map_optional(c, "tokenizer.model", &c->tokenizer_model, &path, err);
+    if (st == NB_OK && c->tokenizer_model) {
+        pub->tokenizer_model = c->tokenizer_model->p ? c->tokenizer_model->p : (const uint8_t *)"";
+        pub->tokenizer_model_bytes = c->tokenizer_model->n;
+    }
     if (st == NB_OK)
         st = read_json(c, "tokenizer_config.json", &c->tokenizer_config, &pub->tokenizer_config,
                        err);
@@ -288,6 +294,7 @@ void nb_container_close(nb_container *pub)
     nb_json_close(c->tokenizer_config);
     nb_json_close(c->generation_config);
     nb_mapfile_close(c->chat_template);
+    nb_mapfile_close(c->tokenizer_model);
     nb_mapfile_close(c->file);
     nb_arena_close(c->arena);
     free(c);

@@ -17,6 +17,20 @@
 
 enum { kMatchLimit = 1000000, kPatternBytes = 64 << 10 };
 
+/* Lines: `$` and `^` mean those to the hub's engine. */
+static pcre2_code *compile(const char *p, size_t n, int *code, PCRE2_SIZE *where)
+{
+    return pcre2_compile((PCRE2_SPTR)p, n, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, code, where, NULL);
+}
+
+static nb_status does_not_compile(const char *path, int64_t offset, nb_str pattern, int code, size_t where, nb_error *err)
+{
+    char why[128] = "", shown[160];
+    (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
+    return nb_fail_at(err, NB_BAD_INPUT, path, offset, "the pattern \"%s\" does not compile: %s at its byte %zu",
+                      nb_escape(shown, (int64_t)sizeof shown, pattern.p, (int64_t)pattern.n), why, where);
+}
+
 nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, nb_str pattern,
                              bool drops_rest, nb_error *err)
 {
@@ -29,17 +43,16 @@ nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, 
         return nb_fail_at(err, NB_BAD_INPUT, path, offset,
                           "a pattern of %zu bytes, at most %d are allowed", pattern.n,
                           kPatternBytes);
-    pcre2_code *c =
-        pcre2_compile((PCRE2_SPTR)pattern.p, pattern.n,
-                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &where, NULL);
-    if (!c) {
-        char why[128] = "", shown[160];
-        (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        return nb_fail_at(err, NB_BAD_INPUT, path, offset,
-                          "the pattern \"%s\" does not compile: %s at its byte %zu",
-                          nb_escape(shown, (int64_t)sizeof shown, pattern.p, (int64_t)pattern.n),
-                          why, where);
+    nb_buf read;
+    nb_status st = nb_pattern_rewrite(path, offset, pattern, &read, err);
+    pcre2_code *c = st == NB_OK ? compile(read.p ? read.p : "", read.n, &code, &where) : NULL;
+    if (st == NB_OK && !c) { /* the file's own text is what to look at */
+        pcre2_code_free(compile(pattern.p, pattern.n, &code, &where));
+        st = does_not_compile(path, offset, pattern, code, where, err);
     }
+    nb_buf_free(&read);
+    if (st != NB_OK)
+        return st;
     (void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it the same matches come slower */
     t->cut[t->n_cut++] = (nb_cut){c, pattern, drops_rest};
     return NB_OK;

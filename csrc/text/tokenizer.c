@@ -25,8 +25,10 @@ nb_status nb_tokenizer_open(const nb_container *c, nb_tokenizer **out, nb_error 
         st = nb_vocab_from_gguf(t, c, err);
     else if (st == NB_OK && c->tokenizer)
         st = nb_vocab_from_json(t, c, err);
+    else if (st == NB_OK && c->tokenizer_model)
+        st = nb_vocab_from_spm(t, c, err);
     else if (st == NB_OK)
-        st = nb_fail_at(err, NB_NOT_FOUND, c->path, -1, "no tokenizer.json beside the weights");
+        st = nb_fail_at(err, NB_NOT_FOUND, c->path, -1, "no tokenizer.json or tokenizer.model beside the weights");
     if (st == NB_OK)
         st = nb_special_open(t, err);
     if (st != NB_OK) {

@@ -158,6 +158,12 @@ nb_status nb_pretokenize_named(nb_tokenizer *t, const char *path, nb_str name,
 const char *nb_pretokenize_name(const nb_tokenizer *t, bool whole_first);
 extern const char nb_pretokenize_gpt2[], nb_pretokenize_lines[]; /* GPT-2's words; lines and rows of line feeds */
 
+/* ---- pattern.c ---- */
+
+/* The pattern as PCRE2 has to read it for the classes of Unicode 16; out is set up here, the caller's to free. NB_UNSUPPORTED: a class
+ * inside a class. */
+nb_status nb_pattern_rewrite(const char *path, int64_t offset, nb_str pattern, nb_buf *out, nb_error *err) NB_CHECKED;
+
 /* ---- pretokenize.c ---- */
 
 /* pattern: borrowed as long as t lives. */
