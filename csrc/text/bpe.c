@@ -99,24 +99,21 @@ nb_status nb_ids_add(nb_ids *v, int32_t id, nb_error *err)
     return NB_OK;
 }
 
-/* A symbol that never became a token: its bytes as byte tokens, else the unknown token. *row: the
- * symbol before was unknown too. */
-static nb_status fall_back(const struct work *w, const struct nb_bpe_symbol *s, bool *row,
-                           nb_ids *out, nb_error *err)
+nb_status nb_bpe_fall_back(const nb_tokenizer *t, const char *p, size_t n, bool *row, nb_ids *out, nb_error *err)
 {
     nb_status st = NB_OK;
     bool whole = true;
-    for (uint32_t i = 0; i < s->n; i++)
-        whole = whole && w->t->byte_id[(unsigned char)w->p[s->at + i]] >= 0;
-    for (uint32_t i = 0; whole && i < s->n && st == NB_OK; i++)
-        st = nb_ids_add(out, w->t->byte_id[(unsigned char)w->p[s->at + i]], err);
-    if (!whole && w->t->unknown < 0)
+    for (size_t i = 0; i < n; i++)
+        whole = whole && t->byte_id[(unsigned char)p[i]] >= 0;
+    for (size_t i = 0; whole && i < n && st == NB_OK; i++)
+        st = nb_ids_add(out, t->byte_id[(unsigned char)p[i]], err);
+    if (!whole && t->unknown < 0)
         return nb_fail(err, NB_BAD_INPUT,
                        "the text has a character (its first byte is 0x%02x) for which the "
                        "vocabulary has neither tokens nor an unknown token",
-                       (unsigned)(unsigned char)w->p[s->at]);
-    if (!whole && !(*row && w->t->fuse_unknown))
-        st = nb_ids_add(out, w->t->unknown, err);
+                       (unsigned)(unsigned char)p[0]);
+    if (!whole && !(*row && t->fuse_unknown))
+        st = nb_ids_add(out, t->unknown, err);
     *row = !whole;
     return st;
 }
@@ -141,6 +138,7 @@ void nb_bpe_close(nb_bpe *w)
     free(w->symbol);
     free(w->heap);
     free(w->spelling);
+    free(w->step);
     *w = (nb_bpe){0};
 }
 
@@ -205,7 +203,7 @@ nb_status nb_bpe_encode(const nb_tokenizer *t, nb_bpe *scratch, const char *p, s
     bool row = false;
     for (int32_t i = 0; i >= 0 && st == NB_OK; i = w.s[i].next) {
         if (w.s[i].id < 0) {
-            st = fall_back(&w, &w.s[i], &row, out, err);
+            st = nb_bpe_fall_back(t, p + w.s[i].at, w.s[i].n, &row, out, err);
             continue;
         }
         st = nb_ids_add(out, w.s[i].id, err);

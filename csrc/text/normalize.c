@@ -48,8 +48,8 @@ static bool begins(const nb_buf *b, const char *s, size_t n)
 static nb_status prepend(const nb_step *s, const nb_buf *in, bool first, nb_buf *out, nb_error *err)
 {
     const bool there = begins(in, s->to.p, s->to.n) || begins(in, " ", 1);
-    const bool wanted =
-        s->when == NB_PREPEND_ALWAYS || (!there && (first || s->when == NB_PREPEND_MISSING));
+    const bool wanted = s->when == NB_PREPEND_ALWAYS || (s->when == NB_PREPEND_START && first) ||
+                        (s->when != NB_PREPEND_START && !there && (first || s->when == NB_PREPEND_MISSING));
     nb_status st = wanted ? nb_buf_add(out, s->to.p, s->to.n, err) : NB_OK;
     return st == NB_OK ? nb_buf_add(out, in->p, in->n, err) : st;
 }
@@ -75,6 +75,25 @@ static nb_status replace(const nb_step *s, const nb_buf *in, nb_buf *out, nb_err
         from = i;
     }
     return st == NB_OK && in->n > from ? nb_buf_add(out, in->p + from, in->n - from, err) : st;
+}
+
+static nb_status squeeze(const nb_buf *in, nb_buf *out, nb_error *err)
+{
+    nb_status st = NB_OK;
+    size_t i = 0;
+    while (i < in->n && st == NB_OK) {
+        size_t from = i, end = 0;
+        while (from < in->n && in->p[from] == ' ')
+            from++;
+        for (end = from; end < in->n && in->p[end] != ' ';)
+            end++;
+        if (out->n && end > from)
+            st = nb_buf_add(out, " ", 1, err);
+        if (st == NB_OK && end > from)
+            st = nb_buf_add(out, in->p + from, end - from, err);
+        i = end;
+    }
+    return st;
 }
 
 static nb_status form_part(const nb_step *s, const char *p, size_t n, nb_buf *out, nb_error *err)
@@ -129,6 +148,10 @@ nb_status nb_normalize(const nb_tokenizer *t, const char *p, size_t n, bool firs
             st = prepend(s, in, first, to, err);
         else if (s->kind == NB_STEP_REPLACE)
             st = replace(s, in, to, err);
+        else if (s->kind == NB_STEP_CHARSMAP)
+            st = nb_charsmap_apply(s->from, in, to, err);
+        else if (s->kind == NB_STEP_SQUEEZE)
+            st = squeeze(in, to, err);
         else
             st = form(s, in, to, err);
         nb_buf *swap = in;

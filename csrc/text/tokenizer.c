@@ -65,7 +65,7 @@ struct job { /* one call's scratch */
 static nb_status encode_piece(void *arg, const char *p, size_t n, nb_error *err)
 {
     struct job *j = arg;
-    return nb_bpe_encode(j->t, &j->bpe, p, n, j->out, err);
+    return j->t->unigram ? nb_unigram_encode(j->t, &j->bpe, p, n, j->out, err) : nb_bpe_encode(j->t, &j->bpe, p, n, j->out, err);
 }
 
 static nb_status encode_plain(struct job *j, const char *p, size_t n, bool first, nb_error *err)

@@ -1,5 +1,5 @@
-/* tokenizer.h -- text to token ids and back: byte-level BPE (GPT-2 style) and SentencePiece-style
- * BPE, from GGUF keys or tokenizer.json. */
+/* tokenizer.h -- text to token ids and back: byte-level BPE (GPT-2 style), SentencePiece-style BPE and
+ * unigram models, from GGUF keys, tokenizer.json or tokenizer.model. */
 #ifndef NB_TEXT_TOKENIZER_H
 #define NB_TEXT_TOKENIZER_H
 
