@@ -77,6 +77,7 @@ static nb_status replace(const nb_step *s, const nb_buf *in, nb_buf *out, nb_err
     return st == NB_OK && in->n > from ? nb_buf_add(out, in->p + from, in->n - from, err) : st;
 }
 
+/* Words with one space between; at the end U+2581 goes as well, as SentencePiece has it. */
 static nb_status squeeze(const nb_buf *in, nb_buf *out, nb_error *err)
 {
     nb_status st = NB_OK;
@@ -93,6 +94,9 @@ static nb_status squeeze(const nb_buf *in, nb_buf *out, nb_error *err)
             st = nb_buf_add(out, in->p + from, end - from, err);
         i = end;
     }
+    while (out->n >= 3 && memcmp(out->p + out->n - 3, NB_SPACE_MARK, 3) == 0)
+        for (out->n -= 3; out->n && out->p[out->n - 1] == ' ';)
+            out->n--;
     return st;
 }
 

@@ -229,7 +229,8 @@ static nb_status read_stages(nb_tokenizer *t, const nb_container *c, const struc
         t->step[t->n_step++] = (nb_step){.kind = NB_STEP_CHARSMAP, .from = s->charsmap};
     if (s->squeezes)
         t->step[t->n_step++] = (nb_step){.kind = NB_STEP_SQUEEZE};
-    if (s->dummy_prefix)
+    t->space_first = s->dummy_prefix && !s->squeezes; /* user-defined rows of spaces take it in */
+    if (s->dummy_prefix && s->squeezes)
         t->step[t->n_step++] = (nb_step){NB_STEP_PREPEND, NB_PREPEND_START, 0, {"", 0}, {NB_SPACE_MARK, 3}};
     t->step[t->n_step++] = (nb_step){NB_STEP_REPLACE, NB_PREPEND_ALWAYS, 0, {" ", 1}, {NB_SPACE_MARK, 3}};
     t->drops_space = s->dummy_prefix;

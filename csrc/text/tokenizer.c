@@ -56,7 +56,7 @@ void nb_tokenizer_close(nb_tokenizer *t)
 struct job { /* one call's scratch */
     const nb_tokenizer *t;
     nb_ids *out;
-    nb_buf a, b;
+    nb_buf a, b, spaced;
     nb_cutter cutter;
     nb_bpe bpe;
     nb_hits hits;
@@ -108,13 +108,17 @@ static nb_status encode(struct job *j, const char *p, size_t n, bool control, nb
 {
     size_t from = 0;
     nb_status st = nb_special_find(j->t, p, n, control, &j->hits, err);
+    if (j->t->space_first && j->hits.n) {
+        const nb_hit first = j->hits.p[j->hits.n - 1];
+        from = first.at == 1 && j->t->type[first.id] != NB_TOKEN_USER; /* a control token needs no space before it */
+    }
     for (size_t k = j->hits.n; k-- > 0 && st == NB_OK;) { /* the first in the text is last */
         const nb_hit hit = j->hits.p[k];
         if (hit.at < from)
             continue; /* inside the token before */
         const uint8_t strip = j->t->strip[hit.id];
         const size_t end = strip & NB_STRIP_LEFT ? strip_end(p, from, hit.at) : hit.at;
-        st = encode_plain(j, p + from, end - from, from == 0, err);
+        st = encode_plain(j, p + from, end > from ? end - from : 0, from == 0, err);
         if (st == NB_OK)
             st = nb_ids_add(j->out, hit.id, err);
         from = hit.at + j->t->token[hit.id].n;
@@ -134,6 +138,13 @@ nb_status nb_tokenizer_encode(const nb_tokenizer *t, const char *text, size_t n,
     nb_status st = nb_cutter_open(t, &j.cutter, err);
     if (st == NB_OK && (flags & NB_TOKENIZE_BOS) && t->adds_bos)
         st = nb_ids_add(out, t->bos, err);
+    nb_buf_init(&j.spaced, n + 1);
+    if (st == NB_OK && t->space_first && n) {
+        st = nb_buf_add(&j.spaced, " ", 1, err);
+        st = st == NB_OK ? nb_buf_add(&j.spaced, text, n, err) : st;
+        text = j.spaced.p;
+        n = j.spaced.n;
+    }
     if (st == NB_OK)
         st = encode(&j, text, n, flags & NB_TOKENIZE_SPECIAL, err);
     if (st == NB_OK && (flags & NB_TOKENIZE_BOS) && t->adds_eos)
@@ -142,6 +153,7 @@ nb_status nb_tokenizer_encode(const nb_tokenizer *t, const char *text, size_t n,
     nb_bpe_close(&j.bpe);
     nb_buf_free(&j.a);
     nb_buf_free(&j.b);
+    nb_buf_free(&j.spaced);
     free(j.hits.p);
     return st;
 }

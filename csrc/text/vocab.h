@@ -67,6 +67,7 @@ struct nb_tokenizer {
     bool unigram;      /* by_score too, but the most probable spelling: unigram.c */
     bool whole_first;  /* a piece that is a token becomes it, whatever the merges say */
     bool fuse_unknown; /* a row of unknown characters is one unknown token */
+    bool space_first;  /* a space before the whole text, unless it begins with a control token */
     bool drops_space;  /* decoding drops the space that encoding put before the text */
     bool cuts_at_mark; /* no token goes on behind a character with U+2581: cutting is exact */
     bool adds_bos, adds_eos;

@@ -46,6 +46,26 @@ static void expect(check *c, const nb_tokenizer *t, const nb_json_node *text, un
     nb_ids_free(&got);
 }
 
+/* The text of ids, streamed. */
+static void decoded(check *c, const nb_tokenizer *t, const nb_json_node *ids, const nb_json_node *want)
+{
+    nb_buf out;
+    nb_detok d;
+    const char *s = "";
+    size_t n = 0;
+    nb_buf_init(&out, 1 << 20);
+    nb_detok_init(&d, t);
+    CHECK(c, nb_json_string(want, &s, &n));
+    for (const nb_json_node *e = nb_json_first(ids); e; e = nb_json_next(e)) {
+        int64_t id = -1;
+        CHECK(c, nb_json_int(e, &id) && nb_detok_push(&d, (int32_t)id, &out, NULL) == NB_OK);
+    }
+    CHECK_EQ(c, nb_detok_flush(&d, &out, NULL), NB_OK);
+    CHECK_EQ(c, out.n, n);
+    CHECK_STR(c, out.p ? out.p : "", s);
+    nb_buf_free(&out);
+}
+
 /* All strings of tok.json for one of its tokenizers; plain: also without control tokens. */
 static void strings(check *c, tokenizer_of *k, const char *name, bool plain_too)
 {
@@ -262,7 +282,35 @@ static void other_vocabularies(check *c)
     }
 }
 
+/* SentencePiece's own models, ids and texts. */
+static void sentencepiece(check *c)
+{
+    static const char *const names[] = {"bpe", "bpe-rows", "unigram", "unigram-bytes"};
+    nb_json *doc = text_data("spm/spm.json");
+    const nb_json_node *root = doc ? nb_json_root(doc) : NULL;
+    CHECK(c, doc != NULL);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char key[64];
+        tokenizer_of k;
+        tokenizer_from_spm_file(&k, names[i]);
+        CHECK_EQ(c, k.st, NB_OK);
+        CHECK_STR(c, k.err.message, "");
+        const nb_json_node *v = nb_json_first(nb_json_get(root, "texts")), *ids = nb_json_first(nb_json_get(root, names[i]));
+        snprintf(key, sizeof key, "%s decoded", names[i]);
+        const nb_json_node *back = nb_json_first(nb_json_get(root, key));
+        CHECK(c, v && ids && back);
+        for (; v && k.t; v = nb_json_next(v), ids = nb_json_next(ids), back = nb_json_next(back)) {
+            expect(c, k.t, v, 0, ids, NULL);
+            if (nb_json_typeof(back) == NB_JSON_STRING) /* not with unknown characters: it decodes them to a sign of its own */
+                decoded(c, k.t, ids, back);
+        }
+        tokenizer_gone(&k);
+    }
+    nb_json_close(doc);
+}
+
 static const check_case cases[] = {
+    {"SentencePiece's models give its ids and texts", sentencepiece},
     {"SmolLM2 gives the ids of 70 strings", smollm2_strings},
     {"Gemma 3 gives the ids of 70 strings", gemma3_strings},
     {"stories260K gives the ids of 70 strings from tokenizer.json", stories_strings},
