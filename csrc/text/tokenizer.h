@@ -58,6 +58,7 @@ typedef struct nb_detok {
     char pending[8];
     int n_pending;
     bool started;
+    bool special; /* control tokens as the vocabulary spells them; otherwise they stand for nothing */
 } nb_detok;
 void nb_detok_init(nb_detok *d, const nb_tokenizer *t);
 nb_status nb_detok_push(nb_detok *d, int32_t id, nb_buf *out,

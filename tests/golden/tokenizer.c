@@ -1,5 +1,6 @@
 /* tokenizer.c -- ids of strings, prompts and a whole book against tokenizers, sentencepiece and
  * llama.cpp (tests/data/text/README.md). */
+#include "file/utf8.h"
 #include "tokenizers.h"
 
 #define SMOLLM2 "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -106,6 +107,73 @@ static void stories_strings(check *c)
     tokenizer_of k;
     tokenizer_from_data(&k, "stories260K");
     strings(c, &k, "stories260K", false);
+}
+
+/* What all tokens stand for, put together at once: the text the ids came from, U+2581 as a space where the vocabulary says so. */
+static void streamed(check *c, const nb_tokenizer *t, const char *text, size_t n, bool marks)
+{
+    nb_ids v = {0};
+    nb_buf out, whole, want;
+    nb_detok d;
+    nb_buf_init(&out, 1 << 20);
+    nb_buf_init(&whole, 1 << 20);
+    nb_buf_init(&want, 1 << 20);
+    nb_detok_init(&d, t);
+    d.special = true;
+    CHECK_EQ(c, nb_tokenizer_encode(t, text, n, NB_TOKENIZE_SPECIAL, &v, NULL), NB_OK);
+    for (size_t i = 0; i < v.n; i++) {
+        size_t m = 0;
+        const size_t had = out.n;
+        const char *p = nb_tokenizer_is_control(t, v.p[i]) ? nb_tokenizer_token(t, v.p[i], &m) : nb_tokenizer_piece(t, v.p[i], &m);
+        CHECK_EQ(c, nb_buf_add(&whole, p, m, NULL), NB_OK);
+        CHECK_EQ(c, nb_detok_push(&d, v.p[i], &out, NULL), NB_OK);
+        for (size_t k = had; k < out.n;) { /* whole characters only */
+            uint32_t code = 0;
+            const size_t len = nb_utf8_at((const unsigned char *)out.p + k, out.n - k, &code);
+            CHECK(c, len > 0);
+            k += len ? len : 1;
+        }
+    }
+    CHECK_EQ(c, nb_detok_flush(&d, &out, NULL), NB_OK);
+    for (size_t i = 0; i < n; i++)
+        if (marks && n - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0) {
+            CHECK_EQ(c, nb_buf_add(&want, " ", 1, NULL), NB_OK);
+            i += 2;
+        } else {
+            CHECK_EQ(c, nb_buf_add(&want, text + i, 1, NULL), NB_OK);
+        }
+    CHECK_EQ(c, out.n, want.n);
+    CHECK(c, out.n == want.n && (!out.n || memcmp(out.p, want.p, out.n) == 0));
+    const size_t space = whole.n > out.n ? whole.n - out.n : 0; /* the one that encoding put before the text */
+    CHECK(c, space <= 1 && (!out.n || memcmp(whole.p + space, out.p, out.n) == 0));
+    nb_ids_free(&v);
+    nb_buf_free(&out);
+    nb_buf_free(&whole);
+    nb_buf_free(&want);
+}
+
+static void streams(check *c)
+{
+    static const char *const names[] = {SMOLLM2, GEMMA3, NULL};
+    nb_json *doc = text_data("tok.json");
+    for (size_t i = 0; i < 3; i++) {
+        tokenizer_of k;
+        if (!names[i])
+            tokenizer_from_data(&k, "stories260K");
+        else if (!tokenizer_from_model(c, &k, names[i]))
+            continue;
+        CHECK_EQ(c, k.st, NB_OK);
+        const nb_json_node *v = doc ? nb_json_first(nb_json_get(nb_json_root(doc), "cases")) : NULL;
+        CHECK(c, v != NULL);
+        for (; v && k.t; v = nb_json_next(v)) {
+            const char *s = "";
+            size_t n = 0;
+            CHECK(c, nb_json_string(nb_json_get(v, "text"), &s, &n));
+            streamed(c, k.t, s, n, i > 0);
+        }
+        tokenizer_gone(&k);
+    }
+    nb_json_close(doc);
 }
 
 /* llama.cpp's strings: ids with BOS where the model adds one. */
@@ -314,6 +382,7 @@ static const check_case cases[] = {
     {"SmolLM2 gives the ids of 70 strings", smollm2_strings},
     {"Gemma 3 gives the ids of 70 strings", gemma3_strings},
     {"stories260K gives the ids of 70 strings from tokenizer.json", stories_strings},
+    {"the tokens of 70 strings stream back to them in whole characters", streams},
     {"SmolLM2 gives llama.cpp's ids", smollm2_llamacpp},
     {"Gemma 3 gives llama.cpp's ids", gemma3_llamacpp},
     {"SmolLM2 reads prompts and a book", smollm2_book},
