@@ -197,6 +197,7 @@ void nb_pretokenize_close(nb_tokenizer *t);
 
 typedef struct nb_cutter { /* what matching needs, for one thread */
     void *match[NB_MAX_CUTS], *context;
+    size_t steps; /* matches tried so far: what the tests bound */
 } nb_cutter;
 nb_status nb_cutter_open(const nb_tokenizer *t, nb_cutter *w, nb_error *err) NB_CHECKED;
 void nb_cutter_close(nb_cutter *w);
@@ -209,11 +210,13 @@ nb_status nb_pretokenize(const nb_tokenizer *t, nb_cutter *w, const char *p, siz
 
 typedef struct nb_bpe { /* scratch of one thread, reused from piece to piece; zero it */
     struct nb_bpe_symbol *symbol;
-    struct nb_bpe_pair *heap;
+    struct nb_bpe_head *heap;
+    struct nb_bpe_pair *pair;
     char *spelling;
     size_t cap;
     struct nb_unigram_step *step; /* unigram.c */
     size_t n_step;
+    size_t steps; /* pairs looked at so far: what the tests bound */
 } nb_bpe;
 void nb_bpe_close(nb_bpe *w);
 /* Appends the ids of one piece (no special tokens in it). Cost O(n log n). */
