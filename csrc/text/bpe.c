@@ -184,12 +184,18 @@ void nb_bpe_close(nb_bpe *w)
     *w = (nb_bpe){0};
 }
 
+static int32_t find(const nb_tokenizer *t, const char *p, size_t n)
+{
+    const int32_t id = nb_vocab_find(t, p, n);
+    return id >= 0 && t->strip[id] & NB_ADDED_ONLY ? -1 : id;
+}
+
 /* The piece as one token: -1 if there is none. */
 static int32_t whole_token(const nb_tokenizer *t, const nb_bpe *w, const char *p, size_t n)
 {
     if (!t->byte_level)
-        return nb_vocab_find(t, p, n);
-    return nb_vocab_find(t, w->spelling, nb_spelling_of_bytes(p, n, w->spelling));
+        return find(t, p, n);
+    return find(t, w->spelling, nb_spelling_of_bytes(p, n, w->spelling));
 }
 
 /* Splits the piece into characters, or bytes; returns their number. */
@@ -204,7 +210,7 @@ static int32_t symbols(const nb_tokenizer *t, const char *p, size_t n, struct nb
                                           .at = (uint32_t)i,
                                           .n = (uint32_t)bytes};
         s[count].id =
-            t->byte_level ? t->byte_id[(unsigned char)p[i]] : nb_vocab_find(t, p + i, bytes);
+            t->byte_level ? t->byte_id[(unsigned char)p[i]] : find(t, p + i, bytes);
         i += bytes;
     }
     return count;

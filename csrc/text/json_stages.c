@@ -1,5 +1,5 @@
 /* json_stages.c -- the stages around the vocabulary as tokenizer.json describes them: normalizer
- * (Prepend, Replace of a string, Unicode normal forms), pre_tokenizer (Split, Digits, ByteLevel,
+ * (Prepend, Strip, Replace of a string, Unicode normal forms), pre_tokenizer (Split, Digits, ByteLevel,
  * Metaspace) and what the decoder says about the first space. Sequences nest; the JSON reader's
  * depth of 128 bounds the recursion. Anything else is refused: other ids would come out. */
 #include "text/vocab.h"
@@ -79,6 +79,11 @@ nb_status nb_json_read_normalizer(nb_tokenizer *t, const char *path, const nb_js
     if (is_type(v, "Replace") && text_of(nb_json_get(v, "pattern"), "String", &step.from) &&
         step.from.n && text_of(v, "content", &step.to)) {
         step.kind = NB_STEP_REPLACE;
+        return add_step(t, path, v, step, err);
+    }
+    if (is_type(v, "Strip")) {
+        step.kind = NB_STEP_STRIP;
+        step.form = (flag(v, "strip_left", true) ? NB_STRIP_LEFT : 0) | (flag(v, "strip_right", true) ? NB_STRIP_RIGHT : 0);
         return add_step(t, path, v, step, err);
     }
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)

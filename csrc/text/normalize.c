@@ -40,6 +40,29 @@ static nb_status clean(const char *p, size_t n, nb_buf *out, nb_error *err)
     return st == NB_OK && n > from ? nb_buf_add(out, p + from, n - from, err) : st;
 }
 
+size_t nb_white(const char *p, size_t n)
+{
+    uint32_t c = 0;
+    const size_t len = n ? nb_utf8_at((const unsigned char *)p, n, &c) : 0;
+    const bool is = (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+                    (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+                    c == 0x205f || c == 0x3000;
+    return len && is ? len : 0;
+}
+
+size_t nb_strip_end(const char *p, size_t from, size_t end)
+{
+    while (end > from) {
+        size_t back = 1;
+        while (back < 4 && end - back > from && ((unsigned char)p[end - back] & 0xc0) == 0x80)
+            back++;
+        if (nb_white(p + end - back, back) != back)
+            break;
+        end -= back;
+    }
+    return end;
+}
+
 static bool begins(const nb_buf *b, const char *s, size_t n)
 {
     return b->n >= n && memcmp(b->p, s, n) == 0;
@@ -75,6 +98,17 @@ static nb_status replace(const nb_step *s, const nb_buf *in, nb_buf *out, nb_err
         from = i;
     }
     return st == NB_OK && in->n > from ? nb_buf_add(out, in->p + from, in->n - from, err) : st;
+}
+
+static nb_status strip(const nb_step *s, const nb_buf *in, nb_buf *out, nb_error *err)
+{
+    size_t from = 0, end = in->n;
+    if (s->form & NB_STRIP_LEFT)
+        for (size_t w = 1; w; from += w)
+            w = nb_white(in->p + from, end - from);
+    if (s->form & NB_STRIP_RIGHT)
+        end = nb_strip_end(in->p, from, end);
+    return nb_buf_add(out, in->p + from, end - from, err);
 }
 
 /* Words with one space between; at the end U+2581 goes as well, as SentencePiece has it. */
@@ -156,6 +190,8 @@ nb_status nb_normalize(const nb_tokenizer *t, const char *p, size_t n, bool firs
             st = nb_charsmap_apply(s->from, in, to, err);
         else if (s->kind == NB_STEP_SQUEEZE)
             st = squeeze(in, to, err);
+        else if (s->kind == NB_STEP_STRIP)
+            st = strip(s, in, to, err);
         else
             st = form(s, in, to, err);
         nb_buf *swap = in;

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 void nb_ids_free(nb_ids *v)
 {
@@ -79,29 +80,23 @@ static nb_status encode_plain(struct job *j, const char *p, size_t n, bool first
     return nb_pretokenize(j->t, &j->cutter, text->p, text->n, encode_piece, j, err);
 }
 
-/* Bytes of the white space character at p (Unicode White_Space), 0 if it is none. */
-static size_t white(const char *p, size_t n)
+/* Is the character at p one of a word (\w of Rust's regex: letters, marks, digits, connectors)? */
+static bool of_word(const char *p, size_t n)
 {
     uint32_t c = 0;
-    const size_t len = n ? nb_utf8_at((const unsigned char *)p, n, &c) : 0;
-    const bool is = (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-                    (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-                    c == 0x205f || c == 0x3000;
-    return len && is ? len : 0;
+    if (!n || !nb_utf8_at((const unsigned char *)p, n, &c))
+        return false;
+    const utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL) || k == UTF8PROC_CATEGORY_PC || c == 0x200c || c == 0x200d;
 }
 
-/* The end of [from, end) without the white space at its end. */
-static size_t strip_end(const char *p, size_t from, size_t end)
+/* Does a word begin before `at` and go on there, or go on behind `end`? */
+static bool inside_word(const char *p, size_t n, size_t at, size_t end)
 {
-    while (end > from) {
-        size_t back = 1;
-        while (back < 4 && end - back > from && ((unsigned char)p[end - back] & 0xc0) == 0x80)
-            back++;
-        if (white(p + end - back, back) != back)
-            break;
-        end -= back;
-    }
-    return end;
+    size_t back = 1;
+    while (back < 4 && back < at && ((unsigned char)p[at - back] & 0xc0) == 0x80)
+        back++;
+    return (at && of_word(p + at - back, back)) || of_word(p + end, n - end);
 }
 
 static nb_status encode(struct job *j, const char *p, size_t n, bool control, nb_error *err)
@@ -117,13 +112,15 @@ static nb_status encode(struct job *j, const char *p, size_t n, bool control, nb
         if (hit.at < from)
             continue; /* inside the token before */
         const uint8_t strip = j->t->strip[hit.id];
-        const size_t end = strip & NB_STRIP_LEFT ? strip_end(p, from, hit.at) : hit.at;
+        if (strip & NB_SINGLE_WORD && inside_word(p, n, hit.at, hit.at + j->t->token[hit.id].n))
+            continue;
+        const size_t end = strip & NB_STRIP_LEFT ? nb_strip_end(p, from, hit.at) : hit.at;
         st = encode_plain(j, p + from, end > from ? end - from : 0, from == 0, err);
         if (st == NB_OK)
             st = nb_ids_add(j->out, hit.id, err);
         from = hit.at + j->t->token[hit.id].n;
         for (size_t w = 1; w && strip & NB_STRIP_RIGHT; from += w)
-            w = white(p + from, n - from);
+            w = nb_white(p + from, n - from);
     }
     return st == NB_OK ? encode_plain(j, p + from, n - from, from == 0, err) : st;
 }

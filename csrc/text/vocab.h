@@ -19,7 +19,12 @@ enum { /* GGUF's numbers */
        NB_TOKEN_UNUSED,
        NB_TOKEN_BYTE
 };
-enum { NB_STRIP_LEFT = 1, NB_STRIP_RIGHT = 2 }; /* a special token takes the white space there */
+enum { /* a special token takes the white space there; or counts only where no letter, digit or mark stands beside it */
+       NB_STRIP_LEFT = 1,
+       NB_STRIP_RIGHT = 2,
+       NB_SINGLE_WORD = 4,
+       NB_ADDED_ONLY = 8 /* not in the model's own vocabulary: found whole in the text, never put together */
+};
 enum { NB_MAX_TOKENS = 4 << 20, NB_MAX_CUTS = 8, NB_MAX_STEPS = 16 };
 enum { NB_MAX_TEXT_BYTES = 64 << 20 };
 
@@ -34,7 +39,8 @@ typedef enum nb_step_kind {
     NB_STEP_REPLACE,
     NB_STEP_FORM,    /* a Unicode normal form */
     NB_STEP_CHARSMAP, /* SentencePiece's table of replacements: from is its bytes */
-    NB_STEP_SQUEEZE   /* no spaces at the ends, one between words */
+    NB_STEP_SQUEEZE,  /* no spaces at the ends, one between words */
+    NB_STEP_STRIP     /* no white space at the ends that form names: NB_STRIP_* */
 } nb_step_kind;
 typedef enum nb_prepend {                     /* what a run of plain text gets put before it */
                           NB_PREPEND_ALWAYS,  /* the text `to` */
@@ -76,7 +82,7 @@ struct nb_tokenizer {
     nb_str *piece;        /* [n] what it stands for when text is put together again */
     float *score;         /* [n], by_score only */
     uint8_t *type;        /* [n] NB_TOKEN_* */
-    uint8_t *strip;       /* [n] NB_STRIP_* */
+    uint8_t *strip;       /* [n] NB_STRIP_*, NB_SINGLE_WORD, NB_ADDED_ONLY */
     bool *is_end;         /* [n] */
     size_t longest;       /* bytes of the longest token that text is joined to */
     int32_t byte_id[256]; /* token of a single byte, -1 */
@@ -166,6 +172,10 @@ extern const int nb_form_c; /* the step that is Unicode's normal form C */
 nb_status nb_charsmap_check(const char *path, nb_str table, nb_error *err) NB_CHECKED;
 nb_status nb_charsmap_apply(nb_str table, const nb_buf *in, nb_buf *out, nb_error *err) NB_CHECKED;
 
+/* Bytes of the white space character at p (Unicode White_Space), 0 if it is none. */
+size_t nb_white(const char *p, size_t n);
+/* The end of [from, end) without the white space at its end. */
+size_t nb_strip_end(const char *p, size_t from, size_t end);
 /* A run of plain text: guard bytes dropped, broken UTF-8 replaced, then the steps. a, b: scratch,
  * reused from run to run; *out is the one that holds the result. */
 nb_status nb_normalize(const nb_tokenizer *t, const char *p, size_t n, bool first, nb_buf *a,

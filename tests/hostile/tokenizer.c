@@ -59,8 +59,6 @@ static const struct {
      "another token's id"},
     {"an added token known under another id", ADDED("{\"id\":2,\"content\":\"b\"}"), NB_BAD_INPUT,
      "another id"},
-    {"an added token of single words", ADDED("{\"id\":2,\"content\":\"x\",\"single_word\":true}"),
-     NB_UNSUPPORTED, "single_word"},
     {"an empty added token is passed over", ADDED("{\"id\":2,\"content\":\"\"}"), NB_OK, ""},
     {"a gap in the ids is valid", MODEL("\"a\":0,\"b\":100", ""), NB_OK, ""},
 };
