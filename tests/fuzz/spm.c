@@ -8,8 +8,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const size_t n = size ? data[0] < size - 1 ? data[0] : size - 1 : 0;
     const char *text = size ? (const char *)data + 1 : "";
     const uint8_t *model = size ? data + 1 + n : data;
-    const nb_container made = {
-        .kind = NB_CONTAINER_HF, .path = "fuzz", .tokenizer_model = model ? model : (const uint8_t *)"", .tokenizer_model_bytes = size ? size - 1 - n : 0};
+    const nb_container made = {.kind = NB_CONTAINER_HF,
+                               .path = "fuzz",
+                               .tokenizer_model = model ? model : (const uint8_t *)"",
+                               .tokenizer_model_bytes = size ? size - 1 - n : 0};
     const nb_status st = nb_tokenizer_open(&made, &t, &err);
     FUZZ_PROMISE((st == NB_OK) == (t != NULL), "a tokenizer or a refusal");
     FUZZ_PROMISE(t || ((st == NB_BAD_INPUT || st == NB_UNSUPPORTED) && err.message[0]), "a refusal has a sentence");

@@ -115,7 +115,7 @@ static void strip(check *c)
     } rows[] = {{"", {"1", "1 2 1", ""}},
                 {",\"strip_right\":false", {"1 2 2", "1 2 1 0", ""}},
                 {",\"strip_left\":false", {"2 1", "3 1 2 1", ""}}};
-    static const char *const texts[] = {" a  ", "\xe3\x80\x80" "a a\n", "   "};
+    static const char *const texts[] = {" a  ", "\xe3\x80\x80\x61 a\n", "   "};
     for (size_t i = 0; i < 3; i++) {
         char json[512];
         tokenizer_of k;
