@@ -12,6 +12,7 @@ typedef struct tokenizer_of { /* what a test's tokenizer lives on; zero it */
     nb_container *model;      /* a whole checkpoint, or NULL */
     nb_container made;        /* a container of JSON alone */
     nb_json *json, *config;
+    nb_mapfile *spm; /* a tokenizer.model */
     nb_tokenizer *t; /* NULL when it could not be opened: st and err say why */
     nb_status st;
     nb_error err;
@@ -22,6 +23,7 @@ static inline void tokenizer_gone(tokenizer_of *k)
     nb_tokenizer_close(k->t);
     nb_json_close(k->json);
     nb_json_close(k->config);
+    nb_mapfile_close(k->spm);
     nb_container_close(k->model);
     *k = (tokenizer_of){0};
 }
@@ -63,6 +65,26 @@ static inline void tokenizer_from_text(tokenizer_of *k, const char *json, size_t
         k->st = nb_json_parse("tokenizer_config.json", config, strlen(config), &k->config, &k->err);
     if (k->st == NB_OK)
         tokenizer_open_parsed(k);
+}
+
+/* From the bytes of a tokenizer.model. */
+static inline void tokenizer_from_spm(tokenizer_of *k, const uint8_t *p, size_t n)
+{
+    *k = (tokenizer_of){.err.offset = -1};
+    k->made = (nb_container){.kind = NB_CONTAINER_HF, .path = "test", .tokenizer_model = p, .tokenizer_model_bytes = n};
+    k->st = nb_tokenizer_open(&k->made, &k->t, &k->err);
+}
+
+/* From tests/data/text/spm/NAME.model. */
+static inline void tokenizer_from_spm_file(tokenizer_of *k, const char *name)
+{
+    char path[1024];
+    nb_mapfile *f = NULL;
+    snprintf(path, sizeof path, "%s/tests/data/text/spm/%s.model", NB_SOURCE_DIR, name);
+    const nb_status st = nb_mapfile_open(path, &f, NULL);
+    tokenizer_from_spm(k, f ? f->p : (const uint8_t *)"", f ? f->n : 0);
+    k->spm = f;
+    k->st = st == NB_OK ? k->st : st;
 }
 
 /* From a folder of tests/data/text. */

@@ -20,7 +20,7 @@ static nb_status need_tokenizer(const nb_model *m, nb_error *err)
 {
     return m->tokenizer ? NB_OK
                         : nb_fail_at(err, NB_NOT_FOUND, m->container->path, -1,
-                                     "no tokenizer.json beside the weights; give token ids with --ids");
+                                     "no tokenizer.json or tokenizer.model beside the weights; give token ids with --ids");
 }
 
 static nb_status give_ids(nb_status st, nb_ids *ids, int32_t **out, size_t *n)

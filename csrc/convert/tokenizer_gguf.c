@@ -85,7 +85,10 @@ static bool is_text(nb_str s, const char *text)
 static nb_status check_spaces(const nb_container *c, const nb_tokenizer *t, bool *prefix, nb_error *err)
 {
     bool marks = false;
-    *prefix = false;
+    *prefix = t->space_first;
+    for (int32_t id = 0; id < t->n && t->space_first; id++)
+        if (t->type[id] == NB_TOKEN_USER && t->token[id].p[0] == ' ')
+            return refuse(c, "user-defined tokens that take in the space before the text", err);
     for (int i = 0; i < t->n_step; i++) {
         const nb_step *s = &t->step[i];
         if (s->kind == NB_STEP_PREPEND && is_text(s->to, NB_SPACE_MARK) && !*prefix)
@@ -293,6 +296,8 @@ static nb_status put_all(struct out *o, nb_error *err)
     o->n = padded_size(o);
     float *score = nb_arena_alloc(o->a, (size_t)o->n, sizeof *score, err);
     nb_status st = score ? nb_vocab_merges(t, o->a, &ms.m, &ms.n, err) : NB_NO_ROOM;
+    if (st == NB_OK && t->unigram)
+        st = refuse(o->c, "a unigram model, which no decoder's GGUF file has", err);
     for (int32_t id = 0; id < o->n && st == NB_OK; id++)
         score[id] = 0;
     if (st == NB_OK)

@@ -2,7 +2,7 @@
  * Face folder, or a name of the hub that is in its cache (container.h).
  *
  *   FOLDER/config.json  model.safetensors or model.safetensors.index.json + shards
- *          [tokenizer.json tokenizer_config.json generation_config.json chat_template.jinja]
+ *          [tokenizer.json or tokenizer.model, tokenizer_config.json generation_config.json chat_template.jinja]
  *
  * Where there is an index it wins over a single file, which is stale then. Tensor files stay mapped; JSON files are parsed and let go. Pickles
  * (.bin, .pt ...) are programs, so they are refused. */
@@ -28,7 +28,7 @@ typedef struct checkpoint {
     nb_tensor *tensor; /* of all parts, when there are several */
     nb_shard_index *index;
     const char *index_path;
-    nb_mapfile *chat_template;
+    nb_mapfile *chat_template, *tokenizer_model;
     nb_json *config, *tokenizer, *tokenizer_config, *generation_config;
     nb_names *names;
 } checkpoint;
@@ -95,6 +95,12 @@ static nb_status read_companions(checkpoint *c, nb_error *err)
     nb_container *pub = &c->pub;
     const char *path = NULL;
     nb_status st = read_json(c, "tokenizer.json", &c->tokenizer, &pub->tokenizer, err);
+    if (st == NB_OK && !c->tokenizer)
+        st = map_optional(c, "tokenizer.model", &c->tokenizer_model, &path, err);
+    if (st == NB_OK && c->tokenizer_model) {
+        pub->tokenizer_model = c->tokenizer_model->p ? c->tokenizer_model->p : (const uint8_t *)"";
+        pub->tokenizer_model_bytes = c->tokenizer_model->n;
+    }
     if (st == NB_OK)
         st = read_json(c, "tokenizer_config.json", &c->tokenizer_config, &pub->tokenizer_config, err);
     if (st == NB_OK)
@@ -405,6 +411,7 @@ void nb_container_close(nb_container *pub)
     nb_json_close(c->tokenizer_config);
     nb_json_close(c->generation_config);
     nb_mapfile_close(c->chat_template);
+    nb_mapfile_close(c->tokenizer_model);
     nb_parts_close(&c->parts);
     nb_text_free(&c->warning);
     free(c->tensor);

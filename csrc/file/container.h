@@ -20,6 +20,8 @@ typedef struct nb_container {
     const nb_gguf *gguf;      /* NB_CONTAINER_GGUF, else NULL; of a split model the first part, which has the keys */
     const nb_json *config;    /* config.json; NULL for GGUF and for a bare .safetensors file */
     const nb_json *tokenizer; /* tokenizer.json or NULL */
+    const uint8_t *tokenizer_model;   /* tokenizer.model (SentencePiece) where there is no tokenizer.json, or NULL */
+    size_t tokenizer_model_bytes;
     const nb_json *tokenizer_config;  /* tokenizer_config.json or NULL */
     const nb_json *generation_config; /* generation_config.json or NULL */
     const char *chat_template; /* chat_template.jinja's text or NULL (tokenizer_config's own key is

@@ -269,7 +269,7 @@ static nb_status open_text(const char *path, nb_model *m, nb_error *err)
     nb_status st = nb_container_open(path, &m->container, err);
     if (st != NB_OK)
         return st;
-    if (m->container->gguf || m->container->tokenizer)
+    if (m->container->gguf || m->container->tokenizer || m->container->tokenizer_model)
         st = nb_tokenizer_open(m->container, &m->tokenizer, err);
     return st;
 }
@@ -344,7 +344,7 @@ nb_status nb_model_open_text(const char *path, nb_model **out, nb_error *err)
         return NB_NO_ROOM;
     nb_status st = open_text(path, m, err);
     if (st == NB_OK && !m->tokenizer)
-        st = nb_fail_at(err, NB_NOT_FOUND, path, -1, "no tokenizer.json beside the weights");
+        st = nb_fail_at(err, NB_NOT_FOUND, path, -1, "no tokenizer.json or tokenizer.model beside the weights");
     if (st != NB_OK) {
         nb_model_close(m);
         return st;

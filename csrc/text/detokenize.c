@@ -36,6 +36,8 @@ nb_status nb_detok_push(nb_detok *d, int32_t id, nb_buf *out, nb_error *err)
     size_t n = 0, i = 0;
     const char *p = nb_tokenizer_piece(d->t, id, &n);
     nb_status st = NB_OK;
+    if (d->special && nb_tokenizer_is_control(d->t, id))
+        p = nb_tokenizer_token(d->t, id, &n);
     if (id < 0)
         return nb_fail(err, NB_BAD_INPUT, "token id %d is negative", id);
     if (!p || n == 0)

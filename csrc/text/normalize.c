@@ -40,6 +40,29 @@ static nb_status clean(const char *p, size_t n, nb_buf *out, nb_error *err)
     return st == NB_OK && n > from ? nb_buf_add(out, p + from, n - from, err) : st;
 }
 
+size_t nb_white(const char *p, size_t n)
+{
+    uint32_t c = 0;
+    const size_t len = n ? nb_utf8_at((const unsigned char *)p, n, &c) : 0;
+    const bool is = (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+                    (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+                    c == 0x205f || c == 0x3000;
+    return len && is ? len : 0;
+}
+
+size_t nb_strip_end(const char *p, size_t from, size_t end)
+{
+    while (end > from) {
+        size_t back = 1;
+        while (back < 4 && end - back > from && ((unsigned char)p[end - back] & 0xc0) == 0x80)
+            back++;
+        if (nb_white(p + end - back, back) != back)
+            break;
+        end -= back;
+    }
+    return end;
+}
+
 static bool begins(const nb_buf *b, const char *s, size_t n)
 {
     return b->n >= n && memcmp(b->p, s, n) == 0;
@@ -48,8 +71,8 @@ static bool begins(const nb_buf *b, const char *s, size_t n)
 static nb_status prepend(const nb_step *s, const nb_buf *in, bool first, nb_buf *out, nb_error *err)
 {
     const bool there = begins(in, s->to.p, s->to.n) || begins(in, " ", 1);
-    const bool wanted =
-        s->when == NB_PREPEND_ALWAYS || (!there && (first || s->when == NB_PREPEND_MISSING));
+    const bool wanted = s->when == NB_PREPEND_ALWAYS || (s->when == NB_PREPEND_START && first) ||
+                        (s->when != NB_PREPEND_START && !there && (first || s->when == NB_PREPEND_MISSING));
     nb_status st = wanted ? nb_buf_add(out, s->to.p, s->to.n, err) : NB_OK;
     return st == NB_OK ? nb_buf_add(out, in->p, in->n, err) : st;
 }
@@ -75,6 +98,40 @@ static nb_status replace(const nb_step *s, const nb_buf *in, nb_buf *out, nb_err
         from = i;
     }
     return st == NB_OK && in->n > from ? nb_buf_add(out, in->p + from, in->n - from, err) : st;
+}
+
+static nb_status strip(const nb_step *s, const nb_buf *in, nb_buf *out, nb_error *err)
+{
+    size_t from = 0, end = in->n;
+    if (s->form & NB_STRIP_LEFT)
+        for (size_t w = 1; w; from += w)
+            w = nb_white(in->p + from, end - from);
+    if (s->form & NB_STRIP_RIGHT)
+        end = nb_strip_end(in->p, from, end);
+    return nb_buf_add(out, in->p + from, end - from, err);
+}
+
+/* Words with one space between; at the end U+2581 goes as well, as SentencePiece has it. */
+static nb_status squeeze(const nb_buf *in, nb_buf *out, nb_error *err)
+{
+    nb_status st = NB_OK;
+    size_t i = 0;
+    while (i < in->n && st == NB_OK) {
+        size_t from = i, end = 0;
+        while (from < in->n && in->p[from] == ' ')
+            from++;
+        for (end = from; end < in->n && in->p[end] != ' ';)
+            end++;
+        if (out->n && end > from)
+            st = nb_buf_add(out, " ", 1, err);
+        if (st == NB_OK && end > from)
+            st = nb_buf_add(out, in->p + from, end - from, err);
+        i = end;
+    }
+    while (out->n >= 3 && memcmp(out->p + out->n - 3, NB_SPACE_MARK, 3) == 0)
+        for (out->n -= 3; out->n && out->p[out->n - 1] == ' ';)
+            out->n--;
+    return st;
 }
 
 static nb_status form_part(const nb_step *s, const char *p, size_t n, nb_buf *out, nb_error *err)
@@ -129,6 +186,12 @@ nb_status nb_normalize(const nb_tokenizer *t, const char *p, size_t n, bool firs
             st = prepend(s, in, first, to, err);
         else if (s->kind == NB_STEP_REPLACE)
             st = replace(s, in, to, err);
+        else if (s->kind == NB_STEP_CHARSMAP)
+            st = nb_charsmap_apply(s->from, in, to, err);
+        else if (s->kind == NB_STEP_SQUEEZE)
+            st = squeeze(in, to, err);
+        else if (s->kind == NB_STEP_STRIP)
+            st = strip(s, in, to, err);
         else
             st = form(s, in, to, err);
         nb_buf *swap = in;

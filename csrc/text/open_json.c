@@ -88,13 +88,11 @@ static nb_status read_added(nb_tokenizer *t, const struct source *s, const nb_js
         return bad(s, v, "an added token is in the vocabulary under another id", err);
     if (known < 0 && t->token[id].n)
         return bad(s, v, "an added token has another token's id", err);
-    if (flag(v, "single_word"))
-        return nb_fail_at(err, NB_UNSUPPORTED, s->c->path, (int64_t)nb_json_offset(v),
-                          "tokenizer.json: an added token with single_word is not supported");
     t->token[id] = text;
     t->type[id] = flag(v, "special") ? NB_TOKEN_CONTROL : NB_TOKEN_USER;
     t->strip[id] = (uint8_t)((flag(v, "lstrip") ? NB_STRIP_LEFT : 0) |
-                             (flag(v, "rstrip") ? NB_STRIP_RIGHT : 0));
+                             (flag(v, "rstrip") ? NB_STRIP_RIGHT : 0) | (flag(v, "single_word") ? NB_SINGLE_WORD : 0) |
+                             (known < 0 ? NB_ADDED_ONLY : 0));
     return NB_OK;
 }
 
@@ -117,47 +115,18 @@ static nb_status read_merge(nb_tokenizer *t, const struct source *s, const nb_js
     return nb_vocab_add_merge(t, s->c->path, (int64_t)nb_json_offset(v), left, right, rank, err);
 }
 
-/* The id of a token named in tokenizer_config.json (a string, or an object with content); -1. */
-static int32_t named(const nb_tokenizer *t, const struct source *s, const char *key)
-{
-    nb_str text = {0};
-    const nb_json_node *v =
-        s->c->tokenizer_config ? nb_json_get(nb_json_root(s->c->tokenizer_config), key) : NULL;
-    if (!nb_json_string(v, &text.p, &text.n) &&
-        !nb_json_string(nb_json_get(v, "content"), &text.p, &text.n))
-        return -1;
-    return nb_vocab_find(t, text.p, text.n);
-}
-
-/* eos_token_id of config.json or generation_config.json: an id or a list of them. */
-static void read_ends(nb_tokenizer *t, const nb_json *doc)
-{
-    int64_t id = -1;
-    const nb_json_node *v = doc ? nb_json_get(nb_json_root(doc), "eos_token_id") : NULL;
-    const nb_json_node *e = v && nb_json_typeof(v) == NB_JSON_ARRAY ? nb_json_first(v) : v;
-    const bool list = e != v;
-    for (; e; e = list ? nb_json_next(e) : NULL) {
-        if (!nb_json_int(e, &id) || id < 0 || id >= t->n)
-            continue;
-        t->is_end[id] = true;
-        if (t->eos < 0)
-            t->eos = (int32_t)id;
-    }
-}
-
 static void read_special_ids(nb_tokenizer *t, const struct source *s)
 {
     int64_t id = -1;
     nb_str text = {0};
     const nb_json_node *v =
         s->c->config ? nb_json_get(nb_json_root(s->c->config), "bos_token_id") : NULL;
-    t->bos = named(t, s, "bos_token");
+    t->bos = nb_hub_token(t, s->c, "bos_token");
     if (t->bos < 0 && nb_json_int(v, &id) && id >= 0 && id < t->n)
         t->bos = (int32_t)id;
-    t->eos = named(t, s, "eos_token");
-    t->padding = named(t, s, "pad_token");
-    read_ends(t, s->c->generation_config);
-    read_ends(t, s->c->config);
+    t->eos = nb_hub_token(t, s->c, "eos_token");
+    t->padding = nb_hub_token(t, s->c, "pad_token");
+    nb_hub_read_ends(t, s->c);
     if (nb_json_string(nb_json_get(s->model, "unk_token"), &text.p, &text.n))
         t->unknown = nb_vocab_find(t, text.p, text.n);
 }
@@ -214,28 +183,6 @@ static nb_status read_frame(nb_tokenizer *t, const struct source *s, nb_error *e
         }
     }
     return NB_OK;
-}
-
-static void read_chat_template(nb_tokenizer *t, const nb_container *c)
-{
-    nb_str text = {0};
-    t->chat_template = c->chat_template;
-    t->chat_template_n = c->chat_template_bytes;
-    if (t->chat_template || !c->tokenizer_config)
-        return;
-    const nb_json_node *v = nb_json_get(nb_json_root(c->tokenizer_config), "chat_template");
-    for (const nb_json_node *e = nb_json_first(v); e; e = nb_json_next(e)) { /* named templates */
-        nb_str name = {0};
-        if (nb_json_string(nb_json_get(e, "name"), &name.p, &name.n) &&
-            strcmp(name.p, "default") == 0)
-            v = nb_json_get(e, "template");
-        if (v && nb_json_typeof(v) == NB_JSON_STRING)
-            break;
-    }
-    if (nb_json_string(v, &text.p, &text.n)) {
-        t->chat_template = text.p;
-        t->chat_template_n = text.n;
-    }
 }
 
 /* What of the model object is not BPE as it is done here. */
@@ -299,6 +246,6 @@ nb_status nb_vocab_from_json(nb_tokenizer *t, const nb_container *c, nb_error *e
     }
     if (st == NB_OK)
         st = read_frame(t, &s, err);
-    read_chat_template(t, c);
+    nb_hub_read_chat_template(t, c);
     return st;
 }

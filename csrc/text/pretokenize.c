@@ -2,8 +2,8 @@
  *
  * A cut splits a piece into the matches of its pattern and what lies between; the next cut splits
  * each of those. Patterns are PCRE2's with Unicode classes, compiled for the machine where it can
- * be. They may come from a file: at most kPatternBytes, kMatchLimit steps a match (a bound on
- * backtracking such as (a|aa)+$), no \C, no nesting beyond PCRE2's 250.
+ * be. They may come from a file: at most kPatternBytes, kMatchLimit + 4 n steps a match in n bytes (a bound on
+ * backtracking such as (a|aa)+$; \s*[\r\n]+ goes back over n spaces), no \C, no nesting beyond PCRE2's 250.
  *
  * Without patterns a SentencePiece-style text is cut before U+2581 where the vocabulary has no
  * token that would cross it: the same ids, and the merge loop works on words instead of whole
@@ -17,6 +17,20 @@
 
 enum { kMatchLimit = 1000000, kPatternBytes = 64 << 10 };
 
+/* Lines: `$` and `^` mean those to the hub's engine. */
+static pcre2_code *compile(const char *p, size_t n, int *code, PCRE2_SIZE *where)
+{
+    return pcre2_compile((PCRE2_SPTR)p, n, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, code, where, NULL);
+}
+
+static nb_status does_not_compile(const char *path, int64_t offset, nb_str pattern, int code, size_t where, nb_error *err)
+{
+    char why[128] = "", shown[160];
+    (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
+    return nb_fail_at(err, NB_BAD_INPUT, path, offset, "the pattern \"%s\" does not compile: %s at its byte %zu",
+                      nb_escape(shown, (int64_t)sizeof shown, pattern.p, (int64_t)pattern.n), why, where);
+}
+
 nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, nb_str pattern,
                              bool drops_rest, nb_error *err)
 {
@@ -29,17 +43,16 @@ nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, 
         return nb_fail_at(err, NB_BAD_INPUT, path, offset,
                           "a pattern of %zu bytes, at most %d are allowed", pattern.n,
                           kPatternBytes);
-    pcre2_code *c =
-        pcre2_compile((PCRE2_SPTR)pattern.p, pattern.n,
-                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &where, NULL);
-    if (!c) {
-        char why[128] = "", shown[160];
-        (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        return nb_fail_at(err, NB_BAD_INPUT, path, offset,
-                          "the pattern \"%s\" does not compile: %s at its byte %zu",
-                          nb_escape(shown, (int64_t)sizeof shown, pattern.p, (int64_t)pattern.n),
-                          why, where);
+    nb_buf read;
+    nb_status st = nb_pattern_rewrite(path, offset, pattern, &read, err);
+    pcre2_code *c = st == NB_OK ? compile(read.p ? read.p : "", read.n, &code, &where) : NULL;
+    if (st == NB_OK && !c) { /* the file's own text is what to look at */
+        pcre2_code_free(compile(pattern.p, pattern.n, &code, &where));
+        st = does_not_compile(path, offset, pattern, code, where, err);
     }
+    nb_buf_free(&read);
+    if (st != NB_OK)
+        return st;
     (void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it the same matches come slower */
     t->cut[t->n_cut++] = (nb_cut){c, pattern, drops_rest};
     return NB_OK;
@@ -62,7 +75,6 @@ nb_status nb_cutter_open(const nb_tokenizer *t, nb_cutter *w, nb_error *err)
         nb_cutter_close(w);
         return nb_fail(err, NB_NO_ROOM, "out of memory for matching patterns");
     }
-    pcre2_set_match_limit(w->context, kMatchLimit);
     return NB_OK;
 }
 
@@ -81,6 +93,11 @@ struct job {
     void *arg;
 };
 
+static uint32_t match_limit(size_t n) /* n is at most 16 times NB_MAX_TEXT_BYTES and some: no wrap */
+{
+    return kMatchLimit + (uint32_t)(n < UINT32_MAX / 8 ? 4 * n : UINT32_MAX / 2);
+}
+
 /* The next match at or behind `at`: true with [*from, *to). An empty match cuts nothing. */
 static nb_status next_match(const struct job *j, int level, const char *p, size_t n, size_t at,
                             bool *found, size_t *from, size_t *to, nb_error *err)
@@ -88,7 +105,9 @@ static nb_status next_match(const struct job *j, int level, const char *p, size_
     const pcre2_code *c = j->t->cut[level].pattern;
     pcre2_match_data *m = j->w->match[level];
     *found = false;
+    pcre2_set_match_limit(j->w->context, match_limit(n));
     while (at < n) {
+        j->w->steps++;
         int rc = pcre2_match(c, (PCRE2_SPTR)p, n, at, PCRE2_NO_UTF_CHECK, m, j->w->context);
         if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its stack on the heap */
             rc = pcre2_match(c, (PCRE2_SPTR)p, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m,
@@ -97,9 +116,8 @@ static nb_status next_match(const struct job *j, int level, const char *p, size_
             return NB_OK;
         if (rc < 0)
             return nb_fail(err, NB_BAD_INPUT,
-                           "the tokenizer's pattern %d takes more than %d steps at byte %zu of a "
-                           "piece of text",
-                           level + 1, kMatchLimit, at);
+                           "the tokenizer's pattern %d takes more than %u steps at byte %zu of a piece of text",
+                           level + 1, match_limit(n), at);
         const PCRE2_SIZE *v = pcre2_get_ovector_pointer(m);
         if (v[1] > v[0] && v[0] >= at) {
             *from = v[0];
@@ -113,11 +131,20 @@ static nb_status next_match(const struct job *j, int level, const char *p, size_
     return NB_OK;
 }
 
+/* One character stays one piece, whatever the cuts from this level on. */
+static bool is_whole(const struct job *j, int level, const char *p, size_t n)
+{
+    for (int k = level; k < j->t->n_cut; k++)
+        if (j->t->cut[k].drops_rest)
+            return false;
+    return n <= 4 && nb_utf8_whole(p, n) == n;
+}
+
 static nb_status cut(const struct job *j, int level, const char *p, size_t n, nb_error *err)
 {
     if (n == 0)
         return NB_OK;
-    if (level == j->t->n_cut)
+    if (level == j->t->n_cut || is_whole(j, level, p, n))
         return j->give(j->arg, p, n, err);
     nb_status st = NB_OK;
     for (size_t at = 0; at < n && st == NB_OK;) {

@@ -76,8 +76,7 @@ static size_t unspell(nb_str s, const int16_t byte_of[kCodes], char *d)
     return n;
 }
 
-/* The text with U+2581 as spaces to d. */
-static size_t unmark(nb_str s, char *d)
+size_t nb_spelling_unmark(nb_str s, char *d)
 {
     size_t n = 0;
     for (size_t i = 0; i < s.n;)
@@ -136,7 +135,7 @@ static size_t piece_of(const nb_tokenizer *t, int32_t id, const int16_t byte_of[
     if (t->type[id] != NB_TOKEN_NORMAL && t->type[id] != NB_TOKEN_USER)
         return 0;
     if (!t->byte_level)
-        return unmark(s, d);
+        return nb_spelling_unmark(s, d);
     const size_t n = t->type[id] == NB_TOKEN_NORMAL ? unspell(s, byte_of, d) : 0;
     if (n == 0)
         memcpy(d, s.p, s.n);

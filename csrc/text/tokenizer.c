@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 void nb_ids_free(nb_ids *v)
 {
@@ -25,8 +26,10 @@ nb_status nb_tokenizer_open(const nb_container *c, nb_tokenizer **out, nb_error 
         st = nb_vocab_from_gguf(t, c, err);
     else if (st == NB_OK && c->tokenizer)
         st = nb_vocab_from_json(t, c, err);
+    else if (st == NB_OK && c->tokenizer_model)
+        st = nb_vocab_from_spm(t, c, err);
     else if (st == NB_OK)
-        st = nb_fail_at(err, NB_NOT_FOUND, c->path, -1, "no tokenizer.json beside the weights");
+        st = nb_fail_at(err, NB_NOT_FOUND, c->path, -1, "no tokenizer.json or tokenizer.model beside the weights");
     if (st == NB_OK)
         st = nb_special_open(t, err);
     if (st != NB_OK) {
@@ -54,7 +57,7 @@ void nb_tokenizer_close(nb_tokenizer *t)
 struct job { /* one call's scratch */
     const nb_tokenizer *t;
     nb_ids *out;
-    nb_buf a, b;
+    nb_buf a, b, spaced;
     nb_cutter cutter;
     nb_bpe bpe;
     nb_hits hits;
@@ -63,7 +66,7 @@ struct job { /* one call's scratch */
 static nb_status encode_piece(void *arg, const char *p, size_t n, nb_error *err)
 {
     struct job *j = arg;
-    return nb_bpe_encode(j->t, &j->bpe, p, n, j->out, err);
+    return j->t->unigram ? nb_unigram_encode(j->t, &j->bpe, p, n, j->out, err) : nb_bpe_encode(j->t, &j->bpe, p, n, j->out, err);
 }
 
 static nb_status encode_plain(struct job *j, const char *p, size_t n, bool first, nb_error *err)
@@ -77,47 +80,47 @@ static nb_status encode_plain(struct job *j, const char *p, size_t n, bool first
     return nb_pretokenize(j->t, &j->cutter, text->p, text->n, encode_piece, j, err);
 }
 
-/* Bytes of the white space character at p (Unicode White_Space), 0 if it is none. */
-static size_t white(const char *p, size_t n)
+/* Is the character at p one of a word (\w of Rust's regex: letters, marks, digits, connectors)? */
+static bool of_word(const char *p, size_t n)
 {
     uint32_t c = 0;
-    const size_t len = n ? nb_utf8_at((const unsigned char *)p, n, &c) : 0;
-    const bool is = (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-                    (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-                    c == 0x205f || c == 0x3000;
-    return len && is ? len : 0;
+    if (!n || !nb_utf8_at((const unsigned char *)p, n, &c))
+        return false;
+    const utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL) || k == UTF8PROC_CATEGORY_PC || c == 0x200c || c == 0x200d;
 }
 
-/* The end of [from, end) without the white space at its end. */
-static size_t strip_end(const char *p, size_t from, size_t end)
+/* Does a word begin before `at` and go on there, or go on behind `end`? */
+static bool inside_word(const char *p, size_t n, size_t at, size_t end)
 {
-    while (end > from) {
-        size_t back = 1;
-        while (back < 4 && end - back > from && ((unsigned char)p[end - back] & 0xc0) == 0x80)
-            back++;
-        if (white(p + end - back, back) != back)
-            break;
-        end -= back;
-    }
-    return end;
+    size_t back = 1;
+    while (back < 4 && back < at && ((unsigned char)p[at - back] & 0xc0) == 0x80)
+        back++;
+    return (at && of_word(p + at - back, back)) || of_word(p + end, n - end);
 }
 
 static nb_status encode(struct job *j, const char *p, size_t n, bool control, nb_error *err)
 {
     size_t from = 0;
     nb_status st = nb_special_find(j->t, p, n, control, &j->hits, err);
+    if (j->t->space_first && j->hits.n) {
+        const nb_hit first = j->hits.p[j->hits.n - 1];
+        from = first.at == 1 && j->t->type[first.id] != NB_TOKEN_USER; /* a control token needs no space before it */
+    }
     for (size_t k = j->hits.n; k-- > 0 && st == NB_OK;) { /* the first in the text is last */
         const nb_hit hit = j->hits.p[k];
         if (hit.at < from)
             continue; /* inside the token before */
         const uint8_t strip = j->t->strip[hit.id];
-        const size_t end = strip & NB_STRIP_LEFT ? strip_end(p, from, hit.at) : hit.at;
-        st = encode_plain(j, p + from, end - from, from == 0, err);
+        if (strip & NB_SINGLE_WORD && inside_word(p, n, hit.at, hit.at + j->t->token[hit.id].n))
+            continue;
+        const size_t end = strip & NB_STRIP_LEFT ? nb_strip_end(p, from, hit.at) : hit.at;
+        st = encode_plain(j, p + from, end > from ? end - from : 0, from == 0, err);
         if (st == NB_OK)
             st = nb_ids_add(j->out, hit.id, err);
         from = hit.at + j->t->token[hit.id].n;
         for (size_t w = 1; w && strip & NB_STRIP_RIGHT; from += w)
-            w = white(p + from, n - from);
+            w = nb_white(p + from, n - from);
     }
     return st == NB_OK ? encode_plain(j, p + from, n - from, from == 0, err) : st;
 }
@@ -132,6 +135,13 @@ nb_status nb_tokenizer_encode(const nb_tokenizer *t, const char *text, size_t n,
     nb_status st = nb_cutter_open(t, &j.cutter, err);
     if (st == NB_OK && (flags & NB_TOKENIZE_BOS) && t->adds_bos)
         st = nb_ids_add(out, t->bos, err);
+    nb_buf_init(&j.spaced, n + 1);
+    if (st == NB_OK && t->space_first && n) {
+        st = nb_buf_add(&j.spaced, " ", 1, err);
+        st = st == NB_OK ? nb_buf_add(&j.spaced, text, n, err) : st;
+        text = j.spaced.p;
+        n = j.spaced.n;
+    }
     if (st == NB_OK)
         st = encode(&j, text, n, flags & NB_TOKENIZE_SPECIAL, err);
     if (st == NB_OK && (flags & NB_TOKENIZE_BOS) && t->adds_eos)
@@ -140,6 +150,7 @@ nb_status nb_tokenizer_encode(const nb_tokenizer *t, const char *text, size_t n,
     nb_bpe_close(&j.bpe);
     nb_buf_free(&j.a);
     nb_buf_free(&j.b);
+    nb_buf_free(&j.spaced);
     free(j.hits.p);
     return st;
 }

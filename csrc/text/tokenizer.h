@@ -1,5 +1,5 @@
-/* tokenizer.h -- text to token ids and back: byte-level BPE (GPT-2 style) and SentencePiece-style
- * BPE, from GGUF keys or tokenizer.json. */
+/* tokenizer.h -- text to token ids and back: byte-level BPE (GPT-2 style), SentencePiece-style BPE and
+ * unigram models, from GGUF keys, tokenizer.json or tokenizer.model. */
 #ifndef NB_TEXT_TOKENIZER_H
 #define NB_TEXT_TOKENIZER_H
 
@@ -58,6 +58,7 @@ typedef struct nb_detok {
     char pending[8];
     int n_pending;
     bool started;
+    bool special; /* control tokens as the vocabulary spells them; otherwise they stand for nothing */
 } nb_detok;
 void nb_detok_init(nb_detok *d, const nb_tokenizer *t);
 nb_status nb_detok_push(nb_detok *d, int32_t id, nb_buf *out,

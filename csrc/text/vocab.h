@@ -19,7 +19,12 @@ enum { /* GGUF's numbers */
        NB_TOKEN_UNUSED,
        NB_TOKEN_BYTE
 };
-enum { NB_STRIP_LEFT = 1, NB_STRIP_RIGHT = 2 }; /* a special token takes the white space there */
+enum { /* a special token takes the white space there; or counts only where no letter, digit or mark stands beside it */
+       NB_STRIP_LEFT = 1,
+       NB_STRIP_RIGHT = 2,
+       NB_SINGLE_WORD = 4,
+       NB_ADDED_ONLY = 8 /* not in the model's own vocabulary: found whole in the text, never put together */
+};
 enum { NB_MAX_TOKENS = 4 << 20, NB_MAX_CUTS = 8, NB_MAX_STEPS = 16 };
 enum { NB_MAX_TEXT_BYTES = 64 << 20 };
 
@@ -29,11 +34,19 @@ typedef struct nb_merge { /* left + right -> id, done in order of rank */
     int32_t left, right, rank, id;
 } nb_merge;
 
-typedef enum nb_step_kind { NB_STEP_PREPEND, NB_STEP_REPLACE, NB_STEP_FORM } nb_step_kind;
+typedef enum nb_step_kind {
+    NB_STEP_PREPEND,
+    NB_STEP_REPLACE,
+    NB_STEP_FORM,    /* a Unicode normal form */
+    NB_STEP_CHARSMAP, /* SentencePiece's table of replacements: from is its bytes */
+    NB_STEP_SQUEEZE,  /* no spaces at the ends, one between words */
+    NB_STEP_STRIP     /* no white space at the ends that form names: NB_STRIP_* */
+} nb_step_kind;
 typedef enum nb_prepend {                     /* what a run of plain text gets put before it */
                           NB_PREPEND_ALWAYS,  /* the text `to` */
                           NB_PREPEND_MISSING, /* unless the run begins with it or with a space */
-                          NB_PREPEND_FIRST /* the same, and only at the start of the whole text */
+                          NB_PREPEND_FIRST, /* the same, and only at the start of the whole text */
+                          NB_PREPEND_START /* only at the start of the whole text, whatever it is */
 } nb_prepend;
 
 typedef struct nb_step { /* one step of normalization */
@@ -50,14 +63,17 @@ typedef struct nb_cut { /* one step of pre-tokenization */
 } nb_cut;
 
 typedef struct nb_special nb_special; /* special.c */
+typedef struct nb_unigram nb_unigram; /* unigram.c */
 
 struct nb_tokenizer {
     nb_arena *arena;
     uint64_t seed; /* of the hashes below */
     bool byte_level;
     bool by_score;     /* join the pair whose token scores best; else the merge list */
+    bool unigram;      /* by_score too, but the most probable spelling: unigram.c */
     bool whole_first;  /* a piece that is a token becomes it, whatever the merges say */
     bool fuse_unknown; /* a row of unknown characters is one unknown token */
+    bool space_first;  /* a space before the whole text, unless it begins with a control token */
     bool drops_space;  /* decoding drops the space that encoding put before the text */
     bool cuts_at_mark; /* no token goes on behind a character with U+2581: cutting is exact */
     bool adds_bos, adds_eos;
@@ -66,7 +82,7 @@ struct nb_tokenizer {
     nb_str *piece;        /* [n] what it stands for when text is put together again */
     float *score;         /* [n], by_score only */
     uint8_t *type;        /* [n] NB_TOKEN_* */
-    uint8_t *strip;       /* [n] NB_STRIP_* */
+    uint8_t *strip;       /* [n] NB_STRIP_*, NB_SINGLE_WORD, NB_ADDED_ONLY */
     bool *is_end;         /* [n] */
     size_t longest;       /* bytes of the longest token that text is joined to */
     int32_t byte_id[256]; /* token of a single byte, -1 */
@@ -75,6 +91,7 @@ struct nb_tokenizer {
     nb_merge *merge; /* hash of (left, right), [n_merge_slot], left -1 empty */
     uint32_t n_merge_slot;
     nb_special *special;
+    nb_unigram *unigram_list;
     nb_step step[NB_MAX_STEPS];
     int n_step;
     nb_cut cut[NB_MAX_CUTS]; /* applied one inside the other */
@@ -108,6 +125,8 @@ nb_status nb_vocab_merges(const nb_tokenizer *t, nb_arena *a, nb_merge **out, si
 nb_status nb_spelling_index(nb_tokenizer *t, const char *path, nb_error *err) NB_CHECKED;
 /* Writes the byte-level spelling of n bytes, at most 2 n bytes long; returns its length. */
 size_t nb_spelling_of_bytes(const char *p, size_t n, char *out);
+/* The text with U+2581 as spaces to d (at most s.n bytes); returns its length. */
+size_t nb_spelling_unmark(nb_str s, char *d);
 /* "<0xAB>" to 0xAB, -1 for anything else. */
 int nb_spelling_byte(nb_str s);
 
@@ -115,6 +134,14 @@ int nb_spelling_byte(nb_str s);
 
 nb_status nb_vocab_from_gguf(nb_tokenizer *t, const nb_container *c, nb_error *err) NB_CHECKED;
 nb_status nb_vocab_from_json(nb_tokenizer *t, const nb_container *c, nb_error *err) NB_CHECKED;
+nb_status nb_vocab_from_spm(nb_tokenizer *t, const nb_container *c, nb_error *err) NB_CHECKED;
+
+/* hub_config.c: the token that tokenizer_config.json names under a key (a string, or an object with content), -1; the ids that end a
+ * text by generation_config.json and config.json (and eos, if it is not known yet); the chat template. */
+int32_t nb_hub_token(const nb_tokenizer *t, const nb_container *c, const char *key);
+void nb_hub_read_ends(nb_tokenizer *t, const nb_container *c);
+void nb_hub_read_chat_template(nb_tokenizer *t, const nb_container *c);
+
 /* The parts of tokenizer.json around the vocabulary; a missing part is NULL. */
 nb_status nb_json_read_normalizer(nb_tokenizer *t, const char *path, const nb_json_node *v,
                                   nb_error *err) NB_CHECKED;
@@ -141,7 +168,14 @@ nb_status nb_special_find(const nb_tokenizer *t, const char *p, size_t n, bool c
 /* ---- normalize.c ---- */
 
 extern const int nb_form_c; /* the step that is Unicode's normal form C */
+/* charsmap.c: replaces the longest match of the table at every place. At most 4 steps a byte: NB_BAD_INPUT for a table that is none. */
+nb_status nb_charsmap_check(const char *path, nb_str table, nb_error *err) NB_CHECKED;
+nb_status nb_charsmap_apply(nb_str table, const nb_buf *in, nb_buf *out, nb_error *err) NB_CHECKED;
 
+/* Bytes of the white space character at p (Unicode White_Space), 0 if it is none. */
+size_t nb_white(const char *p, size_t n);
+/* The end of [from, end) without the white space at its end. */
+size_t nb_strip_end(const char *p, size_t from, size_t end);
 /* A run of plain text: guard bytes dropped, broken UTF-8 replaced, then the steps. a, b: scratch,
  * reused from run to run; *out is the one that holds the result. */
 nb_status nb_normalize(const nb_tokenizer *t, const char *p, size_t n, bool first, nb_buf *a,
@@ -158,6 +192,12 @@ nb_status nb_pretokenize_named(nb_tokenizer *t, const char *path, nb_str name,
 const char *nb_pretokenize_name(const nb_tokenizer *t, bool whole_first);
 extern const char nb_pretokenize_gpt2[], nb_pretokenize_lines[]; /* GPT-2's words; lines and rows of line feeds */
 
+/* ---- pattern.c ---- */
+
+/* The pattern as PCRE2 has to read it for the classes of Unicode 16; out is set up here, the caller's to free. NB_UNSUPPORTED: a class
+ * inside a class. */
+nb_status nb_pattern_rewrite(const char *path, int64_t offset, nb_str pattern, nb_buf *out, nb_error *err) NB_CHECKED;
+
 /* ---- pretokenize.c ---- */
 
 /* pattern: borrowed as long as t lives. */
@@ -167,6 +207,7 @@ void nb_pretokenize_close(nb_tokenizer *t);
 
 typedef struct nb_cutter { /* what matching needs, for one thread */
     void *match[NB_MAX_CUTS], *context;
+    size_t steps; /* matches tried so far: what the tests bound */
 } nb_cutter;
 nb_status nb_cutter_open(const nb_tokenizer *t, nb_cutter *w, nb_error *err) NB_CHECKED;
 void nb_cutter_close(nb_cutter *w);
@@ -179,14 +220,25 @@ nb_status nb_pretokenize(const nb_tokenizer *t, nb_cutter *w, const char *p, siz
 
 typedef struct nb_bpe { /* scratch of one thread, reused from piece to piece; zero it */
     struct nb_bpe_symbol *symbol;
-    struct nb_bpe_pair *heap;
+    struct nb_bpe_head *heap;
+    struct nb_bpe_pair *pair;
     char *spelling;
     size_t cap;
+    struct nb_unigram_step *step; /* unigram.c */
+    size_t n_step;
+    size_t steps; /* pairs looked at so far: what the tests bound */
 } nb_bpe;
 void nb_bpe_close(nb_bpe *w);
 /* Appends the ids of one piece (no special tokens in it). Cost O(n log n). */
 nb_status nb_bpe_encode(const nb_tokenizer *t, nb_bpe *w, const char *p, size_t n, nb_ids *out,
                         nb_error *err) NB_CHECKED;
+/* What became no token: its bytes as byte tokens, else the unknown token. *row: what came before was unknown too. */
+nb_status nb_bpe_fall_back(const nb_tokenizer *t, const char *p, size_t n, bool *row, nb_ids *out, nb_error *err) NB_CHECKED;
 nb_status nb_ids_add(nb_ids *v, int32_t id, nb_error *err) NB_CHECKED;
+
+/* ---- unigram.c: the other way to spell a piece, where t->unigram ---- */
+
+nb_status nb_unigram_open(nb_tokenizer *t, nb_error *err) NB_CHECKED; /* once scores and the hash of spellings are there */
+nb_status nb_unigram_encode(const nb_tokenizer *t, nb_bpe *w, const char *p, size_t n, nb_ids *out, nb_error *err) NB_CHECKED;
 
 #endif

@@ -1,7 +1,10 @@
 /* alloc.c -- the nth allocation of nibble fails, for every n (a sample of them where there are many): a status and a sentence, never a
  * crash, nothing kept. Once that one call fails and once it and all after it. The linker wraps the allocator (CMakeLists.txt), so what
  * libc, PCRE2 and OpenMP allocate for themselves is not counted. */
+#include "base/mapfile.h"
+#include "convert/tokenizer_out.h"
 #include "fault/jobs.h"
+#include "text/tokenizer.h"
 
 #include <malloc.h>
 #include <pthread.h>
@@ -104,6 +107,54 @@ static nb_status open_text(nb_error *err)
         st = nb_model_tokenize(m, "the heath", 9, NB_TEXT_BOS, &ids, &n, err);
     nb_free(ids);
     nb_model_close(m);
+    return st;
+}
+
+/* A SentencePiece model with a table of replacements. */
+static nb_status open_pieces(nb_error *err)
+{
+    nb_mapfile *f = NULL;
+    nb_tokenizer *t = NULL;
+    nb_ids ids = {0};
+    nb_status st = nb_mapfile_open(NB_SOURCE_DIR "/tests/data/text/spm/unigram.model", &f, err);
+    const nb_container made = {.kind = NB_CONTAINER_HF, .path = "test", .tokenizer_model = f ? f->p : NULL, .tokenizer_model_bytes = f ? f->n : 0};
+    if (st == NB_OK)
+        st = nb_tokenizer_open(&made, &t, err);
+    if (st == NB_OK)
+        st = nb_tokenizer_encode(t, "  the heath \xef\xac\x81x", 16, 0, &ids, err);
+    nb_ids_free(&ids);
+    nb_tokenizer_close(t);
+    nb_mapfile_close(f);
+    return st;
+}
+
+/* tiny.gguf's tokenizer to the hub's files, and into a GGUF file again. */
+static nb_status carry(nb_error *err)
+{
+    char path[1024];
+    nb_container *c = NULL;
+    nb_gguf_writer *w = NULL;
+    nb_json *json = NULL;
+    nb_text text = {0}, config = {0};
+    nb_status st = nb_container_open(folder_in(&here, "tiny.gguf", path), &c, err);
+    if (st == NB_OK)
+        st = nb_tokenizer_to_json(c, &text, &config, err);
+    if (st == NB_OK)
+        st = nb_json_parse("test", text.p, text.n, &json, err);
+    const nb_container made = {.kind = NB_CONTAINER_HF, .path = "test", .tokenizer = json};
+    if (st == NB_OK)
+        st = nb_gguf_writer_open(folder_in(&here, "out.gguf", path), &w, err);
+    if (st == NB_OK)
+        st = nb_tokenizer_to_gguf(&made, w, err);
+    if (st == NB_OK)
+        st = nb_gguf_writer_begin(w, err);
+    if (st == NB_OK)
+        st = nb_gguf_writer_commit(w, err);
+    nb_gguf_writer_close(w);
+    nb_json_close(json);
+    nb_text_free(&text);
+    nb_text_free(&config);
+    nb_container_close(c);
     return st;
 }
 
@@ -243,6 +294,14 @@ static void text_case(check *c)
 {
     every(c, open_text, false);
 }
+static void pieces_case(check *c)
+{
+    every(c, open_pieces, false);
+}
+static void carry_case(check *c)
+{
+    every(c, carry, false);
+}
 static void generate_case(check *c)
 {
     every(c, generate, false);
@@ -272,6 +331,8 @@ static void gptq_case(check *c)
 
 static const check_case cases[] = {
     {"a tokenizer that runs out of memory says so and keeps nothing", text_case},
+    {"a SentencePiece model that runs out of memory says so and keeps nothing", pieces_case},
+    {"a tokenizer that is carried over without memory says so, keeps nothing and leaves no file", carry_case},
     {"a GGUF model that runs out of memory while it opens or generates says so and keeps nothing", generate_case},
     {"a safetensors folder that runs out of memory while it opens or steps says so and keeps nothing", step_case},
     {"inspecting without memory says so and keeps nothing", look_case},

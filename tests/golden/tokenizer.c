@@ -1,5 +1,6 @@
 /* tokenizer.c -- ids of strings, prompts and a whole book against tokenizers, sentencepiece and
  * llama.cpp (tests/data/text/README.md). */
+#include "file/utf8.h"
 #include "tokenizers.h"
 
 #define SMOLLM2 "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -46,6 +47,26 @@ static void expect(check *c, const nb_tokenizer *t, const nb_json_node *text, un
     nb_ids_free(&got);
 }
 
+/* The text of ids, streamed. */
+static void decoded(check *c, const nb_tokenizer *t, const nb_json_node *ids, const nb_json_node *want)
+{
+    nb_buf out;
+    nb_detok d;
+    const char *s = "";
+    size_t n = 0;
+    nb_buf_init(&out, 1 << 20);
+    nb_detok_init(&d, t);
+    CHECK(c, nb_json_string(want, &s, &n));
+    for (const nb_json_node *e = nb_json_first(ids); e; e = nb_json_next(e)) {
+        int64_t id = -1;
+        CHECK(c, nb_json_int(e, &id) && nb_detok_push(&d, (int32_t)id, &out, NULL) == NB_OK);
+    }
+    CHECK_EQ(c, nb_detok_flush(&d, &out, NULL), NB_OK);
+    CHECK_EQ(c, out.n, n);
+    CHECK_STR(c, out.p ? out.p : "", s);
+    nb_buf_free(&out);
+}
+
 /* All strings of tok.json for one of its tokenizers; plain: also without control tokens. */
 static void strings(check *c, tokenizer_of *k, const char *name, bool plain_too)
 {
@@ -86,6 +107,73 @@ static void stories_strings(check *c)
     tokenizer_of k;
     tokenizer_from_data(&k, "stories260K");
     strings(c, &k, "stories260K", false);
+}
+
+/* What all tokens stand for, put together at once: the text the ids came from, U+2581 as a space where the vocabulary says so. */
+static void streamed(check *c, const nb_tokenizer *t, const char *text, size_t n, bool marks)
+{
+    nb_ids v = {0};
+    nb_buf out, whole, want;
+    nb_detok d;
+    nb_buf_init(&out, 1 << 20);
+    nb_buf_init(&whole, 1 << 20);
+    nb_buf_init(&want, 1 << 20);
+    nb_detok_init(&d, t);
+    d.special = true;
+    CHECK_EQ(c, nb_tokenizer_encode(t, text, n, NB_TOKENIZE_SPECIAL, &v, NULL), NB_OK);
+    for (size_t i = 0; i < v.n; i++) {
+        size_t m = 0;
+        const size_t had = out.n;
+        const char *p = nb_tokenizer_is_control(t, v.p[i]) ? nb_tokenizer_token(t, v.p[i], &m) : nb_tokenizer_piece(t, v.p[i], &m);
+        CHECK_EQ(c, nb_buf_add(&whole, p, m, NULL), NB_OK);
+        CHECK_EQ(c, nb_detok_push(&d, v.p[i], &out, NULL), NB_OK);
+        for (size_t k = had; k < out.n;) { /* whole characters only */
+            uint32_t code = 0;
+            const size_t len = nb_utf8_at((const unsigned char *)out.p + k, out.n - k, &code);
+            CHECK(c, len > 0);
+            k += len ? len : 1;
+        }
+    }
+    CHECK_EQ(c, nb_detok_flush(&d, &out, NULL), NB_OK);
+    for (size_t i = 0; i < n; i++)
+        if (marks && n - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0) {
+            CHECK_EQ(c, nb_buf_add(&want, " ", 1, NULL), NB_OK);
+            i += 2;
+        } else {
+            CHECK_EQ(c, nb_buf_add(&want, text + i, 1, NULL), NB_OK);
+        }
+    CHECK_EQ(c, out.n, want.n);
+    CHECK(c, out.n == want.n && (!out.n || memcmp(out.p, want.p, out.n) == 0));
+    const size_t space = whole.n > out.n ? whole.n - out.n : 0; /* the one that encoding put before the text */
+    CHECK(c, space <= 1 && (!out.n || memcmp(whole.p + space, out.p, out.n) == 0));
+    nb_ids_free(&v);
+    nb_buf_free(&out);
+    nb_buf_free(&whole);
+    nb_buf_free(&want);
+}
+
+static void streams(check *c)
+{
+    static const char *const names[] = {SMOLLM2, GEMMA3, NULL};
+    nb_json *doc = text_data("tok.json");
+    for (size_t i = 0; i < 3; i++) {
+        tokenizer_of k;
+        if (!names[i])
+            tokenizer_from_data(&k, "stories260K");
+        else if (!tokenizer_from_model(c, &k, names[i]))
+            continue;
+        CHECK_EQ(c, k.st, NB_OK);
+        const nb_json_node *v = doc ? nb_json_first(nb_json_get(nb_json_root(doc), "cases")) : NULL;
+        CHECK(c, v != NULL);
+        for (; v && k.t; v = nb_json_next(v)) {
+            const char *s = "";
+            size_t n = 0;
+            CHECK(c, nb_json_string(nb_json_get(v, "text"), &s, &n));
+            streamed(c, k.t, s, n, i > 0);
+        }
+        tokenizer_gone(&k);
+    }
+    nb_json_close(doc);
 }
 
 /* llama.cpp's strings: ids with BOS where the model adds one. */
@@ -262,10 +350,39 @@ static void other_vocabularies(check *c)
     }
 }
 
+/* SentencePiece's own models, ids and texts. */
+static void sentencepiece(check *c)
+{
+    static const char *const names[] = {"bpe", "bpe-rows", "unigram", "unigram-bytes"};
+    nb_json *doc = text_data("spm/spm.json");
+    const nb_json_node *root = doc ? nb_json_root(doc) : NULL;
+    CHECK(c, doc != NULL);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char key[64];
+        tokenizer_of k;
+        tokenizer_from_spm_file(&k, names[i]);
+        CHECK_EQ(c, k.st, NB_OK);
+        CHECK_STR(c, k.err.message, "");
+        const nb_json_node *v = nb_json_first(nb_json_get(root, "texts")), *ids = nb_json_first(nb_json_get(root, names[i]));
+        snprintf(key, sizeof key, "%s decoded", names[i]);
+        const nb_json_node *back = nb_json_first(nb_json_get(root, key));
+        CHECK(c, v && ids && back);
+        for (; v && k.t; v = nb_json_next(v), ids = nb_json_next(ids), back = nb_json_next(back)) {
+            expect(c, k.t, v, 0, ids, NULL);
+            if (nb_json_typeof(back) == NB_JSON_STRING) /* not with unknown characters: it decodes them to a sign of its own */
+                decoded(c, k.t, ids, back);
+        }
+        tokenizer_gone(&k);
+    }
+    nb_json_close(doc);
+}
+
 static const check_case cases[] = {
+    {"SentencePiece's models give its ids and texts", sentencepiece},
     {"SmolLM2 gives the ids of 70 strings", smollm2_strings},
     {"Gemma 3 gives the ids of 70 strings", gemma3_strings},
     {"stories260K gives the ids of 70 strings from tokenizer.json", stories_strings},
+    {"the tokens of 70 strings stream back to them in whole characters", streams},
     {"SmolLM2 gives llama.cpp's ids", smollm2_llamacpp},
     {"Gemma 3 gives llama.cpp's ids", gemma3_llamacpp},
     {"SmolLM2 reads prompts and a book", smollm2_book},

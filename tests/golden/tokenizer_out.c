@@ -150,6 +150,57 @@ static void folders_to_gguf(check *c)
     }
 }
 
+static void sentencepiece_to_gguf(check *c)
+{
+    static const char *const names[] = {"bpe", "bpe-rows"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char name[64];
+        tokenizer_of from;
+        tokenizer_from_spm_file(&from, names[i]);
+        snprintf(name, sizeof name, "spm-%s", names[i]);
+        to_gguf(c, &from, name);
+        tokenizer_gone(&from);
+    }
+}
+
+/* What GGUF has no words for. */
+static void refused(check *c, tokenizer_of *from, const char *says)
+{
+    nb_gguf_writer *w = NULL;
+    nb_error err = {.offset = -1};
+    mkdir(CARRIED, 0777);
+    CHECK_STR(c, from->err.message, "");
+    CHECK_EQ(c, nb_gguf_writer_open(CARRIED "/refused.gguf", &w, &err), NB_OK);
+    CHECK_EQ(c, nb_tokenizer_to_gguf(&from->made, w, &err), NB_UNSUPPORTED);
+    CHECK_HAS(c, err.message, says);
+    nb_gguf_writer_close(w);
+    tokenizer_gone(from);
+}
+
+static void not_in_gguf(check *c)
+{
+#define BPE(stages, vocab, merges) "{" stages "\"model\":{\"type\":\"BPE\",\"vocab\":{" vocab "},\"merges\":[" merges "]}}"
+#define BYTES(split) "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[" split "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
+#define MARKS "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]},"
+    static const struct {
+        const char *json, *says;
+    } rows[] = {
+        {BPE(BYTES("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x+\"},\"behavior\":\"Isolated\"},"), "\"a\":0,\"b\":1,\"ab\":2", "\"a b\""),
+         "no name of tokenizer.ggml.pre"},
+        {BPE("\"normalizer\":{\"type\":\"NFKC\"}," BYTES(""), "\"a\":0", ""), "normalizer changes the text"},
+        {BPE(MARKS, "\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"bc\":4,\"abc\":5", "\"a b\",\"b c\",\"ab c\""), "in more ways"},
+        {BPE(MARKS, "\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"bc\":4,\"abc\":5", "\"ab c\",\"a b\",\"a bc\",\"b c\""), "at several ranks"},
+        {BPE("", "\"a\":0", ""), "not written as U+2581"},
+    };
+    tokenizer_of from;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        tokenizer_from_text(&from, rows[i].json, strlen(rows[i].json), NULL);
+        refused(c, &from, rows[i].says);
+    }
+    tokenizer_from_spm_file(&from, "unigram");
+    refused(c, &from, "unigram");
+}
+
 /* What was carried to the hub, carried back. */
 static void there_and_back(check *c)
 {
@@ -176,6 +227,8 @@ static const check_case cases[] = {
     {"models' tokenizers become files of the hub with the same ids", models_to_json},
     {"llama.cpp's vocabularies become files of the hub with the same ids", vocabularies_to_json},
     {"tokenizers of the hub become GGUF keys with the same ids", folders_to_gguf},
+    {"SentencePiece's models become GGUF keys with the same ids", sentencepiece_to_gguf},
+    {"what GGUF has no words for is refused with the reason", not_in_gguf},
     {"what was carried to the hub is carried back with the same ids", there_and_back},
 };
 CHECK_MAIN(cases)

@@ -1,6 +1,7 @@
 /* tokenizer.c -- tokenizer files that lie, and texts that would blow up a careless tokenizer. A
  * loop that is not linear shows as the test's time limit. */
 #include "hostile/bytes.h"
+#include "text/vocab.h"
 #include "tokenizers.h"
 
 /* ---- tokenizer.json ---- */
@@ -49,6 +50,8 @@ static const struct {
      NB_UNSUPPORTED, "Whitespace\\x1b"},
     {"a pattern that does not compile", SPLIT("(a"), NB_BAD_INPUT, "does not compile"},
     {"a pattern of raw bytes", SPLIT("\\\\C"), NB_BAD_INPUT, "does not compile"},
+    {"a pattern with a class in a class", SPLIT("[a[bc]]"), NB_UNSUPPORTED, "a class inside a class"},
+    {"a pattern with an intersection", SPLIT("[a-z&&b]"), NB_UNSUPPORTED, "&& inside a class"},
     {"a pattern that explodes", SPLIT("((((a{1,999}){1,999}){1,999}){1,999})"), NB_BAD_INPUT,
      "does not compile"},
     {"an added token without content", ADDED("{\"id\":2}"), NB_BAD_INPUT, "content"},
@@ -56,8 +59,6 @@ static const struct {
      "another token's id"},
     {"an added token known under another id", ADDED("{\"id\":2,\"content\":\"b\"}"), NB_BAD_INPUT,
      "another id"},
-    {"an added token of single words", ADDED("{\"id\":2,\"content\":\"x\",\"single_word\":true}"),
-     NB_UNSUPPORTED, "single_word"},
     {"an empty added token is passed over", ADDED("{\"id\":2,\"content\":\"\"}"), NB_OK, ""},
     {"a gap in the ids is valid", MODEL("\"a\":0,\"b\":100", ""), NB_OK, ""},
 };
@@ -189,6 +190,112 @@ static void long_runs_of_models(check *c)
     }
 }
 
+/* A MiB of any class under every pre-tokenizer that GGUF names: matches tried and pieces are bounded by the bytes (each match has its
+ * own bound, which fails the call). No clock: steps are counted. */
+static nb_status count_piece(void *arg, const char *p, size_t n, nb_error *err)
+{
+    (void)p;
+    (void)n;
+    (void)err;
+    ++*(size_t *)arg;
+    return NB_OK;
+}
+
+static const char *const classes[] = {"A", "a", "1", " ", "\n", "\t", "\r\n", "\xcc\x81", "\xe4\xb8\xad", "\xf0\x9f\x98\x80", "\x01", "'", ".",
+                                      " a", "A1", "\xe3\x80\x80", "\xf0\xb0\x80\x80", " \n", "aA"};
+
+static void steps_of_patterns(check *c)
+{
+    static const char *const names[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "qwen35", "gpt-4o", "tekken", "deepseek-llm",
+                                        "deepseek-coder", "deepseek-v3", "falcon", "default"};
+    char *text = malloc(kMiB);
+    for (size_t k = 0; k < sizeof classes / sizeof *classes && text; k++) {
+        const size_t unit = strlen(classes[k]), n = kMiB / unit * unit;
+        for (size_t i = 0; i < n; i++)
+            text[i] = classes[k][i % unit];
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            nb_tokenizer t = {.unknown = -1};
+            nb_cutter w;
+            nb_error err = {.offset = -1};
+            size_t pieces = 0;
+            CHECK_EQ(c, nb_pretokenize_named(&t, "test", (nb_str){names[i], strlen(names[i])}, &err), NB_OK);
+            CHECK_EQ(c, nb_cutter_open(&t, &w, &err), NB_OK);
+            CHECK_EQ(c, nb_pretokenize(&t, &w, text, n, count_piece, &pieces, &err), NB_OK);
+            CHECK_STR(c, err.message, "");
+            const bool few = pieces >= 1 && pieces <= n && w.steps <= (size_t)(2 * t.n_cut) * n + 16;
+            CHECK(c, few);
+            if (!few)
+                fprintf(stderr, "  %s, class %zu: %zu pieces, %zu matches of %zu bytes\n", names[i], k, pieces, w.steps, n);
+            nb_cutter_close(&w);
+            nb_pretokenize_close(&t);
+        }
+    }
+    free(text);
+}
+
+/* One word of a MiB, joined without any cut. */
+static void steps_of_joins(check *c)
+{
+    static const char *const names[] = {"stories260K", "bytes"};
+    for (size_t m = 0; m < 2; m++) {
+        tokenizer_of k;
+        char *text = malloc(kMiB);
+        tokenizer_from_data(&k, names[m]);
+        CHECK_EQ(c, k.st, NB_OK);
+        for (size_t i = 0; k.t && text && i < sizeof classes / sizeof *classes; i++) {
+            const size_t unit = strlen(classes[i]), n = kMiB / unit * unit;
+            nb_bpe w = {0};
+            nb_ids v = {0};
+            for (size_t at = 0; at < n; at++)
+                text[at] = classes[i][at % unit];
+            CHECK_EQ(c, nb_bpe_encode(k.t, &w, text, n, &v, NULL), NB_OK);
+            CHECK(c, w.steps <= 3 * n);
+            nb_bpe_close(&w);
+            nb_ids_free(&v);
+        }
+        free(text);
+        tokenizer_gone(&k);
+    }
+}
+
+static void long_pattern(check *c)
+{
+    bytes b = {0};
+    tokenizer_of k;
+    put_text(&b, "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"");
+    for (int i = 0; i < kMiB; i++)
+        put_u8(&b, 'a');
+    put_text(&b, "\"},\"behavior\":\"Isolated\"},\"model\":{\"vocab\":{\"a\":0},\"merges\":[]}}");
+    tokenizer_from_text(&k, (const char *)b.p, b.n, NULL);
+    CHECK_EQ(c, k.st, NB_BAD_INPUT);
+    CHECK_HAS(c, k.err.message, "at most 65536 are allowed");
+    tokenizer_gone(&k);
+    free(b.p);
+}
+
+static void ids_beyond(check *c)
+{
+    tokenizer_of k;
+    nb_detok d;
+    nb_buf out;
+    nb_error err = {.offset = -1};
+    size_t n = 7;
+    tokenizer_from_data(&k, "bytes");
+    CHECK_EQ(c, k.st, NB_OK);
+    nb_buf_init(&out, 1 << 10);
+    nb_detok_init(&d, k.t);
+    const int32_t size = nb_tokenizer_vocab_size(k.t);
+    CHECK(c, !nb_tokenizer_piece(k.t, size, &n) && n == 0);
+    CHECK(c, !nb_tokenizer_token(k.t, INT32_MAX, &n) && !nb_tokenizer_token(k.t, -1, &n));
+    CHECK_EQ(c, nb_detok_push(&d, size, &out, &err), NB_OK); /* a padding row of the embedding stands for nothing */
+    CHECK_EQ(c, nb_detok_push(&d, INT32_MAX, &out, &err), NB_OK);
+    CHECK_EQ(c, out.n, 0);
+    CHECK_EQ(c, nb_detok_push(&d, -1, &out, &err), NB_BAD_INPUT);
+    CHECK_HAS(c, err.message, "negative");
+    nb_buf_free(&out);
+    tokenizer_gone(&k);
+}
+
 static void long_word(check *c)
 {
     static const char json[] = MODEL("\"a\":0,\"aa\":1,\"aaaa\":2,\"aaaaaaaa\":3,\"b\":4",
@@ -275,16 +382,20 @@ static void too_much_text(check *c)
 }
 
 static const check_case cases[] = {
-    {"a tokenizer.json that lies is refused with one sentence", bad_json},
-    {"nested normalizers end at the reader's depth", nested},
-    {"a Replace that makes too much of a text is refused", replace_grows},
-    {"a pattern that backtracks without end is stopped", pattern_backtracks},
-    {"a MiB of one character takes linear time", long_runs},
-    {"a MiB of one character takes linear time in real vocabularies", long_runs_of_models},
-    {"a word of a MiB is joined in n log n", long_word},
-    {"a MiB of combining marks in the wrong order is normalized", marks_out_of_order},
-    {"many special tokens and a very long one cost no more", many_added_tokens},
-    {"a byte without a token is refused where it stands in a text", missing_byte},
+    {"tk-merge-unknown, tk-merge-shape, tk-id: a tokenizer.json that lies is refused with one sentence", bad_json},
+    {"tk-normalizer-cycle: nested normalizers end at the reader's depth", nested},
+    {"tk-replace-grow: a Replace that makes too much of a text is refused", replace_grows},
+    {"tk-regex: a pattern that backtracks without end is stopped", pattern_backtracks},
+    {"tk-regex: a pattern of a MiB is refused", long_pattern},
+    {"tk-long-run: a MiB of one character takes linear time", long_runs},
+    {"tk-long-run: a MiB of one character takes linear time in real vocabularies", long_runs_of_models},
+    {"tk-long-run: a MiB of any class takes a bounded number of matches under every pre-tokenizer", steps_of_patterns},
+    {"tk-bpe-quadratic: a word of a MiB looks at a bounded number of pairs", steps_of_joins},
+    {"tk-bpe-quadratic: a word of a MiB is joined in n log n", long_word},
+    {"tk-long-run: a MiB of combining marks in the wrong order is normalized", marks_out_of_order},
+    {"tk-added: many special tokens and a very long one cost no more", many_added_tokens},
+    {"tk-bytelevel-missing: a byte without a token is refused where it stands in a text", missing_byte},
+    {"tk-decode-id: ids beyond the vocabulary stand for nothing, negative ones are refused", ids_beyond},
     {"a text over the limit is refused", too_much_text},
 };
 CHECK_MAIN(cases)

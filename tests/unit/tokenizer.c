@@ -107,6 +107,47 @@ static void normalizers(check *c)
     }
 }
 
+/* ids by tokenizers 0.23.3 */
+static void strip(check *c)
+{
+    static const struct {
+        const char *flags, *want[3];
+    } rows[] = {{"", {"1", "1 2 1", ""}},
+                {",\"strip_right\":false", {"1 2 2", "1 2 1 0", ""}},
+                {",\"strip_left\":false", {"2 1", "3 1 2 1", ""}}};
+    static const char *const texts[] = {" a  ", "\xe3\x80\x80\x61 a\n", "   "};
+    for (size_t i = 0; i < 3; i++) {
+        char json[512];
+        tokenizer_of k;
+        snprintf(json, sizeof json,
+                 "{\"normalizer\":{\"type\":\"Strip\"%s},\"model\":{\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"a\":1,\" \":2,"
+                 "\"\\u3000\":3},\"merges\":[]}}",
+                 rows[i].flags);
+        tokenizer_from_text(&k, json, strlen(json), NULL);
+        CHECK_EQ(c, k.st, NB_OK);
+        for (size_t j = 0; j < 3 && k.t; j++)
+            ids_are(c, k.t, texts[j], strlen(texts[j]), 0, rows[i].want[j]);
+        tokenizer_gone(&k);
+    }
+}
+
+/* ids by tokenizers 0.23.3 */
+static void single_words(check *c)
+{
+    static const char json[] = "{\"model\":{\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"a\":1,\"b\":2,\"_\":3,\" \":4,\"-\":5},\"merges\":[]},"
+                               "\"added_tokens\":[{\"id\":6,\"content\":\"x\",\"single_word\":true},{\"id\":7,\"content\":\"xa\"}]}";
+    static const char *const rows[][2] = {{"x", "6"},         {"ax", "1 0"},        {"xb", "0 2"},   {"a x b", "1 4 6 4 2"},
+                                          {"-x-", "5 6 5"},   {"_x", "3 0"},        {"x_", "0 3"},   {"x x", "6 4 6"},
+                                          {"\xc3\xa9 x", "0 4 6"}, {"\xc3\xa9x", "0 0"}, {"x\xcc\x81", "0 0"}, {"xx", "0 0"},
+                                          {"axa", "1 7"},     {"x1", "0 0"},        {"x\xc2\xb2", "6 0"}, {"x\xe2\x85\xa0", "0 0"}};
+    tokenizer_of k;
+    tokenizer_from_text(&k, json, sizeof json - 1, NULL);
+    CHECK_EQ(c, k.st, NB_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && k.t; i++)
+        ids_are(c, k.t, rows[i][0], strlen(rows[i][0]), 0, rows[i][1]);
+    tokenizer_gone(&k);
+}
+
 static void splits(check *c)
 {
     tokenizer_of k;
@@ -257,6 +298,8 @@ static const check_case cases[] = {
     {"special tokens match longest first and take white space where they say so", special_tokens},
     {"the guard byte keeps a control token plain and then is gone", guard},
     {"normalizers prepend, replace and fold", normalizers},
+    {"a Strip takes white space from the ends it names", strip},
+    {"a token for single words is none inside of a word", single_words},
     {"a Split isolates its matches or drops what lies between", splits},
     {"a token may go on behind a space where the vocabulary has such", tokens_across_spaces},
     {"broken UTF-8 becomes U+FFFD as Unicode recommends", broken_utf8},
