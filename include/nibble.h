@@ -184,6 +184,12 @@ typedef struct nb_quantize_layer {
     const char *note; /* "" or e.g. "damping 0.1", "kept rtn" */
 } nb_quantize_layer;
 
+enum { NB_QUANTIZE_PHASES = 8 };
+typedef struct nb_quantize_phase {
+    char name[32]; /* "load" "calibration" "layers" ... */
+    double seconds;
+} nb_quantize_phase;
+
 typedef struct nb_quantize_result {
     char method[32], grid[32], format[32];
     double bits_per_weight, bits_per_weight_linears;
@@ -192,6 +198,9 @@ typedef struct nb_quantize_result {
     int64_t peak_rss_bytes;
     bool has_eval;
     double ppl_before, ppl_after, kl_mean, top1;
+    double ppl_before_stderr, ppl_after_stderr, kl_stderr, kl_median, kl_p99; /* as nb_eval_result has them */
+    nb_quantize_phase phase[NB_QUANTIZE_PHASES]; /* in the order in which they ran */
+    int n_phase;
     nb_quantize_layer *layers;
     size_t n_layer;
     void *owner; /* of the strings and the list */
@@ -199,6 +208,12 @@ typedef struct nb_quantize_result {
 
 NB_API nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err) NB_CHECKED;
 NB_API void nb_quantize_result_free(nb_quantize_result *r);
+
+/* The run as one HTML page: error per layer and kind, bits, time, what the evaluation measured, the settings. It needs no other file and no
+ * script; the same result gives the same bytes. NB_USAGE when path is the model or OUT. */
+NB_API nb_status nb_quantize_report(const nb_quantize_options *o, const nb_quantize_result *r, const char *path, nb_error *err) NB_CHECKED;
+/* Whether the page can be made at path: asked before hours of work. Leaves nothing behind. NB_USAGE when path is the model. */
+NB_API nb_status nb_check_report(const char *path, const char *model, nb_error *err) NB_CHECKED;
 
 /* ---- looking into files ---- */
 

@@ -18,7 +18,7 @@ static void put_pair(const char *key, const char *value)
     nb_put_json(stdout, value, strlen(value));
 }
 
-static void print_json(const nb_doctor_report *r)
+static void print_json(const nb_doctor_report *r, nb_status st, nb_error *err)
 {
     putchar('{');
     put_pair("cpu", r->cpu);
@@ -45,7 +45,12 @@ static void print_json(const nb_doctor_report *r)
             putchar(',');
         nb_put_json(stdout, r->note[i], strlen(r->note[i]));
     }
-    printf("]}\n");
+    putchar(']');
+    if (st != NB_OK) {
+        putchar(',');
+        nb_put_error(stdout, st, err);
+    }
+    printf("}\n");
 }
 
 static void print_text(const nb_doctor_report *r)
@@ -86,7 +91,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st != NB_OK && st != NB_NEGATIVE)
         return st;
     if (nb_flag_on(a, "json"))
-        print_json(&r);
+        print_json(&r, st, err);
     else
         print_text(&r);
     return st;

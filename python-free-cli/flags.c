@@ -64,8 +64,6 @@ static const struct {
     {"quantize", "size", NULL},
     {"quantize", "resume", NULL},
     {"quantize", "restart", NULL},
-    {"quantize", "report", NULL},
-    {"quantize", "max-kl", NULL},
 };
 enum { kOthers = sizeof others / sizeof *others };
 

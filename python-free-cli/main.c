@@ -33,19 +33,17 @@ const nb_command *const nb_commands[] = {
 /* Commands that CONTRACT reserves and that are not there yet: exit 5, not "unknown". */
 static const char *const reserved[] = {"convert", "plan", "train", "merge", "serve", NULL};
 
-static int report(nb_status st, const nb_error *err, bool json)
+static int report(nb_status st, nb_error *err, bool json)
 {
     if (st == NB_OK)
         return 0;
     fprintf(stderr, "nibble: error: %s\n", err->message);
     if (err->hint[0])
         fprintf(stderr, "hint: %s\n", err->hint);
-    if (json) {
-        printf("{\"error\":{\"code\":%d,\"file\":", (int)st);
-        nb_put_json(stdout, err->file, strlen(err->file));
-        printf(",\"offset\":%lld,\"message\":", (long long)err->offset);
-        nb_put_json(stdout, err->message, strlen(err->message));
-        printf("}}\n");
+    if (json && !(err->message[0] && err->code == NB_OK)) { /* nb_put_error has told it already */
+        putchar('{');
+        nb_put_error(stdout, st, err);
+        printf("}\n");
     }
     return (int)st;
 }

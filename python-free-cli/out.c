@@ -39,6 +39,16 @@ void nb_put_json(FILE *f, const char *s, size_t n)
     fputc('"', f);
 }
 
+void nb_put_error(FILE *f, nb_status st, nb_error *err)
+{
+    fprintf(f, "\"error\":{\"code\":%d,\"file\":", (int)st);
+    nb_put_json(f, err->file, strlen(err->file));
+    fprintf(f, ",\"offset\":%lld,\"message\":", (long long)err->offset);
+    nb_put_json(f, err->message, strlen(err->message));
+    fputc('}', f);
+    err->code = NB_OK;
+}
+
 nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
 {
     enum { kMost = 64 << 20, kPiece = 1 << 16 };

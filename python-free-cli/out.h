@@ -7,6 +7,10 @@
 
 void nb_put_json(FILE *f, const char *s, size_t n); /* with quotes; broken UTF-8 as U+FFFD */
 /* The whole file ("-": stdin), NUL-terminated, at most 64 MiB; free() it. */
+/* The member "error":{"code","file","offset","message"} of an object on stdout. A command that fails with its whole result (a gate) puts it
+ * into that object; err->code is NB_OK then, so that main prints no second one. */
+void nb_put_error(FILE *f, nb_status st, nb_error *err);
+
 nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err) NB_CHECKED;
 /* Opens operand 0 with the global flags. */
 nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err) NB_CHECKED;

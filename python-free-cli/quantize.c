@@ -25,6 +25,8 @@ static const nb_flag flags[] = {
     {"ctx", 'c', "N", "tokens a sequence (default 512)"},
     {"seed", 0, "S", "seed of self-calibration"},
     {"eval", 0, "FILE", "measure perplexity before and after, KL and agreement on this text"},
+    {"max-kl", 0, "X", "with --eval: exit 1 when the mean KL exceeds X nats a token; the file stays"},
+    {"report", 0, "R.html", "write a page of what was done and lost"},
     {"dry-run", 0, NULL, "everything but the work"},
     {NULL, 0, NULL, NULL},
 };
@@ -57,7 +59,8 @@ static void put_number(const char *key, double v)
         printf(",\"%s\":null", key);
 }
 
-static void print_json(const nb_quantize_result *r)
+/* st, err: the gate's answer, or NB_OK. */
+static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
 {
     printf("{\"method\":\"%s\",\"grid\":\"%s\",\"format\":\"%s\",\"bits_per_weight\":%.4f,\"bits_per_weight_linears\":%.4f,\"bytes\":%lld,"
            "\"seconds\":%.3f,\"peak_rss_bytes\":%lld",
@@ -65,10 +68,19 @@ static void print_json(const nb_quantize_result *r)
            (long long)r->peak_rss_bytes);
     if (r->has_eval) {
         put_number("ppl_before", r->ppl_before);
+        put_number("ppl_before_stderr", r->ppl_before_stderr);
         put_number("ppl_after", r->ppl_after);
+        put_number("ppl_after_stderr", r->ppl_after_stderr);
         put_number("kl_mean", r->kl_mean);
+        put_number("kl_stderr", r->kl_stderr);
+        put_number("kl_median", r->kl_median);
+        put_number("kl_p99", r->kl_p99);
         put_number("top1", r->top1);
     }
+    printf(",\"phases\":[");
+    for (int i = 0; i < r->n_phase; i++)
+        printf("%s{\"name\":\"%s\",\"seconds\":%.3f}", i ? "," : "", r->phase[i].name, r->phase[i].seconds);
+    printf("]");
     printf(",\"layers\":[");
     for (size_t i = 0; i < r->n_layer; i++) {
         printf("%s{\"name\":\"%s\"", i ? "," : "", r->layers[i].name);
@@ -78,7 +90,12 @@ static void print_json(const nb_quantize_result *r)
         nb_put_json(stdout, r->layers[i].note, strlen(r->layers[i].note));
         putchar('}');
     }
-    printf("]}\n");
+    printf("]");
+    if (st != NB_OK) {
+        putchar(',');
+        nb_put_error(stdout, st, err);
+    }
+    printf("}\n");
 }
 
 static void print_text(const nb_quantize_result *r)
@@ -87,12 +104,35 @@ static void print_text(const nb_quantize_result *r)
     printf("%s %s: %lld bytes, %.3f bits a weight (%.3f without embedding and head), %.1f s, peak memory %.0f MiB\n", r->method, r->grid,
            (long long)r->bytes, r->bits_per_weight, r->bits_per_weight_linears, r->seconds, (double)r->peak_rss_bytes / 1048576.0);
     if (r->has_eval)
-        printf("perplexity %.4f -> %.4f, KL %.4f nats a token, same top %.2f %%\n", r->ppl_before, r->ppl_after, r->kl_mean, 100.0 * r->top1);
+        printf("perplexity %.4f +- %.4f -> %.4f +- %.4f, KL %.4f +- %.4f nats a token (median %.4f, 99 %% %.4f), same top %.2f %%\n", r->ppl_before,
+               r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr, r->kl_mean, r->kl_stderr, r->kl_median, r->kl_p99, 100.0 * r->top1);
     for (size_t i = 0; i < r->n_layer; i++)
         if (r->layers[i].note[0] && noted++ < 10)
             printf("note: %s: %s\n", r->layers[i].name, r->layers[i].note);
     if (noted > 10)
         printf("note: %zu more\n", noted - 10);
+}
+
+/* --max-kl and --report, asked before hours of work. */
+static nb_status check_ends(const nb_args *a, double *max_kl, nb_error *err)
+{
+    const char *page = nb_flag_text(a, "report"), *out = nb_flag_text(a, "output");
+    nb_status st = nb_flag_real(a, "max-kl", 0, 1e6, max_kl, err);
+    if (st == NB_OK && nb_flag_on(a, "max-kl") && !nb_flag_on(a, "eval"))
+        st = nb_fail(err, NB_USAGE, "--max-kl needs a text to measure it on: --eval FILE");
+    if (st == NB_OK && page && out && strcmp(page, out) == 0)
+        st = nb_fail(err, NB_USAGE, "--report and -o name the same file");
+    if (st == NB_OK && page)
+        st = nb_check_report(page, a->operand[0], err);
+    return st;
+}
+
+/* The answer of --max-kl: NB_NEGATIVE when the model lost more. */
+static nb_status gate(const nb_args *a, const nb_quantize_options *o, const nb_quantize_result *r, double max_kl, nb_error *err)
+{
+    if (!nb_flag_on(a, "max-kl") || o->dry_run || (r->has_eval && r->kl_mean <= max_kl))
+        return NB_OK;
+    return nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays", r->kl_mean, max_kl);
 }
 
 static nb_status run(const nb_args *a, nb_error *err)
@@ -107,6 +147,7 @@ static nb_status run(const nb_args *a, nb_error *err)
                              .eval_path = nb_flag_text(a, "eval"), .stop = &stop, .arg = &tty,
                              .progress = nb_flag_on(a, "quiet") ? NULL : show};
     int32_t seed = 0;
+    double max_kl = 0;
     nb_status st = nb_need_operand(a, "MODEL", err);
     if (st == NB_OK && nb_flag_on(a, "sym") && nb_flag_on(a, "asym"))
         st = nb_fail(err, NB_USAGE, "--sym and --asym");
@@ -128,16 +169,23 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_flag_real(a, "correction", 0, 1, &o.correction, err);
     if (st == NB_OK)
         st = nb_flag_real(a, "damp", 1e-6, 10, &o.damp, err);
+    if (st == NB_OK)
+        st = check_ends(a, &max_kl, err);
     o.seed = (uint64_t)seed;
     if (st == NB_OK) {
         signal(SIGINT, on_signal);
         signal(SIGTERM, on_signal);
         st = nb_quantize(&o, &r, err);
     }
-    if (st == NB_OK && nb_flag_on(a, "json"))
-        print_json(&r);
-    else if (st == NB_OK)
-        print_text(&r);
+    if (st == NB_OK && nb_flag_text(a, "report") && !o.dry_run)
+        st = nb_quantize_report(&o, &r, nb_flag_text(a, "report"), err);
+    if (st == NB_OK) {
+        st = gate(a, &o, &r, max_kl, err);
+        if (nb_flag_on(a, "json"))
+            print_json(&r, st, err);
+        else
+            print_text(&r);
+    }
     nb_quantize_result_free(&r);
     return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;
 }

@@ -221,7 +221,12 @@ static nb_status evaluate(const nb_quantize_options *o, nb_quantize_result *r, n
         r->has_eval = true;
         r->ppl_before = a.ppl;
         r->ppl_after = b.ppl;
+        r->ppl_before_stderr = a.ppl_stderr;
+        r->ppl_after_stderr = b.ppl_stderr;
         r->kl_mean = b.kl_mean;
+        r->kl_stderr = b.kl_stderr;
+        r->kl_median = b.kl_median;
+        r->kl_p99 = b.kl_p99;
         r->top1 = b.top1;
     }
     nb_model_close(after);
@@ -298,9 +303,22 @@ static nb_status refuse_input(const nb_quantize_options *o, nb_error *err)
     return NB_OK;
 }
 
+/* What ran since the last phase, under a name. */
+static void phase_ends(nb_quantize_result *r, const char *name, int64_t *since)
+{
+    const int64_t now = nb_clock_ns();
+    if (r->n_phase < NB_QUANTIZE_PHASES) {
+        nb_quantize_phase *p = &r->phase[r->n_phase++];
+        snprintf(p->name, sizeof p->name, "%s", name);
+        p->seconds = (double)(now - *since) * 1e-9;
+    }
+    *since = now;
+}
+
 nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
+    int64_t since = start;
     struct job j = {.o = o};
     memset(r, 0, sizeof *r);
     j.p = (nb_pipeline_options){.damp = o->damp > 0.0 ? o->damp : 0.01, .correction = o->correction_set ? o->correction : 1.0,
@@ -329,27 +347,34 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
         st = nb_gguf_out_begin(j.m->container, o->out, nb_gguf_file_type(j.p.grid.dtype), choose_type, &j, &j.w, err);
     if (st == NB_OK)
         r->bytes = (int64_t)nb_gguf_writer_total_bytes(j.w);
+    phase_ends(r, "load", &since);
     if (st == NB_OK && o->dry_run) {
         st = fill_result(&j, r, err);
         goto done;
     }
     if (st == NB_OK && j.p.quantizer->needs != NB_NEEDS_NOTHING)
         st = calibrate(&j, err);
+    if (j.calibrated)
+        phase_ends(r, "calibration text", &since);
     if (st == NB_OK)
         st = nb_pipeline_run(j.m, &j.p, j.calibrated ? &j.calib : NULL, j.w, j.report, &j.n_report, err);
+    phase_ends(r, "layers", &since);
     if (st == NB_OK)
         st = write_rest(&j, err);
     if (st == NB_OK)
         st = fill_result(&j, r, err);
     if (st == NB_OK) /* last: after it nothing fails any more */
         st = nb_gguf_writer_commit(j.w, err);
+    phase_ends(r, "embedding, file", &since);
 done:
     nb_gguf_writer_close(j.w);
     nb_calib_free(&j.calib);
     nb_model_close(j.m);
     free(j.report);
-    if (st == NB_OK && o->eval_path && !o->dry_run)
+    if (st == NB_OK && o->eval_path && !o->dry_run) {
         st = evaluate(o, r, err);
+        phase_ends(r, "evaluation", &since);
+    }
     r->seconds = (double)(nb_clock_ns() - start) * 1e-9;
     r->peak_rss_bytes = nb_peak_rss_bytes();
     if (st != NB_OK)

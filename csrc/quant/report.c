@@ -216,7 +216,7 @@ static void times(nb_text *t, const nb_report *r)
 
 static void every_linear(nb_text *t, const nb_report *r)
 {
-    static const char *const head[] = {"tensor", "error", "of rounding", "bits a weight", "seconds", "note", NULL};
+    static const char *const head[] = {"tensor", "error", "of rounding", "bits a weight", "note", NULL};
     if (!r->n_linear)
         return;
     nb_text_printf(t, "<section>\n<h2>Every linear</h2>\n<details><summary>A table of all %zu</summary>\n", r->n_linear);
@@ -229,7 +229,6 @@ static void every_linear(nb_text *t, const nb_report *r)
         nb_text_puts(t, "<td>");
         nb_page_bits(t, l->bits_per_weight);
         nb_text_puts(t, "</td>");
-        cell(t, l->seconds);
         nb_text_puts(t, "<td>");
         nb_page_text(t, l->note);
         nb_text_puts(t, "</td></tr>\n");

@@ -19,7 +19,6 @@ typedef struct nb_report_linear { /* a quantized matrix */
     const char *kind;        /* the same in every layer: "attn_q" */
     double error, error_rtn; /* tr(D H D^T) / tr(W H W^T), of the method and of rounding; NAN: not measured */
     double bits_per_weight;
-    double seconds;   /* NAN: not measured */
     const char *note; /* "" or what was special */
 } nb_report_linear;
 

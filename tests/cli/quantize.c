@@ -44,6 +44,12 @@ static const transcript refused[] = {
     {"OUT is a folder", "quantize " TINY " -o %T/folder.gguf --method rtn --json", 7, NULL, "exists and is not a regular file", 0},
     {"OUT is a device", "quantize " TINY " -o /dev/null --format gguf --method rtn", 7, NULL, "/dev/null: exists and is not a regular file", 0},
     {"a value that is not finite is named, not quantized", "quantize %T/nan.gguf" OUT "-q", 4, NULL, "tensor blk.0.attn_q.weight holds NaN or Inf in row 0", 0},
+    {"a gate without a text to measure", "quantize " TINY OUT "--max-kl 0.1", 2, NULL, "--max-kl needs a text to measure it on: --eval FILE", 0},
+    {"a gate that is no number", "quantize " TINY OUT "--max-kl much --eval %T/long.txt", 2, NULL, "--max-kl much: it must be a number", 0},
+    {"a report in a folder that is not there", "quantize " TINY OUT "--report %T/no/r.html --json", 3, NULL, "r.html: cannot create it", 0},
+    {"a report that is OUT", "quantize " TINY OUT "--report %T/out.gguf", 2, NULL, "--report and -o name the same file", 0},
+    {"a report that is the model", "quantize " TINY OUT "--report %T/link.gguf", 2, NULL, "the report would replace the model", 0},
+    {"--dry-run writes no report", "quantize " TINY OUT "--dry-run -q --report %T/r.html", 0, "rtn q4_0: ", NULL, 0},
     {"--dry-run says sizes and writes nothing", "quantize " TINY OUT "--dry-run --json -q", 0, "\"bytes\":", NULL, 0},
 };
 
@@ -81,6 +87,7 @@ static void refusal_case(check *c)
             check_transcript(c, &here, &refused[i]);
     CHECK_EQ(c, strangers(), 0);
     CHECK(c, there("tiny.gguf"));
+    CHECK(c, !there("r.html"));
     remove_out("out.gguf");
 }
 
@@ -125,6 +132,35 @@ static void round_trip(check *c)
     const char *made[] = {"out.gguf", "again.gguf", "gptq.gguf", "self.gguf", "self2.gguf"};
     for (size_t i = 0; i < sizeof made / sizeof *made; i++)
         remove_out(made[i]);
+    CHECK_EQ(c, strangers(), 0);
+}
+
+/* The page is there with what was measured; the gate says no with its figure, and both files stay. */
+static void report_and_gate(check *c)
+{
+#define MEASURED "quantize " TINY " -o %T/out.gguf --calib %T/text.txt --samples 2 -c 64 -t 1 -q --eval %T/long.txt "
+    static const transcript steps[] = {
+        {"", MEASURED "--report %T/r.html --max-kl 1000 --json", 0, "\"kl_p99\":", NULL, 0},
+        {"", MEASURED "--report %T/r.html --max-kl 0 --json", 1, "\"error\":{\"code\":1,", "--max-kl allows 0; the file stays", 0},
+        {"", MEASURED "--max-kl 0", 1, "nats a token (median ", "KL divergence 0.", 0},
+        {"", "inspect %T/out.gguf --verify", 0, "llama", NULL, 0},
+    };
+    static char page[1 << 20];
+    char path[1024];
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        check_transcript(c, &here, &steps[i]);
+    FILE *f = fopen(folder_in(&here, "r.html", path), "rb");
+    CHECK(c, f != NULL);
+    const size_t n = f ? fread(page, 1, sizeof page - 1, f) : 0;
+    if (f)
+        fclose(f);
+    page[n] = 0;
+    static const char *const said[] = {"<title>out.gguf: gptq, q4_0</title>", "<figcaption>ffn_down</figcaption>", "KL divergence, 99th percentile",
+                                       "<th scope=\"row\">blk.1.attn_output.weight</th>", "calibration text</span>", "<dt>method</dt><dd>gptq</dd>"};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        CHECK_HAS(c, page, said[i]);
+    remove_out("out.gguf");
+    remove_out("r.html");
     CHECK_EQ(c, strangers(), 0);
 }
 
@@ -271,6 +307,7 @@ int main(int argc, char **argv)
     enum { kRows = sizeof refused / sizeof *refused };
     static const check_case more[] = {
         {"a quantized file is read by inspect, eval and run, and the same command gives the same bytes", round_trip},
+        {"a report and a gate: the page is whole, the gate is exit 1 and the file stays", report_and_gate},
         {"closed standard streams do not become the output file", closed_streams},
         {"a failed run leaves the file that was there", overwrites},
         {"SIGINT while quantizing ends with 130 and leaves nothing", sigint},

@@ -2,6 +2,8 @@
 #include "quant/report.h"
 #include "check.h"
 #include "file/utf8.h"
+#include "hostile/folder.h"
+#include "nibble.h"
 
 #include <math.h>
 
@@ -144,8 +146,7 @@ static nb_report_linear *linears(int n_layer, char (**names)[40])
                                   .error = 1e-3 * (1 + i % 13),
                                   .error_rtn = 2e-3 * (1 + i % 11),
                                   .bits_per_weight = i % 14 < 7 ? 4.5 : 6.5625,
-                                  .seconds = 0.25,
-                                  .note = ""};
+                                                                    .note = ""};
     }
     return l;
 }
@@ -222,7 +223,7 @@ static void whole(check *c)
 static void places(check *c)
 {
     const nb_report_linear l[] = {
-        {"a0", 0, "a", 0.001, 0.1, 4, (double)NAN, ""}, {"a1", 1, "a", 0.01, 0.1, 4, (double)NAN, ""}, {"a2", 2, "a", 0.1, 0.1, 8, (double)NAN, ""}};
+        {"a0", 0, "a", 0.001, 0.1, 4, ""}, {"a1", 1, "a", 0.01, 0.1, 4, ""}, {"a2", 2, "a", 0.1, 0.1, 8, ""}};
     const nb_report r = {.title = "t", .linear = l, .n_linear = 3};
     nb_text t = made(c, &r);
     CHECK_HAS(c, t.p, "<path class=\"line\" d=\"M42.0 130.0h0L167.0 69.0L292.0 8.0\"/>");
@@ -249,12 +250,12 @@ static void nothing(check *c)
 static void unmeasured(check *c)
 {
     const double none = (double)NAN, inf = (double)INFINITY;
-    const nb_report_linear l[] = {{"a", 0, "a", none, none, 4.5, none, "kept f16"},
-                                  {"head", -1, "output", none, none, 8.5, none, ""},
-                                  {"b", 0, "b", 0, 0, 4.5, none, ""},
-                                  {"c", 0, "c", inf, 1e300, 4.5, inf, ""},
-                                  {"d", INT32_MAX, "d", 1e-300, -1, none, -1, ""},
-                                  {"e", 5, "a", 0.5, none, 4.5, 1e300, ""}};
+    const nb_report_linear l[] = {{"a", 0, "a", none, none, 4.5, "kept f16"},
+                                  {"head", -1, "output", none, none, 8.5, ""},
+                                  {"b", 0, "b", 0, 0, 4.5, ""},
+                                  {"c", 0, "c", inf, 1e300, 4.5, ""},
+                                  {"d", INT32_MAX, "d", 1e-300, -1, none, ""},
+                                  {"e", 5, "a", 0.5, none, 4.5, ""}};
     const nb_report_phase phase[] = {{"nothing", 0}, {"never", none}};
     for (size_t n = 1; n <= 6; n++) {
         const nb_report r = {.title = "t",
@@ -288,7 +289,7 @@ static void hostile_names(check *c)
                                       ""};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const nb_report_pair pair = {bad[i], bad[i]};
-        const nb_report_linear l[] = {{bad[i], 0, bad[i], 0.1, 0.2, 4, 1, bad[i]}, {bad[i], 1, bad[i], 0.1, 0.2, 4, 1, bad[i]}};
+        const nb_report_linear l[] = {{bad[i], 0, bad[i], 0.1, 0.2, 4, bad[i]}, {bad[i], 1, bad[i], 0.1, 0.2, 4, bad[i]}};
         const nb_report_phase phase = {bad[i], 1};
         const nb_report r = {.title = bad[i],
                              .figure = &pair,
@@ -323,7 +324,7 @@ static void hostile_kinds(check *c)
     char names[200][40];
     for (int i = 0; i < 200; i++) { /* more kinds than the page shows alone */
         snprintf(names[i], sizeof names[i], "<kind %d>\"'&", i);
-        l[i] = (nb_report_linear){names[i], 0, names[i], 0.1, 0.2, 4, 1, names[i]};
+        l[i] = (nb_report_linear){names[i], 0, names[i], 0.1, 0.2, 4, names[i]};
     }
     const nb_report r = {.title = "many", .linear = l, .n_linear = 200};
     nb_text t = made(c, &r);
@@ -345,6 +346,51 @@ static void a_thousand_layers(check *c)
     free(names);
 }
 
+/* Tensor names of either container, and those of no layer, as layers and kinds. */
+static void names_to_kinds(check *c)
+{
+    static const struct {
+        const char *name, *kind; /* of layer 7 unless the name has none */
+    } rows[] = {
+        {"blk.7.attn_q.weight", "attn_q"},
+        {"model.layers.7.self_attn.q_proj.weight", "self_attn.q_proj"},
+        {"model.layers.7.mlp.experts.12.down_proj.weight", "mlp.experts.*.down_proj"},
+        {"output.weight", "output"},
+        {"lm_head", "lm_head"},
+        {"blk.7.weight", "blk.7"},
+        {"weight", "weight"},
+        {"..7..", "..7.."},
+        {"blk.99999999999.x", "blk.99999999999.x"},
+    };
+    static char text[1 << 18];
+    char path[1024];
+    folder d = folder_new();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        nb_quantize_layer l = {.name = rows[i].name, .error = 0.1, .error_rtn = 0.2, .bits_per_weight = 4.5, .note = ""};
+        const nb_quantize_result r = {.method = "gptq", .grid = "q4_0", .format = "gguf", .layers = &l, .n_layer = 1};
+        const nb_quantize_options o = {.model = "m.gguf", .out = "folder/o.gguf"};
+        nb_error err = {.offset = -1};
+        char want[200];
+        CHECK_EQ(c, nb_quantize_report(&o, &r, folder_in(&d, "r.html", path), &err), NB_OK);
+        CHECK_STR(c, err.message, "");
+        FILE *f = fopen(path, "rb");
+        const size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+        text[n] = 0;
+        if (f)
+            fclose(f);
+        const nb_text t = {.p = text, .n = n};
+        check_page(c, &t);
+        snprintf(want, sizeof want, "<figcaption>%s</figcaption>", rows[i].kind);
+        CHECK_HAS(c, text, want);
+        CHECK_HAS(c, text, "<h1>o.gguf: gptq, q4_0</h1>");
+        if (strstr(rows[i].name, ".7.") == NULL)
+            CHECK(c, !strstr(text, "in 8 layers"));
+        else
+            CHECK_HAS(c, text, "in 8 layers");
+    }
+    folder_gone(&d);
+}
+
 static const check_case cases[] = {
     {"the page says everything it was given, and the same twice", whole},
     {"values stand where their scale says", places},
@@ -352,6 +398,7 @@ static const check_case cases[] = {
     {"what was not measured is said, not drawn", unmeasured},
     {"names of others are shown, never markup or control characters", hostile_names},
     {"more kinds than can be shown are put together", hostile_kinds},
+    {"tensor names become layers and kinds", names_to_kinds},
     {"a thousand layers stay below 2 MB", a_thousand_layers},
 };
 CHECK_MAIN(cases)

@@ -33,7 +33,7 @@ static void numbers(check *c)
         nb_text t = {0};
         nb_json *doc = NULL;
         nb_error err = {0};
-        double y = NAN;
+        double y = (double)NAN;
         nb_text_number(&t, x[i]);
         CHECK_EQ(c, nb_json_parse("t", t.p, t.n, &doc, &err), NB_OK);
         CHECK(c, doc && nb_json_real(nb_json_root(doc), &y) && y == x[i]);
