@@ -266,7 +266,7 @@ NB_API nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *e
 
 typedef struct nb_doctor_gpu { char name[128]; int sm; int64_t memory_bytes; char driver[32]; } nb_doctor_gpu;
 typedef struct nb_doctor_report {
-    char cpu[128], isa[256]; /* isa: the sets nibble's rows ask for and this machine has, space separated */
+    char cpu[128], isa[256]; /* isa: the sets that nibble knows and this machine has, space separated; a note says which no row uses */
     int32_t threads;
     int64_t memory_bytes;
     double bandwidth_gb_per_s; /* read, measured */

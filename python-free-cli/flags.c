@@ -236,6 +236,18 @@ nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_
     return NB_OK;
 }
 
+nb_status nb_flag_one_of(const nb_args *a, const char *const *names, nb_error *err)
+{
+    const char *first = NULL;
+    for (; *names; names++) {
+        if (first && nb_flag_on(a, *names))
+            return nb_fail(err, NB_USAGE, "--%s and --%s exclude each other; give one", first, *names);
+        if (nb_flag_on(a, *names))
+            first = *names;
+    }
+    return NB_OK;
+}
+
 nb_status nb_parse_ids(const char *text, int32_t **out, size_t *n, nb_error *err)
 {
     const size_t most = strlen(text) / 2 + 1;

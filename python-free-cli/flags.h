@@ -46,6 +46,8 @@ nb_status nb_flag_int(const nb_args *a, const char *name, int64_t least, int64_t
 nb_status nb_flag_real(const nb_args *a, const char *name, double least, double most, double *out, nb_error *err) NB_CHECKED;
 /* "1,8" into out[0 .. most_n), each within [least, most], with a 0 behind the last: out has most_n + 1 places. */
 nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, int most_n, nb_error *err) NB_CHECKED;
+/* NB_USAGE when more than one of the flags is given; names end with NULL. */
+nb_status nb_flag_one_of(const nb_args *a, const char *const *names, nb_error *err) NB_CHECKED;
 /* "1,2,3" into an allocated list. */
 nb_status nb_parse_ids(const char *text, int32_t **out, size_t *n, nb_error *err) NB_CHECKED;
 

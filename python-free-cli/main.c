@@ -49,6 +49,39 @@ static int report(nb_status st, const nb_error *err, bool json)
     return (int)st;
 }
 
+/* The whole command line as a shell takes it, "" when it is longer than a hint. */
+static void quote_command(int argc, char **argv, char *dst, size_t n)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+";
+    size_t at = (size_t)snprintf(dst, n, "nibble");
+    for (int i = 1; i < argc && at < n; i++) {
+        const bool bare = *argv[i] && strspn(argv[i], plain) == strlen(argv[i]);
+        at += (size_t)snprintf(dst + at, n - at, bare ? " " : " '");
+        for (const char *p = argv[i]; *p && at < n; p++)
+            at += (size_t)(*p == '\'' ? snprintf(dst + at, n - at, "'\\''") : snprintf(dst + at, n - at, "%c", *p));
+        if (!bare && at < n)
+            at += (size_t)snprintf(dst + at, n - at, "'");
+    }
+    if (at >= n)
+        *dst = 0;
+}
+
+/* What a signal ended can be gone on with: the command that does it, unless the work named one itself. */
+static void hint_again(nb_status st, int argc, char **argv, nb_error *err)
+{
+    char line[sizeof err->hint];
+    if ((int)st <= 128 || err->hint[0])
+        return;
+    quote_command(argc, argv, line, sizeof line);
+    bool plain = line[0] != 0; /* a hint is pasted as it stands, so it is shown only where it needs no escape */
+    for (const char *p = line; *p; p++)
+        plain = plain && *p >= ' ' && *p <= '~';
+    if (plain)
+        nb_hint(err, "%s", line);
+    else
+        nb_hint(err, "give the same command again");
+}
+
 nb_status nb_command_find(const char *name, const nb_command **out, nb_error *err)
 {
     *out = NULL;
@@ -156,5 +189,6 @@ int main(int argc, char **argv)
         return finish_stdout(0);
     }
     const nb_status st = dispatch(argc, argv, &args, &err);
+    hint_again(st, argc, argv, &err);
     return finish_stdout(report(st, &err, wants_json(argc, argv)));
 }

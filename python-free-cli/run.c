@@ -48,6 +48,19 @@ static nb_status user_turn(const nb_model *m, const char *text, size_t n, int32_
     return st;
 }
 
+/* The prompt comes from one place. */
+static nb_status one_prompt(const nb_args *a, nb_error *err)
+{
+    static const char *const names[] = {"prompt", "file", "ids", NULL};
+    const nb_status st = nb_flag_one_of(a, names, err);
+    if (st != NB_OK || a->n_operand < 2)
+        return st;
+    for (const char *const *name = names; *name; name++)
+        if (nb_flag_on(a, *name))
+            return nb_fail(err, NB_USAGE, "a prompt as an argument and --%s exclude each other; give one", *name);
+    return NB_OK;
+}
+
 static nb_status read_prompt(const nb_args *a, const nb_model *m, int32_t **ids, size_t *n, nb_error *err)
 {
     const char *given = nb_flag_text(a, "ids"), *file = nb_flag_text(a, "file"), *text = nb_flag_text(a, "prompt");
@@ -100,7 +113,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     nb_sampling sampling = {.top_p = 1};
     int32_t *ids = NULL, n_predict = 128, ctx = 0;
     size_t n = 0;
-    nb_status st = nb_sampling_from_args(a, &n_predict, &ctx, &sampling, err);
+    nb_status st = one_prompt(a, err);
+    if (st == NB_OK)
+        st = nb_sampling_from_args(a, &n_predict, &ctx, &sampling, err);
     if (st == NB_OK)
         st = nb_open_from_args(a, &m, err);
     if (st == NB_OK)

@@ -21,6 +21,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     int32_t *ids = NULL;
     size_t text_n = text ? strlen(text) : 0, n = 0;
     nb_status st = nb_need_operand(a, "MODEL", err);
+    static const char *const one[] = {"prompt", "file", NULL};
+    if (st == NB_OK)
+        st = nb_flag_one_of(a, one, err);
     if (st == NB_OK && !text && !file)
         st = nb_fail(err, NB_USAGE, "a text is missing: -p TEXT or -f FILE");
     if (st == NB_OK)

@@ -117,6 +117,16 @@ static nb_status draw_codes(int bits, int group, int64_t N, int64_t K, source *s
     return NB_OK;
 }
 
+/* Kinds that the command line knows and no row of dtype serves yet: 5, not "unknown". */
+static bool reserved(const char *kind)
+{
+    static const char *const names[] = {"nf4", "fp4", "mxfp4", "fp8", "ternary"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], kind) == 0)
+            return true;
+    return false;
+}
+
 static nb_status draw(const char *kind, int64_t N, int64_t K, source *s, nb_error *err)
 {
     int bits = 0, group = 0;
@@ -126,8 +136,9 @@ static nb_status draw(const char *kind, int64_t N, int64_t K, source *s, nb_erro
         return draw_rows(t, N, K, s, err);
     if (!t && integer_kind(kind, &bits, &group))
         return draw_codes(bits, group, N, K, s, err);
-    const nb_status st = t ? nb_fail(err, NB_UNSUPPORTED, "--kind %s holds whole numbers, not weights", t->name)
-                           : nb_fail(err, NB_USAGE, "--kind %.40s is no number format", kind);
+    const nb_status st = t                ? nb_fail(err, NB_UNSUPPORTED, "--kind %s holds whole numbers, not weights", t->name)
+                         : reserved(kind) ? nb_fail(err, NB_UNSUPPORTED, "--kind %s is not there yet", kind)
+                                          : nb_fail(err, NB_USAGE, "--kind %.40s is no number format", kind);
     nb_hint(err, "q4_0, q4_k, bf16, int4g128, ...; nibble doctor --features lists them");
     return st;
 }

@@ -2,10 +2,10 @@
  *
  * GPUs are asked through the driver's own library (libcuda.so.1, opened at run time; CUDA driver API):
  * no toolkit and no module of ours is needed to see them. */
+#include "api/doctor.h"
 #include "backend/cpu/cpu.h"
 #include "backend/limits.h"
 #include "model/family.h"
-#include "nibble.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -38,12 +38,43 @@ static bool line_of(const char *path, const char *key, char *dst, size_t n)
     return found;
 }
 
-static nb_status ask_cpu(nb_doctor_report *r, nb_error *err)
+static void note(nb_doctor_report *r, const char *text)
+{
+    if (r->n_note < (int)(sizeof r->note / sizeof *r->note))
+        snprintf(r->note[r->n_note++], sizeof r->note[0], "%s", text);
+}
+
+/* Does any row of linear ask for this set? */
+static bool used(uint32_t bit)
+{
+    for (const nb_cpu_row *row = nb_cpu_linear_rows(); row->name; row++)
+        if (row->isa & bit)
+            return true;
+    return false;
+}
+
+void nb_doctor_isa(uint32_t isa, nb_doctor_report *r)
 {
     static const struct {
         uint32_t bit;
         const char *name;
-    } sets[] = {{NB_ISA_AVX2, "avx2"}, {NB_ISA_AVX512, "avx512"}, {NB_ISA_BF16, "bf16"}, {NB_ISA_AMX, "amx"}};
+    } sets[] = {{NB_ISA_AVX2, "avx2 fma f16c"}, {NB_ISA_AVX512, "avx512 vnni"}, {NB_ISA_BF16, "bf16"}, {NB_ISA_AMX, "amx"}};
+    r->isa[0] = 0;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        if (isa & sets[i].bit) {
+            const size_t at = strlen(r->isa);
+            snprintf(r->isa + at, sizeof r->isa - at, "%s%s", at ? " " : "", sets[i].name);
+        }
+    if (!r->isa[0]) {
+        snprintf(r->isa, sizeof r->isa, "scalar");
+        note(r, "no AVX2: the scalar rows run, many times slower");
+    }
+    if ((isa & NB_ISA_AMX) && !used(NB_ISA_AMX))
+        note(r, "amx: not used: the AVX-512 rows run (bf16, vnni)");
+}
+
+static nb_status ask_cpu(nb_doctor_report *r, nb_error *err)
+{
     nb_backend *be = NULL;
     nb_limits limits;
     nb_status st = nb_backend_open("cpu", NULL, &be, err);
@@ -51,13 +82,7 @@ static nb_status ask_cpu(nb_doctor_report *r, nb_error *err)
         return st;
     if (!line_of("/proc/cpuinfo", "model name", r->cpu, sizeof r->cpu))
         snprintf(r->cpu, sizeof r->cpu, "unknown");
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (nb_cpu_of(be)->isa & sets[i].bit) {
-            const size_t at = strlen(r->isa);
-            snprintf(r->isa + at, sizeof r->isa - at, "%s%s", at ? " " : "", sets[i].name);
-        }
-    if (!r->isa[0])
-        snprintf(r->isa, sizeof r->isa, "scalar");
+    nb_doctor_isa(nb_cpu_of(be)->isa, r);
     r->threads = be->n_thread;
     r->memory_bytes = (int64_t)be->memory_bytes;
     st = nb_backend_limits(be, &limits, err);
@@ -65,12 +90,6 @@ static nb_status ask_cpu(nb_doctor_report *r, nb_error *err)
         r->bandwidth_gb_per_s = limits.read_bytes_per_s * 1e-9;
     nb_backend_close(be);
     return st;
-}
-
-static void note(nb_doctor_report *r, const char *text)
-{
-    if (r->n_note < (int)(sizeof r->note / sizeof *r->note))
-        snprintf(r->note[r->n_note++], sizeof r->note[0], "%s", text);
 }
 
 static void add_library(nb_doctor_report *r, const char *name, const char *version)
@@ -211,8 +230,6 @@ nb_status nb_doctor(nb_doctor_report *r, nb_error *err)
     if (st != NB_OK)
         return st;
     ask_libraries(r);
-    if (strcmp(r->isa, "scalar") == 0)
-        note(r, "no AVX2: the scalar rows run, many times slower");
     return ask_gpus(r, err);
 }
 

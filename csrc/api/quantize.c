@@ -111,7 +111,9 @@ static nb_status choose_embedding(struct job *j, nb_error *err)
     if (strcmp(e, "keep") == 0)
         return NB_OK;
     j->embedding = nb_dtype_by_name(e);
-    if (!j->embedding || !j->embedding->encode)
+    if ((j->embedding && !j->embedding->encode) || not_there_yet(e))
+        return nb_fail(err, NB_UNSUPPORTED, "--embedding %s cannot be written yet; q8_0, q4_0 and f16 can", e);
+    if (!j->embedding)
         return nb_fail(err, NB_USAGE, "--embedding %s: keep, or a format that can be written, such as q8_0, q4_0, f16", e);
     return NB_OK;
 }

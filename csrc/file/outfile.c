@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -103,6 +104,16 @@ static nb_status no_room(const nb_outfile *f, uint64_t missing, nb_error *err)
                       (unsigned long long)missing);
 }
 
+/* `ulimit -f`: the file may grow to a limit and `end` is beyond it (SIGXFSZ is ignored). */
+static nb_status too_large(const nb_outfile *f, uint64_t end, nb_error *err)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= end) /* the file system's own limit */
+        return nb_fail_at(err, NB_IO, f->path, -1, "the file system takes no file of %llu bytes", (unsigned long long)end);
+    return nb_fail_at(err, NB_IO, f->path, -1, "files may have %llu bytes here (ulimit -f): %llu bytes are missing",
+                      (unsigned long long)limit.rlim_cur, (unsigned long long)(end - limit.rlim_cur));
+}
+
 /* Bytes that the file system still has for us; UINT64_MAX when it does not say. */
 static uint64_t free_bytes(int fd)
 {
@@ -134,6 +145,8 @@ nb_status nb_outfile_reserve(nb_outfile *f, size_t bytes, nb_error *err)
         return no_room(f, bytes - (bytes > have ? have : 0), err);
     if (e == EOPNOTSUPP || e == EINVAL) /* a file system without reservations: the size alone */
         e = ftruncate(f->fd, (off_t)bytes) == 0 ? 0 : errno;
+    if (e == EFBIG)
+        return too_large(f, bytes, err);
     if (e) {
         errno = e;
         return nb_fail_errno_at(err, f->path, "cannot reserve %zu bytes", bytes);
@@ -155,6 +168,8 @@ nb_status nb_outfile_write_at(nb_outfile *f, size_t offset, const void *p, size_
             continue;
         if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
             return no_room(f, n, err);
+        if (done < 0 && errno == EFBIG)
+            return too_large(f, end, err);
         if (done < 0)
             return nb_fail_errno_at(err, f->path, "cannot write %zu bytes at offset %zu", n,
                                  offset);

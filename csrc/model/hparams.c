@@ -87,6 +87,23 @@ static nb_status unknown_arch(const nb_container *c, const char *name, size_t n,
 
 /* ---- GGUF ---- */
 
+/* A name that could be one: it becomes part of keys and sentences. */
+static nb_status check_arch_name(const nb_container *c, nb_str name, nb_error *err)
+{
+    enum { kMost = 64 };
+    bool plain = name.n >= 1 && name.n <= kMost;
+    for (size_t i = 0; i < name.n && plain; i++) {
+        const char ch = name.p[i];
+        plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '_' || ch == '.';
+    }
+    if (plain && name.p[0] != '.')
+        return NB_OK;
+    char shown[160];
+    return nb_fail_at(err, NB_BAD_INPUT, c->path, nb_gguf_find(c->gguf, "general.architecture")->offset,
+                      "general.architecture \"%s\" is no name of 1 to %d letters, digits, - _ .",
+                      nb_escape(shown, (int64_t)sizeof shown, name.p, (int64_t)name.n), kMost);
+}
+
 static nb_status gguf_int(const nb_gguf *g, const char *arch, const char *key, int64_t otherwise, int32_t *out,
                           nb_error *err)
 {
@@ -162,6 +179,8 @@ static nb_status read_gguf(const nb_container *c, const nb_family **family, nb_h
     const nb_gguf *g = c->gguf;
     nb_str arch;
     nb_status st = nb_gguf_string(g, "general.architecture", &arch, err);
+    if (st == NB_OK)
+        st = check_arch_name(c, arch, err);
     if (st != NB_OK)
         return st;
     for (const nb_family *const *f = nb_families; *f && !*family; f++)

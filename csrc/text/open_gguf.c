@@ -1,6 +1,7 @@
 /* open_gguf.c -- a tokenizer from GGUF keys: tokenizer.ggml.{model, pre, tokens, scores,
  * token_type, merges, *_token_id, add_*} and tokenizer.chat_template (GGUF specification of ggml;
  * defaults as llama.cpp has them). */
+#include "base/scalar.h"
 #include "text/vocab.h"
 
 #include <math.h>
@@ -16,8 +17,10 @@ static nb_status read_id(const nb_tokenizer *t, const nb_gguf *g, const char *ke
     if (!nb_gguf_find(g, key))
         return NB_OK;
     const nb_status st = nb_gguf_u32(g, key, &v, err);
-    if (st != NB_OK || v == UINT32_MAX) /* how some writers say "none" */
+    if (st != NB_OK)
         return st;
+    /* 2^32-1 for "none" is found in padding and separator ids, which nobody reads here; in the ids
+     * below it is a converter's mistake, after which generation would never end. */
     if (v >= (uint32_t)t->n)
         return nb_fail_at(err, NB_BAD_INPUT, g->path, nb_gguf_find(g, key)->offset,
                           "%s is %u, the vocabulary has %d tokens", key, v, t->n);
@@ -110,6 +113,25 @@ static nb_status read_merges(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
     return st;
 }
 
+/* SentencePiece's normalizer, where a file carries one: the bytes of a trie (u32 length, then the
+ * trie, then the replacements). No model that is read here uses it, but a file that lies about it
+ * lies about more. */
+static nb_status check_charsmap(const nb_gguf *g, nb_error *err)
+{
+    static const char key[] = KEY("precompiled_charsmap");
+    const nb_gguf_kv *kv = nb_gguf_find(g, key);
+    if (!kv)
+        return NB_OK;
+    if (kv->type != NB_GGUF_ARRAY || (kv->elem != NB_GGUF_U8 && kv->elem != NB_GGUF_I8))
+        return nb_fail_at(err, NB_BAD_INPUT, g->path, kv->offset, "%s is no array of bytes", key);
+    const uint32_t trie = kv->count >= 4 ? nb_load_u32(kv->p) : 0;
+    if (kv->count > 0 && (kv->count < 4 || trie > kv->count - 4 || trie % 4))
+        return nb_fail_at(err, NB_BAD_INPUT, g->path, kv->offset,
+                          "%s of %llu bytes cannot hold the table it announces", key,
+                          (unsigned long long)kv->count);
+    return NB_OK;
+}
+
 /* Byte-level: the row of tokenizer.ggml.pre. By score: space before the text, spaces as U+2581. */
 static nb_status read_stages(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
 {
@@ -189,6 +211,8 @@ nb_status nb_vocab_from_gguf(nb_tokenizer *t, const nb_container *c, nb_error *e
         st = nb_spelling_index(t, c->path, err);
     if (st == NB_OK && t->byte_level)
         st = read_merges(t, g, err);
+    if (st == NB_OK)
+        st = check_charsmap(g, err);
     if (st == NB_OK)
         st = read_stages(t, g, err);
     if (st == NB_OK && nb_gguf_find(g, "tokenizer.chat_template")) {

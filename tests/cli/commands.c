@@ -63,6 +63,12 @@ static const transcript rows[] = {
     {"run without a model", "run -p a", 2, NULL, "MODEL is missing", 0},
     /* run */
     {"run without a prompt", "run " TINY, 2, NULL, "a prompt is missing", 0},
+    {"run with a prompt and a file of one", "run " TINY " -p a -f %T/text.txt --json", 2, NULL, "--prompt and --file exclude each other; give one", 0},
+    {"run with a prompt and ids", "run " TINY " --ids 1 -p a", 2, NULL, "--prompt and --ids exclude each other", 0},
+    {"run with a prompt twice over", "run " TINY " a -f %T/text.txt", 2, NULL, "a prompt as an argument and --file exclude each other", 0},
+    {"tokenize with a text and a file of one", "tokenize " TINY " -p a -f %T/text.txt", 2, NULL, "--prompt and --file exclude each other", 0},
+    {"bench of a kind to come", "bench kernels --kind nf4 --json", 5, NULL, "--kind nf4 is not there yet", 0},
+    {"bench of a kind that is none", "bench kernels --kind q9_9", 2, NULL, "--kind q9_9 is no number format", 0},
     {"run with a prompt file that is not there", "run " TINY " -f %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
     {"run with ids that are none", "run " TINY " --ids 1,,2", 2, NULL, "is no list of token ids", 0},
     {"run with an id beyond the vocabulary", "run " TINY " --ids 1,999999", 4, NULL, "999999", 0},

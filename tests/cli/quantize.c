@@ -29,6 +29,9 @@ static const transcript refused[] = {
     {"a format that has a minimum and may not", "quantize " TINY OUT "--sym --grid q4_1", 2, NULL, "--sym in a GGUF file of q4_1", 0},
     {"a format that is only read", "quantize " TINY OUT "--grid q4_k", 5, NULL, "--grid q4_k cannot be written yet", 0},
     {"a mix of formats", "quantize " TINY OUT "--grid q4_k_m", 5, NULL, "--grid q4_k_m cannot be written yet", 0},
+    {"an embedding that is only read", "quantize " TINY OUT "--embedding q4_k", 5, NULL, "--embedding q4_k cannot be written yet", 0},
+    {"an embedding to come", "quantize " TINY OUT "--embedding nf4 --json", 5, NULL, "--embedding nf4 cannot be written yet", 0},
+    {"an embedding that is no format", "quantize " TINY OUT "--embedding q9_9", 2, NULL, "--embedding q9_9: keep, or a format", 0},
     {"an unknown grid", "quantize " TINY OUT "--grid q9_9", 2, NULL, "q9_9", 0},
     {"an unknown format", "quantize " TINY OUT "--format tar", 2, NULL, "--format tar is unknown", 0},
     {"a correction beyond 1", "quantize " TINY OUT "--correction 1.5", 2, NULL, "--correction 1.5: it must be a number from 0 to 1", 0},
@@ -182,6 +185,9 @@ static void interrupted(check *c, int signal_number)
     CHECK_EQ(c, program_wait(pid), 128 + signal_number);
     const char *sentence = strstr(text, "nibble: error: ");
     CHECK_HAS(c, sentence, "nothing was written under the final name");
+    char again[1400]; /* the command that goes on with it */
+    snprintf(again, sizeof again, "\nhint: nibble quantize %s/deep.gguf -o %s/out.gguf --method rtn -t 1\n", here.path, here.path);
+    CHECK_HAS(c, sentence, again);
     CHECK_EQ(c, strangers(), 0);
     remove_out("out.gguf");
 }

@@ -206,8 +206,9 @@ static void no_reservations(check *c)
     CHECK_EQ(c, disk.n[C_FTRUNCATE], 1);
     check_whole(c);
     CHECK_EQ(c, run((struct disk){.no_reserve = true, .which = C_FTRUNCATE, .at = 1, .error = EFBIG}, &err), NB_IO);
-    CHECK_HAS(c, err.message, "cannot reserve");
+    CHECK_HAS(c, err.message, "the file system takes no file of ");
     CHECK_EQ(c, jobs_left(), 0);
+    every(c, C_PWRITE, EFBIG, NB_IO, "the file system takes no file of ");
 }
 
 static const check_case cases[] = {

@@ -262,74 +262,6 @@ static void missing_byte(check *c)
     tokenizer_gone(&k);
 }
 
-/* ---- GGUF keys ---- */
-
-struct gguf { /* what a small SentencePiece-style vocabulary of three tokens has instead */
-    const char *name, *model, *last;
-    uint32_t n_score, n_type, type_elem, last_type, bos, score_bits;
-    nb_status want;
-    const char *says;
-};
-
-static void put_vocabulary(bytes *b, const struct gguf *g)
-{
-    put_head(b, 3, 0, 5);
-    put_key(b, "tokenizer.ggml.model", NB_GGUF_STRING);
-    put_str(b, g->model ? g->model : "llama");
-    put_key_array(b, "tokenizer.ggml.tokens", NB_GGUF_STRING, 3);
-    put_str(b, "<unk>");
-    put_str(b, "a");
-    put_str(b, g->last ? g->last : "<0x0A>");
-    put_key_array(b, "tokenizer.ggml.scores", NB_GGUF_F32, g->n_score);
-    for (uint32_t i = 0; i < g->n_score; i++)
-        put_u32(b, g->score_bits);
-    put_key_array(b, "tokenizer.ggml.token_type", g->type_elem, g->n_type);
-    for (uint32_t i = 0; i < g->n_type; i++) {
-        const uint32_t type = i == 0 ? 2 : i == 2 ? g->last_type : 1;
-        if (g->type_elem == NB_GGUF_U8)
-            put_u8(b, type);
-        else
-            put_u32(b, type);
-    }
-    put_key_u32(b, "tokenizer.ggml.bos_token_id", g->bos);
-    put_pad(b, 32);
-}
-
-static void bad_gguf(check *c)
-{
-    const uint32_t i32 = NB_GGUF_I32, u8 = NB_GGUF_U8, nan = 0x7fc00000;
-    const struct gguf cases[] = {
-        {"nothing wrong", NULL, NULL, 3, 3, i32, 6, 1, 0, NB_OK, ""},
-        {"too few scores", NULL, NULL, 2, 3, i32, 6, 1, 0, NB_BAD_INPUT, "2 scores for 3 tokens"},
-        {"too many types", NULL, NULL, 3, 4, i32, 6, 1, 0, NB_BAD_INPUT, "4 token types"},
-        {"types of one byte", NULL, NULL, 3, 3, u8, 6, 1, 0, NB_BAD_INPUT, "token_type"},
-        {"a type of 7", NULL, NULL, 3, 3, i32, 7, 1, 0, NB_BAD_INPUT, "type 7"},
-        {"BOS behind the end", NULL, NULL, 3, 3, i32, 6, 3, 0, NB_BAD_INPUT, "bos_token_id is 3"},
-        {"a byte token of no byte", NULL, "<0xZZ>", 3, 3, i32, 6, 1, 0, NB_BAD_INPUT, "<0xXX>"},
-        {"a byte token of minus one", NULL, "<0x-1>", 3, 3, i32, 6, 1, 0, NB_BAD_INPUT, "<0xXX>"},
-        {"a score that is no number", NULL, NULL, 3, 3, i32, 6, 1, nan, NB_BAD_INPUT, "not finite"},
-        {"another model", "bert\x1b", NULL, 3, 3, i32, 6, 1, 0, NB_UNSUPPORTED, "bert\\x1b"},
-        {"no merges", "gpt2", NULL, 3, 3, i32, 1, 1, 0, NB_BAD_INPUT, "merges"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        bytes b = {0};
-        nb_gguf *g = NULL;
-        nb_tokenizer *t = NULL;
-        nb_error err = {.offset = -1};
-        put_vocabulary(&b, &cases[i]);
-        CHECK_EQ(c, nb_gguf_parse("test", b.p, b.n, &g, &err), NB_OK);
-        const nb_container made = {.kind = NB_CONTAINER_GGUF, .path = "test", .gguf = g};
-        const nb_status st = g ? nb_tokenizer_open(&made, &t, &err) : NB_INTERNAL;
-        if (st != cases[i].want)
-            fprintf(stderr, "%s: %s\n", cases[i].name, err.message);
-        CHECK_EQ(c, st, cases[i].want);
-        CHECK_HAS(c, err.message, cases[i].says);
-        nb_tokenizer_close(t);
-        nb_gguf_close(g);
-        free(b.p);
-    }
-}
-
 static void too_much_text(check *c)
 {
     tokenizer_of k;
@@ -353,7 +285,6 @@ static const check_case cases[] = {
     {"a MiB of combining marks in the wrong order is normalized", marks_out_of_order},
     {"many special tokens and a very long one cost no more", many_added_tokens},
     {"a byte without a token is refused where it stands in a text", missing_byte},
-    {"GGUF keys that lie are refused with one sentence", bad_gguf},
     {"a text over the limit is refused", too_much_text},
 };
 CHECK_MAIN(cases)

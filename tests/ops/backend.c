@@ -1,5 +1,7 @@
 /* backend.c -- opening a device by name, device memory, and the sentence of an op that is not
  * there. */
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/weight.h"
 #include "ops/ops.h"
 
 static const nb_backend_options exact = {.exact = true, .n_thread = 1};
@@ -159,6 +161,24 @@ static void bad_parts(check *c)
     nb_backend_close(be);
 }
 
+/* No kernel runs on AMX tiles: a machine that has them is served by the rows it would have without. */
+static void amx_machine(check *c)
+{
+    static const uint32_t level = NB_ISA_AVX2 | NB_ISA_AVX512 | NB_ISA_BF16;
+    static const int64_t tokens[] = {1, 2, 3, 8, 512};
+    for (int exact_too = 0; exact_too < 2; exact_too++)
+        for (int codes = NB_CODES_F32; codes <= NB_CODES_U8; codes++)
+            for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+                const nb_weight w = {.N = 64, .K = 64, .codes = (nb_cpu_codes)codes};
+                const nb_linear_args a = {.M = tokens[i], .w = &w};
+                const nb_cpu with = {.base.exact = exact_too, .isa = level | NB_ISA_AMX}, without = {.base.exact = exact_too, .isa = level};
+                CHECK_STR(c, nb_cpu_linear_row(&with, &a)->name, nb_cpu_linear_row(&without, &a)->name);
+#if defined(__x86_64__)
+                CHECK_HAS(c, nb_cpu_linear_row(&with, &a)->name, "_avx512");
+#endif
+            }
+}
+
 static const check_case cases[] = {
     {"a name that is no device is refused and shown escaped", names},
     {"ref and cpu open and say what they are", ref_and_cpu_open},
@@ -168,6 +188,7 @@ static const check_case cases[] = {
      a_bad_module},
     {"device memory holds what was put there and refuses what does not fit", memory},
     {"an op that is not there is said in one sentence", a_missing_op},
+    {"a machine with AMX runs the AVX-512 rows", amx_machine},
     {"ref refuses parts that do not fit together", bad_parts},
 };
 CHECK_MAIN(cases)

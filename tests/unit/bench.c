@@ -1,6 +1,7 @@
 /* bench.c -- the measuring half of nibble.h and its commands: fields, forms, exit codes; no figure is judged by its size. */
 #include "check.h"
 
+#include "api/doctor.h"
 #include "api/samples.h"
 #include "backend/cpu/cpu.h"
 #include "backend/limits.h"
@@ -203,6 +204,28 @@ static void doctor_forms(check *c)
     CHECK_HAS(c, out, "\nq4_0,llama,ref,generic\n");
 }
 
+static void doctor_sets(check *c)
+{
+    static const struct {
+        uint32_t isa;
+        const char *text, *note; /* NULL: no note */
+    } rows[] = {
+        {0, "scalar", "no AVX2: "},
+        {NB_ISA_AVX2, "avx2 fma f16c", NULL},
+        {NB_ISA_AVX2 | NB_ISA_AVX512, "avx2 fma f16c avx512 vnni", NULL},
+        {NB_ISA_AVX2 | NB_ISA_AVX512 | NB_ISA_BF16, "avx2 fma f16c avx512 vnni bf16", NULL},
+        {NB_ISA_AVX2 | NB_ISA_AVX512 | NB_ISA_BF16 | NB_ISA_AMX, "avx2 fma f16c avx512 vnni bf16 amx", "amx: not used"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        nb_doctor_report r = {.n_note = 0};
+        nb_doctor_isa(rows[i].isa, &r);
+        CHECK_STR(c, r.isa, rows[i].text);
+        CHECK_EQ(c, r.n_note, rows[i].note ? 1 : 0);
+        if (rows[i].note)
+            CHECK_HAS(c, r.note[0], rows[i].note);
+    }
+}
+
 static void refusals(check *c)
 {
     static const struct {
@@ -319,6 +342,7 @@ static const check_case cases[] = {
     {"nibble bench MODEL prints its fields in all three forms", bench_forms},
     {"nibble bench kernels prints its fields and names its rows", kernel_forms},
     {"nibble doctor prints its fields, and features from the tables", doctor_forms},
+    {"nibble doctor names the sets of instructions, and which of them no row uses", doctor_sets},
     {"what cannot be measured is refused with one sentence and its code", refusals},
     {"help, manual page and completions name every command and flag", one_table},
     {"the bash script offers commands, flags and the words of their operands", bash_completes},

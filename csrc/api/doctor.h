@@ -1,0 +1,10 @@
+/* doctor.h -- the part of `nibble doctor` that a test can ask about machines it does not run on. */
+#ifndef NB_API_DOCTOR_H
+#define NB_API_DOCTOR_H
+
+#include "nibble.h"
+
+/* Fills r->isa from the bits NB_ISA_* (cpu.h) and adds a note where a set is missing or not used. */
+void nb_doctor_isa(uint32_t isa, nb_doctor_report *r);
+
+#endif
