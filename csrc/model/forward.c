@@ -160,7 +160,7 @@ static size_t scratch_need(const nb_model *m, int32_t max_token, int32_t ctx_len
                 need = n > need ? n : need;
             }
     const nb_linear_args head = {.M = max_token, .w = m->output};
-    const size_t n = be->op->linear_scratch(be, &head);
+    const size_t n = m->output ? be->op->linear_scratch(be, &head) : 0;
     return n > need ? n : need;
 }
 

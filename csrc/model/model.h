@@ -57,7 +57,7 @@ void nb_stack_close(nb_backend *be, nb_stack *s);
 /* A vector tensor (norm) decoded to f32 on the device. */
 nb_status nb_model_vector(const nb_model *m, nb_role role, int layer, float **out, nb_error *err) NB_CHECKED;
 
-/* Opens everything but the layers when `layers` is false (the quantization pipeline streams them). */
+/* Opens no weights when `layers` is false: the quantization pipeline streams the layers and reads single rows of the embedding. */
 nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers, nb_model **out, nb_error *err) NB_CHECKED;
 
 /* ---- activations and the decoder (forward.c) ---- */
@@ -119,6 +119,7 @@ nb_status nb_session_feed(nb_session *s, int32_t seq, const int32_t *tokens, int
 nb_status nb_session_step_greedy(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int32_t *next, nb_error *err) NB_CHECKED;
 const nb_model *nb_session_model(const nb_session *s);
 int32_t nb_session_ctx_len(const nb_session *s);
+int64_t nb_session_host_bytes(const nb_session *s); /* of the large buffers on the host: the logits */
 
 /* ---- sampling (sample.c) ---- */
 
