@@ -57,7 +57,7 @@ nb_status nb_quantize_calibrate(nb_quantize_job *j, nb_error *err) NB_CHECKED;
 /* ---- settings ---- */
 /* {"method":"gptq",...}: all: also those that do not change the output, to be read back. */
 void nb_quantize_settings_write(const nb_quantize_options *o, bool all, nb_text *out);
-/* Fills options from what was written; texts are borrowed from the document. NB_BAD_INPUT. */
+/* Fills options that were not given from what was written; texts are borrowed from the document. NB_BAD_INPUT. */
 nb_status nb_quantize_settings_read(const char *path, const nb_json_node *settings, nb_quantize_options *o, nb_error *err) NB_CHECKED;
 /* NB_BAD_INPUT names the first setting that changes the output and differs. */
 nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *settings, const nb_quantize_options *o, nb_error *err) NB_CHECKED;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 nb_status nb_quantize_evaluate(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err)
 {
@@ -55,6 +56,9 @@ nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_
     snprintf(r->method, sizeof r->method, "%s", j->p.quantizer->name);
     snprintf(r->grid, sizeof r->grid, "%s", j->p.grid.name);
     snprintf(r->format, sizeof r->format, "gguf");
+    struct stat sb;
+    if (!r->bytes && stat(j->o.out, &sb) == 0) /* a run that was killed while it gave the names */
+        r->bytes = (int64_t)sb.st_size;
     nb_quantize_count_bits(j, r);
     r->resumed_layers = j->resumed;
     extrapolate(j, r);

@@ -77,9 +77,9 @@ static nb_status count_writer(nb_quantize_job *j, int64_t base, need *out, nb_er
     return st;
 }
 
-static double gb(int64_t bytes)
+static double mib(int64_t bytes)
 {
-    return (double)bytes * 1e-9;
+    return (double)bytes / 1048576.0;
 }
 
 static nb_status refuse(nb_quantize_job *j, int64_t base, int64_t limit, need least, bool calibrated, nb_error *err)
@@ -87,20 +87,20 @@ static nb_status refuse(nb_quantize_job *j, int64_t base, int64_t limit, need le
     need plain = {0};
     char with[160] = "";
     if (calibrated && j->o.correction > 0.0 && count_run(j, base, j->o.samples, j->o.ctx, 0.0, true, &plain, err) == NB_OK && plain.host <= limit)
-        snprintf(with, sizeof with, "; with --correction 0 it needs %.2f GB", gb(plain.host));
-    const nb_status st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1, "%.2f GB of memory are needed%s, there are %.2f GB%s", gb(least.host),
-                                    calibrated ? " even with the activations on disk" : "", gb(limit), with);
+        snprintf(with, sizeof with, "; with --correction 0 it needs %.1f MiB", mib(plain.host));
+    const nb_status st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1, "%.1f MiB of memory are needed%s, there are %.1f MiB%s", mib(least.host),
+                                    calibrated ? " even with the activations on disk" : "", mib(limit), with);
     if (with[0])
         nb_hint(err, "--correction 0");
     else if (j->o.memory)
-        nb_hint(err, "--memory %lldM", (long long)(least.host / 1000000 + 1) * 1000000 / 1048576 + 1);
+        nb_hint(err, "--memory %lldM", (long long)(least.host >> 20) + 1);
     return st;
 }
 
 static nb_status refuse_writer(nb_quantize_job *j, int64_t limit, need writer, nb_error *err)
 {
     const nb_status st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1,
-                                    "self-calibration holds the whole model, %.2f GB; there are %.2f GB: give a text with --calib FILE", gb(writer.host), gb(limit));
+                                    "self-calibration holds the whole model, %.1f MiB; there are %.1f MiB: give a text with --calib FILE", mib(writer.host), mib(limit));
     nb_hint(err, "--calib FILE");
     return st;
 }
@@ -121,8 +121,8 @@ nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *
     if (st == NB_OK && limit && memory.host > limit)
         st = refuse(j, base, limit, memory, calibrated, err);
     if (st == NB_OK && j->m->be->memory_bytes && memory.device > (int64_t)j->m->be->memory_bytes)
-        st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1, "%.2f GB of %s's memory are needed, it has %.2f GB; fewer --samples, or --device cpu",
-                        gb(memory.device), j->m->be->name, gb((int64_t)j->m->be->memory_bytes));
+        st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1, "%.1f MiB of %s's memory are needed, it has %.1f MiB; fewer --samples, or --device cpu",
+                        mib(memory.device), j->m->be->name, mib((int64_t)j->m->be->memory_bytes));
     if (st == NB_OK && calibrated)
         st = count_writer(j, base, &writer, err);
     if (st == NB_OK && limit && writer.host > limit)

@@ -20,30 +20,31 @@ typedef struct row {
     kind kind;
     size_t at;
     bool changes; /* the output depends on it */
+    size_t set;   /* the bool that says it was given; 0: a value that is not zero was */
 } row;
 
 #define AT(field) offsetof(nb_quantize_options, field)
 static const row rows[] = {
-    {"model", TEXT, AT(model), false}, /* what it holds is compared, not where it lies */
-    {"method", TEXT, AT(method), true},
-    {"bits", INT, AT(bits), true},
-    {"group", INT, AT(group), true},
-    {"sym", FLAG, AT(sym), true},
-    {"grid", TEXT, AT(grid), true},
-    {"format", TEXT, AT(format), true},
-    {"embedding", TEXT, AT(embedding), true},
-    {"correction", REAL, AT(correction), true},
-    {"damp", REAL, AT(damp), true},
-    {"no-static-groups", FLAG, AT(no_static_groups), true},
-    {"calib", TEXT, AT(calib), false}, /* its text is hashed */
-    {"samples", INT, AT(samples), true},
-    {"ctx", INT, AT(ctx), true},
-    {"seed", WHOLE, AT(seed), true},
-    {"layer-from", INT, AT(layer_from), true},
-    {"layer-to", INT, AT(layer_to), true},
-    {"device", TEXT, AT(device), true},
-    {"memory", BIG, AT(memory), false},
-    {"eval", TEXT, AT(eval_path), false},
+    {"model", TEXT, AT(model), false, 0}, /* what it holds is compared, not where it lies */
+    {"method", TEXT, AT(method), true, 0},
+    {"bits", INT, AT(bits), true, 0},
+    {"group", INT, AT(group), true, 0},
+    {"sym", FLAG, AT(sym), true, AT(sym_set)},
+    {"grid", TEXT, AT(grid), true, 0},
+    {"format", TEXT, AT(format), true, 0},
+    {"embedding", TEXT, AT(embedding), true, 0},
+    {"correction", REAL, AT(correction), true, AT(correction_set)},
+    {"damp", REAL, AT(damp), true, 0},
+    {"no-static-groups", FLAG, AT(no_static_groups), true, 0},
+    {"calib", TEXT, AT(calib), false, 0}, /* its text is hashed */
+    {"samples", INT, AT(samples), true, 0},
+    {"ctx", INT, AT(ctx), true, 0},
+    {"seed", WHOLE, AT(seed), true, 0},
+    {"layer-from", INT, AT(layer_from), true, AT(layers_set)},
+    {"layer-to", INT, AT(layer_to), true, AT(layers_set)},
+    {"device", TEXT, AT(device), true, 0},
+    {"memory", BIG, AT(memory), false, 0},
+    {"eval", TEXT, AT(eval_path), false, 0},
 };
 enum { kRows = sizeof rows / sizeof *rows };
 
@@ -97,6 +98,16 @@ void nb_quantize_settings_write(const nb_quantize_options *o, bool all, nb_text 
     nb_text_puts(out, "}");
 }
 
+/* Whether the caller gave the setting. */
+static bool given(const row *r, const nb_quantize_options *o)
+{
+    static const size_t size[] = {[TEXT] = sizeof(char *), [FLAG] = sizeof(bool), [INT] = sizeof(int32_t), [BIG] = sizeof(int64_t),
+                                  [WHOLE] = sizeof(uint64_t), [REAL] = sizeof(double)};
+    static const char zero[sizeof(uint64_t)] = "";
+    const char *p = (const char *)o;
+    return r->set ? *(const bool *)(p + r->set) : memcmp(p + r->at, zero, size[r->kind]) != 0;
+}
+
 static bool take(const row *r, const nb_json_node *v, nb_quantize_options *o)
 {
     char *p = (char *)o + r->at;
@@ -138,9 +149,14 @@ static bool take(const row *r, const nb_json_node *v, nb_quantize_options *o)
 
 nb_status nb_quantize_settings_read(const char *path, const nb_json_node *settings, nb_quantize_options *o, nb_error *err)
 {
+    const nb_quantize_options asked = *o;
     for (int i = 0; i < kRows; i++) {
         const nb_json_node *v = nb_json_get(settings, rows[i].key);
-        if (!v || !take(&rows[i], v, o))
+        nb_quantize_options had = *o;
+        if (v && take(&rows[i], v, &had)) {
+            if (!given(&rows[i], &asked))
+                *o = had;
+        } else
             return nb_fail_at(err, NB_BAD_INPUT, path, -1, "its setting %s cannot be read", rows[i].key);
     }
     o->sym_set = o->correction_set = o->layers_set = true;
@@ -149,7 +165,7 @@ nb_status nb_quantize_settings_read(const char *path, const nb_json_node *settin
 
 nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *settings, const nb_quantize_options *o, nb_error *err)
 {
-    nb_quantize_options had = *o;
+    nb_quantize_options had = {0};
     nb_status st = nb_quantize_settings_read(path, settings, &had, err);
     for (int i = 0; i < kRows && st == NB_OK; i++) {
         nb_text a = {0}, b = {0};
@@ -195,11 +211,10 @@ static nb_status hash_file(const nb_container *c, const char *path, const char *
     nb_status st = !slice ? NB_NO_ROOM : fd < 0 || fstat(fd, &sb) != 0 ? nb_fail_errno_at(err, path, "cannot open") : NB_OK;
     nb_sha256_state s;
     nb_sha256_init(&s);
-    if (st == NB_OK && pread(fd, first, sizeof first, 0) < 0)
-        st = nb_fail_errno_at(err, path, "cannot read");
-    const uint64_t end = st == NB_OK ? header_bytes(c, path, (uint64_t)sb.st_size, first) : 0;
+    uint64_t end = st == NB_OK ? (uint64_t)sb.st_size : 0;
     for (uint64_t at = 0; at < end && st == NB_OK;) {
-        const ssize_t got = pread(fd, slice, end - at < kSlice ? (size_t)(end - at) : kSlice, (off_t)at);
+        const size_t want = at == 0 && end > sizeof first ? sizeof first : end - at < kSlice ? (size_t)(end - at) : kSlice;
+        const ssize_t got = pread(fd, slice, want, (off_t)at);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0) {
@@ -207,6 +222,10 @@ static nb_status hash_file(const nb_container *c, const char *path, const char *
             break;
         }
         nb_sha256_add(&s, slice, (size_t)got);
+        if (at == 0 && (size_t)got == sizeof first) { /* now the header's length is known */
+            memcpy(first, slice, sizeof first);
+            end = header_bytes(c, path, end, first);
+        }
         at += (uint64_t)got;
     }
     nb_sha256_end(&s, sum);

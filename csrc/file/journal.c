@@ -3,6 +3,7 @@
 #include "base/crash.h"
 #include "base/memory.h"
 #include "base/sha256.h"
+#include "file/outfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -136,10 +137,10 @@ static nb_status put(nb_journal *j, const char *p, size_t n, nb_error *err)
         const ssize_t done = pwrite(j->fd, p, n, (off_t)j->end);
         if (done < 0 && errno == EINTR)
             continue;
-        if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
-            return nb_fail_at(err, NB_NO_ROOM, j->path, -1, "the disk is full: %zu bytes are missing", n);
         if (done < 0)
-            return nb_fail_errno_at(err, j->path, "cannot write %zu bytes", n);
+            return nb_outfile_write_fault(j->path, j->end, n, err);
+        if (done == 0)
+            return nb_fail_at(err, NB_IO, j->path, (int64_t)j->end, "cannot write: nothing is taken");
         p += done;
         j->end += (size_t)done;
         n -= (size_t)done;

@@ -132,20 +132,29 @@ nb_status nb_outfile_open_at(const char *path, const char *partial, bool resume,
     return open_file(path, partial, resume, out, err);
 }
 
-static nb_status no_room(const nb_outfile *f, uint64_t missing, nb_error *err)
+static nb_status no_room(const char *path, uint64_t missing, nb_error *err)
 {
-    return nb_fail_at(err, NB_NO_ROOM, f->path, -1, "the disk is full: %llu bytes are missing",
+    return nb_fail_at(err, NB_NO_ROOM, path, -1, "the disk is full: %llu bytes are missing",
                       (unsigned long long)missing);
 }
 
 /* `ulimit -f`: the file may grow to a limit and `end` is beyond it (SIGXFSZ is ignored). */
-static nb_status too_large(const nb_outfile *f, uint64_t end, nb_error *err)
+static nb_status too_large(const char *path, uint64_t end, nb_error *err)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= end) /* the file system's own limit */
-        return nb_fail_at(err, NB_IO, f->path, -1, "the file system takes no file of %llu bytes", (unsigned long long)end);
-    return nb_fail_at(err, NB_IO, f->path, -1, "files may have %llu bytes here (ulimit -f): %llu bytes are missing",
+        return nb_fail_at(err, NB_IO, path, -1, "the file system takes no file of %llu bytes", (unsigned long long)end);
+    return nb_fail_at(err, NB_IO, path, -1, "files may have %llu bytes here (ulimit -f): %llu bytes are missing",
                       (unsigned long long)limit.rlim_cur, (unsigned long long)(end - limit.rlim_cur));
+}
+
+nb_status nb_outfile_write_fault(const char *path, uint64_t offset, size_t n, nb_error *err)
+{
+    if (errno == ENOSPC || errno == EDQUOT)
+        return no_room(path, n, err);
+    if (errno == EFBIG)
+        return too_large(path, offset + n, err);
+    return nb_fail_errno_at(err, path, "cannot write %zu bytes at offset %llu", n, (unsigned long long)offset);
 }
 
 /* Bytes that the file system still has for us; UINT64_MAX when it does not say. */
@@ -163,7 +172,7 @@ nb_status nb_outfile_reserve_sparse(nb_outfile *f, size_t bytes, size_t holes, n
 {
     struct stat sb;
     if (bytes > INT64_MAX)
-        return no_room(f, bytes, err);
+        return no_room(f->path, bytes, err);
     if (holes > bytes)
         return nb_fail_at(err, NB_INTERNAL, f->path, -1, "more holes than bytes");
     if (bytes == 0)
@@ -173,16 +182,16 @@ nb_status nb_outfile_reserve_sparse(nb_outfile *f, size_t bytes, size_t holes, n
     const uint64_t have = (uint64_t)sb.st_blocks * 512, room = free_bytes(f->fd);
     const uint64_t filled = bytes - holes;
     if (filled > have && filled - have > room)
-        return no_room(f, filled - have - room, err);
+        return no_room(f->path, filled - have - room, err);
     int e = EOPNOTSUPP; /* holes stay holes: the size alone */
     while (!holes && (e = posix_fallocate(f->fd, 0, (off_t)bytes)) == EINTR)
         ;
     if (e == ENOSPC || e == EDQUOT)
-        return no_room(f, bytes - (bytes > have ? have : 0), err);
+        return no_room(f->path, bytes - (bytes > have ? have : 0), err);
     if (e == EOPNOTSUPP || e == EINVAL) /* a file system without reservations: the size alone */
         e = ftruncate(f->fd, (off_t)bytes) == 0 ? 0 : errno;
     if (e == EFBIG)
-        return too_large(f, bytes, err);
+        return too_large(f->path, bytes, err);
     if (e) {
         errno = e;
         return nb_fail_errno_at(err, f->path, "cannot reserve %zu bytes", bytes);
@@ -208,13 +217,8 @@ nb_status nb_outfile_write_at(nb_outfile *f, size_t offset, const void *p, size_
         const ssize_t done = pwrite(f->fd, at, n, (off_t)offset);
         if (done < 0 && errno == EINTR)
             continue;
-        if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
-            return no_room(f, n, err);
-        if (done < 0 && errno == EFBIG)
-            return too_large(f, end, err);
         if (done < 0)
-            return nb_fail_errno_at(err, f->path, "cannot write %zu bytes at offset %zu", n,
-                                 offset);
+            return nb_outfile_write_fault(f->path, offset, n, err);
         if (done == 0)
             return nb_fail_at(err, NB_IO, f->path, (int64_t)offset,
                               "cannot write: nothing is taken");

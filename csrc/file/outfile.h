@@ -32,6 +32,8 @@ nb_status nb_outfile_sync(nb_outfile *f, nb_error *err) NB_CHECKED;
 nb_status nb_outfile_finish(nb_outfile *f, nb_error *err) NB_CHECKED;
 /* rename, then fsync of the folder. */
 nb_status nb_outfile_rename(const char *from, const char *to, nb_error *err) NB_CHECKED;
+/* What errno says of a write of n bytes that failed: NB_NO_ROOM with the missing bytes, or NB_IO. */
+nb_status nb_outfile_write_fault(const char *path, uint64_t offset, size_t n, nb_error *err);
 nb_status nb_outfile_commit(nb_outfile *f, nb_error *err) NB_CHECKED;
 void nb_outfile_close(nb_outfile *f); /* removes the partial file unless committed; NULL is fine */
 

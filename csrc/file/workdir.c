@@ -2,6 +2,7 @@
 #include "file/workdir.h"
 #include "base/crash.h"
 #include "base/memory.h"
+#include "file/outfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,9 +60,12 @@ static nb_status sign(const nb_workdir *d, const char *path, nb_error *err)
 {
     char text[32];
     const int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    if (ftruncate(d->lock, 0) != 0 || pwrite(d->lock, text, (size_t)n, 0) != n)
+    ssize_t done;
+    if (ftruncate(d->lock, 0) != 0)
         return nb_fail_errno_at(err, path, "cannot write");
-    return NB_OK;
+    while ((done = pwrite(d->lock, text, (size_t)n, 0)) < 0 && errno == EINTR)
+        ;
+    return done < 0 ? nb_outfile_write_fault(path, 0, (size_t)n, err) : NB_OK; /* half a number is only half a sentence */
 }
 
 nb_status nb_workdir_open(const char *out, nb_workdir **dir, nb_error *err)

@@ -3,6 +3,7 @@
  * A spilled sequence is read before a stage and written behind it, whole rows of one sequence at a time, so the ops see the same values in the same
  * slices as they do in memory. The file has no name from the start: it goes with the process, however that ends. */
 #include "backend/count.h"
+#include "file/outfile.h"
 #include "quant/pipe.h"
 
 #include <errno.h>
@@ -92,7 +93,8 @@ static nb_status move(int fd, bool write, char *at, size_t n, off_t offset, nb_e
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0)
-            return nb_fail_errno(err, "the file of activations cannot be %s", write ? "written" : "read");
+            return write ? nb_outfile_write_fault("the file of activations", (uint64_t)offset, n, err)
+                         : nb_fail_errno(err, "the file of activations cannot be read");
         if (done == 0)
             return nb_fail(err, NB_IO, "the file of activations ends too early");
         at += done;
