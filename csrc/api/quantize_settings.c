@@ -27,10 +27,10 @@ typedef struct row {
 static const row rows[] = {
     {"model", TEXT, AT(model), false, 0}, /* what it holds is compared, not where it lies */
     {"method", TEXT, AT(method), true, 0},
+    {"grid", TEXT, AT(grid), true, 0},
     {"bits", INT, AT(bits), true, 0},
     {"group", INT, AT(group), true, 0},
     {"sym", FLAG, AT(sym), true, AT(sym_set)},
-    {"grid", TEXT, AT(grid), true, 0},
     {"format", TEXT, AT(format), true, 0},
     {"embedding", TEXT, AT(embedding), true, 0},
     {"correction", REAL, AT(correction), true, AT(correction_set)},
