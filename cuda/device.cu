@@ -92,6 +92,7 @@ static nb_backend_ops table(void)
     op.zero = cuda_zero;
     op.sync = cuda_sync;
     op.pack_weight = nb_cuda_pack_weight;
+    op.measure_weight = nb_cuda_measure_weight;
     op.release_weight = nb_cuda_release_weight;
     op.weight_bytes = nb_cuda_weight_bytes;
     op.embed = nb_cuda_embed;

@@ -60,6 +60,7 @@ static inline dim3 nb_blocks(int64_t n)
 }
 
 /* ---- the ops; one file each ---- */
+nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
 nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
 void nb_cuda_release_weight(nb_backend *be, nb_weight *w);
 size_t nb_cuda_weight_bytes(const nb_weight *w);

@@ -171,6 +171,11 @@ typedef struct nb_quantize_options {
     const char *device;
     int32_t n_thread;
     bool dry_run;            /* everything but the work: plan and sizes */
+    int64_t memory;          /* hard budget of the host's memory in bytes; 0: what the machine has */
+    bool layers_set;         /* only the layers [layer_from, layer_to) are quantized, the others copied as they are */
+    int32_t layer_from, layer_to;
+    bool resume;             /* go on with what OUT.nibble/ holds; model and settings come from there where model is NULL */
+    bool restart;            /* throw away what OUT.nibble/ holds */
     const char *eval_path;   /* --eval FILE, NULL: none */
     void (*progress)(void *arg, const char *line_of_finished_layer, int32_t layer, int32_t n_layer, double eta_s);
     void *arg;
@@ -201,11 +206,24 @@ typedef struct nb_quantize_result {
     double ppl_before_stderr, ppl_after_stderr, kl_stderr, kl_median, kl_p99; /* as nb_eval_result has them */
     nb_quantize_phase phase[NB_QUANTIZE_PHASES]; /* in the order in which they ran */
     int n_phase;
+    int32_t resumed_layers;    /* read back from an interrupted run */
+    int64_t plan_bytes;        /* host memory that the run was planned to need at most (0: the device cannot plan) */
+    int64_t plan_device_bytes; /* of a device with memory of its own, else 0 */
+    int64_t spill_bytes;       /* of activations in a file, 0: they stayed in memory */
+    /* Extrapolated from the layers that were quantized, when those were not all: the whole model, with the tokens of this run and with full_tokens. */
+    bool has_full;
+    int32_t full_layers;
+    double full_seconds, full_seconds_at_full_tokens;
+    int64_t full_tokens, full_plan_bytes; /* 128 x 2048; the plan for them is counted, not extrapolated */
     nb_quantize_layer *layers;
     size_t n_layer;
     void *owner; /* of the strings and the list */
 } nb_quantize_result;
 
+/* The work goes on in OUT.nibble/ (lock, journal, log, partial file), which is gone at the end. Killed or stopped at any time, the same call (or one with
+ * `resume`) goes on behind the last whole layer and gives the same bytes. NB_LOCKED: another process is writing OUT. NB_BAD_INPUT: OUT.nibble/ is of other
+ * settings or inputs, the sentence names one. NB_NO_ROOM: memory or disk does not suffice, seen before the work; or the disk is full, what was done stays.
+ * NB_INTERRUPTED: *stop. OUT.manifest.json beside OUT holds settings and hashes. */
 NB_API nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err) NB_CHECKED;
 NB_API void nb_quantize_result_free(nb_quantize_result *r);
 
@@ -214,6 +232,22 @@ NB_API void nb_quantize_result_free(nb_quantize_result *r);
 NB_API nb_status nb_quantize_report(const nb_quantize_options *o, const nb_quantize_result *r, const char *path, nb_error *err) NB_CHECKED;
 /* Whether the page can be made at path: asked before hours of work. Leaves nothing behind. NB_USAGE when path is the model. */
 NB_API nb_status nb_check_report(const char *path, const char *model, nb_error *err) NB_CHECKED;
+/* ---- planning ---- */
+
+typedef struct nb_plan_options {
+    const char *model, *device;
+    int32_t ctx, n_seq; /* 0: the model's; 1 */
+    int32_t n_thread;
+    bool exact;
+} nb_plan_options;
+typedef struct nb_plan {
+    int64_t weights_bytes, kv_bytes, scratch_bytes, total_bytes; /* scratch: activations, logits, work space */
+    int64_t memory_bytes; /* of the device, or what this process may use of the machine's; 0: unknown */
+    bool fits;
+    int32_t ctx, n_seq;
+} nb_plan;
+/* What loading the model and opening a session would take: the very code, over a device that only counts. No weight is read. */
+NB_API nb_status nb_plan_model(const nb_plan_options *o, nb_plan *out, nb_error *err) NB_CHECKED;
 
 /* ---- looking into files ---- */
 
@@ -238,7 +272,8 @@ typedef struct nb_checkpoint_tensor {
 NB_API bool nb_checkpoint_get_tensor(const nb_checkpoint *c, int64_t i, nb_checkpoint_tensor *out);
 /* Metadata entry i as key and its value as JSON text (long arrays cut: "[...] of N"); valid until the next call on c. */
 NB_API bool nb_checkpoint_get_metadata(const nb_checkpoint *c, int64_t i, const char **key, const char **value_json);
-/* Checks every tensor: finite scales and floats, codes in range. NB_NEGATIVE names the first that fails. */
+/* Checks every tensor: finite scales and floats, codes in range; and against the manifest beside it (OUT.manifest.json, or manifest.json in a folder),
+ * where there is one: type, size, SHA-256. NB_NEGATIVE names the first that fails. */
 NB_API nb_status nb_checkpoint_verify(const nb_checkpoint *c, nb_error *err) NB_CHECKED;
 
 /* ---- measuring ---- */

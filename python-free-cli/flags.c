@@ -55,15 +55,11 @@ static const struct {
     {"quantize", "desc-act", NULL},
     {"quantize", "range", NULL},
     {"quantize", "clip", NULL},
-    {"quantize", "memory", NULL},
-    {"quantize", "layers", NULL},
     {"quantize", "skip", NULL},
     {"quantize", "rule", NULL},
     {"quantize", "recipe", NULL},
     {"quantize", "bpw", NULL},
     {"quantize", "size", NULL},
-    {"quantize", "resume", NULL},
-    {"quantize", "restart", NULL},
 };
 enum { kOthers = sizeof others / sizeof *others };
 

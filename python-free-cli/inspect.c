@@ -5,7 +5,7 @@
 
 static const nb_flag flags[] = {
     {"tensors", 0, NULL, "a line per tensor: name, type, shape, bytes"},
-    {"verify", 0, NULL, "check every tensor for NaN and Inf; exit 1 names what differs"},
+    {"verify", 0, NULL, "check every tensor for NaN and Inf, and against the manifest beside it; exit 1 names what differs"},
     {NULL, 0, NULL, NULL},
 };
 

@@ -27,15 +27,22 @@ static const nb_flag flags[] = {
     {"eval", 0, "FILE", "measure perplexity before and after, KL and agreement on this text"},
     {"max-kl", 0, "X", "with --eval: exit 1 when the mean KL exceeds X nats a token; the file stays"},
     {"report", 0, "R.html", "write a page of what was done and lost"},
-    {"dry-run", 0, NULL, "everything but the work"},
+    {"memory", 0, "SIZE", "hard budget of memory, such as 24G: activations go to disk, or the run is refused"},
+    {"layers", 0, "A:B", "only the layers A .. B-1, the others copied as they are"},
+    {"resume", 0, NULL, "go on with an unfinished OUT; MODEL and settings are known"},
+    {"restart", 0, NULL, "throw away what an unfinished run left"},
+    {"dry-run", 0, NULL, "everything but the work: sizes, memory"},
     {NULL, 0, NULL, NULL},
 };
 
 static volatile sig_atomic_t interrupted;
 static volatile int stop;
 
+/* The first signal lets the group of linears be finished; a second one ends at once, which is no worse: what is sealed stays. */
 static void on_signal(int s)
 {
+    if (interrupted)
+        _exit(128 + s);
     interrupted = s;
     stop = 1;
 }
@@ -66,6 +73,19 @@ static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
            "\"seconds\":%.3f,\"peak_rss_bytes\":%lld",
            r->method, r->grid, r->format, r->bits_per_weight, r->bits_per_weight_linears, (long long)r->bytes, r->seconds,
            (long long)r->peak_rss_bytes);
+    printf(",\"plan_bytes\":%lld,\"plan_device_bytes\":%lld,\"spill_bytes\":%lld,\"resumed_layers\":%d", (long long)r->plan_bytes,
+           (long long)r->plan_device_bytes, (long long)r->spill_bytes, r->resumed_layers);
+    if (r->has_full) {
+        printf(",\"extrapolated\":{\"layers\":%d", r->full_layers);
+        put_number("seconds", r->full_seconds);
+        if (r->full_tokens) {
+            printf(",\"tokens\":%lld", (long long)r->full_tokens);
+            put_number("seconds_at_tokens", r->full_seconds_at_full_tokens);
+        }
+        printf("}");
+    }
+    if (r->full_plan_bytes)
+        printf(",\"plan_bytes_at_128x2048\":%lld", (long long)r->full_plan_bytes);
     if (r->has_eval) {
         put_number("ppl_before", r->ppl_before);
         put_number("ppl_before_stderr", r->ppl_before_stderr);
@@ -103,6 +123,10 @@ static void print_text(const nb_quantize_result *r)
     size_t noted = 0;
     printf("%s %s: %lld bytes, %.3f bits a weight (%.3f without embedding and head), %.1f s, peak memory %.0f MiB\n", r->method, r->grid,
            (long long)r->bytes, r->bits_per_weight, r->bits_per_weight_linears, r->seconds, (double)r->peak_rss_bytes / 1048576.0);
+    if (r->plan_bytes)
+        printf("planned memory %.0f MiB%s\n", (double)r->plan_bytes / 1048576.0, r->spill_bytes ? ", the activations in a file" : "");
+    if (r->has_full)
+        printf("extrapolated to all %d layers: %.0f s; and to 128 x 2048 tokens: %.0f s\n", r->full_layers, r->full_seconds, r->full_seconds_at_full_tokens);
     if (r->has_eval)
         printf("perplexity %.4f +- %.4f -> %.4f +- %.4f, KL %.4f +- %.4f nats a token (median %.4f, 99 %% %.4f), same top %.2f %%\n", r->ppl_before,
                r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr, r->kl_mean, r->kl_stderr, r->kl_median, r->kl_p99, 100.0 * r->top1);
@@ -135,6 +159,41 @@ static nb_status gate(const nb_args *a, const nb_quantize_options *o, const nb_q
     return nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays", r->kl_mean, max_kl);
 }
 
+/* 24G, 512M, 100000K or bytes; powers of 1024. */
+static nb_status parse_size(const char *text, int64_t *out, nb_error *err)
+{
+    static const char units[] = "KMGT";
+    int64_t n = 0;
+    size_t i = 0;
+    bool good = text[0] != 0;
+    for (; text[i] >= '0' && text[i] <= '9' && good; i++)
+        good = !__builtin_mul_overflow(n, 10, &n) && !__builtin_add_overflow(n, text[i] - '0', &n);
+    const char *unit = good && i && text[i] ? strchr(units, text[i]) : NULL;
+    for (const char *u = units; unit && u <= unit && good; u++)
+        good = !__builtin_mul_overflow(n, 1024, &n);
+    good = good && i && n > 0 && (!text[i] || (unit && !text[i + 1]));
+    *out = n;
+    return good ? NB_OK : nb_fail(err, NB_USAGE, "--memory %.40s: it must be a size, such as 24G or 500M", text);
+}
+
+static nb_status parse_range(const char *text, int32_t *from, int32_t *to, nb_error *err)
+{
+    int64_t n[2] = {0, 0};
+    int k = 0, digits = 0;
+    bool good = true;
+    for (; *text && good; text++)
+        if (*text == ':' && k == 0 && digits) {
+            k = 1;
+            digits = 0;
+        } else {
+            good = *text >= '0' && *text <= '9' && ++digits < 7;
+            n[k] = 10 * n[k] + (*text - '0');
+        }
+    *from = (int32_t)n[0];
+    *to = (int32_t)n[1];
+    return good && k == 1 && digits ? NB_OK : nb_fail(err, NB_USAGE, "--layers: it must be two numbers, such as 0:2");
+}
+
 static nb_status run(const nb_args *a, nb_error *err)
 {
     bool tty = isatty(STDERR_FILENO);
@@ -144,11 +203,16 @@ static nb_status run(const nb_args *a, nb_error *err)
                              .grid = nb_flag_text(a, "grid"), .format = nb_flag_text(a, "format"), .embedding = nb_flag_text(a, "embedding"),
                              .correction_set = nb_flag_on(a, "correction"), .no_static_groups = nb_flag_on(a, "no-static-groups"),
                              .calib = nb_flag_text(a, "calib"), .device = nb_flag_text(a, "device"), .dry_run = nb_flag_on(a, "dry-run"),
-                             .eval_path = nb_flag_text(a, "eval"), .stop = &stop, .arg = &tty,
+                             .eval_path = nb_flag_text(a, "eval"), .stop = &stop, .arg = &tty, .resume = nb_flag_on(a, "resume"),
+                             .restart = nb_flag_on(a, "restart"), .layers_set = nb_flag_on(a, "layers"),
                              .progress = nb_flag_on(a, "quiet") ? NULL : show};
     int32_t seed = 0;
     double max_kl = 0;
-    nb_status st = nb_need_operand(a, "MODEL", err);
+    nb_status st = o.resume ? NB_OK : nb_need_operand(a, "MODEL", err);
+    if (st == NB_OK && nb_flag_text(a, "memory"))
+        st = parse_size(nb_flag_text(a, "memory"), &o.memory, err);
+    if (st == NB_OK && o.layers_set)
+        st = parse_range(nb_flag_text(a, "layers"), &o.layer_from, &o.layer_to, err);
     if (st == NB_OK && nb_flag_on(a, "sym") && nb_flag_on(a, "asym"))
         st = nb_fail(err, NB_USAGE, "--sym and --asym");
     if (st == NB_OK)

@@ -1,4 +1,5 @@
 /* checkpoint.c -- nb_checkpoint_*: what a file holds, without loading it. */
+#include "api/verify.h"
 #include "base/memory.h"
 #include "dtype/dtype.h"
 #include "file/container.h"
@@ -242,5 +243,5 @@ nb_status nb_checkpoint_verify(const nb_checkpoint *k, nb_error *err)
         nb_container_release(k->c, t);
     }
     free(f);
-    return st;
+    return st == NB_OK ? nb_verify_manifest(k->c, err) : st;
 }

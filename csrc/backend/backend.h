@@ -292,6 +292,10 @@ typedef struct nb_backend_ops {
     nb_status (*dequantize)(nb_backend *be, const nb_dequantize_args *a, nb_error *err);
     size_t (*quant_error_scratch)(nb_backend *be, const nb_quant_error_args *a);
     nb_status (*quant_error)(nb_backend *be, const nb_quant_error_args *a, nb_error *err);
+
+    /* A weight without its data, to know what pack_weight would need: the parts' rows are not read. Only weight_bytes, the *_scratch functions and
+     * release_weight may be given it. For planning (count.h). */
+    nb_status (*measure_weight)(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
 } nb_backend_ops;
 
 /* The public head of every backend; an implementation's struct begins with it. */
@@ -309,7 +313,7 @@ typedef struct nb_backend_options {
     int32_t n_thread; /* 0: all this process may use */
 } nb_backend_options;
 
-/* Opens "auto", "cpu", "ref", "cuda:N" or "simt". auto takes cuda:0 when a driver and a device are there, else cpu. NB_DEVICE with a
+/* Opens "auto", "cpu", "ref", "cuda:N" or "simt"; or "plan:" and one of these, which only counts (count.h). auto takes cuda:0 when a driver and a device are there, else cpu. NB_DEVICE with a
  * sentence when the device (or the module file) is not there; NB_USAGE for another name. */
 nb_status nb_backend_open(const char *device, const nb_backend_options *o, nb_backend **out, nb_error *err) NB_CHECKED;
 void nb_backend_close(nb_backend *be); /* NULL is fine */

@@ -4,12 +4,14 @@
  *   cpu, ref  part of the library
  *   simt      libnibble_simt.so, the CUDA sources on the host
  *   cuda:N    libnibble_cuda.so, device N
+ *   plan:X    device X, which is only asked for sizes (count.h)
  *
  * A module is looked for in $NIBBLE_MODULE_DIR, the executable's own folder, ../lib seen from
  * there, and last by its plain name where the dynamic linker looks. The first file that exists
  * decides: if it does not load, its reason is the one worth telling. Modules are never unloaded:
  * code of theirs may still run in threads of the driver, and opening one again costs nothing. */
 #include "backend/backend.h"
+#include "backend/count.h"
 #include "backend/cpu/cpu.h"
 #include "backend/ref/ref.h"
 
@@ -114,7 +116,13 @@ static int device_number(const char *s)
 nb_status nb_backend_open(const char *device, const nb_backend_options *o, nb_backend **out,
                           nb_error *err)
 {
+    static const char plan[] = "plan:";
     *out = NULL;
+    if (strncmp(device, plan, sizeof plan - 1) == 0 && strncmp(device + sizeof plan - 1, plan, sizeof plan - 1) != 0) {
+        nb_backend *inner = NULL;
+        const nb_status st = nb_backend_open(device + sizeof plan - 1, o, &inner, err);
+        return st == NB_OK ? nb_backend_count_open(inner, true, out, err) : st;
+    }
     for (const device_row *row = rows; row->name; row++) {
         const size_t n = strlen(row->name);
         const bool numbered = row->name[n - 1] == ':';

@@ -1,8 +1,12 @@
 /* clock.c */
 #include "base/clock.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 int64_t nb_clock_ns(void)
 {
@@ -15,4 +19,33 @@ int64_t nb_peak_rss_bytes(void)
 {
     struct rusage u;
     return getrusage(RUSAGE_SELF, &u) == 0 ? (int64_t)u.ru_maxrss * 1024 : 0; /* Linux counts KiB */
+}
+
+int64_t nb_anon_rss_bytes(void)
+{
+    static const char key[] = "RssAnon:";
+    char line[256];
+    int64_t kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, key, sizeof key - 1) == 0)
+            kib = strtoll(line + sizeof key - 1, NULL, 10);
+    if (f)
+        fclose(f);
+    return kib * 1024;
+}
+
+int64_t nb_memory_bytes(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    int64_t n = pages > 0 && page > 0 ? (int64_t)pages * page : 0;
+    char text[64] = "";
+    FILE *f = fopen("/sys/fs/cgroup/memory.max", "r"); /* "max" where there is no limit */
+    if (f && fgets(text, sizeof text, f) && text[0] >= '0' && text[0] <= '9') {
+        const int64_t limit = strtoll(text, NULL, 10);
+        n = limit > 0 && (n == 0 || limit < n) ? limit : n;
+    }
+    if (f)
+        fclose(f);
+    return n;
 }

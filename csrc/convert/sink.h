@@ -1,13 +1,23 @@
 /* sink.h -- a checkpoint in the making: what quantization and conversion write into, whatever the container.
  *
  * The caller names slots; the sink knows names, the order of rows (GGUF's llama pairs the rotated rows, the hub halves them), which format each
- * slot gets, and where its bytes lie. Everything has its final place from the start, so a layer may be written in any order and read back. */
+ * slot gets, and where its bytes lie. Everything has its final place from the start, so a layer may be written in any order and read back.
+ *
+ * With a work folder (NB_SINK_WORK files below) an unfinished sink survives its process: opened again with `resume` it holds what was sealed. */
 #ifndef NB_CONVERT_SINK_H
 #define NB_CONVERT_SINK_H
 
+#include "base/sha256.h"
 #include "model/model.h"
 
 typedef struct nb_sink nb_sink;
+
+/* One tensor of the output, for the manifest. */
+typedef struct nb_sink_tensor {
+    const char *name, *type, *file; /* file: its name inside a folder, NULL for a single file */
+    int64_t bytes;
+    uint8_t sha256[NB_SHA256_BYTES]; /* of its bytes; known once its layer is sealed */
+} nb_sink_tensor;
 
 typedef struct nb_sink_ops {
     /* A quantized linear: canonical codes in the sink's grid, rows in the order of the source. */
@@ -16,16 +26,22 @@ typedef struct nb_sink_ops {
     nb_status (*dense)(nb_sink *s, nb_slot at, const nb_matrix *m, nb_error *err);
     /* What was written at the slot, as a loader would see it, rows in the order of the source; borrowed until the next call. For resuming. */
     nb_status (*read)(nb_sink *s, nb_slot at, nb_matrix *out, nb_error *err);
-    /* Makes what was written for the layer durable; digest: SHA-256 over it, in the order of slots. Layer -1: what belongs to no layer. */
+    /* Makes what was written for the layer durable (fdatasync), reads it back and hashes it. digest: SHA-256 over the SHA-256 of each of its tensors, in the
+     * order of slots. Layer -1: what belongs to no layer; what the source holds beyond the slots of its family is copied before.
+     * After `resume` it is called for every layer of the journal, without any writing: the same digest, or the files are not what the journal says. */
     nb_status (*seal)(nb_sink *s, int layer, uint8_t digest[32], nb_error *err);
-    /* The final names appear. */
-    nb_status (*commit)(nb_sink *s, nb_error *err);
+    /* The final names appear; everything was sealed. manifest: text that lies beside a file (OUT.manifest.json) or inside a folder (manifest.json); n 0: none.
+     * A process that is killed inside commit leaves the work folder in a state that the sink's own `*_finish` takes to the end (no sink is opened for that). */
+    nb_status (*commit)(nb_sink *s, const char *manifest, size_t n, nb_error *err);
+    /* Calls back for every tensor of the output, in the order of its file. */
+    nb_status (*each)(nb_sink *s, nb_status (*tensor)(void *arg, const nb_sink_tensor *t, nb_error *err), void *arg, nb_error *err);
     void (*close)(nb_sink *s); /* what was not committed stays in the work folder if there is one, else it goes */
 } nb_sink_ops;
 
 struct nb_sink {
     const nb_sink_ops *op;
     int64_t total_bytes; /* of all files */
+    bool broken;         /* a sync failed: nothing that is in the work folder can be trusted any more */
 };
 
 #endif

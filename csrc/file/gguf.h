@@ -93,6 +93,11 @@ nb_status nb_gguf_f32s(const nb_gguf *g, const char *key, nb_arena *a, float **o
  * renames and syncs the folder. */
 typedef struct nb_gguf_writer nb_gguf_writer;
 nb_status nb_gguf_writer_open(const char *path, nb_gguf_writer **out, nb_error *err) NB_CHECKED;
+/* The same with a partial file of the caller's that outlives the process (outfile.h). resume: what an earlier run declared must be declared again, in the
+ * same order; begin then compares the header (NB_BAD_INPUT) in place of writing it. */
+nb_status nb_gguf_writer_open_at(const char *path, const char *partial, bool resume, nb_gguf_writer **out, nb_error *err) NB_CHECKED;
+/* No file at all: sizes are counted, data is thrown away. */
+nb_status nb_gguf_writer_open_measure(const char *path, nb_gguf_writer **out, nb_error *err) NB_CHECKED;
 nb_status nb_gguf_writer_copy(nb_gguf_writer *w, const nb_gguf_kv *kv,
                               nb_error *err) NB_CHECKED; /* a key as another file has it */
 nb_status nb_gguf_writer_u32(nb_gguf_writer *w, const char *key, uint32_t v,
@@ -114,10 +119,20 @@ nb_status nb_gguf_writer_tensor(nb_gguf_writer *w, const char *name, const nb_dt
 nb_status nb_gguf_writer_begin(nb_gguf_writer *w, nb_error *err) NB_CHECKED;
 nb_status nb_gguf_writer_data(nb_gguf_writer *w, int index, size_t offset, const void *p,
                               size_t bytes, nb_error *err) NB_CHECKED;
+/* Before begin: so many bytes of data will stay holes, because they are holes in the source. */
+void nb_gguf_writer_set_holes(nb_gguf_writer *w, size_t bytes);
+nb_status nb_gguf_writer_read(const nb_gguf_writer *w, int index, size_t offset, void *p, size_t bytes, nb_error *err) NB_CHECKED;
+/* All of the tensor is there, an earlier run's or a hole: nothing to do when this run wrote to it. */
+void nb_gguf_writer_mark(nb_gguf_writer *w, int index);
+bool nb_gguf_writer_touched(const nb_gguf_writer *w, int index); /* data was written in this run, or marked */
+size_t nb_gguf_writer_tensor_bytes(const nb_gguf_writer *w, int index);
+nb_status nb_gguf_writer_sync(nb_gguf_writer *w, nb_error *err) NB_CHECKED;
 size_t
 nb_gguf_writer_total_bytes(const nb_gguf_writer *w); /* of the finished file; valid after begin */
 nb_status nb_gguf_writer_commit(nb_gguf_writer *w, nb_error *err)
     NB_CHECKED; /* fails when a tensor is not wholly written */
+/* The half of commit before the rename: complete, synced, closed (nb_gguf_writer_open_at). */
+nb_status nb_gguf_writer_finish(nb_gguf_writer *w, nb_error *err) NB_CHECKED;
 void nb_gguf_writer_close(
     nb_gguf_writer *w); /* removes the partial file unless committed; NULL is fine */
 

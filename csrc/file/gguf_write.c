@@ -37,9 +37,12 @@ struct nb_gguf_writer {
     out_tensor *tensor;
     size_t n_tensor, cap;
     size_t data_at, end; /* bytes in the file; data_at 0: not begun */
+    size_t holes;        /* bytes of data that are never written */
+    bool resume;         /* the file is an earlier run's */
 };
 
-nb_status nb_gguf_writer_open(const char *path, nb_gguf_writer **out, nb_error *err)
+/* partial NULL: a name of our own. */
+static nb_status open_writer(const char *path, const char *partial, bool resume, bool measure, nb_gguf_writer **out, nb_error *err)
 {
     *out = NULL;
     nb_gguf_writer *w = nb_alloc_zero(1, sizeof *w, "a GGUF writer", err);
@@ -51,14 +54,30 @@ nb_status nb_gguf_writer_open(const char *path, nb_gguf_writer **out, nb_error *
     w->arena = nb_arena_open("a GGUF writer", err);
     if (!w->arena || !(w->path = nb_arena_strdup(w->arena, path, strlen(path), err)))
         st = NB_NO_ROOM;
-    if (st == NB_OK)
-        st = nb_outfile_open(path, &w->file, err);
+    w->resume = resume;
+    if (st == NB_OK && !measure)
+        st = partial ? nb_outfile_open_at(path, partial, resume, &w->file, err) : nb_outfile_open(path, &w->file, err);
     if (st != NB_OK) {
         nb_gguf_writer_close(w);
         return st;
     }
     *out = w;
     return NB_OK;
+}
+
+nb_status nb_gguf_writer_open(const char *path, nb_gguf_writer **out, nb_error *err)
+{
+    return open_writer(path, NULL, false, false, out, err);
+}
+
+nb_status nb_gguf_writer_open_at(const char *path, const char *partial, bool resume, nb_gguf_writer **out, nb_error *err)
+{
+    return open_writer(path, partial, resume, false, out, err);
+}
+
+nb_status nb_gguf_writer_open_measure(const char *path, nb_gguf_writer **out, nb_error *err)
+{
+    return open_writer(path, NULL, false, true, out, err);
 }
 
 void nb_gguf_writer_close(nb_gguf_writer *w)
@@ -302,6 +321,25 @@ static nb_status encode_header(const nb_gguf_writer *w, nb_buf *b, nb_error *err
     return st;
 }
 
+/* An earlier run's file goes on only if it was to become the same. */
+static nb_status same_header(const nb_gguf_writer *w, const nb_buf *b, size_t end, nb_error *err)
+{
+    uint8_t last = 0;
+    char *had = nb_alloc(b->n, 1, "a header", err);
+    nb_status st = had ? nb_outfile_read_at(w->file, 0, had, b->n, err) : NB_NO_ROOM;
+    if (st == NB_OK && end > b->n)
+        st = nb_outfile_read_at(w->file, end - 1, &last, 1, err);
+    if (st == NB_OK && memcmp(had, b->p, b->n) != 0)
+        st = nb_fail_at(err, NB_BAD_INPUT, w->path, -1, "the partial file of an earlier run has another header");
+    free(had);
+    return st;
+}
+
+void nb_gguf_writer_set_holes(nb_gguf_writer *w, size_t bytes)
+{
+    w->holes = bytes;
+}
+
 nb_status nb_gguf_writer_begin(nb_gguf_writer *w, nb_error *err)
 {
     nb_buf b;
@@ -315,10 +353,13 @@ nb_status nb_gguf_writer_begin(nb_gguf_writer *w, nb_error *err)
     if (st == NB_OK &&
         (!padded(0, b.n, w->alignment, &data_at) || !padded(data_at, w->end, w->alignment, &end)))
         st = nb_fail_at(err, NB_UNSUPPORTED, w->path, -1, "more than 2^63 bytes");
-    if (st == NB_OK)
-        st = nb_outfile_reserve(w->file, end, err);
-    if (st == NB_OK)
-        st = nb_outfile_write_at(w->file, 0, b.p, b.n, err);
+    if (st == NB_OK && w->file && w->resume)
+        st = same_header(w, &b, end, err);
+    else if (st == NB_OK && w->file) {
+        st = nb_outfile_reserve_sparse(w->file, end, w->holes, err);
+        if (st == NB_OK)
+            st = nb_outfile_write_at(w->file, 0, b.p, b.n, err);
+    }
     nb_buf_free(&b);
     if (st == NB_OK) {
         w->data_at = data_at;
@@ -339,9 +380,38 @@ nb_status nb_gguf_writer_data(nb_gguf_writer *w, int index, size_t offset, const
                           "tensor %s of %zu bytes gets %zu bytes at its byte %zu", t->name,
                           t->bytes, bytes, offset);
     const nb_status st =
-        nb_outfile_write_at(w->file, w->data_at + t->offset + offset, p, bytes, err);
+        w->file ? nb_outfile_write_at(w->file, w->data_at + t->offset + offset, p, bytes, err) : NB_OK;
     t->written += st == NB_OK ? bytes : 0;
     return st;
+}
+
+nb_status nb_gguf_writer_read(const nb_gguf_writer *w, int index, size_t offset, void *p, size_t bytes, nb_error *err)
+{
+    if (!w->data_at || !w->file || index < 0 || (size_t)index >= w->n_tensor || offset > w->tensor[index].bytes ||
+        bytes > w->tensor[index].bytes - offset)
+        return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %d is read where it has no bytes", index);
+    return nb_outfile_read_at(w->file, w->data_at + w->tensor[index].offset + offset, p, bytes, err);
+}
+
+void nb_gguf_writer_mark(nb_gguf_writer *w, int index)
+{
+    if (w->tensor[index].written == 0)
+        w->tensor[index].written = w->tensor[index].bytes;
+}
+
+bool nb_gguf_writer_touched(const nb_gguf_writer *w, int index)
+{
+    return w->tensor[index].written != 0;
+}
+
+size_t nb_gguf_writer_tensor_bytes(const nb_gguf_writer *w, int index)
+{
+    return w->tensor[index].bytes;
+}
+
+nb_status nb_gguf_writer_sync(nb_gguf_writer *w, nb_error *err)
+{
+    return w->file ? nb_outfile_sync(w->file, err) : NB_OK;
 }
 
 size_t nb_gguf_writer_total_bytes(const nb_gguf_writer *w)
@@ -349,7 +419,7 @@ size_t nb_gguf_writer_total_bytes(const nb_gguf_writer *w)
     return w->data_at ? w->end : 0;
 }
 
-nb_status nb_gguf_writer_commit(nb_gguf_writer *w, nb_error *err)
+static nb_status complete(const nb_gguf_writer *w, nb_error *err)
 {
     if (!w->data_at)
         return nb_fail_at(err, NB_INTERNAL, w->path, -1, "committed before its header was written");
@@ -358,5 +428,17 @@ nb_status nb_gguf_writer_commit(nb_gguf_writer *w, nb_error *err)
             return nb_fail_at(err, NB_INTERNAL, w->path, -1,
                               "tensor %s is not complete: %zu of %zu bytes are written",
                               w->tensor[i].name, w->tensor[i].written, w->tensor[i].bytes);
-    return nb_outfile_commit(w->file, err);
+    return NB_OK;
+}
+
+nb_status nb_gguf_writer_commit(nb_gguf_writer *w, nb_error *err)
+{
+    const nb_status st = complete(w, err);
+    return st == NB_OK && w->file ? nb_outfile_commit(w->file, err) : st;
+}
+
+nb_status nb_gguf_writer_finish(nb_gguf_writer *w, nb_error *err)
+{
+    const nb_status st = complete(w, err);
+    return st == NB_OK && w->file ? nb_outfile_finish(w->file, err) : st;
 }

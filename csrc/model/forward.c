@@ -260,7 +260,7 @@ nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const
 static size_t scratch_need(const nb_model *m, int32_t max_token, int32_t ctx_len)
 {
     const nb_linear_args head = {.M = max_token, .w = m->output};
-    size_t need = m->be->op->linear_scratch(m->be, &head);
+    size_t need = m->output ? m->be->op->linear_scratch(m->be, &head) : 0;
     for (int l = 0; l < (m->layer ? m->hp.n_layer : 1); l++) {
         const size_t n = nb_layer_scratch(m, m->layer ? &m->layer[l] : NULL, max_token, ctx_len);
         need = n > need ? n : need;

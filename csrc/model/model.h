@@ -90,7 +90,7 @@ size_t nb_layer_scratch(const nb_model *m, const nb_layer *y, int32_t n_token, i
 /* Of it, what the last step of attention and of the feed-forward keeps at the front. */
 size_t nb_front_bytes(const nb_model *m, int64_t n_token);
 
-/* Opens everything but the layers when `layers` is false (the quantization pipeline streams them). */
+/* Opens no weights when `layers` is false: the quantization pipeline streams the layers and reads single rows of the embedding. */
 nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers, nb_model **out, nb_error *err) NB_CHECKED;
 
 /* ---- activations and the decoder (forward.c) ---- */
@@ -154,6 +154,7 @@ nb_status nb_session_feed(nb_session *s, int32_t seq, const int32_t *tokens, int
 nb_status nb_session_step_greedy(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int32_t *next, nb_error *err) NB_CHECKED;
 const nb_model *nb_session_model(const nb_session *s);
 int32_t nb_session_ctx_len(const nb_session *s);
+int64_t nb_session_host_bytes(const nb_session *s); /* of the large buffers on the host: the logits */
 
 /* ---- sampling (sample.c) ---- */
 

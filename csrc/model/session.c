@@ -21,6 +21,7 @@ struct nb_session {
     int32_t *next;   /* [n_seq] device: argmax */
     float *host;     /* [logit_rows, vocab_size] host */
     int32_t *stage;  /* [3, max_token] host: ids, sequences, positions */
+    int64_t host_bytes;
 };
 
 nb_status nb_session_open(nb_model *m, int32_t n_seq, int32_t ctx_len, nb_session **out, nb_error *err)
@@ -46,6 +47,7 @@ nb_status nb_session_open(nb_model *m, int32_t n_seq, int32_t ctx_len, nb_sessio
     s->kv = nb_alloc_zero((size_t)m->hp.n_layer, sizeof *s->kv, "caches", err);
     s->stage = nb_alloc_zero(3 * (size_t)max_token, sizeof *s->stage, "a batch", err);
     const size_t logit_bytes = (size_t)s->logit_rows * (size_t)m->hp.vocab_size * sizeof(float);
+    s->host_bytes = (int64_t)logit_bytes;
     s->host = nb_alloc_aligned(logit_bytes, 1, "logits", err);
     nb_status st = s->length && s->kv && s->stage && s->host ? NB_OK : NB_NO_ROOM;
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
@@ -95,6 +97,11 @@ int32_t nb_session_length(const nb_session *s, int32_t seq)
 const nb_model *nb_session_model(const nb_session *s)
 {
     return s->m;
+}
+
+int64_t nb_session_host_bytes(const nb_session *s)
+{
+    return s->host_bytes;
 }
 
 int32_t nb_session_ctx_len(const nb_session *s)

@@ -234,10 +234,20 @@ static nb_status load_layer(nb_model *m, int l, nb_error *err)
     return NB_OK;
 }
 
+static nb_status load_frequencies(nb_model *m, nb_error *err)
+{
+    const size_t freq_bytes = (size_t)m->hp.rope_dim / 2 * sizeof(float);
+    nb_status st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq, err);
+    if (st == NB_OK)
+        st = m->be->op->upload(m->be, m->inv_freq, m->hp.inv_freq, freq_bytes, err);
+    if (st == NB_OK)
+        st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq_local, err);
+    return st == NB_OK ? m->be->op->upload(m->be, m->inv_freq_local, m->hp.inv_freq_local, freq_bytes, err) : st;
+}
+
 static nb_status load_ends(nb_model *m, nb_error *err)
 {
     nb_matrix part;
-    const size_t freq_bytes = (size_t)m->hp.rope_dim / 2 * sizeof(float);
     nb_status st = nb_model_matrix(m, (nb_slot){.role = NB_ROLE_EMBED}, &part, err);
     if (st == NB_OK)
         st = m->be->op->pack_weight(m->be, &part, 1, &m->embed, err);
@@ -250,14 +260,6 @@ static nb_status load_ends(nb_model *m, nb_error *err)
     }
     if (st == NB_OK) /* the divisor of the logits: (h / d) W^T */
         st = nb_model_vector(m, (nb_slot){.role = NB_ROLE_OUTPUT_NORM}, 1.0f / m->hp.logit_divisor, &m->output_norm, err);
-    if (st == NB_OK)
-        st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq, err);
-    if (st == NB_OK)
-        st = m->be->op->upload(m->be, m->inv_freq, m->hp.inv_freq, freq_bytes, err);
-    if (st == NB_OK)
-        st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq_local, err);
-    if (st == NB_OK)
-        st = m->be->op->upload(m->be, m->inv_freq_local, m->hp.inv_freq_local, freq_bytes, err);
     if (st == NB_OK)
         m->weights_bytes += (int64_t)m->be->op->weight_bytes(m->embed) +
                             (m->hp.tied ? 0 : (int64_t)m->be->op->weight_bytes(m->output));
@@ -312,7 +314,9 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
         }
         m->be->kv_type = strcmp(o->kv_type, "f32") == 0 ? NB_KV_F32 : NB_KV_F16;
     }
-    st = load_ends(m, err);
+    st = load_frequencies(m, err);
+    if (st == NB_OK && layers)
+        st = load_ends(m, err);
     if (st == NB_OK && layers) {
         m->layer = nb_alloc_zero((size_t)m->hp.n_layer, sizeof *m->layer, "the layers", err);
         st = m->layer ? NB_OK : NB_NO_ROOM;

@@ -1,27 +1,25 @@
-/* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down): decoded, quantized, written, reported. */
+/* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down): decoded, quantized, written, reported.
+ *
+ * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
+ * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, R, and W twice). */
 #include "quant/pipe.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* Host and device buffers of a group's job. */
+/* Device buffers of a group's job. */
 struct work {
     int64_t N, K, G;
-    float *host;        /* [N,K] the original weights, then the dequantized ones */
-    uint8_t *codes;     /* [N,K] host */
-    nb_group *groups;   /* [N,G] host */
-    float *w, *q, *rtn; /* [N,K] device */
+    float *w, *q; /* [N,K] device */
     uint8_t *d_codes;
     nb_group *d_groups;
 };
 
 static void work_close(nb_pipe *p, struct work *k)
 {
-    free(k->host);
-    free(k->codes);
-    free(k->groups);
-    void *device[] = {k->w, k->q, k->rtn, k->d_codes, k->d_groups};
+    void *device[] = {k->w, k->q, k->d_codes, k->d_groups};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         p->be->op->release(p->be, device[i]);
 }
@@ -29,147 +27,263 @@ static void work_close(nb_pipe *p, struct work *k)
 static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
 {
     const size_t n = (size_t)(k->N * k->K), n_group = (size_t)(k->N * k->G);
-    k->host = nb_alloc_aligned(n, sizeof(float), "weights of a layer", err);
-    k->codes = nb_alloc(n, 1, "codes of a layer", err);
-    k->groups = nb_alloc(n_group, sizeof(nb_group), "scales of a layer", err);
-    if (!k->host || !k->codes || !k->groups)
-        return NB_NO_ROOM;
     const struct {
         void **to;
         size_t bytes;
-    } device[] = {{(void **)&k->w, n * 4},
-                  {(void **)&k->q, n * 4},
-                  {(void **)&k->rtn, n * 4},
-                  {(void **)&k->d_codes, n},
-                  {(void **)&k->d_groups, n_group * sizeof(nb_group)}};
+    } device[] = {{(void **)&k->q, n * 4}, {(void **)&k->d_codes, n}, {(void **)&k->d_groups, n_group * sizeof(nb_group)}};
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = p->be->op->alloc(p->be, device[i].bytes, "weights of a layer", device[i].to, err);
     return st;
 }
 
-/* Decodes the group's matrices, stacked. A value that is not finite names its tensor: a checkpoint like that must not be quantized silently. */
+/* ---- from matrices to f32 ---- */
+
+static const char *tensor_name(const nb_pipe *p, nb_role role, int layer, char name[NB_TENSOR_NAME])
+{
+    (void)nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role, .layer = layer}, name);
+    return name;
+}
+
+/* Row n of a matrix as a loader sees it. */
+static void decode_row(const nb_matrix *a, int64_t n, float *to)
+{
+    if (a->dtype) {
+        nb_dtype_decode_row(a->dtype, a->rows + n * nb_dtype_row_bytes(a->dtype, a->K), to, a->K);
+        return;
+    }
+    const int64_t group = a->group ? a->group : a->K, G = (a->K + group - 1) / group;
+    for (int64_t k = 0; k < a->K; k++)
+        to[k] = nb_grid_value(&a->groups[n * G + (a->g_idx ? a->g_idx[k] : k / group)], a->codes[n * a->K + k]);
+}
+
+/* Decodes a matrix; *bad: a row with a value that is not finite, or -1. */
+static void decode_matrix(const nb_pipe *p, const nb_matrix *a, float *to, int64_t *bad)
+{
+    int64_t worst = -1;
+#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
+    for (int64_t n = 0; n < a->N; n++) {
+        decode_row(a, n, to + n * a->K);
+        for (int64_t k = 0; k < a->K; k++)
+            if (!isfinite(to[n * a->K + k]))
+                worst = n;
+    }
+    *bad = worst;
+}
+
+/* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a checkpoint like that must not be quantized silently. */
 static nb_status decode_group(nb_pipe *p, const nb_role *role, int n_role, int layer, float *to, nb_error *err)
 {
     nb_status st = NB_OK;
-    int64_t bad = -1;
-    for (int i = 0; i < n_role && st == NB_OK; i++) {
+    for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
         nb_matrix a;
+        int64_t bad = -1;
+        char name[NB_TENSOR_NAME];
         st = nb_model_matrix(p->m, (nb_slot){.role = role[i], .layer = layer}, &a, err);
         if (st != NB_OK)
             break;
-        const int64_t row_bytes = nb_dtype_row_bytes(a.dtype, a.K);
-#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : bad)
-        for (int64_t n = 0; n < a.N; n++) {
-            nb_dtype_decode_row(a.dtype, a.rows + n * row_bytes, to + n * a.K, a.K);
-            for (int64_t k = 0; k < a.K; k++)
-                if (!isfinite(to[n * a.K + k]))
-                    bad = n;
-        }
-        if (bad >= 0) {
-            char name[128];
-            (void)nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role[i], .layer = layer}, name);
-            st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld", name, (long long)bad);
-        }
+        decode_matrix(p, &a, to, &bad);
+        if (bad >= 0)
+            st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld",
+                            tensor_name(p, role[i], layer, name), (long long)bad);
         to += a.N * a.K;
     }
     return st;
 }
 
-/* The error of rows [n0, n0 + N) of the job, for the report: both measured against the weights the sweep was given. */
-static nb_status linear_error(nb_pipe *p, const struct work *k, int64_t n0, int64_t N, nb_linear_report *r, nb_error *err)
+/* The weights of the group on the device. */
+static nb_status upload_group(nb_pipe *p, struct work *k, const nb_role *role, int n_role, int layer, nb_error *err)
 {
-    double base = 0, rtn = 0, got = 0;
-    nb_quant_error_args a = {.w = k->w + n0 * k->K, .N = N, .K = k->K, .h = p->h, .out = &base};
+    const size_t bytes = (size_t)(k->N * k->K) * sizeof(float);
+    float *host = NULL;
+    nb_status st = nb_pipe_host(p, 1, bytes, "weights of a layer", (void **)&host, err);
+    if (st == NB_OK)
+        st = decode_group(p, role, n_role, layer, host, err);
+    if (st == NB_OK)
+        st = p->be->op->alloc(p->be, bytes, "weights of a layer", (void **)&k->w, err);
+    if (st == NB_OK)
+        st = p->be->op->upload(p->be, k->w, host, bytes, err);
+    if (st == NB_OK)
+        st = p->be->op->sync(p->be, err); /* before host goes */
+    nb_pipe_host_free(p, host);
+    return st;
+}
+
+static int64_t group_rows(const nb_pipe *p, const nb_role *role, int n_role, int64_t *K)
+{
+    int64_t N = 0;
+    for (int i = 0; i < n_role; i++) {
+        int64_t n;
+        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &n, K);
+        N += n;
+    }
+    return N;
+}
+
+/* What was written for the group, as one packed weight of the quantized stream. */
+static nb_status stack_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
+{
+    nb_role role[3];
+    const int n_role = nb_group_roles(g, role);
+    int64_t K = 0, n0 = 0;
+    const int64_t N = group_rows(p, role, n_role, &K);
+    float *host = NULL;
+    nb_status st = nb_pipe_host(p, (size_t)(N * K), sizeof *host, "weights of a layer", (void **)&host, err);
+    for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
+        nb_matrix a;
+        int64_t bad = -1;
+        char name[NB_TENSOR_NAME];
+        st = p->sink->op->read(p->sink, (nb_slot){.role = role[i], .layer = layer}, &a, err);
+        if (st != NB_OK)
+            break;
+        if (a.K != K || n0 + a.N > N)
+            st = nb_fail(err, NB_INTERNAL, "tensor %s is read back as %lld x %lld", tensor_name(p, role[i], layer, name), (long long)a.N, (long long)a.K);
+        else
+            decode_matrix(p, &a, host + n0 * K, &bad);
+        if (bad >= 0)
+            st = nb_fail(err, NB_BAD_INPUT, "tensor %s is written with NaN or Inf in row %lld", tensor_name(p, role[i], layer, name), (long long)bad);
+        n0 += a.N;
+    }
+    if (st == NB_OK)
+        st = nb_stack_from_f32(p->be, host, N, K, &p->quantized.layer.stack[g], err);
+    nb_pipe_host_free(p, host);
+    return st;
+}
+
+static nb_status original_stack(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
+{
+    return p->two ? nb_stack_load(p->m, g, layer, &p->original.layer.stack[g], err) : NB_OK;
+}
+
+nb_status nb_pipe_read_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
+{
+    const nb_status st = original_stack(p, g, layer, err);
+    return st == NB_OK ? stack_from_sink(p, g, layer, err) : st;
+}
+
+nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
+{
+    const nb_status st = original_stack(p, g, layer, err);
+    return st == NB_OK ? nb_stack_load(p->m, g, layer, &p->quantized.layer.stack[g], err) : st;
+}
+
+nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
+{
+    char name[NB_TENSOR_NAME];
+    const nb_slot at = {.role = role, .layer = layer};
+    const nb_place place = nb_family_place(p->m->family, &p->m->hp, p->m->container, at, name);
+    if (!place.t)
+        return NB_OK;
+    const int64_t row = place.N ? place.row * nb_dtype_row_bytes(place.t->dtype, place.K) : place.row * place.t->dtype->bytes;
+    const nb_matrix m = {.N = place.N ? place.N : 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
+    const nb_status st = p->sink->op->dense(p->sink, at, &m, err);
+    nb_container_release(p->m->container, place.t);
+    return st;
+}
+
+/* ---- the report ---- */
+
+/* tr(D H D^T) of rows [n0, n0 + N), D = w - q (q NULL: D = w). */
+static nb_status measure(nb_pipe *p, const struct work *k, const float *q, int64_t n0, int64_t N, double *out, nb_error *err)
+{
+    nb_quant_error_args a = {.w = k->w + n0 * k->K, .q = q ? q + n0 * k->K : NULL, .N = N, .K = k->K, .h = p->h, .out = out};
     nb_status st = nb_op_check(p->be, p->be->op->quant_error != NULL, "quant_error", err);
     if (st == NB_OK)
         st = nb_pipe_scratch(p, p->be->op->quant_error_scratch ? p->be->op->quant_error_scratch(p->be, &a) : 0, err);
     a.scratch = p->scratch;
-    if (st == NB_OK)
-        st = p->be->op->quant_error(p->be, &a, err);
-    a.q = k->q + n0 * k->K;
-    a.out = &got;
-    if (st == NB_OK)
-        st = p->be->op->quant_error(p->be, &a, err);
-    a.q = k->rtn + n0 * k->K;
-    a.out = &rtn;
-    if (st == NB_OK)
-        st = p->be->op->quant_error(p->be, &a, err);
-    r->error = base > 0.0 ? got / base : 0.0;
-    r->error_rtn = base > 0.0 ? rtn / base : 0.0;
-    return st;
+    return st == NB_OK ? p->be->op->quant_error(p->be, &a, err) : st;
 }
 
-/* Codes and groups of rows [n0, n0 + N) as blocks of the grid's format, into the rows of the file's tensor that hold the slot. */
-static nb_status write_linear(nb_pipe *p, const struct work *k, int64_t n0, int64_t N, nb_slot at, nb_error *err)
-{
-    const nb_dtype *t = p->o->grid.dtype;
-    const int64_t row_bytes = nb_dtype_row_bytes(t, k->K);
-    char name[NB_TENSOR_NAME];
-    const nb_place place = nb_family_place(p->m->family, &p->m->hp, p->m->container, at, name);
-    uint8_t *out = nb_alloc((size_t)N, (size_t)row_bytes, "a packed tensor", err);
-    float *scale = nb_alloc((size_t)(2 * k->G), sizeof *scale, "scales of a row", err), *min = scale ? scale + k->G : NULL;
-    nb_status st = out && scale ? NB_OK : NB_NO_ROOM;
-    for (int64_t n = 0; n < N && st == NB_OK; n++) {
-        const nb_group *g = k->groups + (n0 + n) * k->G;
-        for (int64_t i = 0; i < k->G; i++) {
-            scale[i] = g[i].scale;
-            min[i] = g[i].min;
-        }
-        t->join(k->codes + (n0 + n) * k->K, scale, min, k->K / t->block, out + n * row_bytes);
-    }
-    if (st == NB_OK)
-        st = nb_gguf_writer_data(p->w, (int)(place.t - p->m->container->tensor), (size_t)(place.row * row_bytes), out, (size_t)(N * row_bytes), err);
-    free(out);
-    free(scale);
-    return st;
-}
-
-static nb_status report_group(nb_pipe *p, const struct work *k, const nb_role *role, int n_role, int layer, bool calibrated,
-                              const char *note, nb_error *err)
+/* The errors of the group's linears against the weights the sweep was given: what it chose, then (in the same memory) plain rounding. */
+static nb_status report_errors(nb_pipe *p, const struct work *k, const nb_role *role, int n_role, nb_linear_report *r, nb_error *err)
 {
     const nb_quantize_rows_args rtn = {.w = k->w, .N = k->N, .K = k->K, .grid = &p->o->grid, .groups = k->d_groups, .codes = k->d_codes};
-    const nb_dequantize_args deq = {.codes = k->d_codes, .groups = k->d_groups, .N = k->N, .K = k->K, .grid = &p->o->grid, .q = k->rtn};
+    const nb_dequantize_args deq = {.codes = k->d_codes, .groups = k->d_groups, .N = k->N, .K = k->K, .grid = &p->o->grid, .q = k->q};
+    double base[3] = {0}, got[3] = {0}, rounded[3] = {0};
     nb_status st = NB_OK;
-    if (calibrated) { /* the job's own codes are on the host by now */
-        st = p->be->op->quantize_rows(p->be, &rtn, err);
-        if (st == NB_OK)
+    for (int pass = 0; pass < 2 && st == NB_OK; pass++) {
+        int64_t n0 = 0;
+        for (int i = 0; i < n_role && st == NB_OK; i++) {
+            int64_t N, K;
+            nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
+            if (pass == 0)
+                st = measure(p, k, NULL, n0, N, &base[i], err);
+            if (st == NB_OK)
+                st = measure(p, k, k->q, n0, N, pass ? &rounded[i] : &got[i], err);
+            n0 += N;
+        }
+        if (st == NB_OK && pass == 0)
+            st = p->be->op->quantize_rows(p->be, &rtn, err);
+        if (st == NB_OK && pass == 0)
             st = p->be->op->dequantize(p->be, &deq, err);
     }
-    int64_t n0 = 0;
-    for (int i = 0; i < n_role && st == NB_OK; i++) {
-        int64_t N, K;
-        nb_linear_report *r = &p->report[p->n_report++];
-        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
-        (void)nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role[i], .layer = layer}, r->name);
-        r->bits_per_weight = 8.0 * (double)p->o->grid.dtype->bytes / (double)p->o->grid.dtype->block;
-        r->error = r->error_rtn = (double)NAN;
-        snprintf(r->note, sizeof r->note, "%s", note);
-        if (calibrated)
-            st = linear_error(p, k, n0, N, r, err);
-        if (st == NB_OK)
-            st = write_linear(p, k, n0, N, (nb_slot){.role = role[i], .layer = layer}, err);
-        n0 += N;
+    for (int i = 0; i < n_role; i++) {
+        r[i].error = base[i] > 0.0 ? got[i] / base[i] : 0.0;
+        r[i].error_rtn = base[i] > 0.0 ? rounded[i] / base[i] : 0.0;
     }
     return st;
 }
 
-/* A group whose K is no multiple of the block stays F16, by name: llama.cpp's fallback. */
+/* A record for each of the group's linears. */
+static nb_linear_report *begin_report(nb_pipe *p, const nb_role *role, int n_role, int layer, double bits)
+{
+    nb_linear_report *r = p->report + p->n_report;
+    for (int i = 0; i < n_role; i++) {
+        r[i] = (nb_linear_report){.bits_per_weight = bits, .error = (double)NAN, .error_rtn = (double)NAN};
+        tensor_name(p, role[i], layer, r[i].name);
+    }
+    p->n_report += n_role;
+    return r;
+}
+
+/* ---- quantizing ---- */
+
+/* Codes and groups, from the device into the sink. */
+static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *role, int n_role, int layer, nb_error *err)
+{
+    const size_t n = (size_t)(k->N * k->K), n_group = (size_t)(k->N * k->G);
+    uint8_t *codes = NULL;
+    nb_group *groups = NULL;
+    int64_t n0 = 0;
+    nb_status st = nb_pipe_host(p, n, 1, "codes of a layer", (void **)&codes, err);
+    if (st == NB_OK)
+        st = nb_pipe_host(p, n_group, sizeof *groups, "scales of a layer", (void **)&groups, err);
+    if (st == NB_OK)
+        st = p->be->op->download(p->be, codes, k->d_codes, n, err);
+    if (st == NB_OK)
+        st = p->be->op->download(p->be, groups, k->d_groups, n_group * sizeof *groups, err);
+    for (int i = 0; i < n_role && st == NB_OK; i++) {
+        int64_t N, K;
+        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
+        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .bits = p->o->grid.bits, .group = p->o->grid.group};
+        st = p->sink->op->linear(p->sink, (nb_slot){.role = role[i], .layer = layer}, &m, err);
+        n0 += N;
+    }
+    nb_pipe_host_free(p, codes);
+    nb_pipe_host_free(p, groups);
+    return st;
+}
+
+/* The quantizer's own refusals know no names: what it says is said of the group's first tensor. */
+static nb_status name_fault(const nb_pipe *p, nb_status st, nb_role role, int layer, nb_error *err)
+{
+    char name[NB_TENSOR_NAME], what[300];
+    if (st != NB_BAD_INPUT || !err)
+        return st;
+    snprintf(what, sizeof what, "%.299s", err->message);
+    return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s", tensor_name(p, role, layer, name), what);
+}
+
+/* A group whose K is no multiple of the block is kept, in a format that the sink chose (F16 in GGUF: llama.cpp's fallback). */
 static nb_status keep_group(nb_pipe *p, const nb_role *role, int n_role, int layer, nb_group_id g, nb_error *err)
 {
-    const nb_dtype *f16 = nb_dtype_by_name("f16");
-    nb_status st = NB_OK;
+    nb_linear_report *r = begin_report(p, role, n_role, layer, 16.0);
+    nb_status st = original_stack(p, g, layer, err);
     for (int i = 0; i < n_role && st == NB_OK; i++) {
-        nb_linear_report *r = &p->report[p->n_report++];
-        (void)nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role[i], .layer = layer}, r->name);
-        r->bits_per_weight = 16.0;
-        r->error = r->error_rtn = (double)NAN;
-        snprintf(r->note, sizeof r->note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
-        st = nb_gguf_out_convert(p->m->container, nb_pipeline_index(p->m, role[i], layer), f16, p->w, p->o->n_thread, err);
+        snprintf(r[i].note, sizeof r[i].note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
+        st = nb_pipe_copy(p, role[i], layer, err);
     }
-    if (st == NB_OK && p->calib)
-        st = nb_stack_load(p->m, g, layer, &p->quantized.layer.stack[g], err);
-    return st;
+    return st == NB_OK && p->calib ? stack_from_sink(p, g, layer, err) : st;
 }
 
 nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
@@ -177,28 +291,19 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     nb_role role[3];
     const int n_role = nb_group_roles(g, role);
     struct work k = {0};
-    for (int i = 0; i < n_role; i++) {
-        int64_t N;
-        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &k.K);
-        k.N += N;
-    }
-    nb_status st = p->two ? nb_stack_load(p->m, g, layer, &p->original.layer.stack[g], err) : NB_OK;
-    if (st != NB_OK)
-        return st;
     if (!nb_pipeline_fits(p->m, g, &p->o->grid))
         return keep_group(p, role, n_role, layer, g, err);
+    k.N = group_rows(p, role, n_role, &k.K);
     const int64_t group = p->o->grid.group ? p->o->grid.group : k.K;
     k.G = (k.K + group - 1) / group;
     nb_quant_stats stats = {0};
     nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = p->T, .damp = p->o->damp,
                         .correction = p->o->correction, .static_groups = p->o->static_groups, .stats = &stats};
-    st = work_open(p, &k, err);
-    if (st == NB_OK)
-        st = decode_group(p, role, n_role, layer, k.host, err);
-    if (st == NB_OK)
-        st = p->be->op->upload(p->be, k.w, k.host, (size_t)(k.N * k.K) * sizeof(float), err);
+    nb_status st = upload_group(p, &k, role, n_role, layer, err);
     if (st == NB_OK && p->calib)
         st = nb_pipe_gather(p, g, k.K, err);
+    if (st == NB_OK)
+        st = work_open(p, &k, err);
     if (st == NB_OK) {
         job.w = k.w;
         job.q = k.q;
@@ -206,19 +311,25 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
         job.groups = k.d_groups;
         job.h = p->calib ? p->h : NULL;
         job.c = p->two ? p->c : NULL;
-        st = p->o->quantizer->layer(&job, err);
+        st = name_fault(p, p->o->quantizer->layer(&job, err), role[0], layer, err);
     }
     if (st == NB_OK)
-        st = p->be->op->download(p->be, k.codes, k.d_codes, (size_t)(k.N * k.K), err);
-    if (st == NB_OK)
-        st = p->be->op->download(p->be, k.groups, k.d_groups, (size_t)(k.N * k.G) * sizeof(nb_group), err);
-    if (st == NB_OK && p->calib) {
-        st = p->be->op->download(p->be, k.host, k.q, (size_t)(k.N * k.K) * sizeof(float), err);
-        if (st == NB_OK)
-            st = nb_stack_from_f32(p->be, k.host, k.N, k.K, &p->quantized.layer.stack[g], err);
+        st = write_group(p, &k, role, n_role, layer, err);
+    if (st == NB_OK) {
+        nb_linear_report *r = begin_report(p, role, n_role, layer, 8.0 * (double)p->o->grid.dtype->bytes / (double)p->o->grid.dtype->block);
+        for (int i = 0; i < n_role; i++)
+            snprintf(r[i].note, sizeof r[i].note, "%s", stats.note);
+        if (p->calib)
+            st = report_errors(p, &k, role, n_role, r, err);
     }
-    if (st == NB_OK)
-        st = report_group(p, &k, role, n_role, layer, p->calib != NULL, stats.note, err);
     work_close(p, &k);
+    if (st == NB_OK && p->calib)
+        st = original_stack(p, g, layer, err);
+    if (st == NB_OK && p->calib)
+        st = stack_from_sink(p, g, layer, err);
+    for (int i = 0; i < n_role; i++) {
+        char name[NB_TENSOR_NAME];
+        nb_container_release(p->m->container, nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role[i], .layer = layer}, name));
+    }
     return st;
 }

@@ -3,22 +3,20 @@
  *
  *   for each layer:   attn_norm -> H of q,k,v -> quantize them -> attention with them -> H of o -> quantize o -> residual
  *                     ffn_norm  -> H of gate,up -> quantize -> gated activation -> H of down -> quantize down -> residual
+ *                     seal: on disk, then `sealed`
  *
  * With the drift correction a second stream runs beside it through the original weights; the Hessian comes from the quantized stream (X), the cross
- * term C = (X_orig - X)^T X from both. */
-#include "quant/pipe.h"
+ * term C = (X_orig - X)^T X from both.
+ *
+ * Layers that an earlier run sealed are read back and only run forward; layers out of the range are copied and run forward as they are while a later
+ * layer still wants activations. */
+#include "backend/count.h"
 #include "base/clock.h"
+#include "quant/pipe.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-int64_t nb_pipeline_index(const nb_model *m, nb_role role, int layer)
-{
-    char name[128];
-    const nb_tensor *t = nb_family_tensor(m->family, m->container, (nb_slot){.role = role, .layer = layer}, name);
-    return t ? t - m->container->tensor : -1;
-}
 
 bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_grid *grid)
 {
@@ -28,6 +26,8 @@ bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_grid *grid)
     nb_family_shape(&m->hp, (nb_slot){.role = role[0]}, &N, &K);
     return grid->dtype && K % grid->dtype->block == 0;
 }
+
+/* ---- one layer ---- */
 
 static void close_layer(nb_pipe *p)
 {
@@ -40,34 +40,104 @@ static void close_layer(nb_pipe *p)
     memset(&p->original.layer, 0, sizeof p->original.layer);
 }
 
-static nb_status run_layer(nb_pipe *p, int layer, nb_error *err)
+static nb_status open_frame(nb_pipe *p, int layer, nb_error *err)
 {
-    nb_status st = nb_frame_open(p->m, layer, &p->quantized.layer.frame, err);
+    const nb_status st = nb_frame_open(p->m, layer, &p->quantized.layer.frame, err);
     p->original.layer.frame = p->quantized.layer.frame; /* shared, borrowed */
+    return st;
+}
+
+static bool is_linear(nb_role role)
+{
+    nb_role of[3];
+    for (int g = 0; g < NB_GROUP_COUNT; g++)
+        for (int i = nb_group_roles((nb_group_id)g, of) - 1; i >= 0; i--)
+            if (of[i] == role)
+                return true;
+    return false;
+}
+
+/* Everything of the layer that is no linear, and the linears too when they are not to be quantized. */
+static nb_status copy_roles(nb_pipe *p, int layer, bool linears, nb_error *err)
+{
+    nb_status st = NB_OK;
+    for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
+        if (linears || !is_linear((nb_role)r))
+            st = nb_pipe_copy(p, (nb_role)r, layer, err);
+    return st;
+}
+
+typedef nb_status (*group_fn)(nb_pipe *p, nb_group_id g, int layer, nb_error *err);
+
+/* Walks the groups of a layer: `group` leaves the stacks, then the streams run through them. */
+static nb_status walk_layer(nb_pipe *p, int layer, group_fn group, bool forward, nb_error *err)
+{
+    nb_status st = open_frame(p, layer, err);
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
-        st = nb_pipe_quantize_group(p, (nb_group_id)g, layer, err);
+        st = group(p, (nb_group_id)g, layer, err);
         if (st == NB_OK && p->o->stop && *p->o->stop)
             st = nb_fail(err, NB_INTERRUPTED, "stopped in layer %d, nothing was written under the final name", layer);
-        if (st == NB_OK && p->calib)
+        if (st == NB_OK && p->calib && (forward || g + 1 < NB_GROUP_COUNT)) /* nothing reads what the last group would give */
             st = nb_pipe_advance(p, (nb_group_id)g, err);
     }
     close_layer(p);
     return st;
 }
 
-static void say(nb_pipe *p, int layer, int64_t start_ns)
+static nb_status seal(nb_pipe *p, int layer, int64_t first_report, int64_t start_ns, nb_error *err)
+{
+    uint8_t digest[NB_SHA256_BYTES];
+    if (p->dry)
+        return NB_OK;
+    const nb_status st = p->sink->op->seal(p->sink, layer, digest, err);
+    if (st != NB_OK || !p->o->sealed)
+        return st;
+    return p->o->sealed(p->o->sealed_arg, layer, digest, p->report + first_report, (int)(p->n_report - first_report),
+                        (double)(nb_clock_ns() - start_ns) * 1e-9, (double)p->token_ns * 1e-9, err);
+}
+
+static nb_status run_layer(nb_pipe *p, int layer, nb_error *err)
+{
+    const nb_pipeline_options *o = p->o;
+    const int64_t first = p->n_report, start = nb_clock_ns();
+    const bool ours = layer >= o->layer_from && layer < o->layer_to, done = layer < o->n_done, forward = layer + 1 < o->layer_to;
+    nb_status st = NB_OK;
+    p->token_ns = 0;
+    if (p->calib && layer == o->layer_from && o->correction > 0.0)
+        st = nb_pipe_fork(p, err);
+    if (st == NB_OK && ours && !done)
+        st = walk_layer(p, layer, nb_pipe_quantize_group, forward, err);
+    else if (st == NB_OK && p->calib && forward)
+        st = walk_layer(p, layer, ours ? nb_pipe_read_group : nb_pipe_source_group, true, err);
+    if (st == NB_OK && !done)
+        st = copy_roles(p, layer, !ours, err);
+    return st == NB_OK && !done ? seal(p, layer, first, start, err) : st;
+}
+
+static nb_status run_ends(nb_pipe *p, nb_error *err)
+{
+    const int64_t start = nb_clock_ns();
+    nb_status st = NB_OK;
+    for (int r = 0; r < NB_ROLE_ATTN_NORM && st == NB_OK; r++)
+        st = nb_pipe_copy(p, (nb_role)r, 0, err);
+    return st == NB_OK ? seal(p, -1, p->n_report, start, err) : st;
+}
+
+/* ---- all of them ---- */
+
+static void say(nb_pipe *p, int layer, int64_t first_report, int64_t start_ns)
 {
     char line[256];
     double worst = 0.0, ratio = 0.0;
     int n = 0;
-    for (int64_t i = p->n_report - 7 > 0 ? p->n_report - 7 : 0; i < p->n_report; i++)
+    for (int64_t i = first_report; i < p->n_report; i++)
         if (isfinite(p->report[i].error)) {
             worst = p->report[i].error > worst ? p->report[i].error : worst;
             ratio += p->report[i].error_rtn > 0.0 ? p->report[i].error / p->report[i].error_rtn : 1.0;
             n++;
         }
     const double spent = (double)(nb_clock_ns() - start_ns) * 1e-9;
-    const double eta = spent / (layer + 1) * (p->m->hp.n_layer - layer - 1);
+    const double eta = spent / (layer + 1 - p->o->n_done) * (p->m->hp.n_layer - layer - 1);
     if (n)
         snprintf(line, sizeof line, "layer %d: worst error %.2e, %.2f of rounding's", layer, worst, ratio / n);
     else
@@ -75,24 +145,31 @@ static void say(nb_pipe *p, int layer, int64_t start_ns)
     p->o->progress(p->o->arg, line, layer + 1, p->m->hp.n_layer, eta);
 }
 
-nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_gguf_writer *w,
+nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_sink *sink,
                           nb_linear_report *report, int64_t *n_report, nb_error *err)
 {
+    nb_pipe p = {.m = m, .be = m->be, .o = o, .calib = calib, .sink = sink, .report = report, .n_report = *n_report, .spill = -1,
+                 .dry = nb_backend_counts(m->be)};
     if (m->hp.n_expert)
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
                           "quantizing a mixture of experts is not there yet; the statistics of each expert's own tokens are missing");
-    nb_pipe p = {.m = m, .be = m->be, .o = o, .calib = calib, .w = w, .report = report};
-    p.T = calib ? (int64_t)calib->n_seq * calib->ctx : 0;
-    p.two = calib && o->correction > 0.0;
-    nb_status st = calib ? nb_pipe_open_streams(&p, err) : NB_OK;
-    const int64_t start = nb_clock_ns();
+    if (o->n_done >= o->layer_to) /* nothing is left to measure: no activations */
+        p.calib = NULL;
+    p.T = p.calib ? (int64_t)calib->n_seq * calib->ctx : 0;
+    nb_status st = p.calib ? nb_pipe_open_streams(&p, err) : NB_OK;
+    int64_t start = nb_clock_ns();
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++) {
-        st = run_layer(&p, l, err);
-        if (st == NB_OK && o->progress)
-            say(&p, l, start);
+        const int64_t first = p.n_report;
+        if (l == o->n_done)
+            start = nb_clock_ns();
+        if (st == NB_OK)
+            st = run_layer(&p, l, err);
+        if (st == NB_OK && o->progress && l >= o->n_done)
+            say(&p, l, first, start);
     }
     nb_pipe_close_streams(&p);
+    if (st == NB_OK && !o->ends_done)
+        st = run_ends(&p, err);
     *n_report = p.n_report;
     return st;
 }
-

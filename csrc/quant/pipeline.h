@@ -2,7 +2,7 @@
 #ifndef NB_QUANT_PIPELINE_H
 #define NB_QUANT_PIPELINE_H
 
-#include "convert/gguf_out.h"
+#include "convert/sink.h"
 #include "quant/calib.h"
 #include "quant/quantizer.h"
 
@@ -18,22 +18,29 @@ typedef struct nb_pipeline_options {
     nb_grid grid; /* with a dtype: the file format of the linears */
     double damp, correction;
     bool static_groups;
+    int layer_from, layer_to; /* the layers [from, to) are quantized, the others copied as they are */
+    int n_done;               /* the first n_done layers were sealed by an earlier run, their reports are there: read back, not quantized again */
+    bool ends_done;           /* so was what belongs to no layer */
+    const char *spill;        /* a folder: the activations lie in a file there; NULL: in memory */
     int n_thread;
     void (*progress)(void *arg, const char *line, int32_t layer, int32_t n_layer, double eta_s);
     void *arg;
     const volatile int *stop;
+    /* A layer (-1: what belongs to none) is on disk. r [n_report]: its linears. seconds: it took; token_seconds: the part of it that grows with the
+     * calibration tokens. May be NULL. */
+    nb_status (*sealed)(void *arg, int layer, const uint8_t digest[32], const nb_linear_report *r, int n_report, double seconds, double token_seconds,
+                        nb_error *err);
+    void *sealed_arg;
 } nb_pipeline_options;
 
-/* Quantizes all linears of m (opened without layers, exact) and writes them into w, whose tensors are m's container's. calib NULL: the quantizer needs none.
- * report [n_report] receives a record per linear, layer by layer. Memory beyond one layer: the activations, n_token x (hidden + n_head head_dim +
- * intermediate) x 4 bytes, twice with the correction. NB_INTERRUPTED when *stop was set. */
-nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_gguf_writer *w,
+/* Quantizes the linears of m (opened without layers, exact) and writes every slot into the sink. calib NULL: the quantizer needs none. report receives a
+ * record per quantized linear, layer by layer, at *n_report on. On a device that only counts (count.h) nothing is read or written: the plan.
+ * Memory beyond one group: the activations, n_token x (hidden + max(n_head head_dim, intermediate)) x 4 bytes, twice with the correction, unless they are
+ * spilled, and H and C, K^2 x 8 bytes each of the widest K. NB_INTERRUPTED when *stop was set: what was sealed stays. */
+nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_sink *sink,
                           nb_linear_report *report, int64_t *n_report, nb_error *err) NB_CHECKED;
 
 /* Whether the group's tensors can be stored in the grid (K a multiple of its block). */
 bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_grid *grid);
-
-/* The index of a role's tensor in the container. */
-int64_t nb_pipeline_index(const nb_model *m, nb_role role, int layer);
 
 #endif

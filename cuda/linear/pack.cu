@@ -85,33 +85,59 @@ static nb_status upload(nb_backend *be, nb_weight *w, const void *image, nb_erro
     return st == NB_OK ? be->op->sync(be, err) : st; /* the image is freed next */
 }
 
-nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+/* Shape and layout of the stack; u4: it fits as U4 unless a scale turns out not to be f16. */
+static nb_status describe(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, bool *u4, nb_error *err)
 {
     *out = NULL;
+    *u4 = true;
     nb_weight *w = new (std::nothrow) nb_weight();
     if (!w)
         return nb_fail(err, NB_NO_ROOM, "%s: out of memory for a weight", be->name);
     w->K = part[0].K;
-    bool u4 = true, offset = false;
+    bool offset = false;
     for (int i = 0; i < n_part; i++) {
         bool has = false;
         int zero = 0;
-        u4 = u4 && fits_u4(&part[i], &has, &zero) && (i == 0 || (has == offset && zero == w->zero));
+        *u4 = *u4 && fits_u4(&part[i], &has, &zero) && (i == 0 || (has == offset && zero == w->zero));
         offset = has;
         w->zero = zero;
         w->N += part[i].N;
     }
-    w->has_offset = u4 && offset;
+    w->has_offset = *u4 && offset;
     if (w->N > INT_MAX || w->K > INT_MAX) {
         delete w;
         return nb_fail(err, NB_UNSUPPORTED, "%s: a matrix of more than 2^31 rows or columns", be->name);
     }
+    *out = w;
+    return NB_OK;
+}
+
+nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+{
+    bool u4 = false;
+    const nb_status st = describe(be, part, n_part, out, &u4, err);
+    if (st == NB_OK) {
+        nb_weight *w = *out;
+        w->codes = u4 ? NB_CUDA_U4 : NB_CUDA_BF16;
+        w->bytes = u4 ? u4_bytes((size_t)(w->N * w->K / kUnit), w->has_offset) : 2 * (size_t)(w->N * w->K);
+    }
+    return st;
+}
+
+nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+{
+    bool u4 = false;
+    nb_weight *w = NULL;
+    *out = NULL;
+    nb_status st = describe(be, part, n_part, &w, &u4, err);
+    if (st != NB_OK)
+        return st;
     const size_t n = (size_t)(w->N * w->K), units = n / kUnit;
     const size_t as_u4 = u4 ? u4_bytes(units, w->has_offset) : 0, as_bf16 = 2 * n;
     uint8_t *image = (uint8_t *)nb_alloc_aligned(as_u4 > as_bf16 ? as_u4 : as_bf16, 1, "packing a weight", err);
     float *row = (float *)nb_alloc((size_t)w->K + 1, 2 * sizeof *row, "packing a weight", err);
     uint8_t *code = (uint8_t *)nb_alloc((size_t)w->K + 1, 1, "packing a weight", err);
-    nb_status st = image && row && code ? NB_OK : NB_NO_ROOM;
+    st = image && row && code ? NB_OK : NB_NO_ROOM;
     if (st == NB_OK && u4 && image_u4(part, n_part, w, image, code, row)) {
         w->codes = NB_CUDA_U4;
         w->bytes = as_u4;

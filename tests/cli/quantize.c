@@ -50,6 +50,15 @@ static const transcript refused[] = {
     {"a report that is OUT", "quantize " TINY OUT "--report %T/out.gguf", 2, NULL, "--report and -o name the same file", 0},
     {"a report that is the model", "quantize " TINY OUT "--report %T/link.gguf", 2, NULL, "the report would replace the model", 0},
     {"--dry-run writes no report", "quantize " TINY OUT "--dry-run -q --report %T/r.html", 0, "rtn q4_0: ", NULL, 0},
+    {"layers that are no range", "quantize " TINY OUT "--layers 1", 2, NULL, "--layers: it must be two numbers", 0},
+    {"layers beyond the model", "quantize " TINY OUT "--layers 1:9", 2, NULL, "--layers 1:9, the model has 2 layers", 0},
+    {"an empty range of layers", "quantize " TINY OUT "--layers 1:1", 2, NULL, "--layers 1:1, the second must be greater", 0},
+    {"a size that is none", "quantize " TINY OUT "--memory 5X", 2, NULL, "--memory 5X: it must be a size", 0},
+    {"nothing to go on with", "quantize -o %T/out.gguf --resume", 3, NULL, "there is no unfinished run of it to go on with", 0},
+    {"going on and beginning anew", "quantize " TINY OUT "--resume --restart", 2, NULL, "--resume and --restart exclude each other", 0},
+    {"OUT inside the model's folder", "quantize %M/tiny-llama -o %M/tiny-llama/out.gguf --method rtn", 2, NULL, "OUT lies inside the input's folder", 0},
+    {"memory that does not suffice is seen before the work", "quantize " TINY " -o %T/out.gguf --calib %T/text.txt --samples 2 -c 64 -t 1 --memory 100K", 6, NULL,
+     "even with the activations on disk, there are 0.1 MiB", 0},
     {"--dry-run says sizes and writes nothing", "quantize " TINY OUT "--dry-run --json -q", 0, "\"bytes\":", NULL, 0},
 };
 
@@ -74,10 +83,17 @@ static int strangers(void)
     return n;
 }
 
+/* A result, its manifest, its work folder. */
 static void remove_out(const char *name)
 {
     char path[1024];
+    folder work;
     unlink(folder_in(&here, name, path));
+    strcat(path, ".manifest.json");
+    unlink(path);
+    snprintf(work.path, sizeof work.path, "%.400s/%.90s.nibble", here.path, name);
+    if (access(work.path, F_OK) == 0)
+        folder_gone(&work);
 }
 
 static void refusal_case(check *c)
@@ -222,10 +238,24 @@ static void interrupted(check *c, int signal_number)
     const char *sentence = strstr(text, "nibble: error: ");
     CHECK_HAS(c, sentence, "nothing was written under the final name");
     char again[1400]; /* the command that goes on with it */
-    snprintf(again, sizeof again, "\nhint: nibble quantize %s/deep.gguf -o %s/out.gguf --method rtn -t 1\n", here.path, here.path);
+    snprintf(again, sizeof again, "\nhint: nibble quantize -o %s/out.gguf --resume\n", here.path);
     CHECK_HAS(c, sentence, again);
     CHECK_EQ(c, strangers(), 0);
+    CHECK(c, there("out.gguf.nibble/journal"));
+    outcome o = program_run(&here, "quantize -o %T/out.gguf --resume -t 1 -q --json", OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 0);
+    CHECK_HAS(c, o.out, "\"name\":\"blk.0.attn_q.weight\""); /* of the first run */
+    CHECK_HAS(c, o.out, "\"name\":\"blk.299.ffn_down.weight\"");
+    CHECK(c, !strstr(o.out, "\"resumed_layers\":0"));
+    program_free(&o);
+    o = program_run(&here, "quantize %T/deep.gguf -o %T/again.gguf --method rtn -t 1 -q", OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 0);
+    program_free(&o);
+    same_bytes(c, "out.gguf", "again.gguf");
+    same_bytes(c, "out.gguf.manifest.json", "again.gguf.manifest.json");
+    CHECK(c, !there("out.gguf.nibble"));
     remove_out("out.gguf");
+    remove_out("again.gguf");
 }
 
 /* The same trick: the model is cut while the program waits in one of its first layers, so a later layer is gone when it is read. */
@@ -248,12 +278,7 @@ static void cut_while_read(check *c)
     CHECK_HAS(c, strstr(text, "nibble: error: "), "cut.gguf: the file became shorter while it was read");
     CHECK(c, access(folder_in(&here, "out.gguf", path), F_OK) != 0);
     remove_out("cut.gguf");
-    DIR *dir = opendir(here.path); /* a signal leaves the partial file */
-    for (const struct dirent *d; dir && (d = readdir(dir));)
-        if (strstr(d->d_name, "partial"))
-            remove_out(d->d_name);
-    if (dir)
-        closedir(dir);
+    remove_out("out.gguf"); /* a signal leaves the work folder */
 }
 
 static void sigint(check *c)
@@ -310,9 +335,9 @@ int main(int argc, char **argv)
         {"a report and a gate: the page is whole, the gate is exit 1 and the file stays", report_and_gate},
         {"closed standard streams do not become the output file", closed_streams},
         {"a failed run leaves the file that was there", overwrites},
-        {"SIGINT while quantizing ends with 130 and leaves nothing", sigint},
+        {"SIGINT while quantizing ends with 130, and the command it prints goes on", sigint},
         {"a model that is cut while it is read is named, nothing has the final name", cut_while_read},
-        {"SIGTERM while quantizing ends with 143 and leaves nothing", sigterm},
+        {"SIGTERM while quantizing ends with 143, and the command it prints goes on", sigterm},
     };
     enum { kMore = sizeof more / sizeof *more };
     check_case cases[kRows + kMore];

@@ -279,12 +279,17 @@ static void every(check *c, nb_status (*job)(nb_error *err), bool may_do_without
             const nb_status st = attempt(job, at, after, &err);
             c->n_check++;
             const bool refused = st == NB_NO_ROOM && err.message[0] && jobs_left() == 0;
-            if (!refused && !(st == NB_OK && may_do_without))
+            if (!refused && !(st == NB_OK && may_do_without && !jobs_unfinished()))
                 check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s: status %d, \"%s\", %d files left", at, total,
                              after ? " and all after it" : "", (int)st, err.message, jobs_left());
             if (heap.n_live)
                 check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s: %ld blocks are kept", at, total,
                              after ? " and all after it" : "", heap.n_live);
+            if (jobs_unfinished()) { /* what was sealed before is gone on with */
+                c->n_check++;
+                if (attempt(job, 0, false, &err) != NB_OK || jobs_unfinished())
+                    check_report(c, __FILE__, __LINE__, "after allocation %ld the run does not go on: \"%s\"", at, err.message);
+            }
             jobs_remove();
         }
     printf("%ld allocations, %ld of them failed\n", total, n);
@@ -322,11 +327,11 @@ static void eval_case(check *c)
 }
 static void rtn_case(check *c)
 {
-    every(c, rtn, false);
+    every(c, rtn, true); /* a line of the log is done without */
 }
 static void gptq_case(check *c)
 {
-    every(c, gptq, false);
+    every(c, gptq, true);
 }
 
 static const check_case cases[] = {

@@ -1,11 +1,23 @@
 /* disk.c -- the nth call to the file system fails while a model is quantized: a full disk is 6 with the bytes that are missing, anything
- * else is 7, and nothing is left under the final name or beside it. The linker wraps the calls (CMakeLists.txt); no root is needed. */
+ * else is 7; nothing has the final name; and the same call, once the fault is gone, gives the bytes of a run without faults. The linker wraps the calls (CMakeLists.txt); no root is needed. */
 #include "fault/jobs.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
 
+int __real_open(const char *path, int flags, ...);
+ssize_t __real_pread(int fd, void *p, size_t n, off_t at);
+int __real_fdatasync(int fd);
+int __real_flock(int fd, int how);
+int __real_mkdir(const char *path, mode_t mode);
+int __wrap_open(const char *path, int flags, ...);
+ssize_t __wrap_pread(int fd, void *p, size_t n, off_t at);
+int __wrap_fdatasync(int fd);
+int __wrap_flock(int fd, int how);
+int __wrap_mkdir(const char *path, mode_t mode);
 ssize_t __real_pwrite(int fd, const void *p, size_t n, off_t at);
 int __real_posix_fallocate(int fd, off_t at, off_t n);
 int __real_ftruncate(int fd, off_t n);
@@ -19,7 +31,7 @@ int __wrap_fsync(int fd);
 int __wrap_rename(const char *from, const char *to);
 int __wrap_fstatvfs(int fd, struct statvfs *out);
 
-typedef enum call { C_NONE, C_PWRITE, C_FALLOCATE, C_FTRUNCATE, C_FSYNC, C_RENAME, C_COUNT } call;
+typedef enum call { C_NONE, C_PWRITE, C_FALLOCATE, C_FTRUNCATE, C_FSYNC, C_RENAME, C_OPEN, C_PREAD, C_FDATASYNC, C_FLOCK, C_MKDIR, C_COUNT } call;
 
 /* What goes wrong in a run, and what was seen of it. */
 static struct disk {
@@ -75,6 +87,41 @@ int __wrap_rename(const char *from, const char *to)
     return fails(C_RENAME) ? -1 : __real_rename(from, to);
 }
 
+int __wrap_open(const char *path, int flags, ...)
+{
+    va_list ap;
+    va_start(ap, flags);
+    const int mode = va_arg(ap, int); /* whatever is there when the file is not created */
+    va_end(ap);
+    return fails(C_OPEN) ? -1 : __real_open(path, flags, mode);
+}
+
+ssize_t __wrap_pread(int fd, void *p, size_t n, off_t at)
+{
+    if (fails(C_PREAD))
+        return -1;
+    if (disk.interrupted && disk.n[C_PREAD] % 2) {
+        errno = EINTR;
+        return -1;
+    }
+    return __real_pread(fd, p, disk.short_write && n > disk.short_write ? disk.short_write : n, at);
+}
+
+int __wrap_fdatasync(int fd)
+{
+    return fails(C_FDATASYNC) ? -1 : __real_fdatasync(fd);
+}
+
+int __wrap_flock(int fd, int how)
+{
+    return fails(C_FLOCK) ? -1 : __real_flock(fd, how);
+}
+
+int __wrap_mkdir(const char *path, mode_t mode)
+{
+    return fails(C_MKDIR) ? -1 : __real_mkdir(path, mode);
+}
+
 int __wrap_fstatvfs(int fd, struct statvfs *out)
 {
     const int rc = __real_fstatvfs(fd, out);
@@ -127,68 +174,100 @@ static void check_whole(check *c)
     char *p = malloc(sound_n + 1);
     CHECK_EQ(c, p ? read_out(p, sound_n + 1) : 0, sound_n);
     CHECK(c, p && memcmp(p, sound, sound_n) == 0);
+    CHECK(c, !jobs_unfinished());
     free(p);
     jobs_remove();
     CHECK_EQ(c, jobs_left(), 0);
 }
 
-/* Call 1, 2, 3 ... fails with the error, until no call is left to fail. */
-static void every(check *c, call which, int error, nb_status want, const char *word)
+/* What a fault may leave: nothing, or a work folder; a final name only on a whole file. Then the same again, without faults. */
+static void check_resumes(check *c)
+{
+    nb_error err;
+    char *p = malloc(sound_n + 1);
+    const size_t n = p ? read_out(p, sound_n + 1) : 1;
+    CHECK(c, n == 0 || (n == sound_n && memcmp(p, sound, sound_n) == 0));
+    free(p);
+    CHECK_EQ(c, run((struct disk){0}, &err), NB_OK);
+    CHECK_STR(c, err.message, "");
+    check_whole(c);
+}
+
+/* Call 1, 2, 3 ... fails with the error, until no call is left to fail. least: so many there must be. lenient: some are done without. */
+static void every(check *c, call which, int error, nb_status want, const char *word, long least, bool lenient)
 {
     nb_error err;
     for (long at = 1;; at++) {
         const nb_status st = run((struct disk){.which = which, .at = at, .error = error}, &err);
         if (disk.n[which] < at) {
-            CHECK(c, at > 1);
+            CHECK(c, at > least);
             CHECK_EQ(c, st, NB_OK);
             check_whole(c);
             return;
         }
-        CHECK_EQ(c, st, want);
-        CHECK_HAS(c, err.message, word);
-        CHECK_HAS(c, err.message, "out.gguf: ");
-        CHECK_HAS(c, err.file, "out.gguf");
-        CHECK_EQ(c, jobs_left(), 0);
+        if (!(lenient && st == NB_OK)) {
+            CHECK_EQ(c, st, want);
+            CHECK_HAS(c, err.message, word);
+            CHECK_HAS(c, err.file, here.path);
+        }
+        check_resumes(c);
     }
 }
 
 static void full_while_writing(check *c)
 {
-    every(c, C_PWRITE, ENOSPC, NB_NO_ROOM, "bytes are missing");
-    every(c, C_PWRITE, EDQUOT, NB_NO_ROOM, "the disk is full: ");
+    every(c, C_PWRITE, ENOSPC, NB_NO_ROOM, "bytes are missing", 15, false);
+    every(c, C_PWRITE, EDQUOT, NB_NO_ROOM, "the disk is full: ", 15, false);
 }
 
 static void full_at_the_start(check *c)
 {
     nb_error err;
     char want[128];
-    every(c, C_FALLOCATE, ENOSPC, NB_NO_ROOM, "bytes are missing");
+    every(c, C_FALLOCATE, ENOSPC, NB_NO_ROOM, "bytes are missing", 1, false);
     CHECK_EQ(c, run((struct disk){.room = 1000}, &err), NB_NO_ROOM);
     snprintf(want, sizeof want, "out.gguf: the disk is full: %zu bytes are missing", sound_n - 1000);
     CHECK_HAS(c, err.message, want);
-    CHECK_EQ(c, disk.n[C_PWRITE], 0); /* before any work */
+    CHECK(c, disk.n[C_PWRITE] < 5); /* before any work: lock and journal */
+    CHECK(c, !jobs_unfinished());
     CHECK_EQ(c, jobs_left(), 0);
 }
 
 static void broken_disk(check *c)
 {
-    every(c, C_PWRITE, EIO, NB_IO, "cannot write");
-    every(c, C_RENAME, EIO, NB_IO, "cannot rename its partial file");
-    every(c, C_FALLOCATE, EIO, NB_IO, "cannot reserve");
+    every(c, C_PWRITE, EIO, NB_IO, "cannot write", 15, false);
+    every(c, C_PREAD, EIO, NB_IO, "cannot read", 10, false);
+    every(c, C_RENAME, EIO, NB_IO, "cannot rename its partial file", 3, false);
+    every(c, C_FALLOCATE, EIO, NB_IO, "cannot reserve", 1, false);
+    every(c, C_FTRUNCATE, EIO, NB_IO, "cannot write", 1, false);
+    every(c, C_FLOCK, EIO, NB_IO, "cannot lock", 1, false);
+    every(c, C_MKDIR, EIO, NB_IO, "cannot create it", 1, false);
+    every(c, C_OPEN, EIO, NB_IO, "cannot ", 5, true);
+    every(c, C_OPEN, EACCES, NB_IO, "cannot ", 5, true);
 }
 
+/* A failed sync is final: what was written before it may or may not be on disk, so nothing of it is gone on with. */
 static void sync_fails(check *c)
 {
     nb_error err;
-    CHECK_EQ(c, run((struct disk){.which = C_FSYNC, .at = 1, .error = EIO}, &err), NB_IO);
-    CHECK_HAS(c, err.message, "cannot sync it to disk");
-    CHECK_EQ(c, jobs_left(), 0);
-    CHECK_EQ(c, disk.n[C_FSYNC], 1); /* a failed sync is final, it is not tried again */
-    CHECK_EQ(c, disk.n[C_RENAME], 0);
-    /* the folder's own sync comes after the rename: an error, but the file is whole */
-    CHECK_EQ(c, run((struct disk){.which = C_FSYNC, .at = 2, .error = EIO}, &err), NB_IO);
-    CHECK_HAS(c, err.message, "cannot sync its folder");
-    check_whole(c);
+    for (int which = 0; which < 2; which++) {
+        const call sync = which ? C_FSYNC : C_FDATASYNC;
+        for (long at = 1;; at++) {
+            const nb_status st = run((struct disk){.which = sync, .at = at, .error = EIO}, &err);
+            if (disk.n[sync] < at) {
+                CHECK(c, at > 2);
+                CHECK_EQ(c, st, NB_OK);
+                check_whole(c);
+                break;
+            }
+            CHECK_EQ(c, st, NB_IO);
+            CHECK_HAS(c, err.message, "cannot sync ");
+            CHECK_EQ(c, disk.n[sync], at); /* not tried again */
+            if (!strstr(err.message, "its folder") && !strstr(err.message, "manifest.json")) /* those two hold no work */
+                CHECK(c, !jobs_unfinished());
+            check_resumes(c);
+        }
+    }
 }
 
 static void small_bites(check *c)
@@ -203,18 +282,18 @@ static void no_reservations(check *c)
 {
     nb_error err;
     CHECK_EQ(c, run((struct disk){.no_reserve = true}, &err), NB_OK);
-    CHECK_EQ(c, disk.n[C_FTRUNCATE], 1);
+    CHECK_EQ(c, disk.n[C_FTRUNCATE], 2); /* the lock's, the file's */
     check_whole(c);
-    CHECK_EQ(c, run((struct disk){.no_reserve = true, .which = C_FTRUNCATE, .at = 1, .error = EFBIG}, &err), NB_IO);
+    CHECK_EQ(c, run((struct disk){.no_reserve = true, .which = C_FTRUNCATE, .at = 2, .error = EFBIG}, &err), NB_IO);
     CHECK_HAS(c, err.message, "the file system takes no file of ");
     CHECK_EQ(c, jobs_left(), 0);
-    every(c, C_PWRITE, EFBIG, NB_IO, "the file system takes no file of ");
+    every(c, C_PWRITE, EFBIG, NB_IO, "the file system takes no file of ", 15, false);
 }
 
 static const check_case cases[] = {
-    {"a disk that fills up at any write is exit 6 with the missing bytes, and nothing is left", full_while_writing},
+    {"a disk that fills up at any write is exit 6 with the missing bytes, and the run goes on when there is room", full_while_writing},
     {"a disk too small is seen before any work, to the byte", full_at_the_start},
-    {"any other failure of the disk is exit 7, and nothing is left", broken_disk},
+    {"any other failure of the disk is exit 7, and the run can be gone on with", broken_disk},
     {"a failed sync is final", sync_fails},
     {"short and interrupted writes are completed", small_bites},
     {"a file system without reservations is written to as well", no_reservations},

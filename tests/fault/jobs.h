@@ -24,18 +24,20 @@ static inline void jobs_begin(void)
     folder_write(&here, "text.txt", text, strlen(text));
 }
 
-static inline void jobs_end(void)
+/* Whether a run left its work folder, to be gone on with. */
+static inline bool jobs_unfinished(void)
 {
-    folder_gone(&here);
+    char path[1024];
+    return access(folder_in(&here, "out.gguf.nibble", path), F_OK) == 0;
 }
 
-/* Files that a failed run must not leave: the final name, partial ones. */
+/* Files that a failed run must not leave: the final names, partial ones beside them. */
 static inline int jobs_left(void)
 {
     int n = 0;
     DIR *dir = opendir(here.path);
     for (const struct dirent *e; dir && (e = readdir(dir));)
-        n += strncmp(e->d_name, "out.gguf", 8) == 0;
+        n += strncmp(e->d_name, "out.gguf", 8) == 0 && strcmp(e->d_name, "out.gguf.nibble") != 0;
     if (dir)
         closedir(dir);
     return n;
@@ -44,7 +46,18 @@ static inline int jobs_left(void)
 static inline void jobs_remove(void)
 {
     char path[1024];
+    folder work;
     unlink(folder_in(&here, "out.gguf", path));
+    unlink(folder_in(&here, "out.gguf.manifest.json", path));
+    snprintf(work.path, sizeof work.path, "%.480s/out.gguf.nibble", here.path);
+    if (jobs_unfinished())
+        folder_gone(&work);
+}
+
+static inline void jobs_end(void)
+{
+    jobs_remove();
+    folder_gone(&here);
 }
 
 static inline nb_status job_quantize(const char *method, nb_error *err)

@@ -222,6 +222,7 @@ static const nb_backend_ops cpu_ops = {
     .dequantize = nb_cpu_dequantize,
     .quant_error_scratch = nb_cpu_quant_error_scratch,
     .quant_error = nb_cpu_quant_error,
+    .measure_weight = nb_cpu_measure_weight,
 };
 
 static const nb_cpu_kernels *kernels_for(uint32_t isa)

@@ -52,6 +52,7 @@ nb_status nb_cpu_detect(uint32_t *isa, nb_error *err) NB_CHECKED;
 /* ---- weights and inference ---- */
 nb_status nb_cpu_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
                              nb_error *err);
+nb_status nb_cpu_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
 void nb_cpu_release_weight(nb_backend *be, nb_weight *w);
 size_t nb_cpu_weight_bytes(const nb_weight *w);
 

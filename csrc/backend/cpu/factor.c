@@ -3,12 +3,10 @@
  *     M = chol_lower(J H J),  R[i][j] = M[K-1-i][K-1-j]
  *
  * Left-looking by blocks of kBlock columns: first the block's columns take the products with all earlier ones (product_f64, a task a block of
- * rows), then the diagonal block is factored, then the rows below are solved against it. Cost K^3 / 3 FLOP. */
+ * rows), then the diagonal block is factored, then the rows below are solved against it. All in R's own memory. Cost K^3 / 3 FLOP. */
 #include "backend/cpu/kernels.h"
-#include "base/memory.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { kBlock = 64 };
 
@@ -99,26 +97,30 @@ static void gather_row(const void *arg, int64_t i, int worker)
         const int64_t pk = a->perm ? a->perm[K - 1 - k] : K - 1 - k;
         j->m[i * K + k] = a->h[pi * K + pk] + (i == k ? a->diag_add[pi] : 0.0);
     }
+    for (int64_t k = i + 1; k < K; k++)
+        j->m[i * K + k] = 0.0;
 }
 
-static void scatter_row(const void *arg, int64_t i, int worker)
+/* R[i][j] = M[K-1-i][K-1-j]: row i changes places with row K-1-i, both turned round. */
+static void turn_row(const void *arg, int64_t i, int worker)
 {
     const struct factor_job *j = arg;
     const int64_t K = j->a->K;
+    double *p = j->m + i * K, *q = j->m + (K - 1 - i) * K + K - 1;
     (void)worker;
-    for (int64_t k = 0; k < K; k++)
-        j->a->r[i * K + k] = k >= i ? j->m[(K - 1 - i) * K + K - 1 - k] : 0.0;
+    for (int64_t k = 0; k < (2 * i + 1 == K ? K / 2 : K); k++) {
+        const double t = p[k];
+        p[k] = q[-k];
+        q[-k] = t;
+    }
 }
 
 nb_status nb_cpu_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
 {
-    struct factor_job j = {.cpu = nb_cpu_of(be), .a = a};
-    j.m = nb_alloc_aligned((size_t)(a->K * a->K), sizeof *j.m, "a factor", err); /* waits, so it may allocate */
-    if (!j.m)
-        return NB_NO_ROOM;
+    struct factor_job j = {.cpu = nb_cpu_of(be), .a = a, .m = a->r}; /* M lies where R will: K^2 doubles fewer */
+    (void)err;
     nb_pool_run(j.cpu->pool, a->K, gather_row, &j);
     *a->failed_minor = cholesky(&j);
-    nb_pool_run(j.cpu->pool, a->K, scatter_row, &j);
-    free(j.m);
+    nb_pool_run(j.cpu->pool, (a->K + 1) / 2, turn_row, &j);
     return NB_OK;
 }

@@ -441,6 +441,32 @@ done:
     return NB_OK;
 }
 
+/* Two-level scales (a super-scale times a small integer) are rarely f16; scales of a block of its own are. */
+static bool guess_wide(const source *s)
+{
+    for (int i = 0; i < s->n_part; i++)
+        if (!s->part[i].dtype || s->part[i].dtype->group < s->part[i].dtype->block)
+            return true;
+    return false;
+}
+
+nb_status nb_cpu_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+{
+    source s;
+    (void)be;
+    *out = NULL;
+    const nb_status st = check_parts(part, n_part, &s, err);
+    nb_weight *w = st == NB_OK ? nb_alloc_zero(1, sizeof *w, "a weight", err) : NULL;
+    if (!w)
+        return st == NB_OK ? NB_NO_ROOM : st;
+    *w = (nb_weight){.N = s.N, .K = s.K, .n_tile = (s.N + NB_TILE - 1) / NB_TILE};
+    choose(&s, w);
+    w->wide = guess_wide(&s);
+    measure(w);
+    *out = w;
+    return NB_OK;
+}
+
 void nb_cpu_release_weight(nb_backend *be, nb_weight *w)
 {
     (void)be;

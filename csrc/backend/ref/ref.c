@@ -63,6 +63,7 @@ static const nb_backend_ops ref_ops = {
     .zero = ref_zero,
     .sync = ref_sync,
     .pack_weight = nb_ref_pack_weight,
+    .measure_weight = nb_ref_measure_weight,
     .release_weight = nb_ref_release_weight,
     .weight_bytes = nb_ref_weight_bytes,
     .embed = nb_ref_embed,

@@ -20,11 +20,9 @@ static void decode_canonical(const nb_matrix *m, float *dst)
                 nb_grid_value(&m->groups[n * G + k / group], m->codes[n * m->K + k]);
 }
 
-nb_status nb_ref_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
-                             nb_error *err)
+/* The checked size of the stack. */
+static nb_status measure(const nb_matrix *part, int n_part, uint64_t *n_row, uint64_t *n_value, nb_error *err)
 {
-    (void)be;
-    *out = NULL;
     if (n_part < 1)
         return nb_fail(err, NB_INTERNAL, "ref: pack_weight was given no matrix");
     const int64_t K = part[0].K;
@@ -52,6 +50,32 @@ nb_status nb_ref_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, 
                        "ref: a weight of [%" PRIu64 ", %" PRId64 "] exceeds the address space", N,
                        K);
 
+    *n_row = N;
+    *n_value = count;
+    return NB_OK;
+}
+
+nb_status nb_ref_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+{
+    uint64_t N = 0, count = 0;
+    (void)be;
+    *out = NULL;
+    const nb_status st = measure(part, n_part, &N, &count, err);
+    if (st == NB_OK && (*out = nb_alloc_zero(1, sizeof **out, "a weight", err)) != NULL)
+        **out = (nb_weight){.N = (int64_t)N, .K = part[0].K};
+    return st != NB_OK || *out ? st : NB_NO_ROOM;
+}
+
+nb_status nb_ref_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                             nb_error *err)
+{
+    uint64_t N = 0, count = 0;
+    (void)be;
+    *out = NULL;
+    const nb_status st = measure(part, n_part, &N, &count, err);
+    if (st != NB_OK)
+        return st;
+    const int64_t K = part[0].K;
     nb_weight *w = nb_alloc(1, sizeof *w, "a weight", err);
     if (!w)
         return NB_NO_ROOM;

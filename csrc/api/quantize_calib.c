@@ -1,0 +1,43 @@
+/* quantize_calib.c -- the tokens a model is shown: from an interrupted run's work folder, from a text, or written by the model itself. */
+#include "api/quantize.h"
+#include "base/mapfile.h"
+
+#include <string.h>
+
+static nb_status from_text(nb_quantize_job *j, nb_error *err)
+{
+    nb_mapfile *f = NULL;
+    nb_status st = nb_mapfile_open(j->o.calib, &f, err);
+    if (st == NB_OK)
+        st = nb_calib_text(j->m, j->o.calib, (const char *)f->p, f->n, j->o.samples, j->o.ctx, &j->calib, err);
+    nb_mapfile_close(f);
+    return st;
+}
+
+/* A second, fast copy of the model (int8 activations), closed before the work begins. */
+static nb_status from_itself(nb_quantize_job *j, nb_error *err)
+{
+    const nb_quantize_options *o = &j->o;
+    nb_model *writer = NULL;
+    const nb_model_options mo = {.device = o->device, .n_thread = o->n_thread};
+    if (o->progress)
+        o->progress(o->arg, "the model writes its own calibration text", 0, j->m->hp.n_layer, -1.0);
+    nb_status st = nb_model_open(o->model, &mo, &writer, err);
+    if (st == NB_OK)
+        st = nb_calib_self(writer, o->samples, o->ctx, o->seed, &j->calib, err);
+    nb_model_close(writer);
+    return st;
+}
+
+nb_status nb_quantize_calibrate(nb_quantize_job *j, nb_error *err)
+{
+    bool found = false;
+    if (!j->m->tokenizer)
+        return nb_fail_at(err, NB_UNSUPPORTED, j->o.model, -1, "no tokenizer, so no calibration text can be read; --method rtn needs none");
+    nb_status st = nb_quantize_work_read_calib(j, &found, err);
+    j->calibrated = true;
+    if (st != NB_OK || found)
+        return st;
+    st = strcmp(j->o.calib, "self") == 0 ? from_itself(j, err) : from_text(j, err);
+    return st == NB_OK ? nb_quantize_work_write_calib(j, err) : st;
+}

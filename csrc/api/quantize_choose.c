@@ -1,0 +1,216 @@
+/* quantize_choose.c -- flags to a quantizer, a file format, a grid: what is refused before any file is touched. */
+#include "api/quantize.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static nb_status choose_method(nb_quantize_job *j, nb_error *err)
+{
+    const char *name = j->o.method ? j->o.method : "gptq";
+    j->p.quantizer = nb_quantizer_find(name);
+    if (j->p.quantizer)
+        return NB_OK;
+    char names[128] = "";
+    size_t at = 0;
+    for (const nb_quantizer *const *q = nb_quantizers; *q && at < sizeof names; q++)
+        at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*q)->name);
+    static const char *const known[] = {"awq", "awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i], name) == 0)
+            return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name, names);
+    return nb_fail(err, NB_USAGE, "--method %s is unknown; there are:%s", name, names);
+}
+
+static nb_status choose_format(const nb_quantize_job *j, nb_error *err)
+{
+    const char *f = j->o.format, *out = j->o.out;
+    const size_t n = out ? strlen(out) : 0;
+    if (!n)
+        return nb_fail(err, NB_USAGE, "-o OUT is missing");
+    const bool gguf = n > 5 && strcmp(out + n - 5, ".gguf") == 0;
+    if (f && strcmp(f, "gguf") != 0) {
+        static const char *const known[] = {"plain", "gptq", "gptq_v2", "awq", "compressed-tensors", "bnb"};
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            if (strcmp(known[i], f) == 0)
+                return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf is", f);
+        return nb_fail(err, NB_USAGE, "--format %s is unknown; gguf is there", f);
+    }
+    if (!f && !gguf)
+        return nb_fail(err, NB_UNSUPPORTED, "%s: only GGUF is written so far; let OUT end in .gguf", out);
+    return NB_OK;
+}
+
+/* Grids of CONTRACT.md that are no number format, and llama.cpp's mixes. */
+static bool not_there_yet(const char *grid)
+{
+    static const char *const names[] = {"fp4", "nf4", "fp8", "mxfp4", "ternary"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], grid) == 0)
+            return true;
+    const size_t n = strlen(grid); /* q2_k_s ... q6_k_l */
+    return n == 6 && grid[0] == 'q' && strncmp(grid + 2, "_k_", 3) == 0 && strchr("sml", grid[5]);
+}
+
+/* --grid, or what --bits asks for in a GGUF file: 4 is q4_0, 8 is q8_0 (CONTRACT). */
+static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
+{
+    const nb_quantize_options *o = &j->o;
+    const char *name = o->grid;
+    if (!name) {
+        const int bits = o->bits ? o->bits : 4;
+        if (bits == 4)
+            name = o->sym_set && !o->sym ? "q4_1" : "q4_0";
+        else if (bits == 8)
+            name = "q8_0";
+        else if (bits == 2 || bits == 3)
+            return nb_fail(err, NB_UNSUPPORTED, "--bits %d has no GGUF format of one scale a group; its files are not there yet", bits);
+        else
+            return nb_fail(err, NB_USAGE, "--bits %d, it must be 2, 3, 4 or 8", bits);
+    }
+    const nb_dtype *t = nb_dtype_by_name(name);
+    if ((t && !t->rule) || not_there_yet(name))
+        return nb_fail(err, NB_UNSUPPORTED, "--grid %s cannot be written yet; an unknown one lists those that can", name);
+    const nb_status st = nb_grid_find(name, o->group > 0 ? o->group : 0, !o->sym_set || o->sym, &j->p.grid, err);
+    if (st != NB_OK)
+        return st;
+    if (!j->p.grid.dtype)
+        return nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; grids named like one (q4_0, q8_0) have", name);
+    if (o->bits && o->bits != j->p.grid.bits)
+        return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, name, j->p.grid.bits);
+    if (o->group && o->group != j->p.grid.group)
+        return o->group < 0
+                   ? nb_fail(err, NB_UNSUPPORTED, "--group row in a GGUF file; %s has groups of %d", name, j->p.grid.group)
+                   : nb_fail(err, NB_UNSUPPORTED, "--group %d in a GGUF file; %s has groups of %d", o->group, name, j->p.grid.group);
+    if (o->sym_set && o->sym != j->p.grid.sym)
+        return nb_fail(err, o->grid ? NB_USAGE : NB_UNSUPPORTED, "--%s in a GGUF file of %s, which is %s", o->sym ? "sym" : "asym", name,
+                       j->p.grid.sym ? "symmetric" : "not symmetric");
+    return NB_OK;
+}
+
+static nb_status choose_embedding(nb_quantize_job *j, nb_error *err)
+{
+    const char *e = j->o.embedding ? j->o.embedding : "q8_0";
+    if (strcmp(e, "keep") == 0)
+        return NB_OK;
+    j->embedding = nb_dtype_by_name(e);
+    if ((j->embedding && !j->embedding->encode) || not_there_yet(e))
+        return nb_fail(err, NB_UNSUPPORTED, "--embedding %s cannot be written yet; q8_0, q4_0 and f16 can", e);
+    if (!j->embedding)
+        return nb_fail(err, NB_USAGE, "--embedding %s: keep, or a format that can be written, such as q8_0, q4_0, f16", e);
+    return NB_OK;
+}
+
+static nb_status check_options(const nb_quantize_options *o, nb_error *err)
+{
+    if (o->resume && o->restart)
+        return nb_fail(err, NB_USAGE, "--resume and --restart exclude each other; give one");
+    if (o->memory < 0)
+        return nb_fail(err, NB_USAGE, "--memory must be positive");
+    if (o->layers_set && (o->layer_from < 0 || o->layer_to <= o->layer_from))
+        return nb_fail(err, NB_USAGE, "--layers %d:%d, the second must be greater", o->layer_from, o->layer_to);
+    if (o->correction_set && !(o->correction >= 0.0 && o->correction <= 1.0))
+        return nb_fail(err, NB_USAGE, "--correction %g, it must be 0 to 1", o->correction);
+    if (o->damp < 0.0 || o->damp > 10.0)
+        return nb_fail(err, NB_USAGE, "--damp %g, it must be 0 to 10", o->damp);
+    if (o->samples < 0 || o->ctx < 0 || (o->ctx > 0 && o->ctx < 2))
+        return nb_fail(err, NB_USAGE, "--samples %d --ctx %d, they must be positive", o->samples, o->ctx);
+    return NB_OK;
+}
+
+/* Whether the file would lie in the folder or below. */
+static bool is_inside(const char *out, const char *folder)
+{
+    char parent[4096], real[PATH_MAX], base[PATH_MAX];
+    const char *slash = strrchr(out, '/');
+    const size_t n = slash ? (size_t)(slash - out) : 0;
+    if (n >= sizeof parent)
+        return false;
+    memcpy(parent, out, n);
+    memcpy(parent + n, n ? "" : slash ? "/" : ".", n ? 1 : 2);
+    if (!realpath(folder, base) || !realpath(parent, real))
+        return false;
+    struct stat sb;
+    const size_t len = strlen(base);
+    return stat(base, &sb) == 0 && S_ISDIR(sb.st_mode) && strncmp(real, base, len) == 0 && (real[len] == 0 || real[len] == '/' || len == 1);
+}
+
+/* By whatever name or link: the file that is read must not be the one that is replaced. */
+static nb_status refuse_input(const nb_quantize_options *o, nb_error *err)
+{
+    struct stat in, out;
+    if (stat(o->model, &in) == 0 && stat(o->out, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return nb_fail_at(err, NB_USAGE, o->out, -1, "OUT is the input itself");
+    if (is_inside(o->out, o->model))
+        return nb_fail_at(err, NB_USAGE, o->out, -1, "OUT lies inside the input's folder");
+    return NB_OK;
+}
+
+nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
+{
+    nb_quantize_options *o = &j->o;
+    nb_status st = check_options(o, err);
+    if (st == NB_OK)
+        st = choose_method(j, err);
+    if (st == NB_OK)
+        st = choose_format(j, err);
+    if (st == NB_OK)
+        st = choose_grid(j, err);
+    if (st == NB_OK)
+        st = choose_embedding(j, err);
+    if (st == NB_OK)
+        st = refuse_input(o, err);
+    return st;
+}
+
+nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
+{
+    nb_quantize_options *o = &j->o;
+    const int32_t n_layer = j->m->hp.n_layer, most = j->m->hp.ctx_len;
+    if (!o->layers_set) {
+        o->layer_from = 0;
+        o->layer_to = n_layer;
+        o->layers_set = true;
+    }
+    if (o->layer_to > n_layer)
+        return nb_fail(err, NB_USAGE, "--layers %d:%d, the model has %d layers", o->layer_from, o->layer_to, n_layer);
+    if (!realpath(o->model, j->model_path))
+        return nb_fail_errno_at(err, o->model, "cannot be found");
+    o->model = j->model_path;
+    o->method = j->p.quantizer->name;
+    o->grid = j->p.grid.name;
+    o->bits = j->p.grid.bits;
+    o->group = j->p.grid.group ? j->p.grid.group : -1;
+    o->sym = j->p.grid.sym;
+    o->sym_set = true;
+    o->format = "gguf";
+    o->embedding = j->embedding ? j->embedding->name : "keep";
+    o->damp = o->damp > 0.0 ? o->damp : 0.01;
+    o->correction = o->correction_set ? o->correction : 1.0;
+    o->correction_set = true;
+    o->samples = o->samples > 0 ? o->samples : 64;
+    o->ctx = o->ctx > 0 ? (o->ctx < most ? o->ctx : most) : (most < 512 ? most : 512);
+    snprintf(j->device, sizeof j->device, "%s", j->m->be->name);
+    o->device = j->device;
+    if (j->p.quantizer->needs == NB_NEEDS_NOTHING) { /* nothing of the output depends on them */
+        o->calib = "none";
+        o->samples = o->ctx = 0;
+        o->seed = 0;
+        o->damp = o->correction = 0.0;
+    } else if (!o->calib)
+        o->calib = "self";
+    else if (strcmp(o->calib, "self") != 0) {
+        if (!realpath(o->calib, j->calib_path))
+            return nb_fail_errno_at(err, o->calib, "cannot open");
+        o->calib = j->calib_path;
+    }
+    j->p.damp = o->damp;
+    j->p.correction = o->correction;
+    j->p.static_groups = !o->no_static_groups;
+    j->p.layer_from = o->layer_from;
+    j->p.layer_to = o->layer_to;
+    j->p.n_thread = j->m->be->n_thread;
+    return NB_OK;
+}

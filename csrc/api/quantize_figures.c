@@ -1,0 +1,99 @@
+/* quantize_figures.c -- what a run says at its end: sizes, errors, perplexity, and what a part of the layers tells of all. */
+#include "api/quantize.h"
+#include "base/clock.h"
+#include "base/mapfile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void nb_quantize_phase_ends(nb_quantize_result *r, const char *name, int64_t *since)
+{
+    const int64_t now = nb_clock_ns();
+    if (r->n_phase < NB_QUANTIZE_PHASES) {
+        nb_quantize_phase *p = &r->phase[r->n_phase++];
+        snprintf(p->name, sizeof p->name, "%s", name);
+        p->seconds = (double)(now - *since) * 1e-9;
+    }
+    *since = now;
+}
+
+nb_status nb_quantize_evaluate(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err)
+{
+    const nb_model_options mo = {.device = o->device, .n_thread = o->n_thread, .exact = true};
+    nb_mapfile *f = NULL;
+    nb_model *before = NULL, *after = NULL;
+    nb_eval_result a = {0}, b = {0};
+    nb_status st = nb_mapfile_open(o->eval_path, &f, err);
+    if (st == NB_OK)
+        st = nb_model_open(o->model, &mo, &before, err);
+    if (st == NB_OK)
+        st = nb_model_open(o->out, &mo, &after, err);
+    if (st == NB_OK) {
+        const nb_eval_options eo = {.text = (const char *)f->p, .text_n = f->n, .text_path = o->eval_path};
+        st = nb_eval(before, NULL, &eo, &a, err);
+        if (st == NB_OK)
+            st = nb_eval(after, before, &eo, &b, err);
+    }
+    if (st == NB_OK) {
+        r->has_eval = true;
+        r->ppl_before = a.ppl;
+        r->ppl_after = b.ppl;
+        r->kl_mean = b.kl_mean;
+        r->top1 = b.top1;
+        r->ppl_before_stderr = a.ppl_stderr;
+        r->ppl_after_stderr = b.ppl_stderr;
+        r->kl_stderr = b.kl_stderr;
+        r->kl_median = b.kl_median;
+        r->kl_p99 = b.kl_p99;
+    }
+    nb_model_close(after);
+    nb_model_close(before);
+    nb_mapfile_close(f);
+    return st;
+}
+
+/* Layers are alike in size, so the time of those that were quantized is scaled to all; the part that grows with the tokens also to 128 x 2048. */
+static void extrapolate(const nb_quantize_job *j, nb_quantize_result *r)
+{
+    const int32_t n_layer = j->m->hp.n_layer;
+    const double tokens = (double)j->o.samples * j->o.ctx;
+    if (j->n_timed < 1 || j->o.layer_to - j->o.layer_from == n_layer)
+        return;
+    r->has_full = true;
+    r->full_layers = n_layer;
+    r->full_tokens = j->calibrated ? (int64_t)128 * 2048 : 0;
+    r->full_seconds = j->layer_s / j->n_timed * n_layer;
+    r->full_seconds_at_full_tokens = tokens > 0 ? (j->layer_s - j->token_s + j->token_s * (128.0 * 2048.0 / tokens)) / j->n_timed * n_layer : r->full_seconds;
+}
+
+nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_error *err)
+{
+    snprintf(r->method, sizeof r->method, "%s", j->p.quantizer->name);
+    snprintf(r->grid, sizeof r->grid, "%s", j->p.grid.name);
+    snprintf(r->format, sizeof r->format, "gguf");
+    struct stat sb;
+    if (!r->bytes && stat(j->o.out, &sb) == 0) /* a run that was killed while it gave the names */
+        r->bytes = (int64_t)sb.st_size;
+    nb_quantize_count_bits(j, r);
+    r->resumed_layers = j->resumed;
+    extrapolate(j, r);
+    r->layers = nb_alloc_zero((size_t)j->n_report, sizeof *r->layers, "the report", err);
+    if (!r->layers)
+        return NB_NO_ROOM;
+    r->n_layer = (size_t)j->n_report;
+    r->owner = j->report; /* the names and notes live there */
+    for (int64_t i = 0; i < j->n_report; i++)
+        r->layers[i] = (nb_quantize_layer){.name = j->report[i].name, .error = j->report[i].error, .error_rtn = j->report[i].error_rtn,
+                                           .bits_per_weight = j->report[i].bits_per_weight, .note = j->report[i].note};
+    j->report = NULL;
+    return NB_OK;
+}
+
+void nb_quantize_result_free(nb_quantize_result *r)
+{
+    free(r->layers);
+    free(r->owner);
+    memset(r, 0, sizeof *r);
+}

@@ -1,0 +1,66 @@
+/* verify.c -- a checkpoint against its manifest: every tensor is there, has its type and size, and hashes to what was written down. */
+#include "api/verify.h"
+#include "base/mapfile.h"
+#include "base/sha256.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static nb_status open_manifest(const nb_container *c, char path[4096], nb_json **out, nb_error *err)
+{
+    struct stat sb;
+    nb_mapfile *f = NULL;
+    *out = NULL;
+    const bool folder = stat(c->path, &sb) == 0 && S_ISDIR(sb.st_mode);
+    const int n = snprintf(path, 4096, folder ? "%s/manifest.json" : "%s.manifest.json", c->path);
+    if (n < 0 || n >= 4096 || stat(path, &sb) != 0)
+        return NB_OK; /* without a manifest a file has its own promises only */
+    nb_status st = nb_mapfile_open(path, &f, err);
+    if (st == NB_OK)
+        st = nb_json_parse(path, f->p ? (const char *)f->p : "", f->n, out, err);
+    nb_mapfile_close(f);
+    if (st == NB_OK && nb_json_typeof(nb_json_get(nb_json_root(*out), "tensors")) != NB_JSON_ARRAY)
+        st = nb_fail_at(err, NB_BAD_INPUT, path, 0, "no manifest: it lists no tensors");
+    return st;
+}
+
+static nb_status check_tensor(const nb_container *c, const char *path, const nb_json_node *e, nb_error *err)
+{
+    const char *name = NULL, *type = NULL, *sha = NULL;
+    size_t n = 0;
+    int64_t bytes = 0;
+    uint8_t sum[NB_SHA256_BYTES];
+    char hex[2 * NB_SHA256_BYTES + 1], shown[132];
+    if (!nb_json_string(nb_json_get(e, "name"), &name, &n) || strlen(name) != n || !nb_json_string(nb_json_get(e, "type"), &type, NULL) ||
+        !nb_json_int(nb_json_get(e, "bytes"), &bytes) || !nb_json_string(nb_json_get(e, "sha256"), &sha, NULL))
+        return nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)nb_json_offset(e), "no manifest: an entry without name, type, bytes and sha256");
+    const nb_tensor *t = nb_container_find(c, name);
+    if (!t)
+        return nb_fail_at(err, NB_NEGATIVE, c->path, -1, "tensor %s of the manifest is missing", nb_escape(shown, sizeof shown, name, (int64_t)n));
+    if (strcmp(t->dtype->name, type) != 0)
+        return nb_fail_at(err, NB_NEGATIVE, c->path, (int64_t)t->offset, "tensor %s is of type %s, the manifest says %s", t->name, t->dtype->name,
+                          nb_escape(shown, sizeof shown, type, (int64_t)strlen(type)));
+    if (bytes < 0 || (uint64_t)bytes != t->bytes)
+        return nb_fail_at(err, NB_NEGATIVE, c->path, (int64_t)t->offset, "tensor %s has %zu bytes, the manifest says %lld", t->name, t->bytes, (long long)bytes);
+    nb_sha256(t->data, t->bytes, sum);
+    nb_hex(sum, sizeof sum, hex);
+    nb_container_release(c, t);
+    if (strcmp(hex, sha) != 0)
+        return nb_fail_at(err, NB_NEGATIVE, c->path, (int64_t)t->offset, "tensor %s does not have the hash of the manifest", t->name);
+    return NB_OK;
+}
+
+nb_status nb_verify_manifest(const nb_container *c, nb_error *err)
+{
+    char path[4096];
+    nb_json *doc = NULL;
+    nb_status st = open_manifest(c, path, &doc, err);
+    const nb_json_node *list = doc ? nb_json_get(nb_json_root(doc), "tensors") : NULL;
+    for (const nb_json_node *e = nb_json_first(list); e && st == NB_OK; e = nb_json_next(e))
+        st = check_tensor(c, path, e, err);
+    if (st == NB_OK && doc && nb_json_count(list) != (size_t)c->n_tensor)
+        st = nb_fail_at(err, NB_NEGATIVE, c->path, -1, "%lld tensors, the manifest has %zu", (long long)c->n_tensor, nb_json_count(list));
+    nb_json_close(doc);
+    return st;
+}
