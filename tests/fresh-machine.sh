@@ -2,7 +2,7 @@
 # fresh-machine.sh [test|all]   What a newcomer meets: a bare Debian 12 (debootstrap into a new folder), a clean clone of HEAD in it,
 # a user who is not root but may use sudo, and the README's commands. Says which of them failed; 0 when none did.
 #
-#   test   only ./quickstart.sh test (default)      all   ./quickstart.sh too (downloads a model of 93 MB)
+#   test   only ./quickstart.sh test (default)      all   ./quickstart.sh too (downloads a model: 269 MB from the hub, or 93 MB)
 #
 # Needs root, debootstrap and 3 GB under $TMPDIR. Where packages come from (apt's mirror, pip's settings, certificates, name servers)
 # is taken from this machine. The folder goes at the end; FRESH_KEEP=1 keeps it.

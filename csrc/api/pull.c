@@ -64,7 +64,8 @@ static nb_status choose(job *j, nb_error *err)
     }
     j->tree.n = n;
     if (n == 0)
-        return nb_fail(err, NB_NOT_FOUND, "%s: none of its %zu files %s", j->o->name, all, j->o->n_include ? "is wanted" : "is of a kind that nibble reads");
+        return nb_fail(err, NB_NOT_FOUND, "%s: none of its %zu files %s", j->o->name, all,
+                       j->o->n_include ? "is wanted" : "is of a kind that nibble reads");
     qsort(j->tree.file, n, sizeof *j->tree.file, by_path);
     j->cached = nb_alloc_zero(n, sizeof *j->cached, "a list of files", err);
     j->asked = nb_alloc_zero(n, sizeof *j->asked, "a list of files", err);

@@ -164,7 +164,7 @@ static nb_status read_ref(const char *repository, const char *revision, char com
     text[strcspn(text, " \t\r\n")] = 0;
     if (!nb_hub_is_commit(text))
         return nb_fail_at(err, NB_BAD_INPUT, path, 0, "it holds no commit of 40 hex digits");
-    snprintf(commit, 48, "%s", text);
+    snprintf(commit, 48, "%.40s", text);
     return NB_OK;
 }
 
@@ -178,7 +178,7 @@ nb_status nb_hub_find(const nb_hub_name *name, char path[NB_HUB_PATH], nb_error 
     if (st != NB_OK)
         return st;
     if (nb_hub_is_commit(name->revision))
-        snprintf(commit, sizeof commit, "%s", name->revision);
+        snprintf(commit, sizeof commit, "%.40s", name->revision);
     else
         st = read_ref(repository, name->revision, commit, err);
     if (st == NB_OK)

@@ -17,6 +17,8 @@ struct nb_http {
     /* of the request that runs */
     const nb_http_request *q;
     nb_http_reply *r;
+    char linked_etag[512], commit[64]; /* of redirects within the endpoint */
+    int64_t linked_size;
     bool begun, redirect; /* the reply at hand is no redirect to follow and `begin` has seen it; is one */
 };
 
@@ -351,17 +353,38 @@ static nb_status check_redirect(const nb_http *h, const char *from, const char *
     return NB_OK;
 }
 
+static void keep(nb_http *h, const nb_http_reply *r)
+{
+    memcpy(h->linked_etag, r->linked_etag, sizeof h->linked_etag);
+    memcpy(h->commit, r->commit, sizeof h->commit);
+    h->linked_size = r->linked_size;
+}
+
+/* What redirects said and the last reply did not. */
+static void recall(const nb_http *h, nb_http_reply *r)
+{
+    if (!r->linked_etag[0] && h->linked_etag[0]) {
+        memcpy(r->linked_etag, h->linked_etag, sizeof r->linked_etag);
+        r->linked_size = r->linked_size < 0 ? h->linked_size : r->linked_size;
+    }
+    if (!r->commit[0])
+        memcpy(r->commit, h->commit, sizeof r->commit);
+}
+
 nb_status nb_http_once(nb_http *h, const nb_http_request *q, nb_http_reply *r, int *tries, nb_error *err)
 {
     char url[NB_URL], to[NB_URL];
     h->q = q;
     h->r = r;
     *tries = 1;
+    h->linked_etag[0] = h->commit[0] = 0;
+    h->linked_size = -1;
     snprintf(url, sizeof url, "%s", q->url);
     for (int i = 0; i < kHops; i++) {
         const int code = hop(h, url, to);
         if (code != NB_CURLE_OK)
             return transport(h, url, code, tries, err);
+        recall(h, r);
         if (!h->redirect)
             return NB_OK;
         const nb_status st = check_redirect(h, url, to, err);
@@ -369,6 +392,8 @@ nb_status nb_http_once(nb_http *h, const nb_http_request *q, nb_http_reply *r, i
             return st;
         if (q->head && !same_origin(url, to))
             return NB_OK;
+        if (same_origin(url, to)) /* the endpoint's own redirects may say what the reply behind them leaves out */
+            keep(h, r);
         memcpy(url, to, sizeof url);
     }
     return nb_fail(err, NB_NETWORK, "%s: more than %d redirects", q->what, (int)kHops);
@@ -394,13 +419,14 @@ bool nb_http_wait(nb_hub_net *net, int attempt, const nb_http_reply *r)
 
 nb_status nb_http_refused(const nb_hub_net *net, const nb_http_request *q, const nb_http_reply *r, nb_error *err)
 {
-    char host[300];
+    char host[300], code[160];
     host_of(q->url, host, sizeof host);
     if (r->status == 404)
         return nb_fail(err, NB_NOT_FOUND, "%s: %s does not have it (404)", q->what, host);
     if (r->status == 401 || r->status == 403) {
-        const nb_status st = nb_fail(err, NB_NETWORK, "%s: %s does not give it to %s (%ld)", q->what, host,
-                                     net->token[0] ? "this token" : "everybody", r->status);
+        const nb_status st = nb_fail(err, NB_NETWORK, "%s: %s does not give it to %s (%ld%s%s)", q->what, host,
+                                     net->token[0] ? "this token" : "everybody", r->status, r->error_code[0] ? ", " : "",
+                                     nb_escape(code, (int64_t)sizeof code, r->error_code, (int64_t)strlen(r->error_code)));
         nb_hint(err, "accept the terms on the model's page, then: export HF_TOKEN=...");
         return st;
     }

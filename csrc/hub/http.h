@@ -66,7 +66,8 @@ bool nb_hub_stopped(nb_hub_net *net);
 bool nb_http_wait(nb_hub_net *net, int attempt, const nb_http_reply *r);
 int nb_http_tries(long status); /* 408, 429, 5xx: NB_TRIES; else 1 */
 
-/* Up to NB_TRIES tries. NB_OK for 200, 206 and, with head, 302 and its like; otherwise the sentence of the status: NB_NOT_FOUND for 404, NB_NETWORK. */
+/* Up to NB_TRIES tries. NB_OK for 200, 206 and, with head, 302 and its like; otherwise the sentence of the status: NB_NOT_FOUND for 404,
+ * NB_NETWORK. */
 nb_status nb_http_fetch(nb_http *h, const nb_http_request *q, nb_http_reply *r, nb_error *err) NB_CHECKED;
 nb_status nb_http_refused(const nb_hub_net *net, const nb_http_request *q, const nb_http_reply *r, nb_error *err) NB_CHECKED;
 

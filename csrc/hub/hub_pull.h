@@ -46,7 +46,8 @@ void nb_tree_close(nb_tree *t);
  * that of the first, which all must have. */
 nb_status nb_tree_head(nb_http *h, const nb_hub_name *name, nb_tree_file *file, char commit[64], nb_error *err) NB_CHECKED;
 /* ENDPOINT/ORG/REPO/resolve/REVISION/PATH */
-nb_status nb_tree_url(const nb_hub_net *net, const nb_hub_name *name, const char *revision, const char *path, char url[NB_URL], nb_error *err) NB_CHECKED;
+nb_status nb_tree_url(const nb_hub_net *net, const nb_hub_name *name, const char *revision, const char *path, char url[NB_URL],
+                      nb_error *err) NB_CHECKED;
 /* Is the name of file or folder in a repository one that stays where it is put? */
 bool nb_tree_path_ok(const char *path, size_t n);
 

@@ -165,7 +165,8 @@ static void shards_compute(check *c)
 
 static void parts_compute(check *c)
 {
-    same(c, "run %T/whole.gguf --ids 1,70,80 -t 1 --logits %T/a.npy", "a.npy", "run %T/cut-00003-of-00003.gguf --ids 1,70,80 -t 1 --logits %T/b.npy", "b.npy");
+    same(c, "run %T/whole.gguf --ids 1,70,80 -t 1 --logits %T/a.npy", "a.npy",
+         "run %T/cut-00003-of-00003.gguf --ids 1,70,80 -t 1 --logits %T/b.npy", "b.npy");
 }
 
 static void parts_quantize(check *c)

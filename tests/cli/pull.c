@@ -329,9 +329,10 @@ static void faults(check *c)
         const char *err;
     } rows[] = {
         {FAKE_BUSY, false, 0, NULL},
+        {FAKE_RELATIVE, false, 0, NULL},
         {FAKE_DOWN, false, 10, "answers with status 503"},
         {FAKE_WAIT_LONG, false, 10, "answers with status 429"},
-        {FAKE_FORBIDDEN, false, 10, "does not give it to this token (403)\nhint: accept the terms"},
+        {FAKE_FORBIDDEN, false, 10, "does not give it to this token (403, GatedRepo)\nhint: accept the terms"},
         {FAKE_GONE, false, 3, "does not have it (404)"},
         {FAKE_LONGER, true, 10, "the server sends 5007 bytes, 5000 are expected"},
         {FAKE_LONGER_CHUNKED, true, 10, "the server sends more than the 5000 bytes it announced"},
@@ -407,7 +408,8 @@ static void environment(check *c)
     says(c, "pull org/m", 5, NULL, "libcurl is not installed, and only it fetches files\nhint: apt-get install libcurl4");
     says(c, "inspect %M/tiny-llama", 0, "safetensors", NULL); /* nothing else asks for it */
     unsetenv("NIBBLE_LIBCURL");
-    static const char *const bad[] = {"file:///etc", "ftp://127.0.0.1", "127.0.0.1", "http://user:" TOKEN "@127.0.0.1", "http://", "http://127.0.0.1/?x"};
+    static const char *const bad[] = {"file:///etc", "ftp://127.0.0.1", "127.0.0.1", "http://user:" TOKEN "@127.0.0.1", "http://",
+                                      "http://127.0.0.1/?x"};
     char was[200];
     snprintf(was, sizeof was, "%s", getenv("HF_ENDPOINT"));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -4,6 +4,7 @@
 #include "base/mapfile.h"
 #include "convert/tokenizer_out.h"
 #include "fault/jobs.h"
+#include "hostile/bytes.h"
 #include "text/tokenizer.h"
 
 #include <malloc.h>
@@ -224,6 +225,43 @@ static nb_status look(nb_error *err)
     return st;
 }
 
+/* Two shards with their index, and a GGUF model in two files. */
+static void make_parts(void)
+{
+    static const char index[] = "{\"metadata\":{\"total_size\":9},\"weight_map\":{\"a\":\"s-1.safetensors\",\"b\":\"s-2.safetensors\"}}";
+    static const char *const header[] = {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+                                         "{\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"};
+    static const char *const shard[] = {"s-1.safetensors", "s-2.safetensors"}, *const part[] = {"g-00001-of-00002.gguf", "g-00002-of-00002.gguf"};
+    folder_write(&here, "m.safetensors.index.json", index, sizeof index - 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        bytes b = {0}, g = {0};
+        put_safetensors(&b, header[i], strlen(header[i]), 4);
+        folder_write(&here, shard[i], b.p, b.n);
+        put_head(&g, 3, 1, 2);
+        put_key_u32(&g, "split.no", i);
+        put_key_u32(&g, "split.count", 2);
+        put_info(&g, i ? "b" : "a", 1, (const uint64_t[]){1}, 0, 0);
+        put_pad(&g, 32);
+        put_zeros(&g, 32);
+        folder_write(&here, part[i], g.p, g.n);
+        free(b.p);
+        free(g.p);
+    }
+}
+
+static nb_status look_at_parts(nb_error *err)
+{
+    static const char *const names[] = {"m.safetensors.index.json", "g-00002-of-00002.gguf"};
+    nb_status st = NB_OK;
+    for (int i = 0; i < 2 && st == NB_OK; i++) {
+        char path[1024];
+        nb_checkpoint *k = NULL;
+        st = nb_checkpoint_open(folder_in(&here, names[i], path), &k, err);
+        nb_checkpoint_close(k);
+    }
+    return st;
+}
+
 static nb_status evaluate(nb_error *err)
 {
     const nb_model_options mo = {.device = "cpu", .n_thread = 1};
@@ -321,6 +359,11 @@ static void look_case(check *c)
 {
     every(c, look, true);
 }
+static void parts_case(check *c)
+{
+    make_parts();
+    every(c, look_at_parts, false);
+}
 static void eval_case(check *c)
 {
     every(c, evaluate, false);
@@ -341,6 +384,7 @@ static const check_case cases[] = {
     {"a GGUF model that runs out of memory while it opens or generates says so and keeps nothing", generate_case},
     {"a safetensors folder that runs out of memory while it opens or steps says so and keeps nothing", step_case},
     {"inspecting without memory says so and keeps nothing", look_case},
+    {"models in several files that run out of memory while they open say so and keep nothing", parts_case},
     {"evaluating without memory says so and keeps nothing", eval_case},
     {"rounding without memory says so, keeps nothing and leaves no file", rtn_case},
     {"GPTQ without memory says so, keeps nothing and leaves no file", gptq_case},

@@ -229,7 +229,8 @@ static void not_in_shard(check *c)
     refused(c, d.path, NB_BAD_INPUT, "tensor b is in " ONE ", the index says " TWO);
     text(&d, INDEX, "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\",\"d\":\"" TWO "\"}}");
     refused(c, d.path, NB_BAD_INPUT, "tensor d is not in " TWO ", where the index has it");
-    text(&d, INDEX, "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\",\"model.layers.0.self_attn.rotary_emb.inv_freq\":\"" TWO "\"}}");
+    text(&d, INDEX, "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\","
+                   "\"model.layers.0.self_attn.rotary_emb.inv_freq\":\"" TWO "\"}}");
     opens(c, d.path, 3, "1 buffers that nobody reads are listed and not there"); /* what old indexes do */
     folder_gone(&d);
 }

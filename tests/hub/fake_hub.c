@@ -249,7 +249,8 @@ static void head(connection *c, const fake_file *f, const char *revision)
     const char *commit = f->fault == FAKE_OTHER_COMMIT ? "ffffffffffffffffffffffffffffffffffffffff" : strlen(revision) == 40 ? revision : FAKE_COMMIT;
     if (f->lfs) {
         status(c, 302);
-        say(c, "Location: http://127.0.0.1:%d/cdn/%s/%s?sig=secret-of-the-cdn\r\nX-Linked-Etag: \"%s\"\r\nX-Linked-Size: %zu\r\nETag: W/\"other\"\r\n",
+        say(c, "Location: http://127.0.0.1:%d/cdn/%s/%s?sig=secret-of-the-cdn\r\nX-Linked-Etag: \"%s\"\r\n"
+               "X-Linked-Size: %zu\r\nETag: W/\"other\"\r\n",
             c->h->port[1], f->repo, f->path, blob, f->n);
         say(c, "X-Repo-Commit: %s\r\nContent-Length: 0\r\n\r\n", commit);
         return;
@@ -270,6 +271,7 @@ static const fake_file *find(connection *c, const char *repo, const char *path, 
 static void answer_file(connection *c, const char *repo, const char *revision, const char *path)
 {
     size_t i = 0;
+    char blob[NB_BLOB_NAME];
     const fake_file *f = find(c, repo, path, &i);
     if (!f) {
         empty(c, 404, "X-Error-Code: EntryNotFound\r\n");
@@ -280,6 +282,18 @@ static void answer_file(connection *c, const char *repo, const char *revision, c
     pthread_mutex_unlock(&c->h->lock);
     if (instead(c, f, asked))
         return;
+    if (f->fault == FAKE_RELATIVE && !strstr(c->q.path, "?kept")) {
+        name_of(f, blob);
+        status(c, 307);
+        say(c, "Location: /%s/resolve/%s/%s?kept\r\nX-Repo-Commit: %s\r\nX-Linked-Etag: \"%s\"\r\n"
+               "X-Linked-Size: %zu\r\nContent-Length: 0\r\n\r\n",
+            repo, revision, path, FAKE_COMMIT, blob, f->n);
+        return;
+    }
+    if (f->fault == FAKE_RELATIVE && strcmp(c->q.method, "HEAD") == 0) {
+        empty(c, 200, "ETag: \"another\"\r\n");
+        return;
+    }
     if (strcmp(c->q.method, "HEAD") == 0)
         head(c, f, revision);
     else if (f->fault == FAKE_REDIRECT && c->which == 0) {

@@ -12,6 +12,7 @@
 typedef enum fake_fault {
     FAKE_SOUND,
     FAKE_REDIRECT,      /* 302 to the other port, as large files are */
+    FAKE_RELATIVE,      /* 307 to another path of the hub, whose reply lacks what this one says of the file, as the real one's cache */
     FAKE_CUT,           /* every body ends in its middle; Range is honoured */
     FAKE_CUT_NO_RANGE,  /* the same, and Range is ignored */
     FAKE_NO_RANGE,      /* Range is ignored */
