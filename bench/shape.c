@@ -2,6 +2,8 @@
  *
  *     shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab
  *     shape smollm2.gguf q4_0 30 576 9 3 1536 49152
+ *     shape llama-70b.gguf bf16 80 8192 64 8 28672 128256 2      the first two layers hold weights, the others are holes of the file: zeros that take no disk;
+ *                                                                with 0 the embedding is a hole too (enough for a plan)
  *
  * Matrices are encoded from normals of deviation 1 / sqrt(K), so activations keep their size; embedding in Q8_0, norms 1. Tokens are named t0, t1, ... */
 #include "base/memory.h"
@@ -14,7 +16,7 @@
 #include <string.h>
 
 struct shape {
-    int64_t n_layer, hidden, n_head, n_kv_head, inter, vocab;
+    int64_t n_layer, hidden, n_head, n_kv_head, inter, vocab, filled; /* filled: layers that hold weights */
 };
 
 struct plan {
@@ -102,6 +104,11 @@ static nb_status fill(nb_gguf_writer *w, int index, const struct plan *p, const 
     return st;
 }
 
+static bool is_hole(const struct shape *s, int64_t layer, const struct plan *p)
+{
+    return !p->norm && layer >= (s->filled ? s->filled : -1);
+}
+
 static nb_status write_all(const char *path, const char *format, const struct shape *s, nb_error *err)
 {
     struct plan plan[kPlan];
@@ -112,6 +119,7 @@ static nb_status write_all(const char *path, const char *format, const struct sh
     nb_status st = nb_gguf_writer_open(path, &w, err);
     if (st == NB_OK)
         st = keys(w, s, err);
+    size_t holes = 0;
     for (int pass = 0; pass < 2; pass++) { /* declare, then fill */
         int index = 0;
         for (int64_t l = -1; l < s->n_layer; l++)
@@ -130,11 +138,15 @@ static nb_status write_all(const char *path, const char *format, const struct sh
                     snprintf(name, sizeof name, "blk.%lld.%s", (long long)l, p->suffix);
                 else
                     snprintf(name, sizeof name, "%s", p->suffix);
-                if (pass == 0)
+                if (pass == 0) {
                     st = nb_gguf_writer_tensor(w, name, t, p->norm ? 1 : 2, dims, &index, err);
+                    holes += is_hole(s, l, p) ? (size_t)(p->N * nb_dtype_row_bytes(t, p->K)) : 0;
+                } else if (is_hole(s, l, p))
+                    nb_gguf_writer_mark(w, index++);
                 else
                     st = fill(w, index++, p, t, &r, err);
             }
+        nb_gguf_writer_set_holes(w, holes);
         if (pass == 0 && st == NB_OK)
             st = nb_gguf_writer_begin(w, err);
     }
@@ -147,8 +159,8 @@ static nb_status write_all(const char *path, const char *format, const struct sh
 int main(int argc, char **argv)
 {
     nb_error err = {.message = ""};
-    if (argc != 9) {
-        fprintf(stderr, "usage: shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab\n");
+    if (argc != 9 && argc != 10) {
+        fprintf(stderr, "usage: shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab [layers that hold weights]\n");
         return NB_USAGE;
     }
     int64_t v[6];
@@ -159,7 +171,7 @@ int main(int argc, char **argv)
             return NB_USAGE;
         }
     }
-    const struct shape s = {v[0], v[1], v[2], v[3], v[4], v[5]};
+    const struct shape s = {v[0], v[1], v[2], v[3], v[4], v[5], argc == 10 ? atoll(argv[9]) : v[0]};
     const nb_status st = write_all(argv[1], argv[2], &s, &err);
     if (st != NB_OK)
         fprintf(stderr, "shape: %s\n", err.message);

@@ -50,11 +50,16 @@ static size_t read_record(const char *last, const char *p, size_t n, nb_journal_
     return whole;
 }
 
-/* Whether what begins at p can be the end of an append that was cut off: at most one line feed, at the end. */
+/* Whether what begins at p, which is no record, can be the end of an append that a crash cut off: it ends where the record would or before, or the disk
+ * never got its bytes. */
 static bool cut_off(const char *p, size_t n)
 {
-    const char *feed = memchr(p, '\n', n);
-    return !feed || feed == p + n - 1;
+    size_t at = 0, len = 0, zero = 0;
+    for (; at < n && at < 9 && p[at] >= '0' && p[at] <= '9'; at++)
+        len = 10 * len + (size_t)(p[at] - '0');
+    while (zero < n && p[zero] == 0)
+        zero++;
+    return zero == n || (at == n) || (at > 0 && at < 9 && p[at] == ' ' && n <= at + 1 + kHash + 1 + len + 1);
 }
 
 nb_status nb_journal_parse(const char *path, const char *p, size_t n, nb_journal_record **record, size_t *n_record, size_t *good, nb_error *err)

@@ -5,7 +5,7 @@
  *
  * LENGTH: bytes of PAYLOAD in decimal, no leading zero. HASH: 64 hex digits, SHA-256 over the HASH text of the record before (none for the first) and the
  * PAYLOAD, so that records can be neither changed nor moved nor left out. A record is on disk before append returns. What a crash cut off in the middle
- * (the last record is short or its hash wrong) is dropped; anything else that does not fit is NB_BAD_INPUT. */
+ * (the last record is short, or its hash wrong, or zeros) is dropped; anything else that does not fit is NB_BAD_INPUT. */
 #ifndef NB_FILE_JOURNAL_H
 #define NB_FILE_JOURNAL_H
 

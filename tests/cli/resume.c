@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
@@ -261,6 +262,64 @@ static void verified(check *c)
     gone("bad.gguf");
 }
 
+/* Takes what room a file system still has. */
+static void fill_up(const char *path)
+{
+    static char block[4096];
+    FILE *f = fopen(path, "wb");
+    if (!f)
+        exit(1);
+    setbuf(f, NULL);
+    while (fwrite(block, 1, sizeof block, f) == sizeof block)
+        ;
+    fclose(f);
+}
+
+/* A file system of 1 MiB: full at the start, then full in the middle. Each time the run goes on when there is room. */
+static void full_disk(check *c)
+{
+    char small[1024], filler[1024], line[1400];
+    outcome o;
+    folder_in(&here, "small", small);
+    if (mkdir(small, 0700) != 0 || mount("tmpfs", small, "tmpfs", 0, "size=1m") != 0) {
+        check_skip(c, "a small tmpfs cannot be mounted here; tests/fault/disk has full disks for everyone");
+        rmdir(small);
+        return;
+    }
+    snprintf(filler, sizeof filler, "%.900s/filler", small);
+    snprintf(line, sizeof line, "quantize %%T/tiny.gguf -o %%T/small/out.gguf -t 1 -q --calib %%T/text.txt -c 16 --samples 4");
+    fill_up(filler);
+    o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, NB_NO_ROOM);
+    program_free(&o);
+    CHECK_EQ(c, truncate(filler, (1 << 20) - (64 << 10)), 0); /* room for the journal, not for the file */
+    o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, NB_NO_ROOM);
+    CHECK_HAS(c, o.err, "bytes are missing");
+    program_free(&o);
+    CHECK(c, !there("small/out.gguf.nibble"));
+    unlink(filler);
+    setenv("NIBBLE_CRASH_AT", "after-append:3", 1);
+    o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 128 + SIGKILL);
+    program_free(&o);
+    unsetenv("NIBBLE_CRASH_AT");
+    fill_up(filler);
+    o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, NB_NO_ROOM); /* at the latest where the manifest needs a page */
+    CHECK_HAS(c, o.err, "bytes are missing");
+    CHECK_HAS(c, o.err, "--resume");
+    CHECK(c, there("small/out.gguf.nibble/journal") && !there("small/out.gguf"));
+    program_free(&o);
+    unlink(filler);
+    o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 0);
+    program_free(&o);
+    same(c, "small/out.gguf", "sound.gguf", true);
+    CHECK_EQ(c, umount(small), 0);
+    rmdir(small);
+}
+
 static void planned(check *c)
 {
     expect(c, "plan %T/tiny.gguf --ctx 32 --batch 2 --json", 0, "{\"weights_bytes\":");
@@ -277,6 +336,7 @@ static const check_case cases[] = {
     {"activations in a file give the same bytes", little_memory},
     {"a range of layers is quantized, the others are copied", some_layers},
     {"a manifest holds every tensor to its hash", verified},
+    {"a full disk is exit 6, and the run goes on when there is room", full_disk},
     {"plan says what a model takes", planned},
     {"an input that changed since is refused", changed_input},
 };

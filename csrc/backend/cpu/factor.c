@@ -101,7 +101,7 @@ static void gather_row(const void *arg, int64_t i, int worker)
         j->m[i * K + k] = 0.0;
 }
 
-/* R[i][j] = M[K-1-i][K-1-j]: row i changes places with row K-1-i, both turned round. */
+/* R[i][j] = M[K-1-i][K-1-j]: row i changes places with row K-1-i, both turned round. What the updates left beyond M's diagonal goes. */
 static void turn_row(const void *arg, int64_t i, int worker)
 {
     const struct factor_job *j = arg;
@@ -113,6 +113,10 @@ static void turn_row(const void *arg, int64_t i, int worker)
         p[k] = q[-k];
         q[-k] = t;
     }
+    for (int64_t k = 0; k < i; k++)
+        p[k] = 0.0;
+    for (int64_t k = 0; k < K - 1 - i; k++)
+        (q - K + 1)[k] = 0.0;
 }
 
 nb_status nb_cpu_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
