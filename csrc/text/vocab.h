@@ -168,7 +168,7 @@ nb_status nb_special_find(const nb_tokenizer *t, const char *p, size_t n, bool c
 /* ---- normalize.c ---- */
 
 extern const int nb_form_c; /* the step that is Unicode's normal form C */
-/* charsmap.c: replaces the longest match of the table at every place. At most 4 steps a byte: NB_BAD_INPUT for a table that is none. */
+/* charsmap.c: replaces the longest match of the table at every place. At most 64 steps a byte: NB_BAD_INPUT for a table that is none. */
 nb_status nb_charsmap_check(const char *path, nb_str table, nb_error *err) NB_CHECKED;
 nb_status nb_charsmap_apply(nb_str table, const nb_buf *in, nb_buf *out, nb_error *err) NB_CHECKED;
 
