@@ -68,7 +68,7 @@ static nb_status put(gguf_sink *s, nb_slot at, const nb_matrix *m, nb_error *err
         nb_gguf_writer_mark(s->w, (int)i);
         return NB_OK;
     }
-    return nb_gguf_out_rows(s->src->path, t->name, m, s->spec.choose(s->spec.arg, t), s->w, (int)i, place.row, s->spec.n_thread, err);
+    return nb_gguf_out_rows(nb_container_file(s->src, t), t->name, m, s->spec.choose(s->spec.arg, t), s->w, (int)i, place.row, s->spec.n_thread, err);
 }
 
 static nb_status sink_linear(nb_sink *base, nb_slot at, const nb_matrix *m, nb_error *err)
@@ -140,7 +140,7 @@ static nb_status copy_rest(gguf_sink *s, nb_error *err)
         if (s->hole[i] || s->spec.measure)
             nb_gguf_writer_mark(s->w, (int)i);
         else
-            st = nb_gguf_out_rows(s->src->path, t->name, &m, s->spec.choose(s->spec.arg, t), s->w, (int)i, 0, s->spec.n_thread, err);
+            st = nb_gguf_out_rows(nb_container_file(s->src, t), t->name, &m, s->spec.choose(s->spec.arg, t), s->w, (int)i, 0, s->spec.n_thread, err);
         nb_container_release(s->src, t);
     }
     return st;
@@ -307,10 +307,17 @@ static size_t find_holes(gguf_sink *s)
     size_t bytes = 0;
     (void)s;
 #ifdef SEEK_DATA
-    const int fd = open(s->src->path, O_RDONLY | O_CLOEXEC);
-    for (int64_t i = 0; fd >= 0 && i < s->src->n_tensor; i++) {
+    const char *path = NULL;
+    int fd = -1;
+    for (int64_t i = 0; i < s->src->n_tensor; i++) {
         const nb_tensor *t = &s->src->tensor[i];
-        if (s->spec.choose(s->spec.arg, t) != t->dtype || !t->bytes)
+        const char *file = nb_container_file(s->src, t);
+        if (path != file) {
+            if (fd >= 0)
+                close(fd);
+            fd = open(path = file, O_RDONLY | O_CLOEXEC);
+        }
+        if (fd < 0 || s->spec.choose(s->spec.arg, t) != t->dtype || !t->bytes)
             continue;
         const off_t data = lseek(fd, (off_t)t->offset, SEEK_DATA);
         s->hole[i] = data < 0 ? errno == ENXIO : (uint64_t)data >= t->offset + t->bytes;
