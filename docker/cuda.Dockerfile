@@ -1,6 +1,6 @@
 # nibble on NVIDIA GPUs (sm_80 to sm_120):  docker build -f docker/cuda.Dockerfile -t nibble:cuda .   then, with the NVIDIA container toolkit,
 # docker run --gpus all -v ~/models:/models nibble:cuda run /models/M.gguf --device cuda:0 -p TEXT
-# Not built yet: its steps were run by hand on Debian 12 with nvcc 13.0, the image itself where there is Docker never.
+# Never built as an image. Of its build step, configuring and most of the compilation were run by hand (Debian 12, nvcc 13.0, all these archs).
 ARG CUDA=13.0.1
 FROM nvidia/cuda:${CUDA}-devel-ubuntu24.04 AS build
 ARG ARCHS="80;86;89;90a;100;120"

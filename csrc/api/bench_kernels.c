@@ -127,20 +127,32 @@ static bool reserved(const char *kind)
     return false;
 }
 
-static nb_status draw(const char *kind, int64_t N, int64_t K, source *s, nb_error *err)
+/* Asked before anything is measured. */
+static nb_status check_kind(const char *kind, nb_error *err)
 {
     int bits = 0, group = 0;
     const nb_dtype *t = nb_dtype_by_name(kind);
-    *s = (source){.rows = NULL};
-    if (t && t->decode)
-        return draw_rows(t, N, K, s, err);
-    if (!t && integer_kind(kind, &bits, &group))
-        return draw_codes(bits, group, N, K, s, err);
+    if (t ? t->decode != NULL : integer_kind(kind, &bits, &group))
+        return NB_OK;
     const nb_status st = t                ? nb_fail(err, NB_UNSUPPORTED, "--kind %s holds whole numbers, not weights", t->name)
                          : reserved(kind) ? nb_fail(err, NB_UNSUPPORTED, "--kind %s is not there yet", kind)
                                           : nb_fail(err, NB_USAGE, "--kind %.40s is no number format", kind);
     nb_hint(err, "q4_0, q4_k, bf16, int4g128, ...; nibble doctor --features lists them");
     return st;
+}
+
+static nb_status draw(const char *kind, int64_t N, int64_t K, source *s, nb_error *err)
+{
+    int bits = 0, group = 0;
+    const nb_dtype *t = nb_dtype_by_name(kind);
+    *s = (source){.rows = NULL};
+    const nb_status st = check_kind(kind, err);
+    if (st != NB_OK)
+        return st;
+    if (t)
+        return draw_rows(t, N, K, s, err);
+    (void)integer_kind(kind, &bits, &group);
+    return draw_codes(bits, group, N, K, s, err);
 }
 
 /* One kind and shape at work. */
@@ -325,7 +337,7 @@ static nb_status check(const nb_bench_kernels_options *o, nb_error *err)
     for (const int32_t *m = o->m; m && *m; m++)
         if (*m < 1 || *m > 65536)
             return nb_fail(err, NB_USAGE, "%d tokens cannot be measured; 1 to 65536", *m);
-    return NB_OK;
+    return o->kind ? check_kind(o->kind, err) : NB_OK;
 }
 
 nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err)

@@ -191,6 +191,19 @@ static size_t count_linear_scratch(nb_backend *be, const nb_linear_args *a)
     return c->inner->op->linear_scratch(c->inner, &inner);
 }
 
+static size_t count_grouped_linear_scratch(nb_backend *be, const nb_grouped_args *a)
+{
+    enum { kExperts = 4096 }; /* no more are read (hparams.c) */
+    const counter *c = of(be);
+    const nb_weight *w[kExperts];
+    nb_grouped_args inner = *a;
+    inner.w = w;
+    inner.n_expert = a->n_expert < kExperts ? a->n_expert : kExperts;
+    for (int32_t e = 0; e < inner.n_expert; e++)
+        w[e] = inner_weight(a->w[e]);
+    return c->inner->op->grouped_linear_scratch(c->inner, &inner);
+}
+
 /* ---- ops ---- */
 
 #define NOTHING(op, args)                                                                                                                          \
@@ -213,11 +226,17 @@ SCRATCH(attention, nb_attention_args)
 NOTHING(gated_activation, nb_gated_args)
 NOTHING(logits_soft_cap, nb_soft_cap_args)
 NOTHING(argmax, nb_argmax_args)
+NOTHING(add_scaled, nb_add_args)
+NOTHING(route_experts, nb_route_args)
+NOTHING(grouped_linear, nb_grouped_args)
+NOTHING(combine_experts, nb_combine_args)
 NOTHING(gram_accumulate, nb_gram_args)
 SCRATCH(gram, nb_gram_args)
 NOTHING(correct, nb_correct_args)
 SCRATCH(correct, nb_correct_args)
 NOTHING(quantize_rows, nb_quantize_rows_args)
+NOTHING(clip_rows, nb_clip_rows_args)
+SCRATCH(clip_rows, nb_clip_rows_args)
 NOTHING(gptq_sweep, nb_gptq_sweep_args)
 SCRATCH(gptq_sweep, nb_gptq_sweep_args)
 NOTHING(dequantize, nb_dequantize_args)
@@ -263,12 +282,19 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(gated_activation),
         IF(logits_soft_cap),
         IF(argmax),
+        IF(add_scaled),
+        IF(route_experts),
+        IF(grouped_linear_scratch),
+        IF(grouped_linear),
+        IF(combine_experts),
         IF(gram_accumulate),
         IF(gram_scratch),
         IF(factor),
         IF(correct),
         IF(correct_scratch),
         IF(quantize_rows),
+        IF(clip_rows_scratch),
+        IF(clip_rows),
         IF(gptq_sweep),
         IF(gptq_sweep_scratch),
         IF(dequantize),

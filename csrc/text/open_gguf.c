@@ -19,13 +19,23 @@ static nb_status read_id(const nb_tokenizer *t, const nb_gguf *g, const char *ke
     const nb_status st = nb_gguf_u32(g, key, &v, err);
     if (st != NB_OK)
         return st;
-    /* 2^32-1 for "none" is found in padding and separator ids, which nobody reads here; in the ids
-     * below it is a converter's mistake, after which generation would never end. */
+    /* 2^32-1 for "none" is found in padding and separator ids; in others it is a converter's mistake,
+     * after which generation would never end. */
     if (v >= (uint32_t)t->n)
         return nb_fail_at(err, NB_BAD_INPUT, g->path, nb_gguf_find(g, key)->offset,
                           "%s is %u, the vocabulary has %d tokens", key, v, t->n);
     *out = (int32_t)v;
     return NB_OK;
+}
+
+static nb_status read_padding(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
+{
+    static const char key[] = KEY("padding_token_id");
+    uint32_t v = 0;
+    const nb_status st = nb_gguf_find(g, key) ? nb_gguf_u32(g, key, &v, err) : NB_OK;
+    if (st != NB_OK || v == UINT32_MAX)
+        return st;
+    return read_id(t, g, key, &t->padding, err);
 }
 
 static nb_status read_flag(const nb_gguf *g, const char *key, bool *inout, nb_error *err)
@@ -174,7 +184,7 @@ static nb_status read_special_ids(nb_tokenizer *t, const nb_gguf *g, nb_error *e
     if (st == NB_OK)
         st = read_id(t, g, KEY("unknown_token_id"), &t->unknown, err);
     if (st == NB_OK)
-        st = read_id(t, g, KEY("padding_token_id"), &t->padding, err);
+        st = read_padding(t, g, err);
     if (st == NB_OK)
         st = read_id(t, g, KEY("eot_token_id"), &id, err);
     if (st == NB_OK && id >= 0)

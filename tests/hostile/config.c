@@ -102,7 +102,7 @@ static nb_status open_edited(check *c, const edit *e, nb_error *err)
     free(text);
     snprintf(from, sizeof from, "%s/tests/data/models/tiny-%s/model.safetensors", NB_SOURCE_DIR, e->model);
     char *real = realpath(from, NULL);
-    CHECK(c, real && symlink(real, folder_in(&d, "model.safetensors", to)) == 0);
+    CHECK(c, real && link(real, folder_in(&d, "model.safetensors", to)) == 0); /* a symbolic link out of the folder is refused */
     free(real);
     const nb_status st = nb_model_open(d.path, &o, &m, err);
     nb_model_close(m);
