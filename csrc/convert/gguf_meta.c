@@ -273,20 +273,31 @@ static bool key_is(const nb_gguf_kv *kv, const char *key)
     return kv->key.n == strlen(key) && memcmp(kv->key.p, key, kv->key.n) == 0;
 }
 
+/* In the file's own order. What it says of its formats is said anew, in the same place. */
 static nb_status from_gguf(const nb_gguf *g, uint32_t file_type, nb_gguf_writer *w, nb_error *err)
 {
+    const struct {
+        const char *key;
+        uint32_t value;
+    } own[] = {{"general.file_type", file_type}, {"general.quantization_version", 2}};
+    enum { kOwn = sizeof own / sizeof *own };
+    bool said[kOwn] = {false};
     nb_status st = NB_OK;
     for (int64_t i = 0; i < g->n_kv && st == NB_OK; i++) {
         const nb_gguf_kv *kv = &g->kv[i];
-        if (key_is(kv, "general.file_type") || key_is(kv, "general.quantization_version") || key_is(kv, "general.alignment"))
-            continue;
-        if (kv->key.n > 6 && memcmp(kv->key.p, "split.", 6) == 0) /* all parts become one file */
-            continue;
-        st = nb_gguf_writer_copy(w, kv, err);
+        int k = 0;
+        while (k < kOwn && !key_is(kv, own[k].key))
+            k++;
+        if (k < kOwn) {
+            said[k] = true;
+            st = nb_gguf_writer_u32(w, own[k].key, own[k].value, err);
+        } else if (!key_is(kv, "general.alignment") && !(kv->key.n > 6 && memcmp(kv->key.p, "split.", 6) == 0)) /* all parts become one file */
+            st = nb_gguf_writer_copy(w, kv, err);
     }
-    if (st == NB_OK)
-        st = nb_gguf_writer_u32(w, "general.file_type", file_type, err);
-    return st == NB_OK ? nb_gguf_writer_u32(w, "general.quantization_version", 2, err) : st;
+    for (int k = 0; k < kOwn && st == NB_OK; k++)
+        if (!said[k])
+            st = nb_gguf_writer_u32(w, own[k].key, own[k].value, err);
+    return st;
 }
 
 nb_status nb_gguf_meta(const nb_model *m, uint32_t file_type, nb_gguf_writer *w, nb_error *err)

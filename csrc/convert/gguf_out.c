@@ -50,28 +50,47 @@ static nb_status can_convert(const nb_gguf_rows *to, const nb_matrix *m, nb_erro
     return NB_OK;
 }
 
-/* Row `from` of m in the format of the output. false: a value would change that must not. */
-static bool put_row(const nb_gguf_rows *to, const nb_matrix *m, int64_t from, float *f, float *scratch, uint8_t *dst)
+/* What a row came to; the greatest of all rows is reported. */
+typedef enum fault { FINE, CHANGED, OUT_OF_RANGE, NOT_FINITE } fault;
+
+/* Rounding is what the caller asked for, but no block holds NaN and Inf, and no number may become one. */
+static fault check_rounded(const float *f, const uint8_t *q, const nb_dtype *t, float *scratch, int64_t K)
+{
+    nb_dtype_decode_row(t, q, scratch, K);
+    for (int64_t k = 0; k < K; k++)
+        if (!isfinite(f[k]) && t->block > 1)
+            return NOT_FINITE;
+        else if (isfinite(f[k]) && !isfinite(scratch[k]))
+            return OUT_OF_RANGE;
+    return FINE;
+}
+
+/* Row `from` of m in the format of the output. */
+static fault put_row(const nb_gguf_rows *to, const nb_matrix *m, int64_t from, float *f, float *scratch, uint8_t *dst)
 {
     const nb_dtype *t = to->type;
     if (m->dtype == t) {
         const size_t bytes = (size_t)nb_dtype_row_bytes(t, m->K);
         memcpy(dst, m->rows + (size_t)from * bytes, bytes);
-        return true;
+        return FINE;
     }
     if (nb_recodes(to, m))
-        return nb_recode_row(m, from, t, scratch, dst);
+        return nb_recode_row(m, from, t, scratch, dst) ? FINE : CHANGED;
     if (!m->dtype) {
         join_row(m, from, t, scratch, dst);
-        return true;
+        return FINE;
     }
     nb_dtype_decode_row(m->dtype, m->rows + from * nb_dtype_row_bytes(m->dtype, m->K), f, m->K);
     t->encode(f, dst, m->K / t->block);
-    return true;
+    return to->exact ? check_rounded(f, dst, t, scratch, m->K) : FINE;
 }
 
-static nb_status refuse(const nb_gguf_rows *to, const nb_matrix *m, nb_error *err)
+static nb_status refuse(const nb_gguf_rows *to, const nb_matrix *m, fault why, nb_error *err)
 {
+    if (why == NOT_FINITE)
+        return nb_fail_at(err, NB_BAD_INPUT, to->path, -1, "tensor %s holds NaN or Inf, which %s cannot", to->name, to->type->name);
+    if (why == OUT_OF_RANGE)
+        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s holds numbers beyond the range of %s", to->name, to->type->name);
     return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: not all of its values in %s have a place in %s; nibble quantize rounds them anew", to->name,
                       m->dtype ? m->dtype->name : "codes", to->type->name);
 }
@@ -88,21 +107,22 @@ nb_status nb_gguf_out_rows(const nb_gguf_rows *to, const nb_matrix *m, nb_error 
     if (m->dtype == t && !to->pair)
         return nb_gguf_writer_data(to->w, to->index, (size_t)(to->row * out_bytes), m->rows, (size_t)(m->N * out_bytes), err);
     const int64_t most = K < kSliceValues ? kSliceValues / K : 1, rows = most < m->N ? most : m->N;
-    const size_t scratch_n = nb_recodes(to, m) ? nb_recode_scratch(K) : m->dtype ? 1 : 2 * (size_t)(K / t->group);
+    const size_t scratch_n = nb_recodes(to, m) ? nb_recode_scratch(K) : m->dtype ? (size_t)K : 2 * (size_t)(K / t->group);
     float *f = nb_alloc((size_t)n_thread * (size_t)(m->dtype ? K : 1), sizeof *f, to->name, err);
     uint8_t *q = nb_alloc((size_t)rows, (size_t)out_bytes, to->name, err);
     float *scratch = nb_alloc((size_t)n_thread, scratch_n * sizeof *scratch, to->name, err);
     st = f && q && scratch ? NB_OK : NB_NO_ROOM;
     for (int64_t r = 0; r < m->N && st == NB_OK; r += rows) {
         const int64_t n = m->N - r < rows ? m->N - r : rows, share = (n + n_thread - 1) / n_thread;
-        int bad = 0;
-#pragma omp parallel for num_threads(n_thread) schedule(static) reduction(| : bad)
+        int worst = FINE;
+#pragma omp parallel for num_threads(n_thread) schedule(static) reduction(max : worst)
         for (int thread = 0; thread < n_thread; thread++)
-            for (int64_t j = thread * share; j < n && j < (thread + 1) * share && !bad; j++) {
+            for (int64_t j = thread * share; j < n && j < (thread + 1) * share; j++) {
                 const int64_t from = to->pair ? nb_gguf_paired(r + j, to->pair) : r + j;
-                bad |= !put_row(to, m, from, f + (m->dtype ? thread * K : 0), scratch + (size_t)thread * scratch_n, q + j * out_bytes);
+                const int came = (int)put_row(to, m, from, f + (m->dtype ? thread * K : 0), scratch + (size_t)thread * scratch_n, q + j * out_bytes);
+                worst = came > worst ? came : worst;
             }
-        st = bad ? refuse(to, m, err) : nb_gguf_writer_data(to->w, to->index, (size_t)((to->row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
+        st = worst ? refuse(to, m, (fault)worst, err) : nb_gguf_writer_data(to->w, to->index, (size_t)((to->row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
     }
     free(f);
     free(q);

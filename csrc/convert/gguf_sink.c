@@ -303,9 +303,11 @@ static nb_status sink_commit(nb_sink *base, const char *manifest, size_t n, nb_e
     bool done = false;
     nb_status st;
     if (!s->work) {
-        st = nb_gguf_writer_commit(s->w, err);
-        if (st == NB_OK && n)
-            st = beside(s->out, path, err);
+        st = beside(s->out, path, err);
+        if (st == NB_OK && unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR) /* of the file that is replaced */
+            st = nb_fail_errno_at(err, path, "cannot replace it");
+        if (st == NB_OK)
+            st = nb_gguf_writer_commit(s->w, err);
         return st == NB_OK && n ? write_text(path, NULL, manifest, n, err) : st;
     }
     st = nb_gguf_writer_finish(s->w, err);
