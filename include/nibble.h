@@ -233,6 +233,30 @@ NB_API void nb_quantize_result_free(nb_quantize_result *r);
 NB_API nb_status nb_quantize_report(const nb_quantize_options *o, const nb_quantize_result *r, const char *path, nb_error *err) NB_CHECKED;
 /* Whether the page can be made at path: asked before hours of work. Leaves nothing behind. NB_USAGE when path is the model. */
 NB_API nb_status nb_check_report(const char *path, const char *model, nb_error *err) NB_CHECKED;
+/* ---- conversion ---- */
+
+typedef struct nb_convert_options {
+    const char *model, *out;
+    const char *format; /* NULL: "gguf" when out ends in .gguf, else "plain" (a folder of safetensors); others: NB_UNSUPPORTED */
+    const char *grid;   /* number format of the matrices: f32 f16 bf16 q8_0 ...; NULL: as they are */
+    int32_t n_thread;
+    void (*progress)(void *arg, int32_t layer, int32_t n_layer);
+    void *arg;
+    const volatile int *stop; /* set by a signal handler: NB_INTERRUPTED, nothing is left behind; may be NULL */
+} nb_convert_options;
+
+typedef struct nb_convert_result {
+    char format[32], grid[32]; /* grid "keep": as they were */
+    int64_t bytes, n_tensor;
+    double bits_per_weight;
+    double seconds;
+} nb_convert_result;
+
+/* The same model in the other container, or with other number formats: names, order of rows, metadata, tokenizer and chat template are made anew. Floats are
+ * rounded where the grid asks for it; quantized matrices become floats, or codes of another format if every value stays what it is: else NB_UNSUPPORTED names
+ * the tensor (nb_quantize rounds). Norms and biases keep their values. OUT appears when it is whole. */
+NB_API nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error *err) NB_CHECKED;
+
 /* ---- planning ---- */
 
 typedef struct nb_plan_options {

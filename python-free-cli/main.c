@@ -10,13 +10,14 @@
 #include <unistd.h>
 
 extern const nb_command nb_command_run, nb_command_tokenize, nb_command_eval, nb_command_inspect, nb_command_quantize;
-extern const nb_command nb_command_chat, nb_command_template, nb_command_pull, nb_command_plan;
+extern const nb_command nb_command_convert, nb_command_chat, nb_command_template, nb_command_pull, nb_command_plan;
 extern const nb_command nb_command_bench, nb_command_doctor, nb_command_help, nb_command_completions, nb_command_man;
 
 const nb_command *const nb_commands[] = {
     &nb_command_run,
     &nb_command_chat,
     &nb_command_quantize,
+    &nb_command_convert,
     &nb_command_plan,
     &nb_command_eval,
     &nb_command_tokenize,
@@ -32,7 +33,7 @@ const nb_command *const nb_commands[] = {
 };
 
 /* Commands that CONTRACT reserves and that are not there yet: exit 5, not "unknown". */
-static const char *const reserved[] = {"convert", "train", "merge", "serve", NULL};
+static const char *const reserved[] = {"train", "merge", "serve", NULL};
 
 static int report(nb_status st, nb_error *err, bool json)
 {

@@ -1,5 +1,6 @@
 /* quantize_choose.c -- flags to a quantizer, a file format, a grid: what is refused before any file is touched. */
 #include "api/quantize.h"
+#include "api/refuse_input.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -155,14 +156,13 @@ static bool is_inside(const char *out, const char *folder)
     return stat(base, &sb) == 0 && S_ISDIR(sb.st_mode) && strncmp(real, base, len) == 0 && (real[len] == 0 || real[len] == '/' || len == 1);
 }
 
-/* By whatever name or link: the file that is read must not be the one that is replaced. */
-static nb_status refuse_input(const nb_quantize_options *o, nb_error *err)
+nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
 {
     struct stat in, out;
-    if (stat(o->model, &in) == 0 && stat(o->out, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
-        return nb_fail_at(err, NB_USAGE, o->out, -1, "OUT is the input itself");
-    if (is_inside(o->out, o->model))
-        return nb_fail_at(err, NB_USAGE, o->out, -1, "OUT lies inside the input's folder");
+    if (stat(model, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return nb_fail_at(err, NB_USAGE, path, -1, "OUT is the input itself");
+    if (is_inside(path, model))
+        return nb_fail_at(err, NB_USAGE, path, -1, "OUT lies inside the input's folder");
     return NB_OK;
 }
 
@@ -181,7 +181,7 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
     if (st == NB_OK)
         st = choose_clip(j, err);
     if (st == NB_OK)
-        st = refuse_input(o, err);
+        st = nb_refuse_input(o->model, o->out, err);
     return st;
 }
 

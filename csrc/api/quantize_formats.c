@@ -1,5 +1,6 @@
 /* quantize_formats.c -- which format each tensor of the output gets, and the sink that writes it. */
 #include "api/quantize.h"
+#include "convert/gguf_out.h"
 #include "convert/gguf_sink.h"
 
 #include <stdlib.h>
@@ -11,6 +12,23 @@ static bool is_end(const nb_quantize_job *j, const nb_tensor *t)
            t == nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_OUTPUT}, name);
 }
 
+/* Of a folder only what the family names is carried over, its vectors as F32. */
+static void choose_carried(nb_quantize_job *j)
+{
+    const nb_model *m = j->m;
+    for (int64_t i = 0; i < m->container->n_tensor; i++)
+        j->type[i] = NULL;
+    for (int l = 0; l < m->hp.n_layer; l++)
+        for (int r = 0; r < NB_ROLE_COUNT; r++)
+            for (int e = 0; e < nb_model_n_slot(m, (nb_role)r); e++) {
+                char name[NB_TENSOR_NAME];
+                const nb_slot at = {.role = (nb_role)r, .layer = l, .expert = e};
+                const nb_tensor *t = nb_model_has(m, at) ? nb_family_tensor(m->family, m->container, at, name) : NULL;
+                if (t)
+                    j->type[t - m->container->tensor] = nb_role_stays_f32(at.role) ? nb_dtype_by_name("f32") : t->dtype;
+            }
+}
+
 /* Linears of the layers in range are of the grid, or F16 when their width is no multiple of its block (llama.cpp's fallback); embedding and head as asked;
  * everything else as it is. */
 nb_status nb_quantize_choose_types(nb_quantize_job *j, nb_error *err)
@@ -19,10 +37,14 @@ nb_status nb_quantize_choose_types(nb_quantize_job *j, nb_error *err)
     j->type = nb_alloc((size_t)c->n_tensor, sizeof *j->type, "formats", err);
     if (!j->type)
         return NB_NO_ROOM;
+    for (int64_t i = 0; i < c->n_tensor; i++)
+        j->type[i] = c->tensor[i].dtype;
+    if (c->kind == NB_CONTAINER_HF)
+        choose_carried(j);
     for (int64_t i = 0; i < c->n_tensor; i++) {
         const nb_tensor *t = &c->tensor[i];
-        const bool end = t->n_dim == 2 && is_end(j, t) && j->embedding && t->shape[1] % j->embedding->block == 0;
-        j->type[i] = end ? j->embedding : t->dtype;
+        if (t->n_dim == 2 && is_end(j, t) && j->embedding && t->shape[1] % j->embedding->block == 0)
+            j->type[i] = j->embedding;
     }
     for (int l = j->o.layer_from; l < j->o.layer_to; l++)
         for (int g = 0; g < NB_GROUP_COUNT; g++) {
@@ -57,6 +79,8 @@ void nb_quantize_count_bits(const nb_quantize_job *j, nb_quantize_result *r)
     for (int64_t i = 0; i < j->m->container->n_tensor; i++) {
         const nb_tensor *t = &j->m->container->tensor[i];
         double n = 1;
+        if (!j->type[i])
+            continue;
         for (int d = 0; d < t->n_dim; d++)
             n *= (double)t->shape[d];
         const double bits = 8.0 * j->type[i]->bytes / j->type[i]->block * n;

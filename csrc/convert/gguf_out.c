@@ -1,6 +1,8 @@
-/* gguf_out.c -- copying metadata, converting tensors by slices. */
+/* gguf_out.c -- converting tensors by slices of rows. Rows are independent: the bytes do not depend on the threads. */
 #include "convert/gguf_out.h"
+#include "convert/recode.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,39 +15,6 @@ uint32_t nb_gguf_file_type(const nb_dtype *t)
     return 1024; /* none of its own: "guessed" */
 }
 
-static bool key_is(const nb_gguf_kv *kv, const char *key)
-{
-    return kv->key.n == strlen(key) && memcmp(kv->key.p, key, kv->key.n) == 0;
-}
-
-nb_status nb_gguf_out_declare(const nb_container *src, uint32_t file_type, nb_type_choice choose, void *arg, nb_gguf_writer *w, nb_error *err)
-{
-    if (!src->gguf)
-        return nb_fail_at(err, NB_UNSUPPORTED, src->path, -1,
-                          "writing GGUF from a safetensors folder is not there yet; give a GGUF file");
-    nb_status st = NB_OK;
-    for (int64_t i = 0; i < src->gguf->n_kv && st == NB_OK; i++) {
-        const nb_gguf_kv *kv = &src->gguf->kv[i];
-        if (key_is(kv, "general.file_type") || key_is(kv, "general.quantization_version") || key_is(kv, "general.alignment"))
-            continue;
-        if (kv->key.n > 6 && memcmp(kv->key.p, "split.", 6) == 0) /* all parts become one file */
-            continue;
-        st = nb_gguf_writer_copy(w, kv, err);
-    }
-    if (st == NB_OK)
-        st = nb_gguf_writer_u32(w, "general.file_type", file_type, err);
-    if (st == NB_OK)
-        st = nb_gguf_writer_u32(w, "general.quantization_version", 2, err);
-    for (int64_t i = 0; i < src->n_tensor && st == NB_OK; i++) {
-        const nb_tensor *t = &src->tensor[i];
-        int index = 0;
-        st = nb_gguf_writer_tensor(w, t->name, choose(arg, t), t->n_dim, t->shape, &index, err);
-        if (st == NB_OK && index != i)
-            st = nb_fail(err, NB_INTERNAL, "tensor %s got place %d of the output, not %lld", t->name, index, (long long)i);
-    }
-    return st;
-}
-
 nb_matrix nb_gguf_out_matrix(const nb_tensor *t)
 {
     nb_matrix m = {.N = 1, .K = t->n_dim ? t->shape[t->n_dim - 1] : 1, .dtype = t->dtype, .rows = t->data};
@@ -54,10 +23,11 @@ nb_matrix nb_gguf_out_matrix(const nb_tensor *t)
     return m;
 }
 
-/* One row of canonical codes as blocks of t; scale and min have room for its groups. */
-static void join_row(const nb_matrix *m, int64_t n, const nb_dtype *t, float *scale, float *min, uint8_t *dst)
+/* One row of canonical codes as blocks of t; scratch has room for its groups twice. */
+static void join_row(const nb_matrix *m, int64_t n, const nb_dtype *t, float *scratch, uint8_t *dst)
 {
     const int64_t G = m->K / t->group;
+    float *scale = scratch, *min = scratch + G;
     for (int64_t i = 0; i < G; i++) {
         scale[i] = m->groups[n * G + i].scale;
         min[i] = m->groups[n * G + i].min;
@@ -65,47 +35,97 @@ static void join_row(const nb_matrix *m, int64_t n, const nb_dtype *t, float *sc
     t->join(m->codes + n * m->K, scale, min, m->K / t->block, dst);
 }
 
-static nb_status can_convert(const char *path, const char *name, const nb_matrix *m, const nb_dtype *t, nb_error *err)
+static nb_status can_convert(const nb_gguf_rows *to, const nb_matrix *m, nb_error *err)
 {
+    const nb_dtype *t = to->type;
+    if (m->K % t->block)
+        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: its rows of %lld are no whole number of blocks of %s (%d)", to->name, (long long)m->K,
+                          t->name, t->block);
+    if (m->dtype == t || (nb_recodes(to, m) && t->join))
+        return NB_OK;
     if (m->dtype && (!m->dtype->decode || !t->encode))
-        return nb_fail_at(err, NB_UNSUPPORTED, path, -1, "tensor %s: from %s to %s is not there", name, m->dtype->name, t->name);
-    if (!m->dtype && (!t->join || m->group != t->group || m->g_idx || m->K % t->block))
-        return nb_fail_at(err, NB_UNSUPPORTED, path, -1, "tensor %s: codes in groups of %d have no place in %s", name, m->group, t->name);
+        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: from %s to %s is not there", to->name, m->dtype->name, t->name);
+    if (!m->dtype && (!t->join || m->group != t->group || m->g_idx))
+        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: codes in groups of %d have no place in %s", to->name, m->group, t->name);
     return NB_OK;
 }
 
-nb_status nb_gguf_out_rows(const char *path, const char *name, const nb_matrix *m, const nb_dtype *t, nb_gguf_writer *w, int index, int64_t row, int n_thread,
-                           nb_error *err)
+/* What a row came to; the greatest of all rows is reported. */
+typedef enum fault { FINE, CHANGED, OUT_OF_RANGE, NOT_FINITE } fault;
+
+/* Rounding is what the caller asked for, but no block holds NaN and Inf, and no number may become one. */
+static fault check_rounded(const float *f, const uint8_t *q, const nb_dtype *t, float *scratch, int64_t K)
 {
-    const int64_t K = m->K, out_bytes = nb_dtype_row_bytes(t, K);
-    if (m->dtype == t)
-        return nb_gguf_writer_data(w, index, (size_t)(row * out_bytes), m->rows, (size_t)(m->N * out_bytes), err);
-    nb_status st = can_convert(path, name, m, t, err);
+    nb_dtype_decode_row(t, q, scratch, K);
+    for (int64_t k = 0; k < K; k++)
+        if (!isfinite(f[k]) && t->block > 1)
+            return NOT_FINITE;
+        else if (isfinite(f[k]) && !isfinite(scratch[k]))
+            return OUT_OF_RANGE;
+    return FINE;
+}
+
+/* Row `from` of m in the format of the output. */
+static fault put_row(const nb_gguf_rows *to, const nb_matrix *m, int64_t from, float *f, float *scratch, uint8_t *dst)
+{
+    const nb_dtype *t = to->type;
+    if (m->dtype == t) {
+        const size_t bytes = (size_t)nb_dtype_row_bytes(t, m->K);
+        memcpy(dst, m->rows + (size_t)from * bytes, bytes);
+        return FINE;
+    }
+    if (nb_recodes(to, m))
+        return nb_recode_row(m, from, t, scratch, dst) ? FINE : CHANGED;
+    if (!m->dtype) {
+        join_row(m, from, t, scratch, dst);
+        return FINE;
+    }
+    nb_dtype_decode_row(m->dtype, m->rows + from * nb_dtype_row_bytes(m->dtype, m->K), f, m->K);
+    t->encode(f, dst, m->K / t->block);
+    return to->exact ? check_rounded(f, dst, t, scratch, m->K) : FINE;
+}
+
+static nb_status refuse(const nb_gguf_rows *to, const nb_matrix *m, fault why, nb_error *err)
+{
+    if (why == NOT_FINITE)
+        return nb_fail_at(err, NB_BAD_INPUT, to->path, -1, "tensor %s holds NaN or Inf, which %s cannot", to->name, to->type->name);
+    if (why == OUT_OF_RANGE)
+        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s holds numbers beyond the range of %s", to->name, to->type->name);
+    return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: not all of its values in %s have a place in %s; nibble quantize rounds them anew", to->name,
+                      m->dtype ? m->dtype->name : "codes", to->type->name);
+}
+
+nb_status nb_gguf_out_rows(const nb_gguf_rows *to, const nb_matrix *m, nb_error *err)
+{
+    const nb_dtype *t = to->type;
+    const int64_t K = m->K;
+    const int n_thread = to->n_thread;
+    nb_status st = can_convert(to, m, err);
     if (st != NB_OK)
         return st;
-    const int64_t in_bytes = m->dtype ? nb_dtype_row_bytes(m->dtype, K) : K;
+    const int64_t out_bytes = nb_dtype_row_bytes(t, K);
+    if (m->dtype == t && !to->pair)
+        return nb_gguf_writer_data(to->w, to->index, (size_t)(to->row * out_bytes), m->rows, (size_t)(m->N * out_bytes), err);
     const int64_t most = K < kSliceValues ? kSliceValues / K : 1, rows = most < m->N ? most : m->N;
-    float *f = nb_alloc(m->dtype ? (size_t)(rows * K) : 1, sizeof *f, name, err);
-    uint8_t *q = nb_alloc((size_t)rows, (size_t)out_bytes, name, err);
-    float *group = nb_alloc((size_t)(m->dtype ? 1 : 2 * (K / t->group) * n_thread), sizeof *group, name, err);
-    st = f && q && group ? NB_OK : NB_NO_ROOM;
+    const size_t scratch_n = nb_recodes(to, m) ? nb_recode_scratch(K) : m->dtype ? (size_t)K : 2 * (size_t)(K / t->group);
+    float *f = nb_alloc((size_t)n_thread * (size_t)(m->dtype ? K : 1), sizeof *f, to->name, err);
+    uint8_t *q = nb_alloc((size_t)rows, (size_t)out_bytes, to->name, err);
+    float *scratch = nb_alloc((size_t)n_thread, scratch_n * sizeof *scratch, to->name, err);
+    st = f && q && scratch ? NB_OK : NB_NO_ROOM;
     for (int64_t r = 0; r < m->N && st == NB_OK; r += rows) {
         const int64_t n = m->N - r < rows ? m->N - r : rows, share = (n + n_thread - 1) / n_thread;
-#pragma omp parallel for num_threads(n_thread) schedule(static)
-        for (int thread = 0; thread < n_thread; thread++) /* rows are independent: the bytes do not depend on the threads */
+        int worst = FINE;
+#pragma omp parallel for num_threads(n_thread) schedule(static) reduction(max : worst)
+        for (int thread = 0; thread < n_thread; thread++)
             for (int64_t j = thread * share; j < n && j < (thread + 1) * share; j++) {
-                if (m->dtype) {
-                    nb_dtype_decode_row(m->dtype, m->rows + (r + j) * in_bytes, f + j * K, K);
-                    t->encode(f + j * K, q + j * out_bytes, K / t->block);
-                } else {
-                    float *scale = group + 2 * (K / t->group) * thread;
-                    join_row(m, r + j, t, scale, scale + K / t->group, q + j * out_bytes);
-                }
+                const int64_t from = to->pair ? nb_gguf_paired(r + j, to->pair) : r + j;
+                const int came = (int)put_row(to, m, from, f + (m->dtype ? thread * K : 0), scratch + (size_t)thread * scratch_n, q + j * out_bytes);
+                worst = came > worst ? came : worst;
             }
-        st = nb_gguf_writer_data(w, index, (size_t)((row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
+        st = worst ? refuse(to, m, (fault)worst, err) : nb_gguf_writer_data(to->w, to->index, (size_t)((to->row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
     }
     free(f);
     free(q);
-    free(group);
+    free(scratch);
     return st;
 }

@@ -1,21 +1,32 @@
-/* gguf_out.h -- a GGUF file that carries everything a source checkpoint says, with other number formats. */
+/* gguf_out.h -- rows of a matrix into a tensor of a GGUF file in the making: other number formats, other orders of rows. */
 #ifndef NB_CONVERT_GGUF_OUT_H
 #define NB_CONVERT_GGUF_OUT_H
 
 #include "dtype/matrix.h"
 #include "file/container.h"
 
-/* The format a tensor gets in the output. */
-typedef const nb_dtype *(*nb_type_choice)(void *arg, const nb_tensor *t);
+/* Where rows go. */
+typedef struct nb_gguf_rows {
+    nb_gguf_writer *w;
+    int index;         /* of the tensor */
+    const nb_dtype *type;
+    int64_t row;       /* the first one written */
+    int64_t pair;      /* row 2 i + s of every so many is row s pair / 2 + i of the matrix (halves become neighbours); 0: the same order */
+    bool exact;        /* codes are rewritten only where every value stays what it is */
+    const char *path, *name; /* of the tensor, for errors */
+    int n_thread;
+} nb_gguf_rows;
 
-/* Declares all keys and tensors of src (in its order, so tensor i of the output is tensor i of src). The keys general.file_type and
- * general.quantization_version are set anew. NB_UNSUPPORTED for a source that is no GGUF file: its metadata cannot be rebuilt yet. */
-nb_status nb_gguf_out_declare(const nb_container *src, uint32_t file_type, nb_type_choice choose, void *arg, nb_gguf_writer *w, nb_error *err) NB_CHECKED;
+/* Writes the rows of m: copied when m has the format, else decoded and encoded in slices of rows on n_thread threads. m is canonical (joined; the type must
+ * be a grid of m's groups) or rows of a format. NB_UNSUPPORTED: there is no such way, or with `exact` a value would change. */
+nb_status nb_gguf_out_rows(const nb_gguf_rows *to, const nb_matrix *m, nb_error *err) NB_CHECKED;
 
-/* Writes the rows of m in format t from row `row` of tensor i on: copied when m has that format, else decoded and encoded in slices of rows on n_thread
- * threads. m is canonical (joined; t must be a grid of m's groups) or rows of a format. name: of the tensor, for errors. */
-nb_status nb_gguf_out_rows(const char *path, const char *name, const nb_matrix *m, const nb_dtype *t, nb_gguf_writer *w, int i, int64_t row, int n_thread,
-                           nb_error *err) NB_CHECKED;
+/* The row of a matrix in halves that is row r of it in pairs. */
+static inline int64_t nb_gguf_paired(int64_t r, int64_t pair)
+{
+    const int64_t j = r % pair;
+    return r - j + (j % 2) * (pair / 2) + j / 2;
+}
 
 /* The tensor as a matrix: all but the last dimension are rows. */
 nb_matrix nb_gguf_out_matrix(const nb_tensor *t);

@@ -1,6 +1,9 @@
-/* gguf_sink.c -- slots of a model to places in one GGUF file, in the source's own order and rows. */
+/* gguf_sink.c -- slots of a model to places in one GGUF file. From a GGUF file the rows stay in their order; from a folder those of q and k are paired where
+ * the family rotates neighbours, and norms get the 1 that a folder leaves out. */
 #include "convert/gguf_sink.h"
 #include "base/crash.h"
+#include "convert/gguf_meta.h"
+#include "convert/gguf_out.h"
 #include "file/outfile.h"
 
 #include <errno.h>
@@ -21,9 +24,9 @@ typedef struct gguf_sink {
     nb_gguf_sink_spec spec;
     const nb_container *src;
     nb_gguf_writer *w;
-    bool *slot;      /* [n_tensor] a role of the family: the caller's to write; the rest is copied by seal(-1) */
-    bool *hole;      /* [n_tensor] reads as zero and is copied: never written */
-    uint8_t (*sha)[NB_SHA256_BYTES]; /* [n_tensor] */
+    nb_gguf_plan plan;
+    bool *hole;      /* [plan.n] reads as zero and is copied: never written */
+    uint8_t (*sha)[NB_SHA256_BYTES]; /* [plan.n] */
     uint8_t *back;   /* what read gave last */
     char *out, *work; /* work NULL: none */
 } gguf_sink;
@@ -34,41 +37,70 @@ static nb_status in_folder(const char *folder, const char *name, char path[kPath
     return n > 0 && n < kPath ? NB_OK : nb_fail_at(err, NB_IO, folder, -1, "a path of more than %d bytes", kPath - 1);
 }
 
-/* Index of the slot's tensor, -1 when the model has none. */
-static int64_t index_of(const gguf_sink *s, nb_slot at)
-{
-    char name[NB_TENSOR_NAME];
-    const nb_tensor *t = nb_family_tensor(s->spec.model->family, s->src, at, name);
-    return t ? t - s->src->tensor : -1;
-}
-
-/* Where the slot lies in that tensor: all of it, or a slice of its rows (fused linears, experts). */
-static nb_place place_of(const gguf_sink *s, nb_slot at)
-{
-    char name[NB_TENSOR_NAME];
-    return nb_family_place(s->spec.model->family, &s->spec.model->hp, s->src, at, name);
-}
-
 static bool is_layer_role(int role)
 {
     return role >= NB_ROLE_ATTN_NORM;
 }
 
+/* Where the slot lies in its tensor: all of it, or a slice of its rows (fused linears, experts). */
+static nb_place place_of(const gguf_sink *s, nb_slot at)
+{
+    return nb_family_slice(s->spec.model->family, &s->spec.model->hp, NB_CONTAINER_GGUF, at);
+}
+
+/* Rows of a head that change their order, 0: none. */
+static int64_t pair_of(const gguf_sink *s, nb_slot at)
+{
+    const nb_model *m = s->spec.model;
+    return m->container->kind == NB_CONTAINER_HF && nb_family_pairs_rows(m->family, at.role) ? m->hp.head_dim : 0;
+}
+
+static nb_gguf_rows rows_of(const gguf_sink *s, int64_t i)
+{
+    const nb_gguf_entry *e = &s->plan.entry[i];
+    return (nb_gguf_rows){.w = s->w, .index = (int)i, .type = e->type, .exact = s->spec.exact, .n_thread = s->spec.n_thread,
+                          .path = e->src ? nb_container_file(s->src, e->src) : s->src->path, .name = e->src ? e->src->name : e->name};
+}
+
+/* A vector of a folder: with its 1, its elements in GGUF's order. */
+static nb_status put_vector(gguf_sink *s, nb_slot at, const nb_matrix *m, nb_gguf_rows *to, nb_error *err)
+{
+    const int64_t pair = pair_of(s, at);
+    const float add = nb_family_norm_offset(s->spec.model->family, s->src->kind, at.role);
+    if (!m->dtype || m->dtype->block != 1 || !m->dtype->decode)
+        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: a vector of type %s", to->name, m->dtype ? m->dtype->name : "codes");
+    float *f = nb_alloc(2 * (size_t)m->K, sizeof *f, to->name, err);
+    if (!f)
+        return NB_NO_ROOM;
+    nb_dtype_decode_row(m->dtype, m->rows, f + m->K, m->K);
+    for (int64_t k = 0; k < m->K; k++)
+        f[k] = f[m->K + (pair ? nb_gguf_paired(k, pair) : k)] + add;
+    const nb_matrix made = {.N = 1, .K = m->K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)f};
+    const nb_status st = nb_gguf_out_rows(to, &made, err);
+    free(f);
+    return st;
+}
+
 static nb_status put(gguf_sink *s, nb_slot at, const nb_matrix *m, nb_error *err)
 {
-    const int64_t i = index_of(s, at);
+    const int64_t i = nb_gguf_plan_find(&s->plan, at);
     if (i < 0)
         return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d has no tensor", (int)at.role, at.layer);
-    const nb_tensor *t = &s->src->tensor[i];
-    const nb_matrix whole = nb_gguf_out_matrix(t);
+    const nb_gguf_entry *e = &s->plan.entry[i];
     const nb_place place = place_of(s, at);
-    if (m->K != whole.K || m->N < 1 || place.row + m->N > whole.N)
-        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "tensor %s gets a matrix of %lld x %lld", t->name, (long long)m->N, (long long)m->K);
+    int64_t N = 1;
+    for (int d = 0; d + 1 < e->n_dim; d++)
+        N *= e->shape[d];
+    if (m->K != e->shape[e->n_dim - 1] || m->N < 1 || place.row + m->N > N)
+        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "tensor %s gets a matrix of %lld x %lld", e->name, (long long)m->N, (long long)m->K);
     if (s->hole[i] || s->spec.measure) {
         nb_gguf_writer_mark(s->w, (int)i);
         return NB_OK;
     }
-    return nb_gguf_out_rows(nb_container_file(s->src, t), t->name, m, s->spec.choose(s->spec.arg, t), s->w, (int)i, place.row, s->spec.n_thread, err);
+    nb_gguf_rows to = rows_of(s, i);
+    to.row = place.row;
+    to.pair = place.N ? pair_of(s, at) : 0;
+    return place.N == 0 && s->src->kind == NB_CONTAINER_HF ? put_vector(s, at, m, &to, err) : nb_gguf_out_rows(&to, m, err);
 }
 
 static nb_status sink_linear(nb_sink *base, nb_slot at, const nb_matrix *m, nb_error *err)
@@ -81,24 +113,36 @@ static nb_status sink_dense(nb_sink *base, nb_slot at, const nb_matrix *m, nb_er
     return put((gguf_sink *)base, at, m, err);
 }
 
+/* Rows in pairs back into halves. */
+static nb_status unpair(gguf_sink *s, const nb_matrix *m, size_t row_bytes, int64_t pair, nb_error *err)
+{
+    uint8_t *halves = nb_alloc_aligned((size_t)m->N, row_bytes, "rows of a tensor", err);
+    if (!halves)
+        return NB_NO_ROOM;
+    for (int64_t r = 0; r < m->N; r++)
+        memcpy(halves + (size_t)nb_gguf_paired(r, pair) * row_bytes, s->back + (size_t)r * row_bytes, row_bytes);
+    free(s->back);
+    s->back = halves;
+    return NB_OK;
+}
+
 static nb_status sink_read(nb_sink *base, nb_slot at, nb_matrix *out, nb_error *err)
 {
     gguf_sink *s = (gguf_sink *)base;
-    const int64_t i = index_of(s, at);
-    if (i < 0 || s->spec.measure)
-        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d cannot be read back", (int)at.role, at.layer);
-    const nb_tensor *t = &s->src->tensor[i];
-    *out = nb_gguf_out_matrix(t);
+    const int64_t i = nb_gguf_plan_find(&s->plan, at);
     const nb_place place = place_of(s, at);
-    out->N = place.N ? place.N : 1;
-    out->dtype = s->spec.choose(s->spec.arg, t);
-    const size_t bytes = (size_t)(out->N * nb_dtype_row_bytes(out->dtype, out->K));
+    if (i < 0 || s->spec.measure || !place.N)
+        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d cannot be read back", (int)at.role, at.layer);
+    const nb_gguf_entry *e = &s->plan.entry[i];
+    *out = (nb_matrix){.N = place.N, .K = place.K, .dtype = e->type};
+    const size_t row_bytes = (size_t)nb_dtype_row_bytes(e->type, out->K);
     free(s->back);
-    s->back = nb_alloc_aligned(bytes, 1, t->name, err);
-    if (!s->back)
-        return NB_NO_ROOM;
+    s->back = nb_alloc_aligned((size_t)out->N, row_bytes, e->name, err);
+    nb_status st = s->back ? nb_gguf_writer_read(s->w, (int)i, (size_t)place.row * row_bytes, s->back, (size_t)out->N * row_bytes, err) : NB_NO_ROOM;
+    if (st == NB_OK && pair_of(s, at))
+        st = unpair(s, out, row_bytes, pair_of(s, at), err);
     out->rows = s->back;
-    return nb_gguf_writer_read(s->w, (int)i, (size_t)(place.row * nb_dtype_row_bytes(out->dtype, out->K)), s->back, bytes, err);
+    return st;
 }
 
 /* ---- sealing ---- */
@@ -128,20 +172,34 @@ static nb_status seal_tensor(gguf_sink *s, int64_t i, uint8_t *slice, nb_sha256_
     return st;
 }
 
-/* What the source holds beyond the slots. */
+static nb_status put_frequencies(gguf_sink *s, int64_t i, nb_error *err)
+{
+    float factor[NB_MAX_ROPE_DIM / 2];
+    const nb_gguf_rows to = rows_of(s, i);
+    const nb_matrix m = {.N = 1, .K = s->plan.entry[i].shape[0], .dtype = s->plan.entry[i].type, .rows = (const uint8_t *)factor};
+    nb_gguf_rope_factors(&s->spec.model->hp, factor);
+    return nb_gguf_out_rows(&to, &m, err);
+}
+
+/* What the file holds beyond the slots. */
 static nb_status copy_rest(gguf_sink *s, nb_error *err)
 {
     nb_status st = NB_OK;
-    for (int64_t i = 0; i < s->src->n_tensor && st == NB_OK; i++) {
-        const nb_tensor *t = &s->src->tensor[i];
-        const nb_matrix m = nb_gguf_out_matrix(t);
-        if (s->slot[i])
+    for (int64_t i = 0; i < s->plan.n && st == NB_OK; i++) {
+        const nb_gguf_entry *e = &s->plan.entry[i];
+        if (e->is_slot)
             continue;
         if (s->hole[i] || s->spec.measure)
             nb_gguf_writer_mark(s->w, (int)i);
-        else
-            st = nb_gguf_out_rows(nb_container_file(s->src, t), t->name, &m, s->spec.choose(s->spec.arg, t), s->w, (int)i, 0, s->spec.n_thread, err);
-        nb_container_release(s->src, t);
+        else if (!e->src)
+            st = put_frequencies(s, i, err);
+        else {
+            const nb_gguf_rows to = rows_of(s, i);
+            const nb_matrix m = nb_gguf_out_matrix(e->src);
+            st = nb_gguf_out_rows(&to, &m, err);
+        }
+        if (e->src)
+            nb_container_release(s->src, e->src);
     }
     return st;
 }
@@ -150,12 +208,12 @@ static nb_status seal_slots(gguf_sink *s, int layer, uint8_t *slice, nb_sha256_s
 {
     nb_status st = NB_OK;
     for (int r = 0; r < NB_ROLE_COUNT && st == NB_OK; r++) {
-        const int64_t i = is_layer_role(r) == (layer >= 0) ? index_of(s, (nb_slot){.role = (nb_role)r, .layer = layer}) : -1;
+        const int64_t i = is_layer_role(r) == (layer >= 0) ? nb_gguf_plan_find(&s->plan, (nb_slot){.role = (nb_role)r, .layer = layer}) : -1;
         if (i >= 0)
             st = seal_tensor(s, i, slice, digest, err);
     }
-    for (int64_t i = 0; layer < 0 && i < s->src->n_tensor && st == NB_OK; i++)
-        if (!s->slot[i])
+    for (int64_t i = 0; layer < 0 && i < s->plan.n && st == NB_OK; i++)
+        if (!s->plan.entry[i].is_slot)
             st = seal_tensor(s, i, slice, digest, err);
     return st;
 }
@@ -164,7 +222,7 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
 {
     gguf_sink *s = (gguf_sink *)base;
     nb_sha256_state digest;
-    const int64_t embed = index_of(s, (nb_slot){.role = NB_ROLE_EMBED});
+    const int64_t embed = nb_gguf_plan_find(&s->plan, (nb_slot){.role = NB_ROLE_EMBED});
     const bool earlier = s->spec.resume && embed >= 0 && !nb_gguf_writer_touched(s->w, (int)embed); /* sealed by an earlier run, only to be hashed again */
     nb_status st = layer < 0 && !earlier ? copy_rest(s, err) : NB_OK;
     if (st == NB_OK) {
@@ -186,8 +244,8 @@ static nb_status sink_each(nb_sink *base, nb_status (*tensor)(void *arg, const n
 {
     const gguf_sink *s = (const gguf_sink *)base;
     nb_status st = NB_OK;
-    for (int64_t i = 0; i < s->src->n_tensor && st == NB_OK; i++) {
-        nb_sink_tensor t = {.name = s->src->tensor[i].name, .type = s->spec.choose(s->spec.arg, &s->src->tensor[i])->name,
+    for (int64_t i = 0; i < s->plan.n && st == NB_OK; i++) {
+        nb_sink_tensor t = {.name = s->plan.entry[i].name, .type = s->plan.entry[i].type->name,
                             .bytes = (int64_t)nb_gguf_writer_tensor_bytes(s->w, (int)i)};
         memcpy(t.sha256, s->sha[i], sizeof t.sha256);
         st = tensor(arg, &t, err);
@@ -245,9 +303,11 @@ static nb_status sink_commit(nb_sink *base, const char *manifest, size_t n, nb_e
     bool done = false;
     nb_status st;
     if (!s->work) {
-        st = nb_gguf_writer_commit(s->w, err);
-        if (st == NB_OK && n)
-            st = beside(s->out, path, err);
+        st = beside(s->out, path, err);
+        if (st == NB_OK && unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR) /* of the file that is replaced */
+            st = nb_fail_errno_at(err, path, "cannot replace it");
+        if (st == NB_OK)
+            st = nb_gguf_writer_commit(s->w, err);
         return st == NB_OK && n ? write_text(path, NULL, manifest, n, err) : st;
     }
     st = nb_gguf_writer_finish(s->w, err);
@@ -267,7 +327,7 @@ static void sink_close(nb_sink *base)
 {
     gguf_sink *s = (gguf_sink *)base;
     nb_gguf_writer_close(s->w);
-    free(s->slot);
+    nb_gguf_plan_close(&s->plan);
     free(s->hole);
     free(s->sha);
     free(s->back);
@@ -290,16 +350,6 @@ void nb_gguf_sink_discard(const char *work)
 static const nb_sink_ops ops = {.linear = sink_linear, .dense = sink_dense, .read = sink_read, .seal = sink_seal, .commit = sink_commit,
                                 .each = sink_each, .close = sink_close};
 
-static void find_slots(gguf_sink *s)
-{
-    for (int r = 0; r < NB_ROLE_COUNT; r++)
-        for (int l = 0; l < (is_layer_role(r) ? s->spec.model->hp.n_layer : 1); l++) {
-            const int64_t i = index_of(s, (nb_slot){.role = (nb_role)r, .layer = l});
-            if (i >= 0)
-                s->slot[i] = true;
-        }
-}
-
 /* A tensor that is copied and lies wholly in a hole of the source's file stays a hole: nothing is read, nothing takes room. Only the bytes decide what
  * the output reads as, so this is a matter of room alone. */
 static size_t find_holes(gguf_sink *s)
@@ -309,15 +359,15 @@ static size_t find_holes(gguf_sink *s)
 #ifdef SEEK_DATA
     const char *path = NULL;
     int fd = -1;
-    for (int64_t i = 0; i < s->src->n_tensor; i++) {
-        const nb_tensor *t = &s->src->tensor[i];
+    for (int64_t i = 0; i < s->plan.n && s->src->kind == NB_CONTAINER_GGUF; i++) {
+        const nb_tensor *t = s->plan.entry[i].src;
         const char *file = nb_container_file(s->src, t);
         if (path != file) {
             if (fd >= 0)
                 close(fd);
             fd = open(path = file, O_RDONLY | O_CLOEXEC);
         }
-        if (fd < 0 || s->spec.choose(s->spec.arg, t) != t->dtype || !t->bytes)
+        if (fd < 0 || s->plan.entry[i].type != t->dtype || !t->bytes)
             continue;
         const off_t data = lseek(fd, (off_t)t->offset, SEEK_DATA);
         s->hole[i] = data < 0 ? errno == ENXIO : (uint64_t)data >= t->offset + t->bytes;
@@ -348,6 +398,19 @@ static nb_status open_writer(gguf_sink *s, nb_error *err)
     return st == NB_OK ? nb_gguf_writer_open_at(s->out, partial, s->spec.resume, &s->w, err) : st;
 }
 
+static nb_status declare(gguf_sink *s, nb_error *err)
+{
+    nb_status st = nb_gguf_meta(s->spec.model, s->spec.file_type, s->w, err);
+    for (int64_t i = 0; i < s->plan.n && st == NB_OK; i++) {
+        const nb_gguf_entry *e = &s->plan.entry[i];
+        int index = 0;
+        st = nb_gguf_writer_tensor(s->w, e->name, e->type, e->n_dim, e->shape, &index, err);
+        if (st == NB_OK && index != i)
+            st = nb_fail(err, NB_INTERNAL, "tensor %s got place %d of the output, not %lld", e->name, index, (long long)i);
+    }
+    return st;
+}
+
 nb_status nb_gguf_sink_open(const nb_gguf_sink_spec *spec, nb_sink **out, nb_error *err)
 {
     *out = NULL;
@@ -357,17 +420,17 @@ nb_status nb_gguf_sink_open(const nb_gguf_sink_spec *spec, nb_sink **out, nb_err
     s->base.op = &ops;
     s->spec = *spec;
     s->src = spec->model->container;
-    const size_t n = (size_t)s->src->n_tensor;
     s->out = copy_text(spec->out, err);
     s->work = spec->work && s->out ? copy_text(spec->work, err) : NULL;
-    s->slot = nb_alloc_zero(n, sizeof *s->slot, "an output", err);
-    s->hole = nb_alloc_zero(n, sizeof *s->hole, "an output", err);
-    s->sha = nb_alloc_zero(n, sizeof *s->sha, "an output", err);
-    nb_status st = s->out && (s->work || !spec->work) && s->slot && s->hole && s->sha ? open_writer(s, err) : NB_NO_ROOM;
+    nb_status st = s->out && (s->work || !spec->work) ? nb_gguf_plan_open(spec->model, spec->choose, spec->arg, &s->plan, err) : NB_NO_ROOM;
     if (st == NB_OK) {
-        find_slots(s);
+        s->hole = nb_alloc_zero((size_t)s->plan.n, sizeof *s->hole, "an output", err);
+        s->sha = nb_alloc_zero((size_t)s->plan.n, sizeof *s->sha, "an output", err);
+        st = s->hole && s->sha ? open_writer(s, err) : NB_NO_ROOM;
+    }
+    if (st == NB_OK) {
         nb_gguf_writer_set_holes(s->w, find_holes(s));
-        st = nb_gguf_out_declare(s->src, spec->file_type, spec->choose, spec->arg, s->w, err);
+        st = declare(s, err);
     }
     if (st == NB_OK)
         st = nb_gguf_writer_begin(s->w, err);

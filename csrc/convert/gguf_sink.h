@@ -1,11 +1,11 @@
-/* gguf_sink.h -- the sink (sink.h) whose container is one GGUF file: every tensor of the source, in its order, with its metadata.
+/* gguf_sink.h -- the sink (sink.h) whose container is one GGUF file: the tensors of gguf_plan.h with the keys of gguf_meta.h.
  *
  *   WORK/partial.gguf    the file in the making, named OUT by commit
  *   WORK/manifest.json   only between the last sync and the last rename: a work folder that has it is finished but for its names */
 #ifndef NB_CONVERT_GGUF_SINK_H
 #define NB_CONVERT_GGUF_SINK_H
 
-#include "convert/gguf_out.h"
+#include "convert/gguf_plan.h"
 #include "convert/sink.h"
 
 typedef struct nb_gguf_sink_spec {
@@ -15,8 +15,9 @@ typedef struct nb_gguf_sink_spec {
     bool resume;           /* what an earlier run sealed in `work` is there */
     bool measure;          /* no file: sizes only; read is refused, digests are of nothing */
     uint32_t file_type;    /* general.file_type */
-    nb_type_choice choose; /* the format of each tensor; must not change between calls */
+    nb_type_choice choose; /* the format of each tensor of the source; asked when the sink opens */
     void *arg;
+    bool exact;            /* a format in place of another quantized one only where every value stays what it is (gguf_out.h) */
     int n_thread;
 } nb_gguf_sink_spec;
 

@@ -98,19 +98,53 @@ static bool experts_named(const char *pattern)
     return first && strstr(first + 2, "%d");
 }
 
+bool nb_role_is_norm(nb_role role)
+{
+    static const bool norm[NB_ROLE_COUNT] = {[NB_ROLE_OUTPUT_NORM] = true,    [NB_ROLE_ATTN_NORM] = true,   [NB_ROLE_FFN_NORM] = true,
+                                             [NB_ROLE_ATTN_Q_NORM] = true,    [NB_ROLE_ATTN_K_NORM] = true, [NB_ROLE_ATTN_POST_NORM] = true,
+                                             [NB_ROLE_FFN_POST_NORM] = true};
+    return norm[role];
+}
+
+bool nb_role_stays_f32(nb_role role)
+{
+    static const bool bias[NB_ROLE_COUNT] = {
+        [NB_ROLE_ATTN_Q_BIAS] = true, [NB_ROLE_ATTN_K_BIAS] = true, [NB_ROLE_ATTN_V_BIAS] = true, [NB_ROLE_ATTN_O_BIAS] = true};
+    return nb_role_is_norm(role) || bias[role] || role == NB_ROLE_ROUTER;
+}
+
+float nb_family_norm_offset(const nb_family *f, nb_container_kind kind, nb_role role)
+{
+    return f->hf_norm_minus_one && kind == NB_CONTAINER_HF && nb_role_is_norm(role) ? 1.0f : 0.0f;
+}
+
+bool nb_family_pairs_rows(const nb_family *f, nb_role role)
+{
+    static const bool rotated[NB_ROLE_COUNT] = {
+        [NB_ROLE_ATTN_Q] = true, [NB_ROLE_ATTN_K] = true, [NB_ROLE_ATTN_Q_BIAS] = true, [NB_ROLE_ATTN_K_BIAS] = true};
+    return f->gguf_rope_interleaved && rotated[role];
+}
+
 nb_place nb_family_place(const nb_family *f, const nb_hparams *hp, const nb_container *c, nb_slot at, char name[NB_TENSOR_NAME])
 {
-    nb_place p = {.t = nb_family_tensor(f, c, at, name)};
+    nb_place p = nb_family_slice(f, hp, c->kind, at);
+    p.t = nb_family_tensor(f, c, at, name);
+    return p;
+}
+
+nb_place nb_family_slice(const nb_family *f, const nb_hparams *hp, nb_container_kind kind, nb_slot at)
+{
+    nb_place p = {.t = NULL};
     nb_family_shape(hp, at, &p.N, &p.K);
     p.all_rows = p.N ? p.N : p.K;
     const nb_role_name *own = nb_family_role(f, at.role);
     if (!own)
         return p;
-    const char *pattern = pattern_of(own, c->kind);
+    const char *pattern = pattern_of(own, kind);
     for (int role = 0; role < NB_ROLE_COUNT; role++) { /* slices of one tensor */
         int64_t N, K;
         const nb_role_name *r = nb_family_role(f, (nb_role)role);
-        if (!r || r == own || strcmp(pattern_of(r, c->kind), pattern) != 0)
+        if (!r || r == own || strcmp(pattern_of(r, kind), pattern) != 0)
             continue;
         nb_family_shape(hp, (nb_slot){.role = (nb_role)role}, &N, &K);
         p.all_rows += N ? N : K;

@@ -62,6 +62,27 @@ typedef struct nb_hf_default {
 /* How far a config vouches for biases. */
 typedef enum nb_bias_rule { NB_BIAS_BY_TENSOR, NB_BIAS_NONE, NB_BIAS_REQUIRED } nb_bias_rule;
 
+/* How rotary frequencies follow from theta: freq[i] = theta^(-i / n), then a rule. */
+typedef enum nb_rope_rule {
+    NB_ROPE_PLAIN,
+    NB_ROPE_LINEAR,  /* all divided by `factor` */
+    NB_ROPE_LLAMA3,  /* long waves slowed, short ones kept */
+    NB_ROPE_DIVIDED, /* one by one, by a tensor (GGUF's rope_freqs.weight), which says no rule */
+} nb_rope_rule;
+
+/* Long waves are slowed by the factor, short ones kept, those between blended (Llama 3.1; config keys of rope_type llama3). */
+typedef struct nb_rope_llama3 {
+    double factor, low, high, old; /* low < high: waves longer than old / low are slowed, shorter than old / high kept */
+} nb_rope_llama3;
+
+/* As the checkpoint says it; what the decoder reads are the frequencies made of it. */
+typedef struct nb_rope {
+    double theta, local_theta; /* local: of the layers within the window, to which no rule applies where it differs */
+    nb_rope_rule rule;
+    double factor; /* NB_ROPE_LINEAR */
+    nb_rope_llama3 llama3;
+} nb_rope;
+
 /* Everything the decoder needs to know about a model, checked against limits when read (hardening.md CF). */
 typedef struct nb_hparams {
     int32_t vocab_size, hidden_size, intermediate_size, n_layer, n_head, n_kv_head, head_dim, ctx_len; /* intermediate_size: of an expert in a mixture */
@@ -77,6 +98,7 @@ typedef struct nb_hparams {
     bool local[NB_MAX_LAYER];            /* layers that attend within the window */
     nb_activation act;
     int32_t rope_dim;
+    nb_rope rope;
     bool rope_interleaved;                     /* GGUF llama rotates neighbours, the Hub's order rotates halves */
     float inv_freq[NB_MAX_ROPE_DIM / 2];       /* scaling applied */
     float inv_freq_local[NB_MAX_ROPE_DIM / 2]; /* of the local layers, where the family gives them their own */
@@ -121,6 +143,16 @@ bool nb_family_name(const nb_family *f, nb_container_kind kind, nb_slot at, char
 /* The tensor that holds a slot (all of it or as a slice), or NULL. name receives the name looked for. */
 const nb_tensor *nb_family_tensor(const nb_family *f, const nb_container *c, nb_slot at, char name[NB_TENSOR_NAME]);
 
+/* Norms, of which Gemma's folders store the weight less 1. */
+bool nb_role_is_norm(nb_role role);
+/* Norms, biases and the router: F32 in every GGUF file. */
+bool nb_role_stays_f32(nb_role role);
+/* What is to be added to a container's norm weights: 1 where they lack it, else 0. */
+float nb_family_norm_offset(const nb_family *f, nb_container_kind kind, nb_role role);
+/* Whether GGUF has the role's rows in another order than a folder: of a head of d rows, row 2 i + s there is row s d / 2 + i here (neighbours rotate there,
+ * halves here). */
+bool nb_family_pairs_rows(const nb_family *f, nb_role role);
+
 /* The shape a slot must have: rows N and columns K (N = 0: a vector of K). */
 void nb_family_shape(const nb_hparams *hp, nb_slot at, int64_t *N, int64_t *K);
 
@@ -132,5 +164,7 @@ typedef struct nb_place {
     bool stacked;       /* as experts in three dimensions */
 } nb_place;
 nb_place nb_family_place(const nb_family *f, const nb_hparams *hp, const nb_container *c, nb_slot at, char name[NB_TENSOR_NAME]);
+/* The same for a container of that kind that is not there: t is NULL. */
+nb_place nb_family_slice(const nb_family *f, const nb_hparams *hp, nb_container_kind kind, nb_slot at);
 
 #endif

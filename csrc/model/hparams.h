@@ -20,10 +20,6 @@ nb_status nb_hparams_unknown(const nb_container *c, const char *name, size_t n, 
 nb_status nb_rope_plain(const nb_container *c, double theta, int n, float *freq, nb_error *err) NB_CHECKED;
 /* All of them divided by the factor. */
 nb_status nb_rope_linear(const nb_container *c, double factor, int n, float *freq, nb_error *err) NB_CHECKED;
-/* Long waves are slowed by the factor, short ones kept, those between blended (Llama 3.1; config keys of rope_type llama3). */
-typedef struct nb_rope_llama3 {
-    double factor, low, high, old; /* low < high: waves longer than old / low are slowed, shorter than old / high kept */
-} nb_rope_llama3;
 nb_status nb_rope_slow_long(const nb_container *c, const nb_rope_llama3 *r, int n, float *freq, nb_error *err) NB_CHECKED;
 
 #endif

@@ -135,6 +135,8 @@ static nb_status read_rope(reader *r, nb_hparams *hp, nb_error *err)
         st = nb_rope_linear(c, (double)factor, n, hp->inv_freq, err);
     if (st != NB_OK)
         return st;
+    hp->rope = (nb_rope){.theta = (double)theta, .local_theta = (double)local, .factor = (double)factor,
+                         .rule = nb_container_find(c, "rope_freqs.weight") ? NB_ROPE_DIVIDED : factor != 1.0f ? NB_ROPE_LINEAR : NB_ROPE_PLAIN};
     if (r->f->local_theta > 0.0f || local != theta)
         return nb_rope_plain(c, (double)local, n, hp->inv_freq_local, err); /* not scaled */
     memcpy(hp->inv_freq_local, hp->inv_freq, sizeof hp->inv_freq);

@@ -79,7 +79,7 @@ static nb_status read_bool(const reader *r, const char *key, bool *out, nb_error
 /* ---- rotary frequencies ---- */
 
 /* s: rope_scaling, or rope_parameters as newer files have it; NULL or null: none. */
-static nb_status scale_rope(const reader *r, const nb_json_node *s, int n, float *freq, nb_error *err)
+static nb_status scale_rope(const reader *r, const nb_json_node *s, int n, nb_hparams *hp, nb_error *err)
 {
     if (!s || is_null(s))
         return NB_OK;
@@ -92,14 +92,19 @@ static nb_status scale_rope(const reader *r, const nb_json_node *s, int n, float
         return NB_OK;
     double factor = 0; /* absent stays 0, which is refused */
     (void)nb_json_real(nb_json_get(s, "factor"), &factor);
-    if (strcmp(type, "linear") == 0)
-        return nb_rope_linear(r->c, factor, n, freq, err);
+    hp->rope.factor = factor;
+    if (strcmp(type, "linear") == 0) {
+        hp->rope.rule = NB_ROPE_LINEAR;
+        return nb_rope_linear(r->c, factor, n, hp->inv_freq, err);
+    }
     if (strcmp(type, "llama3") == 0) {
         nb_rope_llama3 a = {.factor = factor};
         (void)nb_json_real(nb_json_get(s, "low_freq_factor"), &a.low);
         (void)nb_json_real(nb_json_get(s, "high_freq_factor"), &a.high);
         (void)nb_json_real(nb_json_get(s, "original_max_position_embeddings"), &a.old);
-        return nb_rope_slow_long(r->c, &a, n, freq, err);
+        hp->rope.rule = NB_ROPE_LLAMA3;
+        hp->rope.llama3 = a;
+        return nb_rope_slow_long(r->c, &a, n, hp->inv_freq, err);
     }
     char shown[160];
     return nb_fail_at(err, NB_UNSUPPORTED, r->c->path, (int64_t)nb_json_offset(s), "rope scaling \"%s\", known: default, linear, llama3",
@@ -117,10 +122,11 @@ static nb_status read_rope(const reader *r, nb_hparams *hp, nb_error *err)
         st = read_real(r, "rope_local_base_freq", &local, err);
     (void)nb_json_real(nb_json_get(all, "rope_theta"), &theta);
     (void)nb_json_real(nb_json_get(near, "rope_theta"), &local);
+    hp->rope = (nb_rope){.theta = theta, .local_theta = r->f->local_theta > 0.0f ? local : theta, .factor = 1.0};
     if (st == NB_OK)
         st = nb_rope_plain(r->c, theta, n, hp->inv_freq, err);
     if (st == NB_OK)
-        st = scale_rope(r, params && !is_null(params) ? all : find(r, "rope_scaling"), n, hp->inv_freq, err);
+        st = scale_rope(r, params && !is_null(params) ? all : find(r, "rope_scaling"), n, hp, err);
     if (st != NB_OK)
         return st;
     if (r->f->local_theta > 0.0f)

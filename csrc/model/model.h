@@ -66,6 +66,9 @@ nb_status nb_model_check_tensors(const nb_model *m, nb_error *err) NB_CHECKED;
 /* Whether the model has the slot: its family has the role, the checkpoint the tensor, and the config does not deny it. */
 bool nb_model_has(const nb_model *m, nb_slot at);
 
+/* How many slots a role has in a layer: the experts of a mixture, else 1. */
+int nb_model_n_slot(const nb_model *m, nb_role role);
+
 /* The matrix of a slot as the checkpoint holds it: a whole tensor, or a slice of rows. */
 nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, nb_error *err) NB_CHECKED;
 

@@ -21,7 +21,7 @@ int nb_group_roles(nb_group_id g, nb_role role[3])
     return row[g].n;
 }
 
-static int slot_count(const nb_model *m, nb_role role) /* in a layer */
+int nb_model_n_slot(const nb_model *m, nb_role role)
 {
     const bool expert = role == NB_ROLE_FFN_GATE || role == NB_ROLE_FFN_UP || role == NB_ROLE_FFN_DOWN;
     return expert && m->hp.n_expert ? m->hp.n_expert : 1;
@@ -101,7 +101,7 @@ nb_status nb_model_check_tensors(const nb_model *m, nb_error *err)
         st = check_slot(m, (nb_slot){.role = (nb_role)r}, seen, err);
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
         for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
-            for (int e = 0; e < slot_count(m, (nb_role)r) && st == NB_OK; e++)
+            for (int e = 0; e < nb_model_n_slot(m, (nb_role)r) && st == NB_OK; e++)
                 st = check_slot(m, (nb_slot){.role = (nb_role)r, .layer = l, .expert = e}, seen, err);
     for (int64_t i = 0; i < m->container->n_tensor && st == NB_OK; i++)
         if (!seen[i])
@@ -167,14 +167,6 @@ void nb_stack_close(nb_backend *be, nb_stack *s)
     memset(s, 0, sizeof *s);
 }
 
-static bool is_norm(nb_role r)
-{
-    static const bool norm[NB_ROLE_COUNT] = {[NB_ROLE_OUTPUT_NORM] = true,    [NB_ROLE_ATTN_NORM] = true,   [NB_ROLE_FFN_NORM] = true,
-                                             [NB_ROLE_ATTN_Q_NORM] = true,    [NB_ROLE_ATTN_K_NORM] = true, [NB_ROLE_ATTN_POST_NORM] = true,
-                                             [NB_ROLE_FFN_POST_NORM] = true};
-    return norm[r];
-}
-
 nb_status nb_model_decode_vector(const nb_model *m, nb_slot at, float *host, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
@@ -184,9 +176,9 @@ nb_status nb_model_decode_vector(const nb_model *m, nb_slot at, float *host, nb_
     if (p.t->dtype->block != 1)
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)p.t->offset, "the vector %s is of type %s", name, p.t->dtype->name);
     nb_dtype_decode_row(p.t->dtype, p.t->data + p.row * p.t->dtype->bytes, host, p.K);
-    const bool add = m->family->hf_norm_minus_one && m->container->kind == NB_CONTAINER_HF && is_norm(at.role);
-    for (int64_t i = 0; i < p.K && add; i++)
-        host[i] += 1.0f;
+    const float add = nb_family_norm_offset(m->family, m->container->kind, at.role);
+    for (int64_t i = 0; i < p.K && add != 0.0f; i++)
+        host[i] += add;
     return NB_OK;
 }
 
@@ -224,7 +216,7 @@ static nb_status load_layer(nb_model *m, int l, nb_error *err)
     }
     m->weights_bytes += y->frame.router ? (int64_t)op->weight_bytes(y->frame.router) : 0;
     for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT; r++) /* packed: the source's pages may go */
-        for (int e = 0; e < slot_count(m, (nb_role)r); e++) {
+        for (int e = 0; e < nb_model_n_slot(m, (nb_role)r); e++) {
             char name[NB_TENSOR_NAME];
             const nb_slot at = {.role = (nb_role)r, .layer = l, .expert = e};
             const nb_tensor *t = nb_family_tensor(m->family, m->container, at, name);
@@ -266,12 +258,21 @@ static nb_status load_ends(nb_model *m, nb_error *err)
     return st;
 }
 
+/* A GGUF file says "none" when it was made of a checkpoint without a tokenizer. */
+static bool has_tokenizer(const nb_container *c)
+{
+    nb_str model;
+    if (!c->gguf)
+        return c->tokenizer || c->tokenizer_model;
+    return nb_gguf_string(c->gguf, "tokenizer.ggml.model", &model, NULL) != NB_OK || model.n != 4 || memcmp(model.p, "none", 4) != 0;
+}
+
 static nb_status open_text(const char *path, nb_model *m, nb_error *err)
 {
     nb_status st = nb_container_open(path, &m->container, err);
     if (st != NB_OK)
         return st;
-    if (m->container->gguf || m->container->tokenizer || m->container->tokenizer_model)
+    if (has_tokenizer(m->container))
         st = nb_tokenizer_open(m->container, &m->tokenizer, err);
     return st;
 }
@@ -348,7 +349,7 @@ nb_status nb_model_open_text(const char *path, nb_model **out, nb_error *err)
         return NB_NO_ROOM;
     nb_status st = open_text(path, m, err);
     if (st == NB_OK && !m->tokenizer)
-        st = nb_fail_at(err, NB_NOT_FOUND, path, -1, "no tokenizer.json or tokenizer.model beside the weights");
+        st = nb_fail_at(err, NB_NOT_FOUND, path, -1, m->container->gguf ? "it has no tokenizer" : "no tokenizer.json or tokenizer.model beside the weights");
     if (st != NB_OK) {
         nb_model_close(m);
         return st;

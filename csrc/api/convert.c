@@ -1,0 +1,212 @@
+/* convert.c -- nb_convert: every slot of a model into the sink of the other container. What a tensor is called, where its rows lie and how its values are
+ * written is the sink's matter; here is only which format each gets. */
+#include "api/refuse_input.h"
+#include "base/clock.h"
+#include "convert/gguf_out.h"
+#include "convert/gguf_sink.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct job {
+    const nb_convert_options *o;
+    nb_model *m;
+    const nb_dtype *grid;  /* NULL: as they are */
+    const nb_dtype **type; /* [n_tensor] of the source: what it becomes */
+    nb_sink *sink;
+} job;
+
+typedef struct form { /* what --format names */
+    const char *name;
+    nb_status (*open)(job *j, nb_error *err);
+} form;
+
+/* ---- choices ---- */
+
+static nb_status choose_grid(job *j, nb_error *err)
+{
+    if (!j->o->grid)
+        return NB_OK;
+    j->grid = nb_dtype_by_name(j->o->grid);
+    if (j->grid && j->grid->decode && (j->grid->encode || j->grid->join))
+        return NB_OK;
+    char names[400] = "";
+    size_t at = 0;
+    for (const nb_dtype *const *t = nb_dtypes; *t && at < sizeof names; t++)
+        if ((*t)->decode && (*t)->encode)
+            at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*t)->name);
+    return nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s", j->o->grid, j->grid ? "cannot be written" : "is unknown", names);
+}
+
+/* Matrices get the grid; vectors and routers are left alone, and so is what no row of the family names. */
+static nb_status choose_types(job *j, nb_error *err)
+{
+    const nb_model *m = j->m;
+    const nb_container *c = m->container;
+    j->type = nb_alloc((size_t)c->n_tensor, sizeof *j->type, "formats", err);
+    if (!j->type)
+        return NB_NO_ROOM;
+    for (int64_t i = 0; i < c->n_tensor; i++)
+        j->type[i] = c->tensor[i].dtype;
+    for (int l = 0; l < m->hp.n_layer && j->grid; l++)
+        for (int r = 0; r < NB_ROLE_COUNT; r++)
+            for (int e = 0; e < nb_model_n_slot(m, (nb_role)r); e++) {
+                char name[NB_TENSOR_NAME];
+                const nb_slot at = {.role = (nb_role)r, .layer = l, .expert = e};
+                const nb_tensor *t = nb_role_stays_f32(at.role) ? NULL : nb_family_tensor(m->family, c, at, name);
+                if (t)
+                    j->type[t - c->tensor] = j->grid;
+            }
+    return NB_OK;
+}
+
+static const nb_dtype *type_of(void *arg, const nb_tensor *t)
+{
+    const job *j = arg;
+    return j->type[t - j->m->container->tensor];
+}
+
+/* ---- GGUF ---- */
+
+/* Of the file as it was, or what most matrices are. */
+static uint32_t file_type(const job *j)
+{
+    char name[NB_TENSOR_NAME];
+    uint32_t v = 0;
+    if (j->grid)
+        return nb_gguf_file_type(j->grid);
+    if (j->m->container->gguf && nb_gguf_u32(j->m->container->gguf, "general.file_type", &v, NULL) == NB_OK)
+        return v;
+    const nb_tensor *t = nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
+    return nb_gguf_file_type(t ? t->dtype : nb_dtype_by_name("f32"));
+}
+
+static nb_status open_gguf(job *j, nb_error *err)
+{
+    const nb_gguf_sink_spec spec = {.model = j->m, .out = j->o->out, .file_type = file_type(j), .choose = type_of, .arg = j, .exact = true,
+                                    .n_thread = j->m->be->n_thread};
+    return nb_gguf_sink_open(&spec, &j->sink, err);
+}
+
+/* ---- the forms ---- */
+
+static const form forms[] = {
+    {"gguf", open_gguf},
+};
+
+static nb_status choose_form(const nb_convert_options *o, const form **out, nb_error *err)
+{
+    static const char *const to_come[] = {"plain", "gptq", "gptq_v2", "awq", "compressed-tensors", "bnb"};
+    const size_t n = o->out ? strlen(o->out) : 0;
+    if (!n)
+        return nb_fail(err, NB_USAGE, "-o OUT is missing");
+    const char *name = o->format ? o->format : n > 5 && strcmp(o->out + n - 5, ".gguf") == 0 ? "gguf" : "plain";
+    *out = NULL;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (strcmp(forms[i].name, name) == 0)
+            *out = &forms[i];
+    if (*out)
+        return NB_OK;
+    for (size_t i = 0; i < sizeof to_come / sizeof *to_come; i++)
+        if (strcmp(to_come[i], name) == 0)
+            return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf is", name);
+    return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf is there", name);
+}
+
+/* ---- the walk ---- */
+
+static nb_status put_slot(job *j, nb_slot at, nb_error *err)
+{
+    char name[NB_TENSOR_NAME];
+    nb_matrix a;
+    if (!nb_model_has(j->m, at))
+        return NB_OK;
+    nb_status st = nb_model_matrix(j->m, at, &a, err);
+    a.N = a.N ? a.N : 1; /* a vector is one row */
+    if (st == NB_OK)
+        st = a.dtype ? j->sink->op->dense(j->sink, at, &a, err) : j->sink->op->linear(j->sink, at, &a, err);
+    nb_container_release(j->m->container, nb_family_tensor(j->m->family, j->m->container, at, name));
+    return st;
+}
+
+static nb_status put_roles(job *j, int layer, nb_error *err)
+{
+    nb_status st = NB_OK;
+    const int from = layer < 0 ? 0 : NB_ROLE_ATTN_NORM, to = layer < 0 ? NB_ROLE_ATTN_NORM : NB_ROLE_COUNT;
+    for (int r = from; r < to && st == NB_OK; r++)
+        for (int e = 0; e < nb_model_n_slot(j->m, (nb_role)r) && st == NB_OK; e++)
+            st = put_slot(j, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e}, err);
+    if (st == NB_OK && j->o->stop && *j->o->stop)
+        st = nb_fail(err, NB_INTERRUPTED, "stopped, nothing was written under the final name");
+    return st;
+}
+
+static nb_status walk(job *j, nb_error *err)
+{
+    uint8_t digest[NB_SHA256_BYTES];
+    const int32_t n_layer = j->m->hp.n_layer;
+    nb_status st = NB_OK;
+    for (int32_t l = 0; l < n_layer && st == NB_OK; l++) {
+        st = put_roles(j, l, err);
+        if (st == NB_OK && j->o->progress)
+            j->o->progress(j->o->arg, l + 1, n_layer);
+    }
+    if (st == NB_OK)
+        st = put_roles(j, -1, err);
+    if (st == NB_OK)
+        st = j->sink->op->seal(j->sink, -1, digest, err); /* and what lies beyond the slots */
+    return st == NB_OK ? j->sink->op->commit(j->sink, NULL, 0, err) : st;
+}
+
+typedef struct sums {
+    double bytes;
+    int64_t n;
+} sums;
+
+static nb_status add_tensor(void *arg, const nb_sink_tensor *t, nb_error *err)
+{
+    sums *s = arg;
+    (void)err;
+    s->bytes += (double)t->bytes;
+    s->n++;
+    return NB_OK;
+}
+
+nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error *err)
+{
+    const int64_t start = nb_clock_ns();
+    const nb_model_options mo = {.device = "cpu", .n_thread = o->n_thread};
+    const form *kind = NULL;
+    job j = {.o = o};
+    sums all = {0};
+    memset(r, 0, sizeof *r);
+    nb_status st = choose_form(o, &kind, err);
+    if (st == NB_OK)
+        st = choose_grid(&j, err);
+    if (st == NB_OK)
+        st = nb_refuse_input(o->model, o->out, err);
+    if (st == NB_OK)
+        st = nb_model_load(o->model, &mo, false, &j.m, err);
+    if (st == NB_OK)
+        st = choose_types(&j, err);
+    if (st == NB_OK)
+        st = kind->open(&j, err);
+    if (st == NB_OK)
+        st = walk(&j, err);
+    if (st == NB_OK)
+        st = j.sink->op->each(j.sink, add_tensor, &all, err);
+    if (st == NB_OK) {
+        snprintf(r->format, sizeof r->format, "%s", kind->name);
+        snprintf(r->grid, sizeof r->grid, "%s", j.grid ? j.grid->name : "keep");
+        r->bytes = j.sink->total_bytes;
+        r->n_tensor = all.n;
+        r->bits_per_weight = j.m->n_param ? 8.0 * all.bytes / (double)j.m->n_param : 0.0;
+    }
+    if (j.sink)
+        j.sink->op->close(j.sink);
+    nb_model_close(j.m);
+    free(j.type);
+    r->seconds = (double)(nb_clock_ns() - start) * 1e-9;
+    return st;
+}

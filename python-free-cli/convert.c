@@ -1,0 +1,54 @@
+/* convert.c -- `nibble convert MODEL -o OUT`: the same model in another container or other number formats. */
+#include "base/status.h"
+#include "out.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+static const nb_flag flags[] = {
+    {"output", 'o', "OUT", "the file or folder to write"},
+    {"format", 0, "gguf|plain", "the checkpoint format (default: by OUT's name); plain: a folder of safetensors"},
+    {"grid", 0, "f16|bf16|q8_0|...", "number format of the matrices (default: as they are); an unknown one lists them"},
+    {NULL, 0, NULL, NULL},
+};
+
+static volatile sig_atomic_t interrupted;
+static volatile int stop;
+
+static void on_signal(int s)
+{
+    if (interrupted)
+        _exit(128 + s);
+    interrupted = s;
+    stop = 1;
+}
+
+static void show(void *arg, int32_t layer, int32_t n_layer)
+{
+    (void)arg;
+    fprintf(stderr, "\r\x1b[K[%d/%d]%s", layer, n_layer, layer == n_layer ? "\n" : "");
+}
+
+static nb_status run(const nb_args *a, nb_error *err)
+{
+    nb_convert_result r;
+    nb_convert_options o = {.model = a->n_operand ? a->operand[0] : NULL, .out = nb_flag_text(a, "output"), .format = nb_flag_text(a, "format"),
+                            .grid = nb_flag_text(a, "grid"), .stop = &stop,
+                            .progress = nb_flag_on(a, "quiet") || !isatty(STDERR_FILENO) ? NULL : show};
+    nb_status st = nb_need_operand(a, "MODEL", err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "threads", 1, 1024, &o.n_thread, err);
+    if (st == NB_OK) {
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        st = nb_convert(&o, &r, err);
+    }
+    if (st == NB_OK && nb_flag_on(a, "json"))
+        printf("{\"format\":\"%s\",\"grid\":\"%s\",\"bytes\":%lld,\"tensors\":%lld,\"bits_per_weight\":%.4f,\"seconds\":%.3f}\n", r.format, r.grid,
+               (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight, r.seconds);
+    else if (st == NB_OK)
+        printf("%s: %lld bytes, %lld tensors, %.3f bits a weight, %.1f s\n", r.format, (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight, r.seconds);
+    return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;
+}
+
+const nb_command nb_command_convert = {"convert", "MODEL -o OUT", "Writes the same model in another container or other number formats.", flags, run, 1};
