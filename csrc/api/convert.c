@@ -2,7 +2,7 @@
  * written is the sink's matter; here is only which format each gets. */
 #include "api/refuse_input.h"
 #include "base/clock.h"
-#include "convert/gguf_out.h"
+#include "convert/gguf_meta.h"
 #include "convert/gguf_sink.h"
 
 #include <stdio.h>

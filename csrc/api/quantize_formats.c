@@ -1,6 +1,6 @@
 /* quantize_formats.c -- which format each tensor of the output gets, and the sink that writes it. */
 #include "api/quantize.h"
-#include "convert/gguf_out.h"
+#include "convert/gguf_meta.h"
 #include "convert/gguf_sink.h"
 
 #include <stdlib.h>

@@ -10,6 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 
+uint32_t nb_gguf_file_type(const nb_dtype *t)
+{
+    if (t->file_type || t->ggml_id == 0) /* F32 is 0 in both */
+        return (uint32_t)t->file_type;
+    return 1024; /* none of its own: "guessed" */
+}
+
 typedef struct source {
     const nb_model *m;
     const nb_hparams *hp;
@@ -135,8 +142,8 @@ static bool has_logit_cap(const source *s)
 static bool own_score_scale(const source *s)
 {
     const nb_hparams *hp = s->hp;
-    const float width = s->reader->gguf_wide_scale_layers == hp->n_layer ? (float)hp->hidden_size / (float)hp->n_head : (float)hp->head_dim;
-    return s->reader->multipliers || hp->attn_scale != 1.0f / sqrtf(width);
+    const double width = s->reader->gguf_wide_scale_layers == hp->n_layer ? (double)hp->hidden_size / hp->n_head : (double)hp->head_dim;
+    return s->reader->multipliers || hp->attn_scale != (float)(1.0 / sqrt(width));
 }
 
 static bool has_multipliers(const source *s)

@@ -3,7 +3,7 @@
 #include "convert/gguf_sink.h"
 #include "base/crash.h"
 #include "convert/gguf_meta.h"
-#include "convert/gguf_out.h"
+#include "convert/rows_out.h"
 #include "file/outfile.h"
 
 #include <errno.h>
@@ -48,24 +48,28 @@ static nb_place place_of(const gguf_sink *s, nb_slot at)
     return nb_family_slice(s->spec.model->family, &s->spec.model->hp, NB_CONTAINER_GGUF, at);
 }
 
-/* Rows of a head that change their order, 0: none. */
-static int64_t pair_of(const gguf_sink *s, nb_slot at)
+static nb_row_order order_of(const gguf_sink *s, nb_slot at)
 {
-    const nb_model *m = s->spec.model;
-    return m->container->kind == NB_CONTAINER_HF && nb_family_pairs_rows(m->family, at.role) ? m->hp.head_dim : 0;
+    return s->src->kind == NB_CONTAINER_HF && nb_family_pairs_rows(s->spec.model->family, at.role) ? NB_ROWS_TO_PAIRS : NB_ROWS_SAME;
 }
 
-static nb_gguf_rows rows_of(const gguf_sink *s, int64_t i)
+static nb_status write_data(void *file, int index, size_t offset, const void *p, size_t bytes, nb_error *err)
+{
+    return nb_gguf_writer_data(file, index, offset, p, bytes, err);
+}
+
+static nb_rows_out rows_of(const gguf_sink *s, int64_t i)
 {
     const nb_gguf_entry *e = &s->plan.entry[i];
-    return (nb_gguf_rows){.w = s->w, .index = (int)i, .type = e->type, .exact = s->spec.exact, .n_thread = s->spec.n_thread,
+    return (nb_rows_out){.write = write_data, .file = s->w, .index = (int)i, .type = e->type, .exact = s->spec.exact, .n_thread = s->spec.n_thread,
+                          .head = s->spec.model->hp.head_dim,
                           .path = e->src ? nb_container_file(s->src, e->src) : s->src->path, .name = e->src ? e->src->name : e->name};
 }
 
 /* A vector of a folder: with its 1, its elements in GGUF's order. */
-static nb_status put_vector(gguf_sink *s, nb_slot at, const nb_matrix *m, nb_gguf_rows *to, nb_error *err)
+static nb_status put_vector(gguf_sink *s, nb_slot at, const nb_matrix *m, nb_rows_out *to, nb_error *err)
 {
-    const int64_t pair = pair_of(s, at);
+    const nb_row_order order = order_of(s, at);
     const float add = nb_family_norm_offset(s->spec.model->family, s->src->kind, at.role);
     if (!m->dtype || m->dtype->block != 1 || !m->dtype->decode)
         return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: a vector of type %s", to->name, m->dtype ? m->dtype->name : "codes");
@@ -74,9 +78,9 @@ static nb_status put_vector(gguf_sink *s, nb_slot at, const nb_matrix *m, nb_ggu
         return NB_NO_ROOM;
     nb_dtype_decode_row(m->dtype, m->rows, f + m->K, m->K);
     for (int64_t k = 0; k < m->K; k++)
-        f[k] = f[m->K + (pair ? nb_gguf_paired(k, pair) : k)] + add;
+        f[k] = f[m->K + nb_row_from(order, to->head, k)] + add;
     const nb_matrix made = {.N = 1, .K = m->K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)f};
-    const nb_status st = nb_gguf_out_rows(to, &made, err);
+    const nb_status st = nb_write_rows(to, &made, err);
     free(f);
     return st;
 }
@@ -97,10 +101,10 @@ static nb_status put(gguf_sink *s, nb_slot at, const nb_matrix *m, nb_error *err
         nb_gguf_writer_mark(s->w, (int)i);
         return NB_OK;
     }
-    nb_gguf_rows to = rows_of(s, i);
+    nb_rows_out to = rows_of(s, i);
     to.row = place.row;
-    to.pair = place.N ? pair_of(s, at) : 0;
-    return place.N == 0 && s->src->kind == NB_CONTAINER_HF ? put_vector(s, at, m, &to, err) : nb_gguf_out_rows(&to, m, err);
+    to.order = place.N ? order_of(s, at) : NB_ROWS_SAME;
+    return place.N == 0 && s->src->kind == NB_CONTAINER_HF ? put_vector(s, at, m, &to, err) : nb_write_rows(&to, m, err);
 }
 
 static nb_status sink_linear(nb_sink *base, nb_slot at, const nb_matrix *m, nb_error *err)
@@ -114,13 +118,13 @@ static nb_status sink_dense(nb_sink *base, nb_slot at, const nb_matrix *m, nb_er
 }
 
 /* Rows in pairs back into halves. */
-static nb_status unpair(gguf_sink *s, const nb_matrix *m, size_t row_bytes, int64_t pair, nb_error *err)
+static nb_status unpair(gguf_sink *s, const nb_matrix *m, size_t row_bytes, nb_error *err)
 {
     uint8_t *halves = nb_alloc_aligned((size_t)m->N, row_bytes, "rows of a tensor", err);
     if (!halves)
         return NB_NO_ROOM;
     for (int64_t r = 0; r < m->N; r++)
-        memcpy(halves + (size_t)nb_gguf_paired(r, pair) * row_bytes, s->back + (size_t)r * row_bytes, row_bytes);
+        memcpy(halves + (size_t)nb_row_from(NB_ROWS_TO_PAIRS, s->spec.model->hp.head_dim, r) * row_bytes, s->back + (size_t)r * row_bytes, row_bytes);
     free(s->back);
     s->back = halves;
     return NB_OK;
@@ -139,8 +143,8 @@ static nb_status sink_read(nb_sink *base, nb_slot at, nb_matrix *out, nb_error *
     free(s->back);
     s->back = nb_alloc_aligned((size_t)out->N, row_bytes, e->name, err);
     nb_status st = s->back ? nb_gguf_writer_read(s->w, (int)i, (size_t)place.row * row_bytes, s->back, (size_t)out->N * row_bytes, err) : NB_NO_ROOM;
-    if (st == NB_OK && pair_of(s, at))
-        st = unpair(s, out, row_bytes, pair_of(s, at), err);
+    if (st == NB_OK && order_of(s, at) != NB_ROWS_SAME)
+        st = unpair(s, out, row_bytes, err);
     out->rows = s->back;
     return st;
 }
@@ -175,10 +179,10 @@ static nb_status seal_tensor(gguf_sink *s, int64_t i, uint8_t *slice, nb_sha256_
 static nb_status put_frequencies(gguf_sink *s, int64_t i, nb_error *err)
 {
     float factor[NB_MAX_ROPE_DIM / 2];
-    const nb_gguf_rows to = rows_of(s, i);
+    const nb_rows_out to = rows_of(s, i);
     const nb_matrix m = {.N = 1, .K = s->plan.entry[i].shape[0], .dtype = s->plan.entry[i].type, .rows = (const uint8_t *)factor};
     nb_gguf_rope_factors(&s->spec.model->hp, factor);
-    return nb_gguf_out_rows(&to, &m, err);
+    return nb_write_rows(&to, &m, err);
 }
 
 /* What the file holds beyond the slots. */
@@ -194,9 +198,9 @@ static nb_status copy_rest(gguf_sink *s, nb_error *err)
         else if (!e->src)
             st = put_frequencies(s, i, err);
         else {
-            const nb_gguf_rows to = rows_of(s, i);
-            const nb_matrix m = nb_gguf_out_matrix(e->src);
-            st = nb_gguf_out_rows(&to, &m, err);
+            const nb_rows_out to = rows_of(s, i);
+            const nb_matrix m = nb_tensor_matrix(e->src);
+            st = nb_write_rows(&to, &m, err);
         }
         if (e->src)
             nb_container_release(s->src, e->src);

@@ -17,7 +17,7 @@ typedef struct nb_gguf_sink_spec {
     uint32_t file_type;    /* general.file_type */
     nb_type_choice choose; /* the format of each tensor of the source; asked when the sink opens */
     void *arg;
-    bool exact;            /* a format in place of another quantized one only where every value stays what it is (gguf_out.h) */
+    bool exact;            /* a format in place of another quantized one only where every value stays what it is (rows_out.h) */
     int n_thread;
 } nb_gguf_sink_spec;
 

@@ -14,7 +14,7 @@ static bool is_quantized(const nb_dtype *t)
     return !t || t->block > 1;
 }
 
-bool nb_recodes(const nb_gguf_rows *to, const nb_matrix *m)
+bool nb_recodes(const nb_rows_out *to, const nb_matrix *m)
 {
     return to->exact && is_quantized(m->dtype) && m->dtype != to->type && is_quantized(to->type);
 }

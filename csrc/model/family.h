@@ -110,6 +110,8 @@ typedef struct nb_family {
     const char *name;            /* for people */
     const char *gguf_name;       /* general.architecture; the first row of that name (and kind, mixture or not) reads it */
     const char *const *hf_names; /* config.json "architectures" it serves, NULL-terminated */
+    const char *hf_model_type;   /* config.json "model_type"; NULL: the name */
+    const char *const *hf_keys;  /* of config.json beyond those that every family has, NULL-terminated; NULL: none. How they are written: convert/config_out.c */
     const nb_role_name *roles;   /* where it departs from nb_llama_roles; ended by a row with gguf NULL; NULL: nowhere */
     const nb_hf_default *hf_defaults; /* NULL: none */
     nb_activation act;

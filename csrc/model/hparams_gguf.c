@@ -158,7 +158,7 @@ static nb_status read_window(reader *r, nb_hparams *hp, nb_error *err)
 static nb_status read_scales(reader *r, nb_hparams *hp, nb_error *err)
 {
     const nb_family *f = r->f;
-    const float one = 1.0f, wide = 1.0f / sqrtf((float)hp->hidden_size / (float)hp->n_head), narrow = 1.0f / sqrtf((float)hp->head_dim);
+    const float one = 1.0f, wide = (float)(1.0 / sqrt((double)hp->hidden_size / hp->n_head)), narrow = (float)(1.0 / sqrt((double)hp->head_dim));
     nb_status st = read_real(r, "attention.scale", f->gguf_wide_scale_layers == hp->n_layer ? &wide : &narrow, &hp->attn_scale, err);
     if (st == NB_OK)
         st = read_real(r, "attn_logit_softcapping", &f->attn_soft_cap, &hp->attn_soft_cap, err);

@@ -189,6 +189,11 @@ int32_t nb_tokenizer_eos(const nb_tokenizer *t)
     return t->eos;
 }
 
+int32_t nb_tokenizer_padding(const nb_tokenizer *t)
+{
+    return t->padding;
+}
+
 bool nb_tokenizer_adds_bos(const nb_tokenizer *t)
 {
     return t->adds_bos;

@@ -43,6 +43,7 @@ const char *nb_tokenizer_token(const nb_tokenizer *t, int32_t id, size_t *n);
 int32_t nb_tokenizer_vocab_size(const nb_tokenizer *t);
 int32_t nb_tokenizer_bos(const nb_tokenizer *t); /* -1 if none */
 int32_t nb_tokenizer_eos(const nb_tokenizer *t); /* -1 if none */
+int32_t nb_tokenizer_padding(const nb_tokenizer *t); /* -1 if none */
 bool nb_tokenizer_adds_bos(const nb_tokenizer *t);
 bool nb_tokenizer_is_end(const nb_tokenizer *t,
                          int32_t id); /* end of generation: EOS, end of turn */

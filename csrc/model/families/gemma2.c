@@ -3,6 +3,8 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"Gemma2ForCausalLM", NULL};
+static const char *const hf_keys[] = {"hidden_activation", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping",
+                                        "sliding_window", "layer_types", "attention_bias", NULL};
 
 static const nb_role_name roles[] = {
     {NB_ROLE_ATTN_POST_NORM, "blk.%d.post_attention_norm.weight", "model.layers.%d.post_attention_layernorm.weight", false},
@@ -18,6 +20,7 @@ const nb_family nb_family_gemma2 = {
     .name = "gemma2",
     .gguf_name = "gemma2",
     .hf_names = hf_names,
+    .hf_keys = hf_keys,
     .roles = roles,
     .hf_defaults = defaults,
     .act = NB_ACT_GELU_TANH,

@@ -3,6 +3,8 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", NULL};
+static const char *const hf_keys[] = {"hidden_activation", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping",
+                                        "sliding_window", "layer_types", "rope_local_base_freq", "attention_bias", NULL};
 
 static const nb_role_name roles[] = {
     {NB_ROLE_ATTN_POST_NORM, "blk.%d.post_attention_norm.weight", "model.layers.%d.post_attention_layernorm.weight", false},
@@ -28,6 +30,8 @@ const nb_family nb_family_gemma3 = {
     .name = "gemma3",
     .gguf_name = "gemma3",
     .hf_names = hf_names,
+    .hf_model_type = "gemma3_text", /* of the text part alone */
+    .hf_keys = hf_keys,
     .roles = roles,
     .hf_defaults = defaults,
     .act = NB_ACT_GELU_TANH,

@@ -3,11 +3,14 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"GraniteForCausalLM", NULL};
+static const char *const hf_keys[] = {"embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling",
+                                        "attention_bias", NULL};
 
 const nb_family nb_family_granite = {
     .name = "granite",
     .gguf_name = "granite",
     .hf_names = hf_names,
+    .hf_keys = hf_keys,
     .gguf_rope_interleaved = true, /* converted as Llama is */
     .act = NB_ACT_SILU,
     .multipliers = true,

@@ -3,6 +3,7 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"LlamaForCausalLM", NULL};
+static const char *const hf_keys[] = {"attention_bias", NULL};
 
 const nb_role_name nb_llama_roles[] = {
     {NB_ROLE_EMBED, "token_embd.weight", "model.embed_tokens.weight", false},
@@ -28,6 +29,7 @@ const nb_family nb_family_llama = {
     .name = "llama",
     .gguf_name = "llama",
     .hf_names = hf_names,
+    .hf_keys = hf_keys,
     .gguf_rope_interleaved = true, /* q and k rows are permuted at conversion so that pairs are neighbours */
     .act = NB_ACT_SILU,
 };

@@ -3,6 +3,7 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"MistralForCausalLM", NULL};
+static const char *const hf_keys[] = {"sliding_window", NULL};
 
 static const nb_hf_default defaults[] = {{"sliding_window", 4096}, {NULL, 0}}; /* a null in the file is none */
 
@@ -10,6 +11,7 @@ const nb_family nb_family_mistral = {
     .name = "mistral",
     .gguf_name = "llama",
     .hf_names = hf_names,
+    .hf_keys = hf_keys,
     .hf_defaults = defaults,
     .gguf_rope_interleaved = true,
     .act = NB_ACT_SILU,

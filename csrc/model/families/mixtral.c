@@ -3,6 +3,7 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"MixtralForCausalLM", NULL};
+static const char *const hf_keys[] = {"num_local_experts", "num_experts_per_tok", "sliding_window", NULL};
 
 static const nb_role_name roles[] = {
     {NB_ROLE_ROUTER, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.block_sparse_moe.gate.weight", false},
@@ -16,6 +17,7 @@ const nb_family nb_family_mixtral = {
     .name = "mixtral",
     .gguf_name = "llama",
     .hf_names = hf_names,
+    .hf_keys = hf_keys,
     .roles = roles,
     .gguf_rope_interleaved = true,
     .act = NB_ACT_SILU,

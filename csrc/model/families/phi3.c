@@ -3,6 +3,7 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"Phi3ForCausalLM", NULL};
+static const char *const hf_keys[] = {"sliding_window", "partial_rotary_factor", "original_max_position_embeddings", NULL};
 
 static const nb_role_name roles[] = {
     {NB_ROLE_ATTN_Q, "blk.%d.attn_qkv.weight", "model.layers.%d.self_attn.qkv_proj.weight", false}, /* q above k above v */
@@ -17,6 +18,7 @@ const nb_family nb_family_phi3 = {
     .name = "phi3",
     .gguf_name = "phi3",
     .hf_names = hf_names,
+    .hf_keys = hf_keys,
     .roles = roles,
     .act = NB_ACT_SILU,
     .windowed = true,

@@ -3,6 +3,7 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"Qwen2ForCausalLM", NULL};
+static const char *const hf_keys[] = {"use_sliding_window", "sliding_window", "layer_types", NULL};
 
 static const nb_role_name roles[] = {
     {NB_ROLE_ATTN_Q_BIAS, "blk.%d.attn_q.bias", "model.layers.%d.self_attn.q_proj.bias", false},
@@ -17,6 +18,7 @@ const nb_family nb_family_qwen2 = {
     .name = "qwen2",
     .gguf_name = "qwen2",
     .hf_names = hf_names,
+    .hf_keys = hf_keys,
     .roles = roles,
     .hf_defaults = defaults,
     .act = NB_ACT_SILU,

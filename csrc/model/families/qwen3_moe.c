@@ -3,6 +3,8 @@
 #include "model/family.h"
 
 static const char *const hf_names[] = {"Qwen3MoeForCausalLM", NULL};
+static const char *const hf_keys[] = {"num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob",
+                                        "decoder_sparse_step", "use_sliding_window", "sliding_window", "attention_bias", NULL};
 
 static const nb_role_name roles[] = {
     {NB_ROLE_ATTN_Q_NORM, "blk.%d.attn_q_norm.weight", "model.layers.%d.self_attn.q_norm.weight", false},
@@ -22,6 +24,7 @@ const nb_family nb_family_qwen3_moe = {
     .name = "qwen3_moe",
     .gguf_name = "qwen3moe",
     .hf_names = hf_names,
+    .hf_keys = hf_keys,
     .roles = roles,
     .hf_defaults = defaults,
     .act = NB_ACT_SILU,

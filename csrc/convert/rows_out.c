@@ -1,5 +1,5 @@
-/* gguf_out.c -- converting tensors by slices of rows. Rows are independent: the bytes do not depend on the threads. */
-#include "convert/gguf_out.h"
+/* rows_out.c -- converting tensors by slices of rows. Rows are independent: the bytes do not depend on the threads. */
+#include "convert/rows_out.h"
 #include "convert/recode.h"
 
 #include <math.h>
@@ -8,19 +8,20 @@
 
 enum { kSliceValues = 1 << 20 }; /* 4 MiB of f32 at a time */
 
-uint32_t nb_gguf_file_type(const nb_dtype *t)
-{
-    if (t->file_type || t->ggml_id == 0) /* F32 is 0 in both */
-        return (uint32_t)t->file_type;
-    return 1024; /* none of its own: "guessed" */
-}
-
-nb_matrix nb_gguf_out_matrix(const nb_tensor *t)
+nb_matrix nb_tensor_matrix(const nb_tensor *t)
 {
     nb_matrix m = {.N = 1, .K = t->n_dim ? t->shape[t->n_dim - 1] : 1, .dtype = t->dtype, .rows = t->data};
     for (int d = 0; d + 1 < t->n_dim; d++)
         m.N *= t->shape[d];
     return m;
+}
+
+int64_t nb_row_from(nb_row_order order, int64_t head, int64_t r)
+{
+    const int64_t j = order == NB_ROWS_SAME ? 0 : r % head, half = head / 2;
+    return order == NB_ROWS_TO_PAIRS    ? r - j + (j % 2) * half + j / 2
+           : order == NB_ROWS_TO_HALVES ? r - j + 2 * (j % half) + j / half
+                                        : r;
 }
 
 /* One row of canonical codes as blocks of t; scratch has room for its groups twice. */
@@ -35,7 +36,7 @@ static void join_row(const nb_matrix *m, int64_t n, const nb_dtype *t, float *sc
     t->join(m->codes + n * m->K, scale, min, m->K / t->block, dst);
 }
 
-static nb_status can_convert(const nb_gguf_rows *to, const nb_matrix *m, nb_error *err)
+static nb_status can_convert(const nb_rows_out *to, const nb_matrix *m, nb_error *err)
 {
     const nb_dtype *t = to->type;
     if (m->K % t->block)
@@ -45,6 +46,8 @@ static nb_status can_convert(const nb_gguf_rows *to, const nb_matrix *m, nb_erro
         return NB_OK;
     if (m->dtype && (!m->dtype->decode || !t->encode))
         return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: from %s to %s is not there", to->name, m->dtype->name, t->name);
+    if (!m->dtype && t->block == 1 && t->encode)
+        return NB_OK;
     if (!m->dtype && (!t->join || m->group != t->group || m->g_idx))
         return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: codes in groups of %d have no place in %s", to->name, m->group, t->name);
     return NB_OK;
@@ -65,8 +68,19 @@ static fault check_rounded(const float *f, const uint8_t *q, const nb_dtype *t, 
     return FINE;
 }
 
+static void decode_row(const nb_matrix *m, int64_t n, float *to)
+{
+    if (m->dtype) {
+        nb_dtype_decode_row(m->dtype, m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), to, m->K);
+        return;
+    }
+    const int64_t group = m->group ? m->group : m->K, G = (m->K + group - 1) / group;
+    for (int64_t k = 0; k < m->K; k++)
+        to[k] = nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
+}
+
 /* Row `from` of m in the format of the output. */
-static fault put_row(const nb_gguf_rows *to, const nb_matrix *m, int64_t from, float *f, float *scratch, uint8_t *dst)
+static fault put_row(const nb_rows_out *to, const nb_matrix *m, int64_t from, float *f, float *scratch, uint8_t *dst)
 {
     const nb_dtype *t = to->type;
     if (m->dtype == t) {
@@ -76,16 +90,16 @@ static fault put_row(const nb_gguf_rows *to, const nb_matrix *m, int64_t from, f
     }
     if (nb_recodes(to, m))
         return nb_recode_row(m, from, t, scratch, dst) ? FINE : CHANGED;
-    if (!m->dtype) {
+    if (!m->dtype && t->block > 1) {
         join_row(m, from, t, scratch, dst);
         return FINE;
     }
-    nb_dtype_decode_row(m->dtype, m->rows + from * nb_dtype_row_bytes(m->dtype, m->K), f, m->K);
+    decode_row(m, from, f);
     t->encode(f, dst, m->K / t->block);
     return to->exact ? check_rounded(f, dst, t, scratch, m->K) : FINE;
 }
 
-static nb_status refuse(const nb_gguf_rows *to, const nb_matrix *m, fault why, nb_error *err)
+static nb_status refuse(const nb_rows_out *to, const nb_matrix *m, fault why, nb_error *err)
 {
     if (why == NOT_FINITE)
         return nb_fail_at(err, NB_BAD_INPUT, to->path, -1, "tensor %s holds NaN or Inf, which %s cannot", to->name, to->type->name);
@@ -95,7 +109,7 @@ static nb_status refuse(const nb_gguf_rows *to, const nb_matrix *m, fault why, n
                       m->dtype ? m->dtype->name : "codes", to->type->name);
 }
 
-nb_status nb_gguf_out_rows(const nb_gguf_rows *to, const nb_matrix *m, nb_error *err)
+nb_status nb_write_rows(const nb_rows_out *to, const nb_matrix *m, nb_error *err)
 {
     const nb_dtype *t = to->type;
     const int64_t K = m->K;
@@ -104,11 +118,11 @@ nb_status nb_gguf_out_rows(const nb_gguf_rows *to, const nb_matrix *m, nb_error 
     if (st != NB_OK)
         return st;
     const int64_t out_bytes = nb_dtype_row_bytes(t, K);
-    if (m->dtype == t && !to->pair)
-        return nb_gguf_writer_data(to->w, to->index, (size_t)(to->row * out_bytes), m->rows, (size_t)(m->N * out_bytes), err);
+    if (m->dtype == t && to->order == NB_ROWS_SAME)
+        return to->write(to->file, to->index, (size_t)(to->row * out_bytes), m->rows, (size_t)(m->N * out_bytes), err);
     const int64_t most = K < kSliceValues ? kSliceValues / K : 1, rows = most < m->N ? most : m->N;
-    const size_t scratch_n = nb_recodes(to, m) ? nb_recode_scratch(K) : m->dtype ? (size_t)K : 2 * (size_t)(K / t->group);
-    float *f = nb_alloc((size_t)n_thread * (size_t)(m->dtype ? K : 1), sizeof *f, to->name, err);
+    const size_t scratch_n = nb_recodes(to, m) ? nb_recode_scratch(K) : m->dtype || t->block == 1 ? (size_t)K : 2 * (size_t)(K / t->group);
+    float *f = nb_alloc((size_t)n_thread * (size_t)K, sizeof *f, to->name, err);
     uint8_t *q = nb_alloc((size_t)rows, (size_t)out_bytes, to->name, err);
     float *scratch = nb_alloc((size_t)n_thread, scratch_n * sizeof *scratch, to->name, err);
     st = f && q && scratch ? NB_OK : NB_NO_ROOM;
@@ -118,11 +132,11 @@ nb_status nb_gguf_out_rows(const nb_gguf_rows *to, const nb_matrix *m, nb_error 
 #pragma omp parallel for num_threads(n_thread) schedule(static) reduction(max : worst)
         for (int thread = 0; thread < n_thread; thread++)
             for (int64_t j = thread * share; j < n && j < (thread + 1) * share; j++) {
-                const int64_t from = to->pair ? nb_gguf_paired(r + j, to->pair) : r + j;
-                const int came = (int)put_row(to, m, from, f + (m->dtype ? thread * K : 0), scratch + (size_t)thread * scratch_n, q + j * out_bytes);
+                const int64_t from = nb_row_from(to->order, to->head, r + j);
+                const int came = (int)put_row(to, m, from, f + thread * K, scratch + (size_t)thread * scratch_n, q + j * out_bytes);
                 worst = came > worst ? came : worst;
             }
-        st = worst ? refuse(to, m, (fault)worst, err) : nb_gguf_writer_data(to->w, to->index, (size_t)((to->row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
+        st = worst ? refuse(to, m, (fault)worst, err) : to->write(to->file, to->index, (size_t)((to->row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
     }
     free(f);
     free(q);
