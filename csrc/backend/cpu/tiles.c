@@ -12,9 +12,17 @@
  * on M, N or the place of the tile, so neither do the bits. */
 #include "backend/cpu/level.h"
 
-typedef double nb_d8 __attribute__((vector_size(64)));
+/* A vector of the level's own width: wider ones are taken apart by way of the stack. */
+#if defined(__AVX512F__)
+typedef double nb_dv __attribute__((vector_size(64)));
+#elif defined(__AVX2__)
+typedef double nb_dv __attribute__((vector_size(32)));
+#else
+typedef double nb_dv __attribute__((vector_size(16)));
+#endif
 
 enum {
+    kDv = (int)(sizeof(nb_dv) / sizeof(double)),
     kPanel = 16,
     kDepth = 128,
     kWide = 4 * kPanel,
@@ -60,22 +68,29 @@ static void pack_panels(const double *b, int64_t ldb, bool by_rows, int64_t k0, 
 static inline __attribute__((always_inline)) void rows_f64(const int R, const double *a, int64_t lda, const double *panel, int64_t depth, double *c,
                                                            int64_t ldc, int64_t width)
 {
-    nb_d8 s[kRowsF64][2];
+    enum { kVectors = kPanel / kDv };
+    nb_dv s[kRowsF64][kVectors];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
-        s[r][0] = s[r][1] = (nb_d8){0};
+#pragma GCC unroll 8
+        for (int j = 0; j < kVectors; j++)
+            s[r][j] = (nb_dv){0};
     for (int64_t k = 0; k < depth; k++) {
-        const nb_d8 *v = (const nb_d8 *)(const void *)(panel + k * kPanel);
+        const nb_dv *v = (const nb_dv *)(const void *)(panel + k * kPanel);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             const double x = a[r * lda + k];
-            s[r][0] += x * v[0];
-            s[r][1] += x * v[1];
+#pragma GCC unroll 8
+            for (int j = 0; j < kVectors; j++)
+                s[r][j] += x * v[j];
         }
     }
-    for (int r = 0; r < R; r++)
+    double sum[kPanel];
+    for (int r = 0; r < R; r++) {
+        memcpy(sum, s[r], sizeof sum);
         for (int64_t i = 0; i < width; i++)
-            c[r * ldc + i] -= s[r][i / 8][i % 8];
+            c[r * ldc + i] -= sum[i];
+    }
 }
 
 void NB_LEVEL_NAME(nb_cpu_product_f64)(const nb_product_f64 *p)
