@@ -163,6 +163,7 @@ typedef struct nb_quantize_options {
     bool correction_set;
     double correction;       /* 0..1, default 1 */
     double damp;             /* 0: default 0.01 */
+    const char *clip; /* NULL: the method's own; none, mse, p99.9, output */
     bool no_static_groups;   /* gptq: parameters from current values, natural order */
     const char *calib;       /* NULL: built-in default "self"; "self"; or a text file's path */
     int32_t samples, ctx;    /* 0: 64 and 512 on the CPU */

@@ -54,7 +54,6 @@ static const struct {
     {"quantize", "act-order", NULL},
     {"quantize", "desc-act", NULL},
     {"quantize", "range", NULL},
-    {"quantize", "clip", NULL},
     {"quantize", "skip", NULL},
     {"quantize", "rule", NULL},
     {"quantize", "recipe", NULL},

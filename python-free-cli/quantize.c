@@ -23,6 +23,7 @@ static const nb_flag flags[] = {
     {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
     {"samples", 0, "N", "sequences (default 64)"},
     {"ctx", 'c', "N", "tokens a sequence (default 512)"},
+    {"clip", 0, "HOW", "narrow the groups' ranges: none, mse, p99.9 (default none), output"},
     {"seed", 0, "S", "seed of self-calibration"},
     {"eval", 0, "FILE", "measure perplexity before and after, KL and agreement on this text"},
     {"max-kl", 0, "X", "with --eval: exit 1 when the mean KL exceeds X nats a token; the file stays"},
@@ -202,7 +203,7 @@ static nb_status run(const nb_args *a, nb_error *err)
                              .sym_set = nb_flag_on(a, "sym") || nb_flag_on(a, "asym"), .sym = !nb_flag_on(a, "asym"),
                              .grid = nb_flag_text(a, "grid"), .format = nb_flag_text(a, "format"), .embedding = nb_flag_text(a, "embedding"),
                              .correction_set = nb_flag_on(a, "correction"), .no_static_groups = nb_flag_on(a, "no-static-groups"),
-                             .calib = nb_flag_text(a, "calib"), .device = nb_flag_text(a, "device"), .dry_run = nb_flag_on(a, "dry-run"),
+                             .clip = nb_flag_text(a, "clip"), .calib = nb_flag_text(a, "calib"), .device = nb_flag_text(a, "device"), .dry_run = nb_flag_on(a, "dry-run"),
                              .eval_path = nb_flag_text(a, "eval"), .stop = &stop, .arg = &tty, .resume = nb_flag_on(a, "resume"),
                              .restart = nb_flag_on(a, "restart"), .layers_set = nb_flag_on(a, "layers"),
                              .progress = nb_flag_on(a, "quiet") ? NULL : show};

@@ -91,6 +91,24 @@ static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
     return NB_OK;
 }
 
+/* --clip: none, or how the range of a group is narrowed; the quantizer's own when nothing is said. */
+static nb_status choose_clip(nb_quantize_job *j, nb_error *err)
+{
+    static const struct {
+        const char *name;
+        nb_clip clip;
+    } rows[] = {{"none", NB_CLIP_NONE}, {"mse", NB_CLIP_MSE}, {"p99.9", NB_CLIP_QUANTILE}, {"output", NB_CLIP_OUTPUT}};
+    j->p.clip = j->p.quantizer->clip;
+    for (size_t i = 0; j->o.clip && i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(rows[i].name, j->o.clip) == 0) {
+            if (rows[i].clip == NB_CLIP_OUTPUT && j->p.quantizer->needs == NB_NEEDS_NOTHING)
+                return nb_fail(err, NB_USAGE, "--clip output measures on calibration text, which --method %s has none of", j->p.quantizer->name);
+            j->p.clip = rows[i].clip;
+            return NB_OK;
+        }
+    return j->o.clip ? nb_fail(err, NB_USAGE, "--clip %.40s: none, mse, p99.9 and output are there", j->o.clip) : NB_OK;
+}
+
 static nb_status choose_embedding(nb_quantize_job *j, nb_error *err)
 {
     const char *e = j->o.embedding ? j->o.embedding : "q8_0";
@@ -161,6 +179,8 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
     if (st == NB_OK)
         st = choose_embedding(j, err);
     if (st == NB_OK)
+        st = choose_clip(j, err);
+    if (st == NB_OK)
         st = nb_refuse_input(o->model, o->out, err);
     return st;
 }
@@ -198,10 +218,12 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
         o->calib = "none";
         o->samples = o->ctx = 0;
         o->seed = 0;
+    }
+    if (!j->p.quantizer->corrects)
         o->damp = o->correction = 0.0;
-    } else if (!o->calib)
+    if (!o->calib)
         o->calib = "self";
-    else if (strcmp(o->calib, "self") != 0) {
+    else if (strcmp(o->calib, "self") != 0 && strcmp(o->calib, "none") != 0) {
         if (!realpath(o->calib, j->calib_path))
             return nb_fail_errno_at(err, o->calib, "cannot open");
         o->calib = j->calib_path;

@@ -36,6 +36,7 @@ static const row rows[] = {
     {"correction", REAL, AT(correction), true, AT(correction_set)},
     {"damp", REAL, AT(damp), true, 0},
     {"no-static-groups", FLAG, AT(no_static_groups), true, 0},
+    {"clip", TEXT, AT(clip), true, 0},
     {"calib", TEXT, AT(calib), false, 0}, /* its text is hashed */
     {"samples", INT, AT(samples), true, 0},
     {"ctx", INT, AT(ctx), true, 0},

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-    kAwqRows = 512, /* enough for the error of a choice: its spread over rows is about its mean, 1 / sqrt(512) = 4 % of it, the same rows for every choice */
+    kAwqRows = 128, /* every choice is tried on the same rows, so what differs is the choice */
     kRatios = 20    /* r = i / 20, with and without w */
 };
 

@@ -24,7 +24,7 @@ typedef struct nb_awq_choice {
 } nb_awq_choice;
 
 /* s [K] of the least error; all 1 when none is better. Positive, finite, geometric mean of the extremes 1. At most kAwqRows rows of W, evenly spread,
- * decide. Cost: 41 x 2 min(N, 512) K^2 FLOP. */
+ * decide. Cost: 41 x 2 min(N, 128) K^2 FLOP. */
 nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb_error *err) NB_CHECKED;
 
 #endif

@@ -72,8 +72,10 @@ static void decode_matrix(const nb_pipe *p, const nb_matrix *a, float *to, int64
 }
 
 /* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a checkpoint like that must not be quantized silently. */
-static nb_status decode_group(nb_pipe *p, const nb_role *role, int n_role, int layer, float *to, nb_error *err)
+nb_status nb_pipe_decode(nb_pipe *p, nb_group_id g, int layer, float *to, nb_error *err)
 {
+    nb_role role[3];
+    const int n_role = nb_group_roles(g, role);
     nb_status st = NB_OK;
     for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
         nb_matrix a;
@@ -86,19 +88,21 @@ static nb_status decode_group(nb_pipe *p, const nb_role *role, int n_role, int l
         if (bad >= 0)
             st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld",
                             tensor_name(p, role[i], layer, name), (long long)bad);
+        else
+            nb_pipe_apply_scales(p, g, role[i], a.N, a.K, to);
         to += a.N * a.K;
     }
     return st;
 }
 
 /* The weights of the group on the device. */
-static nb_status upload_group(nb_pipe *p, struct work *k, const nb_role *role, int n_role, int layer, nb_error *err)
+static nb_status upload_group(nb_pipe *p, struct work *k, nb_group_id g, int layer, nb_error *err)
 {
     const size_t bytes = (size_t)(k->N * k->K) * sizeof(float);
     float *host = NULL;
     nb_status st = nb_pipe_host(p, 1, bytes, "weights of a layer", (void **)&host, err);
     if (st == NB_OK)
-        st = decode_group(p, role, n_role, layer, host, err);
+        st = nb_pipe_decode(p, g, layer, host, err);
     if (st == NB_OK)
         st = p->be->op->alloc(p->be, bytes, "weights of a layer", (void **)&k->w, err);
     if (st == NB_OK)
@@ -118,6 +122,11 @@ static int64_t group_rows(const nb_pipe *p, const nb_role *role, int n_role, int
         N += n;
     }
     return N;
+}
+
+static int64_t value_rows(const nb_pipe *p)
+{
+    return (int64_t)p->m->hp.n_kv_head * p->m->hp.head_dim;
 }
 
 /* What was written for the group, as one packed weight of the quantized stream. */
@@ -298,8 +307,9 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     k.G = (k.K + group - 1) / group;
     nb_quant_stats stats = {0};
     nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = p->T, .damp = p->o->damp,
-                        .correction = p->o->correction, .static_groups = p->o->static_groups, .stats = &stats};
-    nb_status st = upload_group(p, &k, role, n_role, layer, err);
+                        .correction = p->o->correction, .static_groups = p->o->static_groups, .clip = p->o->clip,
+                        .clip_from = p->o->quantizer->input_scales && g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
+    nb_status st = upload_group(p, &k, g, layer, err);
     if (st == NB_OK && p->calib)
         st = nb_pipe_gather(p, g, k.K, err);
     if (st == NB_OK)

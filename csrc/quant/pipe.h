@@ -31,6 +31,7 @@ typedef struct nb_pipe {
     nb_acts acts;
     nb_kv kv;
     double *h, *c; /* [K,K] device, of the widest K */
+    float *scale[NB_GROUP_COUNT]; /* [K] host, of the inputs of this layer's groups; NULL: not scaled */
     void *scratch;
     size_t scratch_bytes;
     int spill;     /* file descriptor of the spilled rows, -1: none */
@@ -77,11 +78,23 @@ nb_status nb_pipe_advance(nb_pipe *p, nb_group_id g, nb_error *err) NB_CHECKED;
 
 /* Quantizes group g of a layer into the sink, reports its linears, and leaves the stacks of both streams. */
 nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
+/* The group's matrices, stacked [N,K], from the source, with the layer's scales. NB_BAD_INPUT names a tensor that is not finite. */
+nb_status nb_pipe_decode(nb_pipe *p, nb_group_id g, int layer, float *to, nb_error *err) NB_CHECKED;
 /* Leaves the stacks of a group that an earlier run wrote. */
 nb_status nb_pipe_read_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 /* Leaves the source's own stack in the quantized stream (and the original one, when it runs). */
 nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 /* Writes a role's tensor as the sink decided for it, if the model has it; its pages of the source may go. */
 nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err) NB_CHECKED;
+
+/* ---- scales of inputs (scales.c) ---- */
+
+/* Finds the scales of the layer, writes its two norms divided by them, and leaves these in the quantized stream's frame. */
+nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
+/* The same norms as an earlier run wrote them. */
+nb_status nb_pipe_read_norms(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
+/* w [N,K] of a role of group g, multiplied by the scales of its inputs and divided by those of what reads it. */
+void nb_pipe_apply_scales(const nb_pipe *p, nb_group_id g, nb_role role, int64_t N, int64_t K, float *w);
+void nb_pipe_drop_scales(nb_pipe *p);
 
 #endif

@@ -31,7 +31,10 @@ bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_grid *grid)
 
 static void close_layer(nb_pipe *p)
 {
+    if (p->o->quantizer->input_scales)
+        nb_frame_close(p->be, &p->original.layer.frame);
     nb_frame_close(p->be, &p->quantized.layer.frame);
+    nb_pipe_drop_scales(p);
     for (int g = 0; g < NB_GROUP_COUNT; g++) {
         nb_stack_close(p->be, &p->quantized.layer.stack[g]);
         nb_stack_close(p->be, &p->original.layer.stack[g]);
@@ -43,6 +46,8 @@ static void close_layer(nb_pipe *p)
 static nb_status open_frame(nb_pipe *p, int layer, nb_error *err)
 {
     const nb_status st = nb_frame_open(p->m, layer, &p->quantized.layer.frame, err);
+    if (st == NB_OK && p->o->quantizer->input_scales) /* the quantized stream's norms will differ */
+        return nb_frame_open(p->m, layer, &p->original.layer.frame, err);
     p->original.layer.frame = p->quantized.layer.frame; /* shared, borrowed */
     return st;
 }
@@ -57,12 +62,18 @@ static bool is_linear(nb_role role)
     return false;
 }
 
+/* A norm that took up scales was written when they were found. */
+static bool is_folded(const nb_pipe *p, nb_role role)
+{
+    return p->o->quantizer->input_scales && (role == NB_ROLE_ATTN_NORM || role == NB_ROLE_FFN_NORM);
+}
+
 /* Everything of the layer that is no linear, and the linears too when they are not to be quantized. */
 static nb_status copy_roles(nb_pipe *p, int layer, bool linears, nb_error *err)
 {
     nb_status st = NB_OK;
     for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
-        if (linears || !is_linear((nb_role)r))
+        if (linears || (!is_linear((nb_role)r) && !is_folded(p, (nb_role)r)))
             st = nb_pipe_copy(p, (nb_role)r, layer, err);
     return st;
 }
@@ -73,6 +84,10 @@ typedef nb_status (*group_fn)(nb_pipe *p, nb_group_id g, int layer, nb_error *er
 static nb_status walk_layer(nb_pipe *p, int layer, group_fn group, bool forward, nb_error *err)
 {
     nb_status st = open_frame(p, layer, err);
+    if (st == NB_OK && p->o->quantizer->input_scales && group == nb_pipe_quantize_group)
+        st = nb_pipe_find_scales(p, layer, err);
+    if (st == NB_OK && p->o->quantizer->input_scales && group == nb_pipe_read_group)
+        st = nb_pipe_read_norms(p, layer, err);
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
         st = group(p, (nb_group_id)g, layer, err);
         if (st == NB_OK && p->o->stop && *p->o->stop)

@@ -18,6 +18,7 @@ typedef struct nb_pipeline_options {
     nb_grid grid; /* with a dtype: the file format of the linears */
     double damp, correction;
     bool static_groups;
+    nb_clip clip;
     int layer_from, layer_to; /* the layers [from, to) are quantized, the others copied as they are */
     int n_done;               /* the first n_done layers were sealed by an earlier run, their reports are there: read back, not quantized again */
     bool ends_done;           /* so was what belongs to no layer */

@@ -10,7 +10,7 @@ static nb_status awq_layer(const nb_quant_job *j, nb_error *err)
 
 const nb_quantizer nb_quantizer_awq = {.name = "awq",
                                        .summary = "inputs scaled by their size, ranges clipped, round to nearest",
-                                       .cost = "41 x 2 min(N, 512) K^2 + 5 N K group FLOP, 32 K^2 bytes",
+                                       .cost = "41 x 2 min(N, 128) K^2 + 5 N K group FLOP, 32 K^2 bytes",
                                        .needs = NB_NEEDS_HESSIAN,
                                        .input_scales = true,
                                        .clip = NB_CLIP_OUTPUT,

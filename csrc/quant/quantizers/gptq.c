@@ -259,11 +259,5 @@ const nb_quantizer nb_quantizer_gptq = {.name = "gptq",
                                         .summary = "error feedback through the Hessian of the inputs, corrected for drift",
                                         .cost = "K^3 / 3 + 2 N K^2 FLOP, 20 K^2 bytes",
                                         .needs = NB_NEEDS_HESSIAN,
+                                        .corrects = true,
                                         .layer = gptq_layer};
-
-const nb_quantizer nb_quantizer_awq_gptq = {.name = "awq-gptq",
-                                            .summary = "inputs scaled as awq does it, rounded as gptq does it",
-                                            .cost = "both of theirs",
-                                            .needs = NB_NEEDS_HESSIAN,
-                                            .input_scales = true,
-                                            .layer = gptq_layer};
