@@ -117,19 +117,31 @@ static nb_status sink_read(nb_sink *base, nb_slot at, nb_matrix *out, nb_error *
     folder_sink *s = (folder_sink *)base;
     const int64_t i = nb_folder_plan_find(&s->plan, at);
     const nb_place place = place_of(s, at);
-    if (i < 0 || !place.N)
+    if (i < 0)
         return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d cannot be read back", (int)at.role, at.layer);
-    const nb_folder_entry *e = &s->plan.entry[i];
-    const size_t row_bytes = (size_t)nb_dtype_row_bytes(e->type, place.K), bytes = (size_t)place.N * row_bytes;
-    *out = (nb_matrix){.N = place.N, .K = place.K, .dtype = e->type};
-    free(s->back);
-    s->back = nb_alloc_aligned(2 * (size_t)place.N, row_bytes, e->name, err);
-    const nb_status st = s->back ? nb_st_writer_read(s->w, (int)i, (size_t)place.row * row_bytes, s->back + bytes, bytes, err) : NB_NO_ROOM;
+    const nb_dtype *t = s->plan.entry[i].type;
+    const int64_t n = place.N ? place.N : place.K; /* elements of a vector, where a matrix has rows */
+    const size_t bytes = place.N ? (size_t)nb_dtype_row_bytes(t, place.K) : (size_t)t->bytes, all = (size_t)n * bytes;
     const nb_row_order order = order_of(s, at);
-    for (int64_t r = 0; r < place.N && st == NB_OK; r++) /* back into the order of the source */
-        memcpy(s->back + (size_t)nb_row_from(order, s->spec.model->hp.head_dim, r) * row_bytes, s->back + bytes + (size_t)r * row_bytes, row_bytes);
-    out->rows = s->back;
-    return st;
+    const float add = nb_family_norm_offset(s->spec.model->family, NB_CONTAINER_HF, at.role);
+    free(s->back);
+    s->back = nb_alloc_aligned(2, all, s->plan.entry[i].name, err);
+    const nb_status st = s->back ? nb_st_writer_read(s->w, (int)i, (size_t)place.row * bytes, s->back + all, all, err) : NB_NO_ROOM;
+    for (int64_t r = 0; r < n && st == NB_OK; r++) /* back into the order of the source */
+        memcpy(s->back + (size_t)nb_row_from(order, s->spec.model->hp.head_dim, r) * bytes, s->back + all + (size_t)r * bytes, bytes);
+    *out = (nb_matrix){.N = place.N ? place.N : 1, .K = place.K, .dtype = t, .rows = s->back};
+    if (st != NB_OK || place.N || add == 0.0f)
+        return st;
+    float *f = nb_alloc(place.K > 0 ? (size_t)place.K : 1, sizeof *f, s->plan.entry[i].name, err);
+    if (!f)
+        return NB_NO_ROOM;
+    nb_dtype_decode_row(t, s->back, f, place.K);
+    for (int64_t k = 0; k < place.K; k++)
+        f[k] += add;
+    free(s->back);
+    s->back = (uint8_t *)f;
+    *out = (nb_matrix){.N = 1, .K = place.K, .dtype = nb_dtype_by_name("f32"), .rows = s->back};
+    return NB_OK;
 }
 
 /* ---- sealing ---- */
