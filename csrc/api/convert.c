@@ -2,6 +2,7 @@
  * written is the sink's matter; here is only which format each gets. */
 #include "api/refuse_input.h"
 #include "base/clock.h"
+#include "convert/folder_sink.h"
 #include "convert/gguf_meta.h"
 #include "convert/gguf_sink.h"
 
@@ -89,15 +90,39 @@ static nb_status open_gguf(job *j, nb_error *err)
     return nb_gguf_sink_open(&spec, &j->sink, err);
 }
 
+/* ---- a folder of plain floats ---- */
+
+static const char *torch_dtype(const nb_dtype *t)
+{
+    static const char *const names[][2] = {{"f32", "float32"}, {"f16", "float16"}, {"bf16", "bfloat16"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i][0], t->name) == 0)
+            return names[i][1];
+    return NULL;
+}
+
+static nb_status open_folder(job *j, nb_error *err)
+{
+    char name[NB_TENSOR_NAME];
+    const nb_tensor *t = nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
+    const char *dtype = t ? torch_dtype(type_of(j, t)) : NULL;
+    if (j->grid && !dtype)
+        return nb_fail(err, NB_UNSUPPORTED, "--grid %s in a folder of plain floats, which are f32, f16 or bf16", j->grid->name);
+    const nb_folder_sink_spec spec = {.model = j->m, .out = j->o->out, .choose = type_of, .arg = j, .torch_dtype = dtype ? dtype : "float32", .exact = true,
+                                      .n_thread = j->m->be->n_thread};
+    return nb_folder_sink_open(&spec, &j->sink, err);
+}
+
 /* ---- the forms ---- */
 
 static const form forms[] = {
     {"gguf", open_gguf},
+    {"plain", open_folder},
 };
 
 static nb_status choose_form(const nb_convert_options *o, const form **out, nb_error *err)
 {
-    static const char *const to_come[] = {"plain", "gptq", "gptq_v2", "awq", "compressed-tensors", "bnb"};
+    static const char *const to_come[] = {"gptq", "gptq_v2", "awq", "compressed-tensors", "bnb"};
     const size_t n = o->out ? strlen(o->out) : 0;
     if (!n)
         return nb_fail(err, NB_USAGE, "-o OUT is missing");
@@ -110,8 +135,8 @@ static nb_status choose_form(const nb_convert_options *o, const form **out, nb_e
         return NB_OK;
     for (size_t i = 0; i < sizeof to_come / sizeof *to_come; i++)
         if (strcmp(to_come[i], name) == 0)
-            return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf is", name);
-    return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf is there", name);
+            return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf and plain are", name);
+    return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf and plain are there", name);
 }
 
 /* ---- the walk ---- */

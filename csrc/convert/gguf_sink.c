@@ -118,13 +118,13 @@ static nb_status sink_dense(nb_sink *base, nb_slot at, const nb_matrix *m, nb_er
 }
 
 /* Rows in pairs back into halves. */
-static nb_status unpair(gguf_sink *s, const nb_matrix *m, size_t row_bytes, nb_error *err)
+static nb_status unpair(gguf_sink *s, int64_t n, size_t bytes, nb_error *err)
 {
-    uint8_t *halves = nb_alloc_aligned((size_t)m->N, row_bytes, "rows of a tensor", err);
+    uint8_t *halves = nb_alloc_aligned((size_t)n, bytes, "rows of a tensor", err);
     if (!halves)
         return NB_NO_ROOM;
-    for (int64_t r = 0; r < m->N; r++)
-        memcpy(halves + (size_t)nb_row_from(NB_ROWS_TO_PAIRS, s->spec.model->hp.head_dim, r) * row_bytes, s->back + (size_t)r * row_bytes, row_bytes);
+    for (int64_t r = 0; r < n; r++)
+        memcpy(halves + (size_t)nb_row_from(NB_ROWS_TO_PAIRS, s->spec.model->hp.head_dim, r) * bytes, s->back + (size_t)r * bytes, bytes);
     free(s->back);
     s->back = halves;
     return NB_OK;
@@ -135,16 +135,17 @@ static nb_status sink_read(nb_sink *base, nb_slot at, nb_matrix *out, nb_error *
     gguf_sink *s = (gguf_sink *)base;
     const int64_t i = nb_gguf_plan_find(&s->plan, at);
     const nb_place place = place_of(s, at);
-    if (i < 0 || s->spec.measure || !place.N)
+    if (i < 0 || s->spec.measure)
         return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d cannot be read back", (int)at.role, at.layer);
     const nb_gguf_entry *e = &s->plan.entry[i];
-    *out = (nb_matrix){.N = place.N, .K = place.K, .dtype = e->type};
-    const size_t row_bytes = (size_t)nb_dtype_row_bytes(e->type, out->K);
+    const int64_t n = place.N ? place.N : place.K; /* elements of a vector, where a matrix has rows */
+    const size_t bytes = place.N ? (size_t)nb_dtype_row_bytes(e->type, place.K) : (size_t)e->type->bytes;
+    *out = (nb_matrix){.N = place.N ? place.N : 1, .K = place.K, .dtype = e->type};
     free(s->back);
-    s->back = nb_alloc_aligned((size_t)out->N, row_bytes, e->name, err);
-    nb_status st = s->back ? nb_gguf_writer_read(s->w, (int)i, (size_t)place.row * row_bytes, s->back, (size_t)out->N * row_bytes, err) : NB_NO_ROOM;
+    s->back = nb_alloc_aligned((size_t)n, bytes, e->name, err);
+    nb_status st = s->back ? nb_gguf_writer_read(s->w, (int)i, (size_t)place.row * bytes, s->back, (size_t)n * bytes, err) : NB_NO_ROOM;
     if (st == NB_OK && order_of(s, at) != NB_ROWS_SAME)
-        st = unpair(s, out, row_bytes, err);
+        st = unpair(s, n, bytes, err);
     out->rows = s->back;
     return st;
 }

@@ -24,7 +24,8 @@ typedef struct nb_sink_ops {
     nb_status (*linear)(nb_sink *s, nb_slot at, const nb_matrix *m, nb_error *err);
     /* Any other matrix or vector (N = 1: a vector of K), or a linear that is kept: encoded as the sink decided for the slot, copied where the formats agree. */
     nb_status (*dense)(nb_sink *s, nb_slot at, const nb_matrix *m, nb_error *err);
-    /* What was written at the slot, as a loader would see it, rows in the order of the source; borrowed until the next call. For resuming. */
+    /* What was written at the slot, as a loader would see it, rows in the order of the source; norms with the 1 that a folder leaves out. Borrowed until the next
+     * call. For resuming. */
     nb_status (*read)(nb_sink *s, nb_slot at, nb_matrix *out, nb_error *err);
     /* Makes what was written for the layer durable (fdatasync), reads it back and hashes it. digest: SHA-256 over the SHA-256 of each of its tensors, in the
      * order of slots. Layer -1: what belongs to no layer; what the source holds beyond the slots of its family is copied before.

@@ -125,6 +125,14 @@ bool nb_family_pairs_rows(const nb_family *f, nb_role role)
     return f->gguf_rope_interleaved && rotated[role];
 }
 
+int64_t nb_family_packed_row(const nb_family *f, const nb_hparams *hp, nb_role role, int64_t n)
+{
+    const int64_t j = n % hp->head_dim;
+    if (!hp->rows_paired || !nb_family_pairs_rows(f, role) || j >= hp->rope_dim)
+        return n;
+    return n - j + (j % 2) * (hp->rope_dim / 2) + j / 2;
+}
+
 nb_place nb_family_place(const nb_family *f, const nb_hparams *hp, const nb_container *c, nb_slot at, char name[NB_TENSOR_NAME])
 {
     nb_place p = nb_family_slice(f, hp, c->kind, at);

@@ -99,7 +99,7 @@ typedef struct nb_hparams {
     nb_activation act;
     int32_t rope_dim;
     nb_rope rope;
-    bool rope_interleaved;                     /* GGUF llama rotates neighbours, the Hub's order rotates halves */
+    bool rows_paired;                          /* rows of q and k lie in pairs (nb_family_pairs_rows); they are halved where they are packed */
     float inv_freq[NB_MAX_ROPE_DIM / 2];       /* scaling applied */
     float inv_freq_local[NB_MAX_ROPE_DIM / 2]; /* of the local layers, where the family gives them their own */
     bool tied;                                 /* the output layer is the embedding */
@@ -154,6 +154,10 @@ float nb_family_norm_offset(const nb_family *f, nb_container_kind kind, nb_role 
 /* Whether GGUF has the role's rows in another order than a folder: of a head of d rows, row 2 i + s there is row s d / 2 + i here (neighbours rotate there,
  * halves here). */
 bool nb_family_pairs_rows(const nb_family *f, nb_role role);
+
+/* The row that row n of a slot becomes when it is packed: with hp->rows_paired the rotated rows of q and k are halved, so that the decoder computes the same
+ * bits from either container. For vectors the same of elements. */
+int64_t nb_family_packed_row(const nb_family *f, const nb_hparams *hp, nb_role role, int64_t n);
 
 /* The shape a slot must have: rows N and columns K (N = 0: a vector of K). */
 void nb_family_shape(const nb_hparams *hp, nb_slot at, int64_t *N, int64_t *K);

@@ -111,7 +111,7 @@ nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, 
     const int64_t ld = q_width(hp) + 2 * kv_width(hp);
     float *q = qkv, *k = q + q_width(hp), *v = k + kv_width(hp);
     const nb_rope_args rope = {.q = q, .k = k, .v = v, .ldq = ld, .ldk = ld, .ldv = ld, .n_head = hp->n_head,
-                               .rope_dim = hp->rope_dim, .interleaved = hp->rope_interleaved,
+                               .rope_dim = hp->rope_dim,
                                .inv_freq = f->local ? s->m->inv_freq_local : s->m->inv_freq, .batch = s->batch, .kv = s->kv};
     const nb_attention_args attend = {.q = q, .ldq = ld, .ldo = q_width(hp), .batch = s->batch, .kv = s->kv,
                                       .n_head = hp->n_head, .scale = hp->attn_scale, .window = f->local ? hp->window : 0,

@@ -229,7 +229,7 @@ nb_status nb_hparams_gguf(const nb_container *c, const nb_family **family, nb_hp
         st = nb_fail_at(err, NB_BAD_INPUT, c->path, tokens->offset, "the vocabulary has %llu tokens, the embedding %lld rows",
                         (unsigned long long)tokens->count, (long long)vocab);
     hp->vocab_size = (int32_t)(vocab > INT32_MAX ? INT32_MAX : vocab);
-    hp->rope_interleaved = r.f->gguf_rope_interleaved;
+    hp->rows_paired = r.f->gguf_rope_interleaved;
     if (st == NB_OK)
         st = read_scales(&r, hp, err);
     if (st == NB_OK)

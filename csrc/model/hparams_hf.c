@@ -327,7 +327,7 @@ nb_status nb_hparams_hf(const nb_container *c, const nb_family **family, nb_hpar
     (void)nb_json_real(nb_json_get(find(&r, "rope_parameters"), "partial_rotary_factor"), &rotary);
     hp->norm_eps = (float)eps;
     hp->rope_dim = rotary > 0.0 && rotary <= 1.0 ? (int32_t)((double)hp->head_dim * rotary) : 0; /* 0 is refused */
-    hp->rope_interleaved = false;
+    hp->rows_paired = false;
     if (st == NB_OK && r.f->mixture)
         st = read_experts(&r, hp, err);
     if (st == NB_OK && r.f->windowed)

@@ -78,7 +78,7 @@ nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *o
 nb_status nb_stack_from_f32(nb_backend *be, const float *w, int64_t N, int64_t K, nb_stack *out, nb_error *err) NB_CHECKED;
 void nb_stack_close(nb_backend *be, nb_stack *s);
 
-/* A vector tensor (norm, bias) decoded to f32, with the 1 that the Hub leaves out of Gemma's norms. host [K of the slot] is the caller's. */
+/* A vector tensor (norm, bias) decoded to f32 as the decoder uses it: with the 1 that the Hub leaves out of Gemma's norms, paired elements halved. host [K of the slot] is the caller's. */
 nb_status nb_model_decode_vector(const nb_model *m, nb_slot at, float *host, nb_error *err) NB_CHECKED;
 /* The same in device memory, multiplied by scale. */
 nb_status nb_model_vector(const nb_model *m, nb_slot at, float scale, float **out, nb_error *err) NB_CHECKED;

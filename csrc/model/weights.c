@@ -1,4 +1,5 @@
 /* weights.c -- from the tensors of a checkpoint to packed weights: what is there, what shape it must have, which linears are stacked. */
+#include "backend/count.h"
 #include "base/clock.h"
 #include "model/model.h"
 
@@ -120,16 +121,34 @@ nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, nb_erro
     return NB_OK;
 }
 
+/* Rows of q and k that lie in pairs, as halves; *made is the caller's to free. Nothing is read on a device that only counts. */
+static nb_status halve_rows(const nb_model *m, nb_role role, nb_matrix *a, uint8_t **made, nb_error *err)
+{
+    if (!m->hp.rows_paired || !nb_family_pairs_rows(m->family, role) || nb_backend_counts(m->be))
+        return NB_OK;
+    const size_t bytes = (size_t)nb_dtype_row_bytes(a->dtype, a->K);
+    *made = nb_alloc((size_t)a->N, bytes, "rows of a layer", err);
+    if (!*made)
+        return NB_NO_ROOM;
+    for (int64_t n = 0; n < a->N; n++)
+        memcpy(*made + (size_t)nb_family_packed_row(m->family, &m->hp, role, n) * bytes, a->rows + (size_t)n * bytes, bytes);
+    a->rows = *made;
+    return NB_OK;
+}
+
 nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *out, nb_error *err)
 {
     nb_role role[3];
     nb_matrix part[3];
+    uint8_t *made[3] = {NULL};
     const int n = nb_group_roles(g, role);
     nb_status st = NB_OK;
     memset(out, 0, sizeof *out);
     bool same = true;
     for (int i = 0; i < n && st == NB_OK; i++) {
         st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer}, &part[i], err);
+        if (st == NB_OK)
+            st = halve_rows(m, role[i], &part[i], &made[i], err);
         same = same && st == NB_OK && part[i].dtype == part[0].dtype;
     }
     for (int i = 0; i < n && st == NB_OK; i++) {
@@ -146,6 +165,8 @@ nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *o
         st = m->be->op->pack_weight(m->be, &part[i], 1, &out->w[out->n_weight], err);
         out->n_weight += st == NB_OK;
     }
+    for (int i = 0; i < n; i++)
+        free(made[i]);
     if (st != NB_OK)
         nb_stack_close(m->be, out);
     return st;
@@ -175,7 +196,9 @@ nb_status nb_model_decode_vector(const nb_model *m, nb_slot at, float *host, nb_
         return nb_fail_at(err, NB_INTERNAL, m->container->path, -1, "tensor %s went unchecked", name);
     if (p.t->dtype->block != 1)
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)p.t->offset, "the vector %s is of type %s", name, p.t->dtype->name);
-    nb_dtype_decode_row(p.t->dtype, p.t->data + p.row * p.t->dtype->bytes, host, p.K);
+    const uint8_t *from = p.t->data + p.row * p.t->dtype->bytes;
+    for (int64_t i = 0; i < p.K; i++)
+        nb_dtype_decode_row(p.t->dtype, from + i * p.t->dtype->bytes, &host[nb_family_packed_row(m->family, &m->hp, at.role, i)], 1);
     const float add = nb_family_norm_offset(m->family, m->container->kind, at.role);
     for (int64_t i = 0; i < p.K && add != 0.0f; i++)
         host[i] += add;

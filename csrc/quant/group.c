@@ -57,15 +57,16 @@ static void decode_row(const nb_matrix *a, int64_t n, float *to)
         to[k] = nb_grid_value(&a->groups[n * G + (a->g_idx ? a->g_idx[k] : k / group)], a->codes[n * a->K + k]);
 }
 
-/* Decodes a matrix; *bad: a row with a value that is not finite, or -1. */
-static void decode_matrix(const nb_pipe *p, const nb_matrix *a, float *to, int64_t *bad)
+/* Decodes a matrix; *bad: a row with a value that is not finite, or -1. packed: its rows in the order in which the role's are packed. */
+static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed, float *to, int64_t *bad)
 {
     int64_t worst = -1;
 #pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
     for (int64_t n = 0; n < a->N; n++) {
-        decode_row(a, n, to + n * a->K);
+        float *row = to + (packed ? nb_family_packed_row(p->m->family, &p->m->hp, role, n) : n) * a->K;
+        decode_row(a, n, row);
         for (int64_t k = 0; k < a->K; k++)
-            if (!isfinite(to[n * a->K + k]))
+            if (!isfinite(row[k]))
                 worst = n;
     }
     *bad = worst;
@@ -84,7 +85,7 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_id g, int layer, float *to, nb_err
         st = nb_model_matrix(p->m, (nb_slot){.role = role[i], .layer = layer}, &a, err);
         if (st != NB_OK)
             break;
-        decode_matrix(p, &a, to, &bad);
+        decode_matrix(p, &a, role[i], false, to, &bad);
         if (bad >= 0)
             st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld",
                             tensor_name(p, role[i], layer, name), (long long)bad);
@@ -148,7 +149,7 @@ static nb_status stack_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_error 
         if (a.K != K || n0 + a.N > N)
             st = nb_fail(err, NB_INTERNAL, "tensor %s is read back as %lld x %lld", tensor_name(p, role[i], layer, name), (long long)a.N, (long long)a.K);
         else
-            decode_matrix(p, &a, host + n0 * K, &bad);
+            decode_matrix(p, &a, role[i], true, host + n0 * K, &bad);
         if (bad >= 0)
             st = nb_fail(err, NB_BAD_INPUT, "tensor %s is written with NaN or Inf in row %lld", tensor_name(p, role[i], layer, name), (long long)bad);
         n0 += a.N;

@@ -173,7 +173,7 @@ static nb_status fold_norm(nb_pipe *p, nb_role role, const float *s, int layer, 
     float *v = nb_alloc((size_t)K, sizeof *v, "a norm", err);
     nb_status st = v ? nb_model_decode_vector(p->m, at, v, err) : NB_NO_ROOM;
     for (int64_t k = 0; st == NB_OK && k < K; k++)
-        v[k] /= s[k];
+        v[k] = v[k] / s[k] - nb_family_norm_offset(p->m->family, p->m->container->kind, role); /* as the source would hold it */
     const nb_matrix m = {.N = 1, .K = K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)v};
     if (st == NB_OK)
         st = p->sink->op->dense(p->sink, at, &m, err);
