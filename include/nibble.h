@@ -249,6 +249,8 @@ typedef struct nb_convert_result {
     char format[32], grid[32]; /* grid "keep": as they were */
     int64_t bytes, n_tensor;
     double bits_per_weight;
+    int64_t n_left;  /* tensors of a folder that a GGUF file of the model has no place for (a vision tower): they stay behind */
+    char left[128];  /* one of them, escaped; "" */
     double seconds;
 } nb_convert_result;
 

@@ -32,8 +32,11 @@ static void show(void *arg, int32_t layer, int32_t n_layer)
 static nb_status run(const nb_args *a, nb_error *err)
 {
     nb_convert_result r;
-    nb_convert_options o = {.model = a->n_operand ? a->operand[0] : NULL, .out = nb_flag_text(a, "output"), .format = nb_flag_text(a, "format"),
-                            .grid = nb_flag_text(a, "grid"), .stop = &stop,
+    nb_convert_options o = {.model = a->n_operand ? a->operand[0] : NULL,
+                            .out = nb_flag_text(a, "output"),
+                            .format = nb_flag_text(a, "format"),
+                            .grid = nb_flag_text(a, "grid"),
+                            .stop = &stop,
                             .progress = nb_flag_on(a, "quiet") || !isatty(STDERR_FILENO) ? NULL : show};
     nb_status st = nb_need_operand(a, "MODEL", err);
     if (st == NB_OK)
@@ -43,12 +46,16 @@ static nb_status run(const nb_args *a, nb_error *err)
         signal(SIGTERM, on_signal);
         st = nb_convert(&o, &r, err);
     }
+    if (st == NB_OK && r.n_left)
+        fprintf(stderr, "nibble: note: %lld tensors have no place in the file and stay behind, such as %s\n", (long long)r.n_left, r.left);
     if (st == NB_OK && nb_flag_on(a, "json"))
         printf("{\"format\":\"%s\",\"grid\":\"%s\",\"bytes\":%lld,\"tensors\":%lld,\"bits_per_weight\":%.4f,\"seconds\":%.3f}\n", r.format, r.grid,
                (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight, r.seconds);
     else if (st == NB_OK)
-        printf("%s: %lld bytes, %lld tensors, %.3f bits a weight, %.1f s\n", r.format, (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight, r.seconds);
+        printf("%s: %lld bytes, %lld tensors, %.3f bits a weight, %.1f s\n", r.format, (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight,
+               r.seconds);
     return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;
 }
 
-const nb_command nb_command_convert = {"convert", "MODEL -o OUT", "Writes the same model in another container or other number formats.", flags, run, 1};
+const nb_command nb_command_convert = {"convert", "MODEL -o OUT", "Writes the same model in another container or other number formats.", flags, run,
+                                       1};

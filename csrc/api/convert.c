@@ -1,5 +1,5 @@
-/* convert.c -- nb_convert: every slot of a model into the sink of the other container. What a tensor is called, where its rows lie and how its values are
- * written is the sink's matter; here is only which format each gets. */
+/* convert.c -- nb_convert: every slot of a model into the sink of the other container. What a tensor is called, where its rows lie and how its values
+ * are written is the sink's matter; here is only which format each gets. */
 #include "api/refuse_input.h"
 #include "base/clock.h"
 #include "convert/folder_sink.h"
@@ -37,7 +37,8 @@ static nb_status choose_grid(job *j, nb_error *err)
     for (const nb_dtype *const *t = nb_dtypes; *t && at < sizeof names; t++)
         if ((*t)->decode && (*t)->encode)
             at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*t)->name);
-    return nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s", j->o->grid, j->grid ? "cannot be written" : "is unknown", names);
+    return nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s", j->o->grid,
+                   j->grid ? "cannot be written" : "is unknown", names);
 }
 
 /* Matrices get the grid; vectors and routers are left alone, and so is what no row of the family names. */
@@ -68,6 +69,28 @@ static const nb_dtype *type_of(void *arg, const nb_tensor *t)
     return j->type[t - j->m->container->tensor];
 }
 
+/* What a folder holds beyond the family's rows has no place in GGUF. */
+static nb_status count_left(job *j, nb_convert_result *r, nb_error *err)
+{
+    const nb_model *m = j->m;
+    bool *used = nb_alloc_zero((size_t)m->container->n_tensor + 1, sizeof *used, "a list of tensors", err);
+    if (!used)
+        return NB_NO_ROOM;
+    for (int l = 0; l < m->hp.n_layer; l++)
+        for (int role = 0; role < NB_ROLE_COUNT; role++)
+            for (int e = 0; e < nb_model_n_slot(m, (nb_role)role); e++) {
+                char name[NB_TENSOR_NAME];
+                const nb_tensor *t = nb_family_tensor(m->family, m->container, (nb_slot){.role = (nb_role)role, .layer = l, .expert = e}, name);
+                if (t)
+                    used[t - m->container->tensor] = true;
+            }
+    for (int64_t i = 0; i < m->container->n_tensor; i++)
+        if (!used[i] && r->n_left++ == 0)
+            nb_escape(r->left, (int64_t)sizeof r->left, m->container->tensor[i].name, (int64_t)strlen(m->container->tensor[i].name));
+    free(used);
+    return NB_OK;
+}
+
 /* ---- GGUF ---- */
 
 /* Of the file as it was, or what most matrices are. */
@@ -85,8 +108,8 @@ static uint32_t file_type(const job *j)
 
 static nb_status open_gguf(job *j, nb_error *err)
 {
-    const nb_gguf_sink_spec spec = {.model = j->m, .out = j->o->out, .file_type = file_type(j), .choose = type_of, .arg = j, .exact = true,
-                                    .n_thread = j->m->be->n_thread};
+    const nb_gguf_sink_spec spec = {
+        .model = j->m, .out = j->o->out, .file_type = file_type(j), .choose = type_of, .arg = j, .exact = true, .n_thread = j->m->be->n_thread};
     return nb_gguf_sink_open(&spec, &j->sink, err);
 }
 
@@ -108,7 +131,12 @@ static nb_status open_folder(job *j, nb_error *err)
     const char *dtype = t ? torch_dtype(type_of(j, t)) : NULL;
     if (j->grid && !dtype)
         return nb_fail(err, NB_UNSUPPORTED, "--grid %s in a folder of plain floats, which are f32, f16 or bf16", j->grid->name);
-    const nb_folder_sink_spec spec = {.model = j->m, .out = j->o->out, .choose = type_of, .arg = j, .torch_dtype = dtype ? dtype : "float32", .exact = true,
+    const nb_folder_sink_spec spec = {.model = j->m,
+                                      .out = j->o->out,
+                                      .choose = type_of,
+                                      .arg = j,
+                                      .torch_dtype = dtype ? dtype : "float32",
+                                      .exact = true,
                                       .n_thread = j->m->be->n_thread};
     return nb_folder_sink_open(&spec, &j->sink, err);
 }
@@ -215,6 +243,8 @@ nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error
         st = nb_model_load(o->model, &mo, false, &j.m, err);
     if (st == NB_OK)
         st = choose_types(&j, err);
+    if (st == NB_OK && kind->open == open_gguf && j.m->container->kind == NB_CONTAINER_HF)
+        st = count_left(&j, r, err);
     if (st == NB_OK)
         st = kind->open(&j, err);
     if (st == NB_OK)

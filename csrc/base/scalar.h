@@ -43,10 +43,8 @@ static inline float nb_f32_from_bf16(uint16_t b)
 }
 static inline uint16_t nb_bf16_from_f32(float f)
 {
-    const uint32_t u = nb_f32_bits(f);
-    if ((u & 0x7fffffffu) > 0x7f800000u)
-        return (uint16_t)((u >> 16) | 0x40u); /* quiet the NaN, keep its sign */
-    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+    const uint32_t u = nb_f32_bits(f), nan = (u >> 16) | 0x40u; /* quiet, its sign kept */
+    return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? nan : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 /* IEEE half: 1 sign, 5 exponent (bias 15), 10 fraction bits. */
 static inline float nb_f32_from_f16(uint16_t h)
@@ -62,16 +60,13 @@ static inline float nb_f32_from_f16(uint16_t h)
 static inline uint16_t nb_f16_from_f32(float f)
 {
     const uint32_t u = nb_f32_bits(f), sign = (u >> 16) & 0x8000u, mag = u & 0x7fffffffu;
-    if (mag > 0x7f800000u)
-        return (uint16_t)(sign | 0x7e00u);
-    if (mag >= 0x477ff000u) /* 65520 and above round to infinity */
-        return (uint16_t)(sign | 0x7c00u);
-    if (mag < 0x38800000u) { /* below 2^-14: let the adder round to multiples of 2^-24 */
-        const float t = nb_f32_from_bits(mag) + 0.5f; /* ulp of [0.5, 1) is 2^-24 */
-        return (uint16_t)(sign | (nb_f32_bits(t) - nb_f32_bits(0.5f)));
-    }
-    const uint32_t r = mag + 0xfffu + ((mag >> 13) & 1u);
-    return (uint16_t)(sign | ((r - 0x38000000u) >> 13)); /* 112 << 23 */
+    /* every case, then the right one: loops over this become vectors */
+    const uint32_t rounded = mag + 0xfffu + ((mag >> 13) & 1u), normal = (rounded - 0x38000000u) >> 13; /* 112 << 23 */
+    /* below 2^-14 the adder rounds to multiples of 2^-24, the ulp of [0.5, 1) */
+    const uint32_t small = nb_f32_bits(nb_f32_from_bits(mag < 0x38800000u ? mag : 0) + 0.5f) - 0x3f000000u;
+    const uint32_t finite = mag < 0x38800000u ? small : normal;
+    const uint32_t infinite = mag >= 0x477ff000u ? 0x7c00u : finite; /* 65520 and above round to infinity */
+    return (uint16_t)(sign | (mag > 0x7f800000u ? 0x7e00u : infinite));
 }
 
 #endif

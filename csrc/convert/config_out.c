@@ -1,5 +1,6 @@
-/* config_out.c -- config.json from the numbers of a model: a row for each key, written for every family or for those that list it (nb_family.hf_keys). Keys and
- * their meaning: the publishers' code as transformers has it; every one is written even at its default, so that nothing depends on whose defaults are read. */
+/* config_out.c -- config.json from the numbers of a model: a row for each key, written for every family or for those that list it
+ * (nb_family.hf_keys). Keys and their meaning: the publishers' code as transformers has it; every one is written even at its default, so that nothing
+ * depends on whose defaults are read. */
 #include "convert/config_out.h"
 
 #include <math.h>
@@ -329,7 +330,8 @@ static nb_status check_words(source *s, nb_error *err)
             what = "layers with and without a sliding window";
     if (hp->attn_scale != (float)(1.0 / sqrt((double)hp->head_dim)) && !lists(s->f, "query_pre_attn_scalar") && !lists(s->f, "attention_multiplier"))
         what = "a scale of attention of its own";
-    if ((hp->attn_soft_cap > 0.0f && !lists(s->f, "attn_logit_softcapping")) || (hp->logit_soft_cap > 0.0f && !lists(s->f, "final_logit_softcapping")))
+    if ((hp->attn_soft_cap > 0.0f && !lists(s->f, "attn_logit_softcapping")) ||
+        (hp->logit_soft_cap > 0.0f && !lists(s->f, "final_logit_softcapping")))
         what = "a soft cap";
     if (hp->rope_dim != hp->head_dim && !lists(s->f, "partial_rotary_factor"))
         what = "heads that are rotated in part";
@@ -337,7 +339,8 @@ static nb_status check_words(source *s, nb_error *err)
         what = "rotary frequencies of its own in the layers within the window";
     if (!what)
         return NB_OK;
-    return nb_fail_at(err, NB_UNSUPPORTED, s->m->container->path, -1, "the config.json of a %s model has no word for what it has: %s", s->f->name, what);
+    return nb_fail_at(err, NB_UNSUPPORTED, s->m->container->path, -1, "the config.json of a %s model has no word for what it has: %s", s->f->name,
+                      what);
 }
 
 /* ---- a folder's own ---- */

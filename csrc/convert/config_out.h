@@ -5,9 +5,9 @@
 #include "base/text.h"
 #include "model/model.h"
 
-/* One JSON object that transformers loads and our reader understands as the same numbers, or NB_UNSUPPORTED names what it has no key for. From a folder: its
- * own config with another torch_dtype and without quantization_config. torch_dtype: "bfloat16" "float16" "float32". out is the caller's to free, also on
- * failure. */
+/* One JSON object that transformers loads and our reader understands as the same numbers, or NB_UNSUPPORTED names what it has no key for. From a
+ * folder: its own config with another torch_dtype and without quantization_config. torch_dtype: "bfloat16" "float16" "float32". out is the caller's
+ * to free, also on failure. */
 nb_status nb_config_to_json(const nb_model *m, const char *torch_dtype, nb_text *out, nb_error *err) NB_CHECKED;
 
 /* Which tokens begin and end a text. From a folder: its own file, else "" (n 0) and no file is written. */

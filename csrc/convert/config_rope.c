@@ -1,9 +1,10 @@
-/* config_rope.c -- from frequencies back to a rule. GGUF divides frequencies one by one (rope_freqs.weight); config.json wants the numbers behind them.
+/* config_rope.c -- from frequencies back to a rule. GGUF divides frequencies one by one (rope_freqs.weight); config.json wants the numbers behind
+ * them.
  *
  * With wave = 2 pi / f the rule keeps waves below old / high, slows those above old / low by `factor`, and between them
  *   1 / divisor = (1 - s) / factor + s,    s = (old / wave - low) / (high - low)
- * is linear in f. So `factor` is the greatest divisor, and two blended frequencies give old / (high - low) and low / (high - low); low is 1 in every published
- * model. Whatever was guessed must give the same frequencies, or it is none. */
+ * is linear in f. So `factor` is the greatest divisor, and two blended frequencies give old / (high - low) and low / (high - low); low is 1 in every
+ * published model. Whatever was guessed must give the same frequencies, or it is none. */
 #include "convert/config_out.h"
 #include "model/hparams.h"
 
@@ -37,7 +38,7 @@ bool nb_config_find_llama3(const nb_hparams *hp, nb_rope_llama3 *out)
     static const double known[][3] = {{1, 4, 8192}}; /* low, high, old: Llama 3.1 to 3.3 */
     float plain[NB_MAX_ROPE_DIM / 2];
     const int n = hp->rope_dim / 2;
-    double factor = 1.0, f[2] = {0}, s[2] = {0}, kept = 0.0, slowed = INFINITY;
+    double factor = 1.0, f[2] = {0}, s[2] = {0}, kept = 0.0, slowed = (double)INFINITY;
     int n_blended = 0;
     plain_of(hp, plain);
     for (int i = 0; i < n; i++)

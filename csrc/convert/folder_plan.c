@@ -78,8 +78,11 @@ static nb_status add_slot(const nb_model *m, nb_slot at, nb_folder_plan *p, nb_e
     if (*place_of(p, at) >= 0)
         return NB_OK;
     nb_folder_entry *e = &p->entry[p->n];
-    *e = (nb_folder_entry){.name = nb_arena_strdup(p->names, name, strlen(name), err), .src = nb_family_tensor(m->family, m->container, at, source),
-                           .is_slot = true, .n_dim = place.N ? 2 : 1, .shape = {place.N ? place.all_rows : place.K, place.K, 1, 1, 1, 1, 1, 1}};
+    *e = (nb_folder_entry){.name = nb_arena_strdup(p->names, name, strlen(name), err),
+                           .src = nb_family_tensor(m->family, m->container, at, source),
+                           .is_slot = true,
+                           .n_dim = place.N ? 2 : 1,
+                           .shape = {place.N ? place.all_rows : place.K, place.K, 1, 1, 1, 1, 1, 1}};
     *place_of(p, at) = p->n++;
     return e->name ? NB_OK : NB_NO_ROOM;
 }
@@ -93,14 +96,15 @@ static nb_status refuse_unnamed(const nb_model *m, nb_error *err)
     for (int l = -1; l < m->hp.n_layer && st == NB_OK; l++)
         for (int r = 0; r < NB_ROLE_COUNT; r++) {
             char name[NB_TENSOR_NAME];
-            const nb_tensor *t = is_layer_role(r) == (l >= 0) ? nb_family_tensor(m->family, m->container, (nb_slot){.role = (nb_role)r, .layer = l}, name) : NULL;
+            const nb_tensor *t =
+                is_layer_role(r) == (l >= 0) ? nb_family_tensor(m->family, m->container, (nb_slot){.role = (nb_role)r, .layer = l}, name) : NULL;
             if (t)
                 used[t - m->container->tensor] = true;
         }
     for (int64_t i = 0; i < m->container->n_tensor && st == NB_OK; i++)
         if (!used[i] && strcmp(m->container->tensor[i].name, "rope_freqs.weight") != 0)
-            st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "tensor %s has no name in a folder of a %s model", m->container->tensor[i].name,
-                            m->family->name);
+            st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "tensor %s has no name in a folder of a %s model",
+                            m->container->tensor[i].name, m->family->name);
     free(used);
     return st;
 }
@@ -111,8 +115,8 @@ static nb_status choose_types(const nb_model *m, nb_type_choice choose, void *ar
         nb_folder_entry *e = &p->entry[i];
         e->type = choose(arg, e->src);
         if (e->is_slot && (!e->type->st_name || e->type->block != 1 || !e->type->encode)) {
-            const nb_status st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "tensor %s in %s has no place in a folder of plain floats", e->src->name,
-                                            e->type->name);
+            const nb_status st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "tensor %s in %s has no place in a folder of plain floats",
+                                            e->src->name, e->type->name);
             nb_hint(err, "--grid bf16");
             return st;
         }

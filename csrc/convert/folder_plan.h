@@ -1,8 +1,8 @@
 /* folder_plan.h -- which tensors a folder of plain floats has for a model, whatever the model lies in.
  *
  *   from a folder      its tensors, as they are: what the family does not name is carried along
- *   from a GGUF file   what the family's rows name, layer by layer, an expert at a time. rope_freqs.weight becomes words of config.json; any other tensor
- *                      that no row names has no name in a folder, and is refused */
+ *   from a GGUF file   what the family's rows name, layer by layer, an expert at a time. rope_freqs.weight becomes words of config.json; any other
+ * tensor that no row names has no name in a folder, and is refused */
 #ifndef NB_CONVERT_FOLDER_PLAN_H
 #define NB_CONVERT_FOLDER_PLAN_H
 
@@ -25,7 +25,8 @@ typedef struct nb_folder_plan {
     nb_arena *names;
 } nb_folder_plan;
 
-/* NB_UNSUPPORTED: a tensor that folders have no name for, or whose chosen format is no float that safetensors has (the sentence says which to ask for). */
+/* NB_UNSUPPORTED: a tensor that folders have no name for, or whose chosen format is no float that safetensors has (the sentence says which to ask
+ * for). */
 nb_status nb_folder_plan_open(const nb_model *m, nb_type_choice choose, void *arg, nb_folder_plan *out, nb_error *err) NB_CHECKED;
 void nb_folder_plan_close(nb_folder_plan *p);
 

@@ -1,4 +1,5 @@
-/* folder_sink.c -- slots of a model to a folder. From a GGUF file the rows of q and k that were paired are halved again, and the 1 of Gemma's norms goes. */
+/* folder_sink.c -- slots of a model to a folder. From a GGUF file the rows of q and k that were paired are halved again, and the 1 of Gemma's norms
+ * goes. */
 #include "convert/folder_sink.h"
 #include "base/mapfile.h"
 #include "convert/config_out.h"
@@ -20,8 +21,9 @@ enum { kPath = 4096, kHashSlice = 1 << 20, kTries = 100 };
 /* The texts of a folder that are made, and the files of a folder that are taken as they are. */
 enum { CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, MANIFEST, N_TEXT };
 static const char *const text_name[N_TEXT] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "manifest.json"};
-static const char *const carried[] = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-                                      "merges.txt", "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "processor_config.json"};
+static const char *const carried[] = {
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model",    "special_tokens_map.json",  "added_tokens.json",    "vocab.json",
+    "merges.txt",     "chat_template.jinja",   "chat_template.json", "preprocessor_config.json", "processor_config.json"};
 enum { kCarried = sizeof carried / sizeof *carried };
 
 typedef struct folder_sink {
@@ -33,7 +35,7 @@ typedef struct folder_sink {
     uint8_t (*sha)[NB_SHA256_BYTES]; /* [plan.n] */
     uint8_t *back;                   /* what read gave last */
     nb_text text[N_TEXT];
-    char *out, *partial;             /* partial NULL: the folder is gone, or was renamed */
+    char *out, *partial; /* partial NULL: the folder is gone, or was renamed */
 } folder_sink;
 
 static nb_status in_folder(const char *folder, const char *name, char path[kPath], nb_error *err)
@@ -67,8 +69,15 @@ static nb_place place_of(const folder_sink *s, nb_slot at)
 static nb_rows_out rows_of(const folder_sink *s, int64_t i)
 {
     const nb_folder_entry *e = &s->plan.entry[i];
-    return (nb_rows_out){.write = write_data, .file = s->w, .index = (int)i, .type = e->type, .exact = s->spec.exact, .n_thread = s->spec.n_thread,
-                         .head = s->spec.model->hp.head_dim, .path = nb_container_file(s->src, e->src), .name = e->src->name};
+    return (nb_rows_out){.write = write_data,
+                         .file = s->w,
+                         .index = (int)i,
+                         .type = e->type,
+                         .exact = s->spec.exact,
+                         .n_thread = s->spec.n_thread,
+                         .head = s->spec.model->hp.head_dim,
+                         .path = nb_container_file(s->src, e->src),
+                         .name = e->src->name};
 }
 
 /* A vector of a GGUF file: without its 1, its elements in the hub's order. */
@@ -208,7 +217,9 @@ static nb_status sink_each(nb_sink *base, nb_status (*tensor)(void *arg, const n
     const folder_sink *s = (const folder_sink *)base;
     nb_status st = NB_OK;
     for (int64_t i = 0; i < s->plan.n && st == NB_OK; i++) {
-        nb_sink_tensor t = {.name = s->plan.entry[i].name, .type = s->plan.entry[i].type->name, .file = "model.safetensors",
+        nb_sink_tensor t = {.name = s->plan.entry[i].name,
+                            .type = s->plan.entry[i].type->name,
+                            .file = "model.safetensors",
                             .bytes = (int64_t)nb_st_writer_tensor_bytes(s->w, (int)i)};
         memcpy(t.sha256, s->sha[i], sizeof t.sha256);
         st = tensor(arg, &t, err);
@@ -366,8 +377,8 @@ static void sink_close(nb_sink *base)
     free(s);
 }
 
-static const nb_sink_ops ops = {.linear = sink_put, .dense = sink_put, .read = sink_read, .seal = sink_seal, .commit = sink_commit, .each = sink_each,
-                                .close = sink_close};
+static const nb_sink_ops ops = {
+    .linear = sink_put, .dense = sink_put, .read = sink_read, .seal = sink_seal, .commit = sink_commit, .each = sink_each, .close = sink_close};
 
 static nb_status open_weights(folder_sink *s, nb_error *err)
 {

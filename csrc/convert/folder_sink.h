@@ -17,7 +17,7 @@ typedef struct nb_folder_sink_spec {
     nb_type_choice choose; /* the format of each tensor of the source; asked when the sink opens */
     void *arg;
     const char *torch_dtype; /* "bfloat16" "float16" "float32" */
-    bool exact;            /* no number becomes an infinity */
+    bool exact;              /* no number becomes an infinity */
     int n_thread;
 } nb_folder_sink_spec;
 

@@ -1,7 +1,7 @@
 /* gguf_meta.c -- numbers of a model as GGUF keys (GGUF specification; names and meaning as llama.cpp reads them).
  *
- * A row is a key, its type and where the number is; it is written when its condition holds. What a reader assumes where a key is absent is what our own
- * reader assumes (hparams_gguf.c): the conditions are its defaults. */
+ * A row is a key, its type and where the number is; it is written when its condition holds. What a reader assumes where a key is absent is what our
+ * own reader assumes (hparams_gguf.c): the conditions are its defaults. */
 #include "convert/gguf_meta.h"
 #include "convert/tokenizer_out.h"
 
@@ -224,7 +224,7 @@ static nb_status put_row(const source *s, const row *r, nb_gguf_writer *w, nb_er
         memcpy(&f, field, sizeof f);
     else
         memcpy(&b, field, sizeof b);
-    return r->type == NB_GGUF_U32 ? nb_gguf_writer_u32(w, key, (uint32_t)i, err)
+    return r->type == NB_GGUF_U32   ? nb_gguf_writer_u32(w, key, (uint32_t)i, err)
            : r->type == NB_GGUF_F32 ? nb_gguf_writer_f32(w, key, f, err)
                                     : nb_gguf_writer_bool(w, key, b, err);
 }
@@ -253,7 +253,8 @@ static nb_status from_folder(const nb_model *m, uint32_t file_type, nb_gguf_writ
     const char *arch = m->family->gguf_name, *name = "";
     size_t name_n = 0;
     if (has_window(&s) && pattern_of(&s) < 0)
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "which of its layers attend within the window follows no pattern that GGUF has a key for");
+        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
+                          "which of its layers attend within the window follows no pattern that GGUF has a key for");
     name_of(m->container, &name, &name_n);
     nb_status st = nb_gguf_writer_string(w, "general.architecture", arch, strlen(arch), err);
     if (st == NB_OK)

@@ -4,8 +4,8 @@
 
 #include "model/model.h"
 
-/* general.*, ARCHITECTURE.* and tokenizer.* of a model, on a writer whose header is not yet written: copied from a GGUF file, made of config.json and the
- * tokenizer's files for a folder. file_type: general.file_type. NB_UNSUPPORTED: something that the decoder needs has no key. */
+/* general.*, ARCHITECTURE.* and tokenizer.* of a model, on a writer whose header is not yet written: copied from a GGUF file, made of config.json and
+ * the tokenizer's files for a folder. file_type: general.file_type. NB_UNSUPPORTED: something that the decoder needs has no key. */
 nb_status nb_gguf_meta(const nb_model *m, uint32_t file_type, nb_gguf_writer *w, nb_error *err) NB_CHECKED;
 
 /* general.file_type of a file whose matrices are mostly of format t. */

@@ -51,8 +51,8 @@ static void plan_gguf(const nb_model *m, nb_type_choice choose, void *arg, nb_gg
 static nb_status check_form(const nb_model *m, nb_error *err)
 {
     if (m->family->gguf_rope_interleaved && m->hp.rope_dim != m->hp.head_dim)
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "a %s model that rotates %d of %d values of a head has no form in GGUF", m->family->name,
-                          m->hp.rope_dim, m->hp.head_dim);
+        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "a %s model that rotates %d of %d values of a head has no form in GGUF",
+                          m->family->name, m->hp.rope_dim, m->hp.head_dim);
     return NB_OK;
 }
 
@@ -81,7 +81,10 @@ static void plan_roles(const nb_model *m, int layer, nb_type_choice choose, void
         e->n_dim = place.stacked ? 3 : place.N ? 2 : 1;
         for (int d = 0; d < 8; d++)
             e->shape[d] = 1;
-        memcpy(e->shape, place.stacked ? (int64_t[]){E, place.all_rows / E, place.K} : place.N ? (int64_t[]){place.all_rows, place.K, 1} : (int64_t[]){place.K, 1, 1},
+        memcpy(e->shape,
+               place.stacked ? (int64_t[]){E, place.all_rows / E, place.K}
+               : place.N     ? (int64_t[]){place.all_rows, place.K, 1}
+                             : (int64_t[]){place.K, 1, 1},
                3 * sizeof *e->shape);
         p->n++;
     }
@@ -90,8 +93,8 @@ static void plan_roles(const nb_model *m, int layer, nb_type_choice choose, void
 static void plan_frequencies(const nb_model *m, nb_gguf_plan *p)
 {
     if (m->hp.rope.rule == NB_ROPE_LLAMA3)
-        p->entry[p->n++] = (nb_gguf_entry){.name = "rope_freqs.weight", .type = nb_dtype_by_name("f32"), .n_dim = 1,
-                                           .shape = {m->hp.rope_dim / 2, 1, 1, 1, 1, 1, 1, 1}};
+        p->entry[p->n++] = (nb_gguf_entry){
+            .name = "rope_freqs.weight", .type = nb_dtype_by_name("f32"), .n_dim = 1, .shape = {m->hp.rope_dim / 2, 1, 1, 1, 1, 1, 1, 1}};
 }
 
 nb_status nb_gguf_plan_open(const nb_model *m, nb_type_choice choose, void *arg, nb_gguf_plan *p, nb_error *err)

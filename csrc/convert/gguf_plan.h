@@ -26,8 +26,8 @@ typedef struct nb_gguf_plan {
     int64_t *of;          /* [(n_layer + 1) * NB_ROLE_COUNT] */
 } nb_gguf_plan;
 
-/* choose is asked for every matrix of the source that becomes (part of) a tensor. NB_UNSUPPORTED: the model has no form in GGUF. The plan is the caller's
- * to close, also on failure. */
+/* choose is asked for every matrix of the source that becomes (part of) a tensor. NB_UNSUPPORTED: the model has no form in GGUF. The plan is the
+ * caller's to close, also on failure. */
 nb_status nb_gguf_plan_open(const nb_model *m, nb_type_choice choose, void *arg, nb_gguf_plan *out, nb_error *err) NB_CHECKED;
 void nb_gguf_plan_close(nb_gguf_plan *p);
 

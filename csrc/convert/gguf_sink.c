@@ -1,5 +1,5 @@
-/* gguf_sink.c -- slots of a model to places in one GGUF file. From a GGUF file the rows stay in their order; from a folder those of q and k are paired where
- * the family rotates neighbours, and norms get the 1 that a folder leaves out. */
+/* gguf_sink.c -- slots of a model to places in one GGUF file. From a GGUF file the rows stay in their order; from a folder those of q and k are
+ * paired where the family rotates neighbours, and norms get the 1 that a folder leaves out. */
 #include "convert/gguf_sink.h"
 #include "base/crash.h"
 #include "convert/gguf_meta.h"

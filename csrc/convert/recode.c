@@ -25,7 +25,7 @@ size_t nb_recode_scratch(int64_t K)
     return (size_t)(7 * K + (K + 1) / 2 + 8);
 }
 
-typedef struct words { /* of one row */
+typedef struct words {         /* of one row */
     float *scale, *zero, *min; /* by group */
     uint8_t *code;             /* [K] */
     int64_t group;

@@ -19,9 +19,7 @@ nb_matrix nb_tensor_matrix(const nb_tensor *t)
 int64_t nb_row_from(nb_row_order order, int64_t head, int64_t r)
 {
     const int64_t j = order == NB_ROWS_SAME ? 0 : r % head, half = head / 2;
-    return order == NB_ROWS_TO_PAIRS    ? r - j + (j % 2) * half + j / 2
-           : order == NB_ROWS_TO_HALVES ? r - j + 2 * (j % half) + j / half
-                                        : r;
+    return order == NB_ROWS_TO_PAIRS ? r - j + (j % 2) * half + j / 2 : order == NB_ROWS_TO_HALVES ? r - j + 2 * (j % half) + j / half : r;
 }
 
 /* One row of canonical codes as blocks of t; scratch has room for its groups twice. */
@@ -40,8 +38,8 @@ static nb_status can_convert(const nb_rows_out *to, const nb_matrix *m, nb_error
 {
     const nb_dtype *t = to->type;
     if (m->K % t->block)
-        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: its rows of %lld are no whole number of blocks of %s (%d)", to->name, (long long)m->K,
-                          t->name, t->block);
+        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: its rows of %lld are no whole number of blocks of %s (%d)", to->name,
+                          (long long)m->K, t->name, t->block);
     if (m->dtype == t || (nb_recodes(to, m) && t->join))
         return NB_OK;
     if (m->dtype && (!m->dtype->decode || !t->encode))
@@ -59,6 +57,14 @@ typedef enum fault { FINE, CHANGED, OUT_OF_RANGE, NOT_FINITE } fault;
 /* Rounding is what the caller asked for, but no block holds NaN and Inf, and no number may become one. */
 static fault check_rounded(const float *f, const uint8_t *q, const nb_dtype *t, float *scratch, int64_t K)
 {
+    uint32_t most = 0; /* the bits of magnitudes are ordered as they are, NaN and Inf above all */
+    for (int64_t k = 0; k < K; k++) {
+        uint32_t bits;
+        memcpy(&bits, &f[k], sizeof bits);
+        most = (bits & 0x7fffffff) > most ? bits & 0x7fffffff : most;
+    }
+    if (most < 0x43800000) /* all below 256, which is in every format's range: the usual row */
+        return FINE;
     nb_dtype_decode_row(t, q, scratch, K);
     for (int64_t k = 0; k < K; k++)
         if (!isfinite(f[k]) && t->block > 1)
@@ -105,7 +111,8 @@ static nb_status refuse(const nb_rows_out *to, const nb_matrix *m, fault why, nb
         return nb_fail_at(err, NB_BAD_INPUT, to->path, -1, "tensor %s holds NaN or Inf, which %s cannot", to->name, to->type->name);
     if (why == OUT_OF_RANGE)
         return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s holds numbers beyond the range of %s", to->name, to->type->name);
-    return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: not all of its values in %s have a place in %s; nibble quantize rounds them anew", to->name,
+    return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1,
+                      "tensor %s: not all of its values in %s have a place in %s; nibble quantize rounds them anew", to->name,
                       m->dtype ? m->dtype->name : "codes", to->type->name);
 }
 
@@ -136,7 +143,8 @@ nb_status nb_write_rows(const nb_rows_out *to, const nb_matrix *m, nb_error *err
                 const int came = (int)put_row(to, m, from, f + thread * K, scratch + (size_t)thread * scratch_n, q + j * out_bytes);
                 worst = came > worst ? came : worst;
             }
-        st = worst ? refuse(to, m, (fault)worst, err) : to->write(to->file, to->index, (size_t)((to->row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
+        st = worst ? refuse(to, m, (fault)worst, err)
+                   : to->write(to->file, to->index, (size_t)((to->row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
     }
     free(f);
     free(q);

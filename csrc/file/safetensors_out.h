@@ -1,6 +1,7 @@
 /* safetensors_out.h -- one safetensors file in the making: declared first, so that every offset is known before the first byte of data.
  *
- *   | u64 bytes of the header | header (JSON, padded with spaces so that data begins at a multiple of 8) | tensors without gaps, in the order declared |
+ *   | u64 bytes of the header | header (JSON, padded with spaces so that data begins at a multiple of 8) | tensors without gaps, in the order
+ * declared |
  *
  * Its metadata is {"format":"pt"}, without which some readers refuse a file. One thread. */
 #ifndef NB_FILE_SAFETENSORS_OUT_H
@@ -11,8 +12,10 @@
 typedef struct nb_st_writer nb_st_writer;
 
 nb_status nb_st_writer_open(const char *path, nb_st_writer **out, nb_error *err) NB_CHECKED;
-/* shape outermost first, n_dim at most 8. Returns the tensor's place through *index. NB_UNSUPPORTED: a type or a shape that safetensors has no place for. */
-nb_status nb_st_writer_tensor(nb_st_writer *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index, nb_error *err) NB_CHECKED;
+/* shape outermost first, n_dim at most 8. Returns the tensor's place through *index. NB_UNSUPPORTED: a type or a shape that safetensors has no place
+ * for. */
+nb_status nb_st_writer_tensor(nb_st_writer *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index,
+                              nb_error *err) NB_CHECKED;
 /* Checks free disk for the whole file (NB_NO_ROOM with the missing bytes), writes the header. */
 nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err) NB_CHECKED;
 nb_status nb_st_writer_data(nb_st_writer *w, int index, size_t offset, const void *p, size_t bytes, nb_error *err) NB_CHECKED;
@@ -21,6 +24,6 @@ size_t nb_st_writer_tensor_bytes(const nb_st_writer *w, int index);
 size_t nb_st_writer_total_bytes(const nb_st_writer *w); /* valid after begin */
 nb_status nb_st_writer_sync(nb_st_writer *w, nb_error *err) NB_CHECKED;
 nb_status nb_st_writer_commit(nb_st_writer *w, nb_error *err) NB_CHECKED; /* NB_INTERNAL when a tensor is not wholly written */
-void nb_st_writer_close(nb_st_writer *w); /* removes the partial file unless committed; NULL is fine */
+void nb_st_writer_close(nb_st_writer *w);                                 /* removes the partial file unless committed; NULL is fine */
 
 #endif

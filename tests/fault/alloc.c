@@ -377,6 +377,12 @@ static void gptq_case(check *c)
     every(c, gptq, true);
 }
 
+static void convert_case(check *c)
+{
+    every(c, job_convert_to_gguf, false);
+    every(c, job_convert_to_folder, false);
+}
+
 static const check_case cases[] = {
     {"a tokenizer that runs out of memory says so and keeps nothing", text_case},
     {"a SentencePiece model that runs out of memory says so and keeps nothing", pieces_case},
@@ -387,6 +393,7 @@ static const check_case cases[] = {
     {"models in several files that run out of memory while they open say so and keep nothing", parts_case},
     {"evaluating without memory says so and keeps nothing", eval_case},
     {"rounding without memory says so, keeps nothing and leaves no file", rtn_case},
+    {"converting without memory says so, keeps nothing and leaves nothing behind", convert_case},
     {"GPTQ without memory says so, keeps nothing and leaves no file", gptq_case},
 };
 

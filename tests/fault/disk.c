@@ -290,11 +290,53 @@ static void no_reservations(check *c)
     every(c, C_PWRITE, EFBIG, NB_IO, "the file system takes no file of ", 15, false);
 }
 
+/* Call 1, 2, 3 ... fails while a model is converted: nothing is left, or (the last sync of all) everything. */
+static void convert_fails(check *c, nb_status (*job)(nb_error *err), call which, int error, nb_status want, long least, bool lenient)
+{
+    for (long at = 1;; at++) {
+        nb_error err = {.offset = -1};
+        disk = (struct disk){.which = which, .at = at, .error = error};
+        const nb_status st = job(&err);
+        disk.which = C_NONE;
+        if (disk.n[which] < at) {
+            CHECK(c, at > least);
+            CHECK_EQ(c, st, NB_OK);
+            CHECK_EQ(c, jobs_left(), 1);
+            jobs_remove();
+            return;
+        }
+        if (!(lenient && st == NB_OK)) {
+            CHECK_EQ(c, st, want);
+            CHECK(c, err.message[0] != 0);
+            if (jobs_left() && !strstr(err.message, "its folder"))
+                check_report(c, __FILE__, __LINE__, "call %ld of kind %d fails and %d names are left: %s", at, (int)which, jobs_left(), err.message);
+        }
+        jobs_remove();
+    }
+}
+
+static void converting(check *c)
+{
+    nb_status (*const jobs[])(nb_error * err) = {job_convert_to_gguf, job_convert_to_folder};
+    for (int i = 0; i < 2; i++) {
+        convert_fails(c, jobs[i], C_PWRITE, ENOSPC, NB_NO_ROOM, 10, false);
+        convert_fails(c, jobs[i], C_PWRITE, EIO, NB_IO, 10, false);
+        convert_fails(c, jobs[i], C_PREAD, EIO, NB_IO, 1, false);
+        convert_fails(c, jobs[i], C_FALLOCATE, ENOSPC, NB_NO_ROOM, 1, false);
+        convert_fails(c, jobs[i], C_FSYNC, EIO, NB_IO, 2, false);
+        convert_fails(c, jobs[i], C_FDATASYNC, EIO, NB_IO, 1, false);
+        convert_fails(c, jobs[i], C_RENAME, EIO, NB_IO, 1, false);
+        convert_fails(c, jobs[i], C_OPEN, EACCES, NB_IO, 3, true);
+    }
+    convert_fails(c, job_convert_to_folder, C_MKDIR, EIO, NB_IO, 1, false);
+}
+
 static const check_case cases[] = {
     {"a disk that fills up at any write is exit 6 with the missing bytes, and the run goes on when there is room", full_while_writing},
     {"a disk too small is seen before any work, to the byte", full_at_the_start},
     {"any other failure of the disk is exit 7, and the run can be gone on with", broken_disk},
     {"a failed sync is final", sync_fails},
+    {"a disk that fails while a model is converted: nothing half-made is left", converting},
     {"short and interrupted writes are completed", small_bites},
     {"a file system without reservations is written to as well", no_reservations},
 };

@@ -47,7 +47,7 @@ static inline void jobs_remove(void)
 {
     char path[1024];
     folder work;
-    unlink(folder_in(&here, "out.gguf", path));
+    folder_remove(folder_in(&here, "out.gguf", path));
     unlink(folder_in(&here, "out.gguf.manifest.json", path));
     snprintf(work.path, sizeof work.path, "%.480s/out.gguf.nibble", here.path);
     if (jobs_unfinished())
@@ -58,6 +58,26 @@ static inline void jobs_end(void)
 {
     jobs_remove();
     folder_gone(&here);
+}
+
+/* A folder into GGUF, or tiny.gguf into a folder (of that name too). */
+static inline nb_status job_convert(bool to_folder, nb_error *err)
+{
+    char model[1024], out[1024];
+    nb_convert_result r;
+    const nb_convert_options o = {.model = to_folder ? folder_in(&here, "tiny.gguf", model) : NB_SOURCE_DIR "/tests/data/models/tiny-llama",
+                                  .out = folder_in(&here, "out.gguf", out), .format = to_folder ? "plain" : "gguf", .grid = to_folder ? NULL : "q8_0", .n_thread = 1};
+    return nb_convert(&o, &r, err);
+}
+
+static inline nb_status job_convert_to_gguf(nb_error *err)
+{
+    return job_convert(false, err);
+}
+
+static inline nb_status job_convert_to_folder(nb_error *err)
+{
+    return job_convert(true, err);
 }
 
 static inline nb_status job_quantize(const char *method, nb_error *err)

@@ -1,5 +1,5 @@
-/* convert.c -- models from one container into the other and back. Logits under `exact` are the same bits wherever the model lies; floats come back as the bytes
- * they were; and what another program wrote (tests/data/models/gguf-*, by the gguf package) comes back tensor by tensor and key by key. */
+/* convert.c -- models from one container into the other and back. Logits under `exact` are the same bits wherever the model lies; floats come back as
+ * the bytes they were; and what another program wrote (tests/data/models/gguf-*, by the gguf package) comes back tensor by tensor and key by key. */
 #include "base/mapfile.h"
 #include "check.h"
 #include "file/container.h"
@@ -171,8 +171,15 @@ static void shared_folders(check *c)
  * keys. Tokens without text are named anew. */
 static void outside_files(check *c)
 {
-    static const char *const except[] = {"general.name", "general.file_type", "general.quantization_version", "tokenizer.ggml.pre", "tokenizer.ggml.tokens", "tokenizer.ggml.merges",
-                                         "tokenizer.ggml.token_type", "gemma3.attention.key_length", NULL};
+    static const char *const except[] = {"general.name",
+                                         "general.file_type",
+                                         "general.quantization_version",
+                                         "tokenizer.ggml.pre",
+                                         "tokenizer.ggml.tokens",
+                                         "tokenizer.ggml.merges",
+                                         "tokenizer.ggml.token_type",
+                                         "gemma3.attention.key_length",
+                                         NULL};
     char source[700], back[700], again[700];
     snprintf(back, sizeof back, "%s/convert-back", NB_BINARY_DIR);
     snprintf(again, sizeof again, "%s/convert-again.gguf", NB_BINARY_DIR);
@@ -196,8 +203,8 @@ static void codes(check *c)
     static const struct {
         const char *from, *to;
         bool fits;
-    } rows[] = {{"q4_0", "q5_0", true},  {"q4_0", "q8_0", true}, {"q5_0", "q8_0", true}, {"q4_0", "q4_1", true},  {"q4_1", "q5_1", true},
-                {"q4_0", "f32", true},   {"q5_1", "f32", true},  {"q8_0", "q4_0", false}, {"q4_1", "q4_0", false}, {"q5_0", "q4_0", false}};
+    } rows[] = {{"q4_0", "q5_0", true}, {"q4_0", "q8_0", true}, {"q5_0", "q8_0", true},  {"q4_0", "q4_1", true},  {"q4_1", "q5_1", true},
+                {"q4_0", "f32", true},  {"q5_1", "f32", true},  {"q8_0", "q4_0", false}, {"q4_1", "q4_0", false}, {"q5_0", "q4_0", false}};
     char source[700], first[700], second[700];
     snprintf(source, sizeof source, "%s/tests/data/models/tiny-llama", NB_SOURCE_DIR);
     snprintf(first, sizeof first, "%s/convert-first.gguf", NB_BINARY_DIR);
@@ -254,7 +261,8 @@ static void quantized_folder(check *c)
         snprintf(source, sizeof source, "%s/tests/data/models/tiny-%s", NB_SOURCE_DIR, names[i]);
         convert(c, source, gguf, NULL);
         for (int from_gguf = 0; from_gguf < 2; from_gguf++) {
-            const nb_quantize_options o = {.model = from_gguf ? gguf : source, .out = from_gguf ? two : one, .method = "rtn", .grid = "q4_0", .device = "cpu", .n_thread = 2};
+            const nb_quantize_options o = {
+                .model = from_gguf ? gguf : source, .out = from_gguf ? two : one, .method = "rtn", .grid = "q4_0", .device = "cpu", .n_thread = 2};
             CHECK_EQ(c, nb_quantize(&o, &r, &err), NB_OK);
             CHECK_STR(c, err.message, "");
             nb_quantize_result_free(&r);
