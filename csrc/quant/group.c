@@ -80,12 +80,15 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_id g, int layer, float *to, nb_err
     nb_status st = NB_OK;
     for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
         nb_matrix a;
+        void *made = NULL;
         int64_t bad = -1;
         char name[NB_TENSOR_NAME];
-        st = nb_model_matrix(p->m, (nb_slot){.role = role[i], .layer = layer}, &a, err);
+        st = nb_model_matrix(p->m, (nb_slot){.role = role[i], .layer = layer}, &a, &made, err);
+        if (st == NB_OK)
+            decode_matrix(p, &a, role[i], false, to, &bad);
+        free(made);
         if (st != NB_OK)
             break;
-        decode_matrix(p, &a, role[i], false, to, &bad);
         if (bad >= 0)
             st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld",
                             tensor_name(p, role[i], layer, name), (long long)bad);
@@ -184,9 +187,13 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
     const nb_place place = nb_family_place(p->m->family, &p->m->hp, p->m->container, at, name);
     if (!place.t)
         return NB_OK;
-    const int64_t row = place.N ? place.row * nb_dtype_row_bytes(place.t->dtype, place.K) : place.row * place.t->dtype->bytes;
-    const nb_matrix m = {.N = place.N ? place.N : 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
-    const nb_status st = p->sink->op->dense(p->sink, at, &m, err);
+    const int64_t row = place.N ? 0 : place.row * place.t->dtype->bytes;
+    nb_matrix m = {.N = 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
+    void *made = NULL;
+    nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
+    if (st == NB_OK)
+        st = p->sink->op->dense(p->sink, at, &m, err);
+    free(made);
     nb_container_release(p->m->container, place.t);
     return st;
 }

@@ -177,5 +177,5 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
     return NB_OK;
 }
 
-const nb_scheme nb_scheme_awq = {.name = "awq", .summary = "AutoAWQ's GEMM form, 4 bits", .read_config = read_config, .write_config = write_config,
+const nb_scheme nb_scheme_awq = {.name = "awq", .summary = "AutoAWQ's GEMM form, 4 bits", .weight = "qweight", .read_config = read_config, .write_config = write_config,
                                  .module = module_spec, .check = check, .tensors = tensors, .pack = pack, .unpack = unpack};

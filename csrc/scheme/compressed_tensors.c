@@ -305,6 +305,6 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
     return NB_OK;
 }
 
-const nb_scheme nb_scheme_compressed_tensors = {.name = "compressed-tensors", .summary = "llm-compressor's pack-quantized form, vLLM's own",
+const nb_scheme nb_scheme_compressed_tensors = {.name = "compressed-tensors", .summary = "llm-compressor's pack-quantized form, vLLM's own", .weight = "weight_packed",
                                                 .read_config = read_config, .write_config = write_config, .module = module_spec, .check = check,
                                                 .tensors = tensors, .pack = pack, .unpack = unpack};

@@ -35,6 +35,7 @@ typedef struct nb_scheme_tensor {
 typedef struct nb_scheme {
     const char *name;    /* of --format: "gptq", "gptq_v2", "awq", "compressed-tensors" */
     const char *summary; /* for help and doctor */
+    const char *weight;  /* what the tensor of the codes is called, "qweight": where it is, the module is quantized */
     int variant;         /* of a spec for writing */
     /* Reads quantization_config. *is: this scheme is meant. NB_BAD_INPUT for impossible numbers, NB_UNSUPPORTED for a variant that is not read. NULL: another
      * row reads what this one writes. */
@@ -64,6 +65,9 @@ const nb_scheme *nb_scheme_find(const char *name); /* NULL if unknown */
 nb_status nb_scheme_detect(const char *path, const nb_json_node *qc, nb_scheme_spec *out, nb_error *err) NB_CHECKED;
 /* Whether the module of this name is quantized under the config (its lists of exceptions), and with which spec (its overrides). path: the config's. */
 nb_status nb_scheme_module(const nb_scheme_spec *base, const char *path, const char *module, bool *quantized, nb_scheme_spec *out, nb_error *err) NB_CHECKED;
+/* Before anything is read: the tensors of a linear that are needed are there, those that are there have their shapes and types, or NB_BAD_INPUT. */
+nb_status nb_scheme_check_parts(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K,
+                                const nb_tensor *const part[NB_SCHEME_TENSORS], nb_error *err) NB_CHECKED;
 /* Bytes of all tensors that a writer writes for such a linear. */
 int64_t nb_scheme_bytes(const nb_scheme_spec *s, int64_t N, int64_t K);
 

@@ -56,6 +56,13 @@ nb_status nb_scheme_module(const nb_scheme_spec *base, const char *path, const c
     return base->config ? base->scheme->module(base, path, module, quantized, out, err) : NB_OK;
 }
 
+nb_status nb_scheme_check_parts(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K,
+                                const nb_tensor *const part[NB_SCHEME_TENSORS], nb_error *err)
+{
+    const nb_linear l = {.path = path, .name = name, .N = N, .K = K, .G = nb_scheme_groups(s, K), .err = err};
+    return nb_parts_check(&l, s, part);
+}
+
 int64_t nb_scheme_bytes(const nb_scheme_spec *s, int64_t N, int64_t K)
 {
     nb_scheme_tensor t[NB_SCHEME_TENSORS];
