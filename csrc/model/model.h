@@ -81,6 +81,8 @@ nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, void **
 nb_status nb_scheme_read(const nb_container *c, nb_scheme_spec *out, nb_error *err) NB_CHECKED;
 /* Whether t holds the codes of a linear. */
 bool nb_tensor_is_packed(const nb_container *c, const nb_tensor *t);
+/* Whether t belongs to a packed linear and is not its codes: scales, zeros, indices. */
+bool nb_tensor_is_part(const nb_model *m, const nb_tensor *t);
 /* That the config means it, and all its tensors are there as they must be; unpacks nothing. */
 nb_status nb_model_check_packed(const nb_model *m, nb_slot at, nb_error *err) NB_CHECKED;
 /* Its codes; *made is the caller's to free, also on failure. */

@@ -146,6 +146,11 @@ nb_status nb_model_unpack(const nb_model *m, nb_slot at, nb_matrix *out, void **
     return st;
 }
 
+bool nb_tensor_is_part(const nb_model *m, const nb_tensor *t)
+{
+    return m->scheme.scheme && !is_codes(t) && nb_tensor_n_weight(m->container, &m->scheme, t) == 0 && t->bytes;
+}
+
 /* ---- counting ---- */
 
 int64_t nb_tensor_n_weight(const nb_container *c, const nb_scheme_spec *s, const nb_tensor *t)
