@@ -93,6 +93,8 @@ static nb_status put(folder_sink *s, nb_slot at, const nb_matrix *m, nb_error *e
     const nb_place place = place_of(s, at);
     if (m->K != place.K || m->N != (place.N ? place.N : 1))
         return nb_fail_at(err, NB_INTERNAL, s->out, -1, "tensor %s gets a matrix of %lld x %lld", e->name, (long long)m->N, (long long)m->K);
+    if (s->spec.measure)
+        return NB_OK;
     if (e->module >= 0)
         return nb_packing_put(&s->packing, packing_of(s, at, i), m, err);
     nb_rows_out to = rows_of(s, i);
@@ -111,7 +113,7 @@ static nb_status sink_read(nb_sink *base, nb_slot at, nb_matrix *out, nb_error *
     folder_sink *s = (folder_sink *)base;
     const int64_t i = nb_folder_plan_find(&s->plan, at);
     const nb_place place = place_of(s, at);
-    if (i < 0)
+    if (i < 0 || s->spec.measure)
         return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d cannot be read back", (int)at.role, at.layer);
     free(s->back);
     s->back = NULL;
@@ -182,7 +184,7 @@ static nb_status copy_rest(folder_sink *s, nb_error *err)
     nb_status st = NB_OK;
     for (int64_t i = 0; i < s->plan.n && st == NB_OK; i++) {
         const nb_folder_entry *e = &s->plan.entry[i];
-        if (e->is_slot || !e->src->bytes)
+        if (e->is_slot || !e->src->bytes || s->spec.measure)
             continue;
         const nb_rows_out to = rows_of(s, i);
         const nb_matrix m = nb_tensor_matrix(e->src);
