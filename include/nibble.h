@@ -165,7 +165,7 @@ typedef struct nb_quantize_options {
     double damp;             /* 0: default 0.01 */
     const char *clip; /* NULL: the method's own; none, mse, p99.9, output */
     const char *range;       /* of symmetric groups in a folder: NULL: "full"; "absmax" */
-    bool act_order;          /* gptq into gptq, gptq_v2, compressed-tensors: inputs in the order of their weight in the error, groups by index */
+    bool act_order;          /* gptq into gptq, gptq_v2: inputs in the order of their weight in the error, groups by index */
     bool no_static_groups;   /* gptq: parameters from current values, natural order */
     const char *calib;       /* NULL: built-in default "self"; "self"; or a text file's path */
     int32_t samples, ctx;    /* 0: 64 and 512 on the CPU */

@@ -87,11 +87,17 @@ static nb_status choose_int_grid(nb_quantize_job *j, nb_error *err)
         nb_hint(err, "--format gptq_v2");
         return st;
     }
+    if (o->act_order && !scheme->orders) {
+        st = nb_fail(err, NB_UNSUPPORTED, "--act-order in --format %s, whose loaders know no order of inputs", j->form->name);
+        nb_hint(err, "--format gptq");
+        return st;
+    }
     j->scheme = (nb_scheme_spec){.scheme = scheme, .bits = j->p.grid.bits, .group = j->p.grid.group, .sym = sym, .act_order = o->act_order,
                                  .variant = scheme->variant};
     j->p.scheme = &j->scheme;
     j->p.act_order = o->act_order;
-    return strcmp(j->form->scheme, "awq") == 0 ? scheme->check(&j->scheme, "", 8, j->scheme.group ? j->scheme.group : 8, err) : NB_OK;
+    const int64_t some = j->scheme.group ? (int64_t)j->scheme.group * 32 : 32;
+    return scheme->check(&j->scheme, "a linear", some, some, err); /* whether there is any shape that would do */
 }
 
 /* --grid, or what --bits asks for in a GGUF file: 4 is q4_0, 8 is q8_0 (CONTRACT). */

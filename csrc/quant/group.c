@@ -21,7 +21,7 @@ struct work {
 static void work_close(nb_pipe *p, struct work *k)
 {
     void *device[] = {k->w, k->q, k->d_codes, k->d_groups};
-    nb_pipe_host_free(p, k->g_idx);
+    free(k->g_idx);
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         p->be->op->release(p->be, device[i]);
 }
@@ -33,7 +33,9 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
         void **to;
         size_t bytes;
     } device[] = {{(void **)&k->q, n * 4}, {(void **)&k->d_codes, n}, {(void **)&k->d_groups, n_group * sizeof(nb_group)}};
-    nb_status st = p->o->act_order ? nb_pipe_host(p, (size_t)k->K, sizeof *k->g_idx, "an order of inputs", (void **)&k->g_idx, err) : NB_OK;
+    nb_status st = NB_OK;
+    if (p->o->act_order && !(k->g_idx = nb_alloc_zero((size_t)k->K, sizeof *k->g_idx, "an order of inputs", err))) /* written under a plan as well */
+        return NB_NO_ROOM;
     for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = p->be->op->alloc(p->be, device[i].bytes, "weights of a layer", device[i].to, err);
     return st;

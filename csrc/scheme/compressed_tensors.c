@@ -4,7 +4,8 @@
  *                    NAME.weight_scale       F16 [N, G]                (any float is read)
  *                    NAME.weight_shape       I64 [2]                   N, K
  *                    NAME.weight_zero_point  I32 [ceil(N b / 32), G]   a column is the bit stream of zero + 2^(b-1) along N; not when symmetric
- *                    NAME.weight_g_idx       I32 [K]                   the group of each input, with actorder "group" only; a -1 anywhere: not used
+ *                    NAME.weight_g_idx       I32 [K]                   the group of each input, with actorder "group" only; a -1 anywhere: not used.
+ *                                                                      compressed-tensors 0.20 does not load it any more, so it is only read here
  *   int-quantized    NAME.weight             I8 [N,K]  q   and   NAME.weight_scale [N,1], NAME.weight_zero_point I8 [N,1]: read, not written
  *
  *   value(n,k) = weight_scale[n][g] * (q - zero)

@@ -262,8 +262,8 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
     return NB_OK;
 }
 
-const nb_scheme nb_scheme_gptq = {.name = "gptq", .summary = "GPTQ: every loader's; zeros stored less one", .weight = "qweight", .variant = MINUS_ONE, .config_beside = true, .read_config = read_config,
+const nb_scheme nb_scheme_gptq = {.name = "gptq", .summary = "GPTQ: every loader's; zeros stored less one", .weight = "qweight", .variant = MINUS_ONE, .orders = true, .config_beside = true, .read_config = read_config,
                                   .write_config = write_config, .module = module_spec, .check = check, .tensors = tensors, .pack = pack, .unpack = unpack};
-const nb_scheme nb_scheme_gptq_v2 = {.name = "gptq_v2", .summary = "GPTQ with zeros stored as they are: what asymmetric weights need", .weight = "qweight", .variant = AS_IS, .config_beside = true,
+const nb_scheme nb_scheme_gptq_v2 = {.name = "gptq_v2", .summary = "GPTQ with zeros stored as they are: what asymmetric weights need", .weight = "qweight", .variant = AS_IS, .orders = true, .config_beside = true,
                                      .write_config = write_config, .module = module_spec, .check = check, .tensors = tensors, .pack = pack,
                                      .unpack = unpack};

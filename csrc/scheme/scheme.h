@@ -37,6 +37,7 @@ typedef struct nb_scheme {
     const char *summary; /* for help and doctor */
     const char *weight;  /* what the tensor of the codes is called, "qweight": where it is, the module is quantized */
     int variant;         /* of a spec for writing */
+    bool orders;         /* its loaders take groups of inputs by index */
     bool config_beside;  /* its loaders also look for quantize_config.json */
     /* Reads quantization_config. *is: this scheme is meant. NB_BAD_INPUT for impossible numbers, NB_UNSUPPORTED for a variant that is not read. NULL: another
      * row reads what this one writes. */
