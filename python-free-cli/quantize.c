@@ -8,15 +8,17 @@
 #include <unistd.h>
 
 static const nb_flag flags[] = {
-    {"output", 'o', "OUT.gguf", "the file to write"},
+    {"output", 'o', "OUT", "the file (*.gguf) or folder to write"},
     {"method", 0, "rtn|gptq|...", "how to choose the codes (default gptq); an unknown one lists them"},
-    {"bits", 0, "4|8", "4 is q4_0 in GGUF, 8 is q8_0"},
-    {"group", 0, "32", "inputs that share a scale"},
+    {"bits", 0, "2|3|4|8", "of a weight (default 4); in GGUF 4 is q4_0, 8 is q8_0"},
+    {"group", 0, "N|row", "inputs that share a scale (default 128 in a folder, 32 in GGUF)"},
     {"sym", 0, NULL, "symmetric groups (default)"},
-    {"asym", 0, NULL, "groups with a minimum: q4_1"},
+    {"asym", 0, NULL, "groups with a zero of their own; in GGUF q4_1"},
+    {"range", 0, "full|absmax", "what symmetric groups reach in a folder (default full)"},
+    {"act-order", 0, NULL, "heaviest inputs first, groups by index: --format gptq, gptq_v2"},
     {"grid", 0, "q4_0|q5_0|...", "the number format; an unknown one lists them"},
-    {"format", 0, "gguf", "the checkpoint format"},
-    {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0)"},
+    {"format", 0, "FORMAT", "gguf, gptq, gptq_v2, awq, compressed-tensors (default by OUT: gguf or gptq)"},
+    {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0; keep in a folder)"},
     {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},
     {"damp", 0, "X", "share of the mean diagonal added to H (default 0.01)"},
     {"no-static-groups", 0, NULL, "scales from current values, natural order"},
@@ -203,6 +205,7 @@ static nb_status run(const nb_args *a, nb_error *err)
                              .sym_set = nb_flag_on(a, "sym") || nb_flag_on(a, "asym"), .sym = !nb_flag_on(a, "asym"),
                              .grid = nb_flag_text(a, "grid"), .format = nb_flag_text(a, "format"), .embedding = nb_flag_text(a, "embedding"),
                              .correction_set = nb_flag_on(a, "correction"), .no_static_groups = nb_flag_on(a, "no-static-groups"),
+                             .range = nb_flag_text(a, "range"), .act_order = nb_flag_on(a, "act-order"),
                              .clip = nb_flag_text(a, "clip"), .calib = nb_flag_text(a, "calib"), .device = nb_flag_text(a, "device"), .dry_run = nb_flag_on(a, "dry-run"),
                              .eval_path = nb_flag_text(a, "eval"), .stop = &stop, .arg = &tty, .resume = nb_flag_on(a, "resume"),
                              .restart = nb_flag_on(a, "restart"), .layers_set = nb_flag_on(a, "layers"),
@@ -221,7 +224,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK && nb_flag_text(a, "group") && strcmp(nb_flag_text(a, "group"), "row") == 0)
         o.group = -1;
     else if (st == NB_OK)
-        st = nb_flag_int(a, "group", 32, 128, &o.group, err);
+        st = nb_flag_int(a, "group", 8, 4096, &o.group, err);
     if (st == NB_OK)
         st = nb_flag_int(a, "samples", 1, 1 << 20, &o.samples, err);
     if (st == NB_OK)

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "dtype/dtype.h"
 #include "file/container.h"
+#include "model/model.h"
 #include "nibble.h"
 
 #include <math.h>
@@ -51,7 +52,7 @@ void nb_checkpoint_close(nb_checkpoint *k)
     free(k);
 }
 
-static int64_t n_value(const nb_tensor *t)
+static int64_t n_value(const nb_tensor *t) /* stored */
 {
     int64_t n = 1;
     for (int d = 0; d < t->n_dim; d++)
@@ -65,7 +66,10 @@ void nb_checkpoint_get_info(const nb_checkpoint *k, nb_checkpoint_info *out)
     int64_t bytes = 0;
     *out = (nb_checkpoint_info){.format = c->gguf ? "gguf" : "safetensors", .scheme = c->gguf ? "gguf" : "plain", .arch = k->arch,
                                 .n_tensor = c->n_tensor, .warning = c->warning, .bytes = (int64_t)c->file_bytes};
-    if (c->config && nb_json_get(nb_json_root(c->config), "quantization_config")) {
+    nb_scheme_spec scheme = {0};
+    if (nb_scheme_read(c, &scheme, NULL) == NB_OK && scheme.scheme)
+        out->scheme = scheme.scheme->name;
+    else if (c->config && nb_json_get(nb_json_root(c->config), "quantization_config")) { /* one that is not read */
         const char *s = "quantized";
         size_t n = 0;
         (void)nb_json_string(nb_json_get(nb_json_get(nb_json_root(c->config), "quantization_config"), "quant_method"), &s, &n);
@@ -73,7 +77,7 @@ void nb_checkpoint_get_info(const nb_checkpoint *k, nb_checkpoint_info *out)
     }
     out->n_metadata = c->gguf ? c->gguf->n_kv : c->config ? (int64_t)nb_json_count(nb_json_root(c->config)) : 0;
     for (int64_t i = 0; i < c->n_tensor; i++) {
-        out->n_param += n_value(&c->tensor[i]);
+        out->n_param += nb_tensor_n_weight(c, &scheme, &c->tensor[i]);
         bytes += (int64_t)c->tensor[i].bytes;
     }
     out->bits_per_weight = out->n_param ? 8.0 * (double)bytes / (double)out->n_param : 0.0;

@@ -10,8 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct form;
+
 typedef struct job {
     const nb_convert_options *o;
+    const struct form *kind;
+    nb_scheme_spec spec;   /* of a folder with packed linears */
     nb_model *m;
     const nb_dtype *grid;  /* NULL: as they are */
     const nb_dtype **type; /* [n_tensor] of the source: what it becomes */
@@ -49,8 +53,8 @@ static nb_status choose_types(job *j, nb_error *err)
     j->type = nb_alloc((size_t)c->n_tensor, sizeof *j->type, "formats", err);
     if (!j->type)
         return NB_NO_ROOM;
-    for (int64_t i = 0; i < c->n_tensor; i++)
-        j->type[i] = c->tensor[i].dtype;
+    for (int64_t i = 0; i < c->n_tensor; i++) /* codes that a scheme packed: their values, all of them */
+        j->type[i] = nb_tensor_is_packed(c, &c->tensor[i]) ? nb_dtype_by_name("f32") : c->tensor[i].dtype;
     for (int l = 0; l < m->hp.n_layer && j->grid; l++)
         for (int r = 0; r < NB_ROLE_COUNT; r++)
             for (int e = 0; e < nb_model_n_slot(m, (nb_role)r); e++) {
@@ -141,16 +145,59 @@ static nb_status open_folder(job *j, nb_error *err)
     return nb_folder_sink_open(&spec, &j->sink, err);
 }
 
+/* ---- a folder whose linears a scheme packs ---- */
+
+/* The scheme's setting that has a place for the first linear's codes. */
+static nb_status spec_of(job *j, const nb_matrix *a, const nb_scheme *scheme, nb_error *err)
+{
+    const nb_dtype *t = a->dtype;
+    const bool codes = !t || (t->canon == NB_CANON_AFFINE && t->split && !t->has_min);
+    if (!codes || (t && t->zero != 1 << (t->bits - 1)))
+        return nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1, "its linears are in %s, which are no codes of %s; nibble quantize rounds them", t->name,
+                          scheme->name);
+    j->spec = (nb_scheme_spec){.scheme = scheme, .bits = t ? t->bits : a->bits, .group = t ? t->group : a->group, .sym = t || j->m->scheme.sym,
+                               .act_order = !t && (a->g_idx || j->m->scheme.act_order), .variant = scheme->variant};
+    if (j->spec.act_order && !scheme->orders)
+        return nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1, "its inputs have an order (desc_act), which %s has no place for", scheme->name);
+    return NB_OK;
+}
+
+static nb_status open_packed(job *j, nb_error *err)
+{
+    const nb_container *c = j->m->container;
+    const nb_scheme *scheme = nb_scheme_find(j->kind->name);
+    char name[NB_TENSOR_NAME];
+    void *made = NULL;
+    nb_matrix a;
+    if (j->grid)
+        return nb_fail(err, NB_USAGE, "--grid %s with --format %s, which takes codes as they are", j->grid->name, scheme->name);
+    nb_status st = nb_model_matrix(j->m, (nb_slot){.role = NB_ROLE_ATTN_V}, &a, &made, err);
+    if (st == NB_OK)
+        st = spec_of(j, &a, scheme, err);
+    free(made);
+    for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) /* what was not rounded is not packed; what was, all of it is */
+        st = nb_folder_packs(j->m, &j->spec, (nb_group_id)g, err);
+    if (st != NB_OK)
+        return st;
+    for (int64_t i = 0; i < c->n_tensor; i++) /* an embedding in blocks: its values */
+        if (j->type[i]->block > 1)
+            j->type[i] = nb_dtype_by_name("f32");
+    const nb_tensor *e = nb_family_tensor(j->m->family, c, (nb_slot){.role = NB_ROLE_EMBED}, name);
+    const bool bf16 = e && strcmp(type_of(j, e)->name, "bf16") == 0;
+    const nb_folder_sink_spec spec = {.model = j->m, .out = j->o->out, .choose = type_of, .arg = j, .scheme = &j->spec, .layer_to = j->m->hp.n_layer,
+                                      .torch_dtype = bf16 ? "bfloat16" : "float16", .exact = true, .n_thread = j->m->be->n_thread};
+    return nb_folder_sink_open(&spec, &j->sink, err);
+}
+
 /* ---- the forms ---- */
 
 static const form forms[] = {
-    {"gguf", open_gguf},
-    {"plain", open_folder},
+    {"gguf", open_gguf},   {"plain", open_folder}, {"gptq", open_packed}, {"gptq_v2", open_packed},
+    {"awq", open_packed}, {"compressed-tensors", open_packed},
 };
 
 static nb_status choose_form(const nb_convert_options *o, const form **out, nb_error *err)
 {
-    static const char *const to_come[] = {"gptq", "gptq_v2", "awq", "compressed-tensors", "bnb"};
     const size_t n = o->out ? strlen(o->out) : 0;
     if (!n)
         return nb_fail(err, NB_USAGE, "-o OUT is missing");
@@ -161,10 +208,9 @@ static nb_status choose_form(const nb_convert_options *o, const form **out, nb_e
             *out = &forms[i];
     if (*out)
         return NB_OK;
-    for (size_t i = 0; i < sizeof to_come / sizeof *to_come; i++)
-        if (strcmp(to_come[i], name) == 0)
-            return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf and plain are", name);
-    return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf and plain are there", name);
+    if (strcmp(name, "bnb") == 0)
+        return nb_fail(err, NB_UNSUPPORTED, "--format bnb is not there yet; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are");
+    return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", name);
 }
 
 /* ---- the walk ---- */
@@ -173,12 +219,14 @@ static nb_status put_slot(job *j, nb_slot at, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
     nb_matrix a;
+    void *made = NULL;
     if (!nb_model_has(j->m, at))
         return NB_OK;
-    nb_status st = nb_model_matrix(j->m, at, &a, err);
+    nb_status st = nb_model_matrix(j->m, at, &a, &made, err);
     a.N = a.N ? a.N : 1; /* a vector is one row */
     if (st == NB_OK)
         st = a.dtype ? j->sink->op->dense(j->sink, at, &a, err) : j->sink->op->linear(j->sink, at, &a, err);
+    free(made);
     nb_container_release(j->m->container, nb_family_tensor(j->m->family, j->m->container, at, name));
     return st;
 }
@@ -230,11 +278,10 @@ nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error
 {
     const int64_t start = nb_clock_ns();
     const nb_model_options mo = {.device = "cpu", .n_thread = o->n_thread};
-    const form *kind = NULL;
     job j = {.o = o};
     sums all = {0};
     memset(r, 0, sizeof *r);
-    nb_status st = choose_form(o, &kind, err);
+    nb_status st = choose_form(o, &j.kind, err);
     if (st == NB_OK)
         st = choose_grid(&j, err);
     if (st == NB_OK)
@@ -246,13 +293,13 @@ nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error
     if (st == NB_OK && kind->open == open_gguf && j.m->container->kind == NB_CONTAINER_HF)
         st = count_left(&j, r, err);
     if (st == NB_OK)
-        st = kind->open(&j, err);
+        st = j.kind->open(&j, err);
     if (st == NB_OK)
         st = walk(&j, err);
     if (st == NB_OK)
         st = j.sink->op->each(j.sink, add_tensor, &all, err);
     if (st == NB_OK) {
-        snprintf(r->format, sizeof r->format, "%s", kind->name);
+        snprintf(r->format, sizeof r->format, "%s", j.kind->name);
         snprintf(r->grid, sizeof r->grid, "%s", j.grid ? j.grid->name : "keep");
         r->bytes = j.sink->total_bytes;
         r->n_tensor = all.n;

@@ -10,10 +10,24 @@
 #include "file/workdir.h"
 #include "quant/pipeline.h"
 
+struct nb_quantize_job;
+
+/* What --format names: a container, and how linears lie in it. */
+typedef struct nb_quantize_form {
+    const char *name, *scheme; /* scheme: of a folder, else NULL */
+    const char *partial;       /* the output in the making, in the work folder */
+    nb_status (*open)(struct nb_quantize_job *j, bool resume, bool measure, nb_sink **out, nb_error *err);
+    nb_status (*finish)(const char *out, const char *work, bool *done, nb_error *err);
+    void (*discard)(const char *work);
+} nb_quantize_form;
+extern const nb_quantize_form nb_quantize_forms[]; /* ended by a row without a name */
+
 /* What a quantization run holds from beginning to end. */
 typedef struct nb_quantize_job {
     nb_quantize_options o;     /* the caller's, every default filled in by nb_quantize_resolve */
     nb_pipeline_options p;
+    const nb_quantize_form *form;
+    nb_scheme_spec scheme;     /* of a folder */
     const nb_dtype *embedding; /* format of embedding and head; NULL: as in the source */
     nb_model *m;
     const nb_dtype **type;     /* [n_tensor] of the output */

@@ -25,22 +25,28 @@ static nb_status choose_method(nb_quantize_job *j, nb_error *err)
     return nb_fail(err, NB_USAGE, "--method %s is unknown; there are:%s", name, names);
 }
 
-static nb_status choose_format(const nb_quantize_job *j, nb_error *err)
+static const nb_quantize_form *form_named(const char *name)
+{
+    for (const nb_quantize_form *f = nb_quantize_forms; f->name; f++)
+        if (strcmp(f->name, name) == 0)
+            return f;
+    return NULL;
+}
+
+static nb_status choose_format(nb_quantize_job *j, nb_error *err)
 {
     const char *f = j->o.format, *out = j->o.out;
     const size_t n = out ? strlen(out) : 0;
     if (!n)
         return nb_fail(err, NB_USAGE, "-o OUT is missing");
     const bool gguf = n > 5 && strcmp(out + n - 5, ".gguf") == 0;
-    if (f && strcmp(f, "gguf") != 0) {
-        static const char *const known[] = {"plain", "gptq", "gptq_v2", "awq", "compressed-tensors", "bnb"};
-        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            if (strcmp(known[i], f) == 0)
-                return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf is", f);
-        return nb_fail(err, NB_USAGE, "--format %s is unknown; gguf is there", f);
-    }
-    if (!f && !gguf)
-        return nb_fail(err, NB_UNSUPPORTED, "%s: only GGUF is written so far; let OUT end in .gguf", out);
+    if (f && (strcmp(f, "plain") == 0 || strcmp(f, "bnb") == 0))
+        return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf, gptq, gptq_v2, awq and compressed-tensors are", f);
+    j->form = form_named(f ? f : gguf ? "gguf" : j->o.sym_set && !j->o.sym ? "gptq_v2" : "gptq");
+    if (!j->form)
+        return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, gptq, gptq_v2, awq and compressed-tensors are there", f);
+    if (j->form->scheme && gguf)
+        return nb_fail(err, NB_USAGE, "--format %s is a folder, %s is called like a GGUF file", j->form->name, out);
     return NB_OK;
 }
 
@@ -55,11 +61,57 @@ static bool not_there_yet(const char *grid)
     return n == 6 && grid[0] == 'q' && strncmp(grid + 2, "_k_", 3) == 0 && strchr("sml", grid[5]);
 }
 
+enum { kGroup = 128 }; /* inputs that share a scale in a folder, when nothing is said */
+
+/* A folder holds whole numbers: --bits, --group and --sym, or --grid int4. */
+static nb_status choose_int_grid(nb_quantize_job *j, nb_error *err)
+{
+    const nb_quantize_options *o = &j->o;
+    const nb_scheme *scheme = nb_scheme_find(j->form->scheme);
+    char name[16];
+    const bool sym = !o->sym_set || o->sym;
+    snprintf(name, sizeof name, "int%d", o->bits ? o->bits : 4);
+    if (o->bits && o->bits != 2 && o->bits != 3 && o->bits != 4 && o->bits != 8)
+        return nb_fail(err, NB_USAGE, "--bits %d, it must be 2, 3, 4 or 8", o->bits);
+    nb_status st = nb_grid_find(o->grid ? o->grid : name, o->group > 0 ? o->group : o->group < 0 ? 0 : kGroup, sym, &j->p.grid, err);
+    if (st != NB_OK)
+        return st;
+    if (j->p.grid.dtype)
+        return nb_fail(err, NB_UNSUPPORTED, "--grid %s in --format %s, which holds int2, int3, int4 and int8", j->p.grid.name, j->form->name);
+    if (o->bits && o->bits != j->p.grid.bits)
+        return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, o->grid, j->p.grid.bits);
+    if (o->range && (st = nb_grid_set_range(&j->p.grid, o->range, err)) != NB_OK)
+        return st;
+    if (!sym && strcmp(j->form->name, "gptq") == 0) {
+        st = nb_fail(err, NB_UNSUPPORTED, "--asym in --format gptq, where loaders read a zero of 0 in three ways");
+        nb_hint(err, "--format gptq_v2");
+        return st;
+    }
+    if (o->act_order && !scheme->orders) {
+        st = nb_fail(err, NB_UNSUPPORTED, "--act-order in --format %s, whose loaders know no order of inputs", j->form->name);
+        nb_hint(err, "--format gptq");
+        return st;
+    }
+    j->scheme = (nb_scheme_spec){.scheme = scheme, .bits = j->p.grid.bits, .group = j->p.grid.group, .sym = sym, .act_order = o->act_order,
+                                 .variant = scheme->variant};
+    j->p.scheme = &j->scheme;
+    j->p.act_order = o->act_order;
+    const int64_t some = j->scheme.group ? (int64_t)j->scheme.group * 32 : 32;
+    return scheme->check(&j->scheme, "a linear", some, some, err); /* whether there is any shape that would do */
+}
+
 /* --grid, or what --bits asks for in a GGUF file: 4 is q4_0, 8 is q8_0 (CONTRACT). */
 static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_quantize_options *o = &j->o;
     const char *name = o->grid;
+    if (o->act_order && (!j->form->scheme || j->p.quantizer->needs == NB_NEEDS_NOTHING))
+        return nb_fail(err, NB_UNSUPPORTED, j->form->scheme ? "--act-order with --method %s, which looks at no inputs"
+                                                            : "--act-order in a GGUF file of --method %s: its blocks have no order", j->p.quantizer->name);
+    if (o->range && !j->form->scheme)
+        return nb_fail(err, NB_UNSUPPORTED, "--range in a GGUF file, whose formats say by themselves what they reach");
+    if (j->form->scheme)
+        return choose_int_grid(j, err);
     if (!name) {
         const int bits = o->bits ? o->bits : 4;
         if (bits == 4)
@@ -111,7 +163,9 @@ static nb_status choose_clip(nb_quantize_job *j, nb_error *err)
 
 static nb_status choose_embedding(nb_quantize_job *j, nb_error *err)
 {
-    const char *e = j->o.embedding ? j->o.embedding : "q8_0";
+    const char *e = j->o.embedding ? j->o.embedding : j->form->scheme ? "keep" : "q8_0";
+    if (j->form->scheme && strcmp(e, "keep") != 0 && strcmp(e, "f32") != 0 && strcmp(e, "f16") != 0 && strcmp(e, "bf16") != 0)
+        return nb_fail(err, NB_UNSUPPORTED, "--embedding %.40s in a folder, where it is keep, f32, f16 or bf16", e);
     if (strcmp(e, "keep") == 0)
         return NB_OK;
     j->embedding = nb_dtype_by_name(e);
@@ -185,6 +239,24 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
     return st;
 }
 
+/* Of schemes without a short last group: the greatest of 128, 64, 32 that packs every linear, or 128. */
+static void choose_group(nb_quantize_job *j)
+{
+    if (!j->form->scheme || j->o.group)
+        return;
+    for (int group = kGroup; group >= 32; group /= 2) {
+        bool all = true;
+        j->scheme.group = group;
+        for (int g = 0; g < NB_GROUP_COUNT; g++)
+            all = all && nb_pipeline_fits(j->m, (nb_group_id)g, &j->p);
+        if (all) {
+            j->p.grid.group = group;
+            return;
+        }
+    }
+    j->scheme.group = kGroup;
+}
+
 nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
 {
     nb_quantize_options *o = &j->o;
@@ -196,6 +268,7 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     }
     if (o->layer_to > n_layer)
         return nb_fail(err, NB_USAGE, "--layers %d:%d, the model has %d layers", o->layer_from, o->layer_to, n_layer);
+    choose_group(j);
     if (!realpath(o->model, j->model_path))
         return nb_fail_errno_at(err, o->model, "cannot be found");
     o->model = j->model_path;
@@ -205,7 +278,7 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     o->group = j->p.grid.group ? j->p.grid.group : -1;
     o->sym = j->p.grid.sym;
     o->sym_set = true;
-    o->format = "gguf";
+    o->format = j->form->name;
     o->embedding = j->embedding ? j->embedding->name : "keep";
     o->damp = o->damp > 0.0 ? o->damp : 0.01;
     o->correction = o->correction_set ? o->correction : 1.0;

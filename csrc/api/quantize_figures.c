@@ -72,7 +72,7 @@ nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_
 {
     snprintf(r->method, sizeof r->method, "%s", j->p.quantizer->name);
     snprintf(r->grid, sizeof r->grid, "%s", j->p.grid.name);
-    snprintf(r->format, sizeof r->format, "gguf");
+    snprintf(r->format, sizeof r->format, "%s", j->form->name);
     struct stat sb;
     if (!r->bytes && stat(j->o.out, &sb) == 0) /* a run that was killed while it gave the names */
         r->bytes = (int64_t)sb.st_size;

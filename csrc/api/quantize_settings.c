@@ -36,6 +36,8 @@ static const row rows[] = {
     {"correction", REAL, AT(correction), true, AT(correction_set)},
     {"damp", REAL, AT(damp), true, 0},
     {"no-static-groups", FLAG, AT(no_static_groups), true, 0},
+    {"range", TEXT, AT(range), true, 0},
+    {"act-order", FLAG, AT(act_order), true, 0},
     {"clip", TEXT, AT(clip), true, 0},
     {"calib", TEXT, AT(calib), false, 0}, /* its text is hashed */
     {"samples", INT, AT(samples), true, 0},

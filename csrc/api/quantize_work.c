@@ -4,7 +4,7 @@
  *   journal         begin | calib | layer ... | commit, a record each, written behind what it speaks of (journal.h)
  *   calib           the token ids, so that self-calibration is not repeated
  *   log             a JSON line a layer, for people
- *   partial.gguf    the sink's
+ *   partial.gguf    the sink's; of a folder: folder/
  *
  * A run that is given again holds its settings and its input against `begin`, reads the sealed layers back through the sink (their digests must be the
  * journal's) and goes on behind them. */
@@ -12,7 +12,6 @@
 #include "base/clock.h"
 #include "base/mapfile.h"
 #include "base/scalar.h"
-#include "convert/gguf_sink.h"
 #include "file/outfile.h"
 
 #include <errno.h>
@@ -89,7 +88,8 @@ static nb_status append(nb_quantize_job *j, nb_text *t, nb_error *err)
 static void remove_files(nb_quantize_job *j)
 {
     nb_workdir_remove(j->work, own_files);
-    nb_gguf_sink_discard(nb_workdir_path(j->work));
+    for (const nb_quantize_form *f = nb_quantize_forms; f->name; f++) /* whatever an earlier run was making */
+        f->discard(nb_workdir_path(j->work));
 }
 
 nb_status nb_quantize_work_open(nb_quantize_job *j, nb_error *err)
@@ -435,9 +435,9 @@ nb_status nb_quantize_work_finish(nb_quantize_job *j, bool *done, nb_error *err)
     *done = false;
     if (!j->p.ends_done)
         return NB_OK;
-    nb_status st = nb_gguf_sink_finish(j->o.out, nb_workdir_path(j->work), done, err);
+    nb_status st = j->form->finish(j->o.out, nb_workdir_path(j->work), done, err);
     if (st == NB_OK)
-        st = nb_workdir_file(j->work, "partial.gguf", path, sizeof path, err);
+        st = nb_workdir_file(j->work, j->form->partial, path, sizeof path, err);
     if (st == NB_OK && !*done)
         *done = access(path, F_OK) != 0 && access(j->o.out, F_OK) == 0;
     return st;

@@ -21,6 +21,12 @@ typedef struct nb_matrix {
     const int32_t *g_idx;   /* [K] the group of each input (act-order), each in [0, G); NULL: k / group */
 } nb_matrix;
 
+/* Whether two matrices may be packed as one: both of one number format, or both codes of the same width in the same groups. */
+static inline bool nb_matrix_alike(const nb_matrix *a, const nb_matrix *b)
+{
+    return a->dtype == b->dtype && (a->dtype || (a->bits == b->bits && a->group == b->group && !a->g_idx == !b->g_idx));
+}
+
 #ifdef __cplusplus
 }
 #endif

@@ -29,7 +29,7 @@ typedef struct checkpoint {
     nb_shard_index *index;
     const char *index_path;
     nb_mapfile *chat_template, *tokenizer_model;
-    nb_json *config, *tokenizer, *tokenizer_config, *generation_config;
+    nb_json *config, *tokenizer, *tokenizer_config, *generation_config, *quantize_config;
     nb_names *names;
 } checkpoint;
 
@@ -111,6 +111,10 @@ static nb_status read_companions(checkpoint *c, nb_error *err)
         pub->chat_template = c->chat_template->p ? (const char *)c->chat_template->p : "";
         pub->chat_template_bytes = c->chat_template->n;
     }
+    if (st == NB_OK)
+        st = read_json(c, "quantize_config.json", &c->quantize_config, &pub->quantize_config, err);
+    if (st == NB_OK && !c->quantize_config)
+        st = read_json(c, "quant_config.json", &c->quantize_config, &pub->quantize_config, err);
     return st;
 }
 
@@ -410,6 +414,7 @@ void nb_container_close(nb_container *pub)
     nb_json_close(c->tokenizer);
     nb_json_close(c->tokenizer_config);
     nb_json_close(c->generation_config);
+    nb_json_close(c->quantize_config);
     nb_mapfile_close(c->chat_template);
     nb_mapfile_close(c->tokenizer_model);
     nb_parts_close(&c->parts);

@@ -23,6 +23,7 @@ typedef struct nb_container {
     const uint8_t *tokenizer_model;   /* tokenizer.model (SentencePiece) where there is no tokenizer.json, or NULL */
     size_t tokenizer_model_bytes;
     const nb_json *tokenizer_config;  /* tokenizer_config.json or NULL */
+    const nb_json *quantize_config;   /* quantize_config.json (GPTQ) or quant_config.json (AWQ), what old checkpoints have; or NULL */
     const nb_json *generation_config; /* generation_config.json or NULL */
     const char *chat_template; /* chat_template.jinja's text or NULL (tokenizer_config's own key is
                                   looked up by the reader) */

@@ -5,8 +5,10 @@
 #include "file/outfile.h"
 #include "file/safetensors_out.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { kMaxHeader = 100 * 1000 * 1000, kMaxDim = 8 }; /* what readers take */
 
@@ -17,6 +19,7 @@ typedef struct out_tensor {
     int64_t shape[kMaxDim];
     size_t bytes, offset; /* offset from the data's start */
     size_t written;
+    bool marked;
 } out_tensor;
 
 struct nb_st_writer {
@@ -28,7 +31,26 @@ struct nb_st_writer {
     size_t data_at, end; /* data_at 0: not begun; end of the data, then of the file */
 };
 
-nb_status nb_st_writer_open(const char *path, nb_st_writer **out, nb_error *err)
+/* A file of a folder that outlives the process: PATH.partial until it is whole. One that was whole already goes on under that name. */
+static nb_status open_kept(const char *path, bool resume, nb_outfile **out, nb_error *err)
+{
+    const size_t n = strlen(path) + sizeof ".partial";
+    char *partial = nb_alloc(n, 1, "a path", err);
+    nb_status st = partial ? NB_OK : NB_NO_ROOM;
+    if (st == NB_OK) {
+        snprintf(partial, n, "%s.partial", path);
+        if (resume && access(partial, F_OK) != 0 && access(path, F_OK) == 0)
+            st = nb_outfile_rename(path, partial, err);
+    }
+    if (st == NB_OK)
+        st = nb_outfile_open_at(path, partial, resume, out, err);
+    free(partial);
+    return st;
+}
+
+typedef enum mode { FRESH, IN, RESUMED, MEASURE } mode;
+
+static nb_status open_writer(const char *path, mode how, nb_st_writer **out, nb_error *err)
 {
     *out = NULL;
     nb_st_writer *w = nb_alloc_zero(1, sizeof *w, "a safetensors writer", err);
@@ -36,14 +58,29 @@ nb_status nb_st_writer_open(const char *path, nb_st_writer **out, nb_error *err)
         return NB_NO_ROOM;
     w->arena = nb_arena_open("a safetensors writer", err);
     nb_status st = w->arena && (w->path = nb_arena_strdup(w->arena, path, strlen(path), err)) ? NB_OK : NB_NO_ROOM;
-    if (st == NB_OK)
-        st = nb_outfile_open(path, &w->file, err);
+    if (st == NB_OK && how != MEASURE)
+        st = how == FRESH ? nb_outfile_open(path, &w->file, err) : open_kept(path, how == RESUMED, &w->file, err);
     if (st != NB_OK) {
         nb_st_writer_close(w);
         return st;
     }
     *out = w;
     return NB_OK;
+}
+
+nb_status nb_st_writer_open(const char *path, nb_st_writer **out, nb_error *err)
+{
+    return open_writer(path, FRESH, out, err);
+}
+
+nb_status nb_st_writer_open_in(const char *path, bool resume, nb_st_writer **out, nb_error *err)
+{
+    return open_writer(path, resume ? RESUMED : IN, out, err);
+}
+
+nb_status nb_st_writer_open_measure(const char *path, nb_st_writer **out, nb_error *err)
+{
+    return open_writer(path, MEASURE, out, err);
 }
 
 void nb_st_writer_close(nb_st_writer *w)
@@ -159,9 +196,9 @@ nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err)
     if (st == NB_OK) {
         const uint64_t n = o.n - 8; /* little endian, as everything here */
         memcpy(o.p, &n, sizeof n);
-        st = nb_outfile_reserve(w->file, (size_t)end, err);
+        st = w->file ? nb_outfile_reserve(w->file, (size_t)end, err) : NB_OK;
     }
-    if (st == NB_OK)
+    if (st == NB_OK && w->file)
         st = nb_outfile_write_at(w->file, 0, o.p, o.n, err);
     if (st == NB_OK) {
         w->data_at = o.n;
@@ -173,7 +210,7 @@ nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err)
 
 static nb_status check_range(const nb_st_writer *w, int index, size_t offset, size_t bytes, nb_error *err)
 {
-    if (w->data_at && index >= 0 && (size_t)index < w->n_tensor && offset <= w->tensor[index].bytes && bytes <= w->tensor[index].bytes - offset)
+    if (w->file && w->data_at && index >= 0 && (size_t)index < w->n_tensor && offset <= w->tensor[index].bytes && bytes <= w->tensor[index].bytes - offset)
         return NB_OK;
     return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %d has no %zu bytes at its byte %zu", index, bytes, offset);
 }
@@ -204,9 +241,21 @@ size_t nb_st_writer_total_bytes(const nb_st_writer *w)
     return w->end;
 }
 
+void nb_st_writer_mark(nb_st_writer *w, int index)
+{
+    out_tensor *t = &w->tensor[index];
+    t->written = t->written < t->bytes ? t->bytes : t->written;
+    t->marked = true;
+}
+
+bool nb_st_writer_touched(const nb_st_writer *w, int index)
+{
+    return w->tensor[index].written && !w->tensor[index].marked;
+}
+
 nb_status nb_st_writer_sync(nb_st_writer *w, nb_error *err)
 {
-    return nb_outfile_sync(w->file, err);
+    return w->file ? nb_outfile_sync(w->file, err) : NB_OK;
 }
 
 nb_status nb_st_writer_commit(nb_st_writer *w, nb_error *err)
@@ -214,5 +263,5 @@ nb_status nb_st_writer_commit(nb_st_writer *w, nb_error *err)
     for (size_t i = 0; i < w->n_tensor; i++)
         if (w->tensor[i].written < w->tensor[i].bytes)
             return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %s is not wholly written", w->tensor[i].name);
-    return w->data_at ? nb_outfile_commit(w->file, err) : nb_fail_at(err, NB_INTERNAL, w->path, -1, "it was never begun");
+    return w->data_at && w->file ? nb_outfile_commit(w->file, err) : nb_fail_at(err, NB_INTERNAL, w->path, -1, "it was never begun");
 }

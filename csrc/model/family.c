@@ -1,5 +1,6 @@
 /* family.c -- the table of families; names, shapes and places of their tensors. */
 #include "model/family.h"
+#include "scheme/scheme.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -56,19 +57,34 @@ bool nb_family_name(const nb_family *f, nb_container_kind kind, nb_slot at, char
     return true;
 }
 
+/* NAME, or of a quantized linear the tensor of its codes: NAME.qweight for NAME.weight. */
+static const nb_tensor *find(const nb_container *c, const char *name)
+{
+    const nb_tensor *t = nb_container_find(c, name);
+    const char *dot = strrchr(name, '.');
+    char packed[NB_TENSOR_NAME + 48];
+    if (c->kind != NB_CONTAINER_HF || !dot || strcmp(dot, ".weight") != 0)
+        return t;
+    for (const nb_scheme *const *s = nb_schemes; *s && !t; s++) {
+        snprintf(packed, sizeof packed, "%.*s.%s", (int)(dot - name), name, (*s)->weight);
+        t = nb_container_find(c, packed);
+    }
+    return t;
+}
+
 const nb_tensor *nb_family_tensor(const nb_family *f, const nb_container *c, nb_slot at, char name[NB_TENSOR_NAME])
 {
     if (!nb_family_name(f, c->kind, at, name))
         return NULL;
-    const nb_tensor *t = nb_container_find(c, name);
+    const nb_tensor *t = find(c, name);
     if (t || !f->hf_nested || c->kind != NB_CONTAINER_HF)
         return t;
     char longer[NB_TENSOR_NAME + 24]; /* the text part of a larger model: both ways its publishers wrote it */
     snprintf(longer, sizeof longer, "language_model.%s", name);
-    t = nb_container_find(c, longer);
+    t = find(c, longer);
     if (!t && strncmp(name, "model.", 6) == 0) {
         snprintf(longer, sizeof longer, "model.language_model.%s", name + 6);
-        t = nb_container_find(c, longer);
+        t = find(c, longer);
     }
     return t;
 }

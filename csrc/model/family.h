@@ -142,7 +142,7 @@ const nb_role_name *nb_family_role(const nb_family *f, nb_role role);
 /* What a slot's tensor is called in a container of that kind; false (and "") when the family has no such role. */
 bool nb_family_name(const nb_family *f, nb_container_kind kind, nb_slot at, char name[NB_TENSOR_NAME]);
 
-/* The tensor that holds a slot (all of it or as a slice), or NULL. name receives the name looked for. */
+/* The tensor that holds a slot (all of it or as a slice; of a quantized linear the tensor of its codes), or NULL. name receives the name looked for. */
 const nb_tensor *nb_family_tensor(const nb_family *f, const nb_container *c, nb_slot at, char name[NB_TENSOR_NAME]);
 
 /* Norms, of which Gemma's folders store the weight less 1. */

@@ -298,9 +298,6 @@ nb_status nb_hparams_hf(const nb_container *c, const nb_family **family, nb_hpar
     nb_status st = find_family(&r, family, err);
     if (st != NB_OK)
         return st;
-    if (nb_json_get(r.root, "quantization_config"))
-        return nb_fail_at(err, NB_UNSUPPORTED, c->path, -1,
-                          "a quantized safetensors checkpoint; only F32, F16 and BF16 folders are read so far");
     if (r.f->hf_nested && nb_json_get(r.root, "text_config"))
         r.root = nb_json_get(r.root, "text_config");
     const struct {

@@ -57,13 +57,7 @@ nb_status nb_frame_open(const nb_model *m, int layer, nb_frame *out, nb_error *e
     }
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++)
         st = open_bias(m, (nb_group_id)g, layer, &out->bias[g], err);
-    if (st == NB_OK && m->hp.n_expert) {
-        nb_matrix part;
-        st = nb_model_matrix(m, (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, &part, err);
-        if (st == NB_OK)
-            st = m->be->op->pack_weight(m->be, &part, 1, &out->router, err);
-    }
-    return st;
+    return st == NB_OK && m->hp.n_expert ? nb_model_pack(m, (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, &out->router, err) : st;
 }
 
 void nb_frame_close(nb_backend *be, nb_frame *f)
@@ -79,19 +73,30 @@ void nb_frame_close(nb_backend *be, nb_frame *f)
 
 /* ---- experts ---- */
 
+static void free_made(void *made[3])
+{
+    for (int i = 0; i < 3; i++) {
+        free(made[i]);
+        made[i] = NULL;
+    }
+}
+
 static nb_status open_experts(const nb_model *m, nb_group_id g, int layer, nb_experts *out, nb_error *err)
 {
     nb_role role[3];
     nb_matrix part[3] = {0};
+    void *made[3] = {NULL};
     const int n = nb_group_roles(g, role), E = m->hp.n_expert;
     nb_status st = NB_OK;
     bool same = true;
     *out = (nb_experts){0};
-    for (int e = 0; e < E && st == NB_OK; e++)
+    for (int e = 0; e < E && st == NB_OK; e++) {
         for (int i = 0; i < n && st == NB_OK; i++) {
-            st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer, .expert = e}, &part[i], err);
-            same = same && st == NB_OK && part[i].dtype == part[0].dtype;
+            st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer, .expert = e}, &part[i], &made[i], err);
+            same = same && st == NB_OK && nb_matrix_alike(&part[i], &part[0]);
         }
+        free_made(made);
+    }
     const int n_weight = same ? 1 : n;
     for (int i = 0; i < n_weight && st == NB_OK; i++) {
         out->w[i] = nb_alloc_zero((size_t)E, sizeof *out->w[i], "experts", err);
@@ -101,7 +106,7 @@ static nb_status open_experts(const nb_model *m, nb_group_id g, int layer, nb_ex
     for (int e = 0; e < E && st == NB_OK; e++) {
         out->N = 0;
         for (int i = 0; i < n && st == NB_OK; i++) {
-            st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer, .expert = e}, &part[i], err);
+            st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer, .expert = e}, &part[i], &made[i], err);
             if (!same)
                 out->at[i] = out->N;
             out->N += part[i].N;
@@ -109,6 +114,7 @@ static nb_status open_experts(const nb_model *m, nb_group_id g, int layer, nb_ex
         }
         for (int i = 0; i < n_weight && st == NB_OK; i++)
             st = m->be->op->pack_weight(m->be, &part[i], same ? n : 1, &out->w[i][e], err);
+        free_made(made);
     }
     return st;
 }

@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "model/family.h"
 #include "nibble.h"
+#include "scheme/scheme.h"
 #include "text/tokenizer.h"
 
 /* Linears that read the same input, stacked along N: one packed weight when their formats agree, else one each. */
@@ -52,6 +53,7 @@ struct nb_model {
     nb_tokenizer *tokenizer; /* NULL when the checkpoint has none */
     const nb_family *family;
     nb_hparams hp;
+    nb_scheme_spec scheme; /* how the linears of a folder are packed; its scheme is NULL where all are plain */
     nb_backend *be; /* NULL: opened for text only */
     nb_layer *layer; /* [n_layer] */
     float *output_norm, *inv_freq, *inv_freq_local; /* device */
@@ -69,9 +71,27 @@ bool nb_model_has(const nb_model *m, nb_slot at);
 /* How many slots a role has in a layer: the experts of a mixture, else 1. */
 int nb_model_n_slot(const nb_model *m, nb_role role);
 
-/* The matrix of a slot as the checkpoint holds it: a whole tensor, or a slice of rows. */
-nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, nb_error *err) NB_CHECKED;
+/* The matrix of a slot as the checkpoint holds it: a whole tensor, or a slice of rows; of a linear that a scheme packed its codes. *made: memory that *out
+ * lies in, the caller's to free when done with it; NULL where it lies in the file. */
+nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, void **made, nb_error *err) NB_CHECKED;
 
+/* ---- linears that a scheme packed (scheme_weights.c) ---- */
+
+/* Reads what config.json (or quantize_config.json) says of quantization; NB_BAD_INPUT when the two disagree. */
+nb_status nb_scheme_read(const nb_container *c, nb_scheme_spec *out, nb_error *err) NB_CHECKED;
+/* Whether t holds the codes of a linear. */
+bool nb_tensor_is_packed(const nb_container *c, const nb_tensor *t);
+/* Whether t belongs to a packed linear and is not its codes: scales, zeros, indices. */
+bool nb_tensor_is_part(const nb_model *m, const nb_tensor *t);
+/* That the config means it, and all its tensors are there as they must be; unpacks nothing. */
+nb_status nb_model_check_packed(const nb_model *m, nb_slot at, nb_error *err) NB_CHECKED;
+/* Its codes; *made is the caller's to free, also on failure. */
+nb_status nb_model_unpack(const nb_model *m, nb_slot at, nb_matrix *out, void **made, nb_error *err) NB_CHECKED;
+/* Weights of the model that the tensor holds: 0 for scales, zeros and indices of a scheme. */
+int64_t nb_tensor_n_weight(const nb_container *c, const nb_scheme_spec *s, const nb_tensor *t);
+
+/* Packs the matrix of one slot. */
+nb_status nb_model_pack(const nb_model *m, nb_slot at, nb_weight **out, nb_error *err) NB_CHECKED;
 /* Packs the linears of one group as they are in the checkpoint / releases them. */
 nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *out, nb_error *err) NB_CHECKED;
 /* Packs one f32 matrix [N,K] of host memory as the whole group. */

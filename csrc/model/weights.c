@@ -52,6 +52,11 @@ static nb_status check_slot(const nb_model *m, nb_slot at, bool *seen, nb_error 
     if (!nb_model_has(m, at))
         return NB_OK; /* the config says no: judged with the tensors nobody asked for */
     seen[t - m->container->tensor] = true;
+    if (m->scheme.scheme || nb_tensor_is_packed(m->container, t)) {
+        const nb_status st = nb_model_check_packed(m, at, err);
+        if (st != NB_OK || nb_tensor_is_packed(m->container, t))
+            return st;
+    }
     const bool fits = p.stacked ? t->n_dim == 3 && t->shape[0] == m->hp.n_expert && t->shape[0] * t->shape[1] == p.all_rows && t->shape[2] == p.K
                       : p.N     ? t->n_dim == 2 && t->shape[0] == p.all_rows && t->shape[1] == p.K
                                 : t->n_dim == 1 && t->shape[0] == p.all_rows;
@@ -111,10 +116,13 @@ nb_status nb_model_check_tensors(const nb_model *m, nb_error *err)
     return st;
 }
 
-nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, nb_error *err)
+nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, void **made, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
     const nb_place p = nb_family_place(m->family, &m->hp, m->container, at, name);
+    *made = NULL;
+    if (p.t && nb_tensor_is_packed(m->container, p.t))
+        return nb_model_unpack(m, at, out, made, err);
     if (!p.t)
         return nb_fail_at(err, NB_INTERNAL, m->container->path, -1, "tensor %s went unchecked", name);
     *out = (nb_matrix){.N = p.N, .K = p.K, .dtype = p.t->dtype, .rows = p.t->data + p.row * nb_dtype_row_bytes(p.t->dtype, p.K)};
@@ -122,17 +130,18 @@ nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, nb_erro
 }
 
 /* Rows of q and k that lie in pairs, as halves; *made is the caller's to free. Nothing is read on a device that only counts. */
-static nb_status halve_rows(const nb_model *m, nb_role role, nb_matrix *a, uint8_t **made, nb_error *err)
+static nb_status halve_rows(const nb_model *m, nb_role role, nb_matrix *a, void **made, nb_error *err)
 {
-    if (!m->hp.rows_paired || !nb_family_pairs_rows(m->family, role) || nb_backend_counts(m->be))
+    if (!a->dtype || !m->hp.rows_paired || !nb_family_pairs_rows(m->family, role) || nb_backend_counts(m->be))
         return NB_OK;
     const size_t bytes = (size_t)nb_dtype_row_bytes(a->dtype, a->K);
-    *made = nb_alloc((size_t)a->N, bytes, "rows of a layer", err);
-    if (!*made)
+    uint8_t *rows = nb_alloc((size_t)a->N, bytes, "rows of a layer", err);
+    *made = rows;
+    if (!rows)
         return NB_NO_ROOM;
     for (int64_t n = 0; n < a->N; n++)
-        memcpy(*made + (size_t)nb_family_packed_row(m->family, &m->hp, role, n) * bytes, a->rows + (size_t)n * bytes, bytes);
-    a->rows = *made;
+        memcpy(rows + (size_t)nb_family_packed_row(m->family, &m->hp, role, n) * bytes, a->rows + (size_t)n * bytes, bytes);
+    a->rows = rows;
     return NB_OK;
 }
 
@@ -140,16 +149,16 @@ nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *o
 {
     nb_role role[3];
     nb_matrix part[3];
-    uint8_t *made[3] = {NULL};
+    void *made[3] = {NULL};
     const int n = nb_group_roles(g, role);
     nb_status st = NB_OK;
     memset(out, 0, sizeof *out);
     bool same = true;
     for (int i = 0; i < n && st == NB_OK; i++) {
-        st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer}, &part[i], err);
+        st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer}, &part[i], &made[i], err);
         if (st == NB_OK)
             st = halve_rows(m, role[i], &part[i], &made[i], err);
-        same = same && st == NB_OK && part[i].dtype == part[0].dtype;
+        same = same && st == NB_OK && nb_matrix_alike(&part[i], &part[0]);
     }
     for (int i = 0; i < n && st == NB_OK; i++) {
         out->at[out->n_weight] = out->N;
@@ -169,6 +178,18 @@ nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *o
         free(made[i]);
     if (st != NB_OK)
         nb_stack_close(m->be, out);
+    return st;
+}
+
+nb_status nb_model_pack(const nb_model *m, nb_slot at, nb_weight **out, nb_error *err)
+{
+    nb_matrix part;
+    void *made = NULL;
+    *out = NULL;
+    nb_status st = nb_model_matrix(m, at, &part, &made, err);
+    if (st == NB_OK)
+        st = m->be->op->pack_weight(m->be, &part, 1, out, err);
+    free(made);
     return st;
 }
 
@@ -262,16 +283,11 @@ static nb_status load_frequencies(nb_model *m, nb_error *err)
 
 static nb_status load_ends(nb_model *m, nb_error *err)
 {
-    nb_matrix part;
-    nb_status st = nb_model_matrix(m, (nb_slot){.role = NB_ROLE_EMBED}, &part, err);
-    if (st == NB_OK)
-        st = m->be->op->pack_weight(m->be, &part, 1, &m->embed, err);
+    nb_status st = nb_model_pack(m, (nb_slot){.role = NB_ROLE_EMBED}, &m->embed, err);
     m->output = m->embed;
     if (st == NB_OK && !m->hp.tied) {
         m->output = NULL;
-        st = nb_model_matrix(m, (nb_slot){.role = NB_ROLE_OUTPUT}, &part, err);
-        if (st == NB_OK)
-            st = m->be->op->pack_weight(m->be, &part, 1, &m->output, err);
+        st = nb_model_pack(m, (nb_slot){.role = NB_ROLE_OUTPUT}, &m->output, err);
     }
     if (st == NB_OK) /* the divisor of the logits: (h / d) W^T */
         st = nb_model_vector(m, (nb_slot){.role = NB_ROLE_OUTPUT_NORM}, 1.0f / m->hp.logit_divisor, &m->output_norm, err);
@@ -311,19 +327,16 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
     if (st == NB_OK)
         st = nb_hparams_read(m->container, &m->family, &m->hp, err);
     if (st == NB_OK)
+        st = nb_scheme_read(m->container, &m->scheme, err);
+    if (st == NB_OK)
         st = nb_model_check_tensors(m, err);
     if (st == NB_OK && m->tokenizer && nb_tokenizer_vocab_size(m->tokenizer) > m->hp.vocab_size)
         st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "the tokenizer has %d tokens, the embedding %d rows",
                         nb_tokenizer_vocab_size(m->tokenizer), m->hp.vocab_size);
     if (st != NB_OK)
         goto done;
-    for (int64_t i = 0; i < m->container->n_tensor; i++) {
-        const nb_tensor *t = &m->container->tensor[i];
-        int64_t n = 1;
-        for (int d = 0; d < t->n_dim; d++)
-            n *= t->shape[d];
-        m->n_param += n;
-    }
+    for (int64_t i = 0; i < m->container->n_tensor; i++)
+        m->n_param += nb_tensor_n_weight(m->container, &m->scheme, &m->container->tensor[i]);
     const nb_backend_options bo = {.exact = o && o->exact, .n_thread = o ? o->n_thread : 0};
     st = nb_backend_open(o && o->device ? o->device : "auto", &bo, &m->be, err);
     if (st != NB_OK)

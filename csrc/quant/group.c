@@ -15,11 +15,13 @@ struct work {
     float *w, *q; /* [N,K] device */
     uint8_t *d_codes;
     nb_group *d_groups;
+    int32_t *g_idx; /* [K] host, under act_order */
 };
 
 static void work_close(nb_pipe *p, struct work *k)
 {
     void *device[] = {k->w, k->q, k->d_codes, k->d_groups};
+    free(k->g_idx);
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         p->be->op->release(p->be, device[i]);
 }
@@ -32,6 +34,8 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
         size_t bytes;
     } device[] = {{(void **)&k->q, n * 4}, {(void **)&k->d_codes, n}, {(void **)&k->d_groups, n_group * sizeof(nb_group)}};
     nb_status st = NB_OK;
+    if (p->o->act_order && !(k->g_idx = nb_alloc_zero((size_t)k->K, sizeof *k->g_idx, "an order of inputs", err))) /* written under a plan as well */
+        return NB_NO_ROOM;
     for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = p->be->op->alloc(p->be, device[i].bytes, "weights of a layer", device[i].to, err);
     return st;
@@ -80,12 +84,15 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_id g, int layer, float *to, nb_err
     nb_status st = NB_OK;
     for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
         nb_matrix a;
+        void *made = NULL;
         int64_t bad = -1;
         char name[NB_TENSOR_NAME];
-        st = nb_model_matrix(p->m, (nb_slot){.role = role[i], .layer = layer}, &a, err);
+        st = nb_model_matrix(p->m, (nb_slot){.role = role[i], .layer = layer}, &a, &made, err);
+        if (st == NB_OK)
+            decode_matrix(p, &a, role[i], false, to, &bad);
+        free(made);
         if (st != NB_OK)
             break;
-        decode_matrix(p, &a, role[i], false, to, &bad);
         if (bad >= 0)
             st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld",
                             tensor_name(p, role[i], layer, name), (long long)bad);
@@ -184,9 +191,13 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
     const nb_place place = nb_family_place(p->m->family, &p->m->hp, p->m->container, at, name);
     if (!place.t)
         return NB_OK;
-    const int64_t row = place.N ? place.row * nb_dtype_row_bytes(place.t->dtype, place.K) : place.row * place.t->dtype->bytes;
-    const nb_matrix m = {.N = place.N ? place.N : 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
-    const nb_status st = p->sink->op->dense(p->sink, at, &m, err);
+    const int64_t row = place.N ? 0 : place.row * place.t->dtype->bytes;
+    nb_matrix m = {.N = 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
+    void *made = NULL;
+    nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
+    if (st == NB_OK)
+        st = p->sink->op->dense(p->sink, at, &m, err);
+    free(made);
     nb_container_release(p->m->container, place.t);
     return st;
 }
@@ -246,6 +257,13 @@ static nb_linear_report *begin_report(nb_pipe *p, const nb_role *role, int n_rol
     return r;
 }
 
+/* Of a weight of the group, with scales and all. */
+static double stored_bits(const nb_pipe *p, int64_t N, int64_t K)
+{
+    const nb_dtype *t = p->o->grid.dtype;
+    return p->o->scheme ? 8.0 * (double)nb_scheme_bytes(p->o->scheme, N, K) / ((double)N * (double)K) : 8.0 * (double)t->bytes / (double)t->block;
+}
+
 /* ---- quantizing ---- */
 
 /* Codes and groups, from the device into the sink. */
@@ -265,7 +283,8 @@ static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *ro
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         int64_t N, K;
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
-        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .bits = p->o->grid.bits, .group = p->o->grid.group};
+        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .bits = p->o->grid.bits, .group = p->o->grid.group,
+                             .g_idx = p->o->act_order ? k->g_idx : NULL};
         st = p->sink->op->linear(p->sink, (nb_slot){.role = role[i], .layer = layer}, &m, err);
         n0 += N;
     }
@@ -290,7 +309,10 @@ static nb_status keep_group(nb_pipe *p, const nb_role *role, int n_role, int lay
     nb_linear_report *r = begin_report(p, role, n_role, layer, 16.0);
     nb_status st = original_stack(p, g, layer, err);
     for (int i = 0; i < n_role && st == NB_OK; i++) {
-        snprintf(r[i].note, sizeof r[i].note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
+        if (p->o->scheme)
+            snprintf(r[i].note, sizeof r[i].note, "kept: its shape has no place in %s", p->o->scheme->scheme->name);
+        else
+            snprintf(r[i].note, sizeof r[i].note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
         st = nb_pipe_copy(p, role[i], layer, err);
     }
     return st == NB_OK && p->calib ? stack_from_sink(p, g, layer, err) : st;
@@ -301,14 +323,14 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     nb_role role[3];
     const int n_role = nb_group_roles(g, role);
     struct work k = {0};
-    if (!nb_pipeline_fits(p->m, g, &p->o->grid))
+    if (!nb_pipeline_fits(p->m, g, p->o))
         return keep_group(p, role, n_role, layer, g, err);
     k.N = group_rows(p, role, n_role, &k.K);
     const int64_t group = p->o->grid.group ? p->o->grid.group : k.K;
     k.G = (k.K + group - 1) / group;
     nb_quant_stats stats = {0};
     nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = p->T, .damp = p->o->damp,
-                        .correction = p->o->correction, .static_groups = p->o->static_groups, .clip = p->o->clip,
+                        .correction = p->o->correction, .static_groups = p->o->static_groups, .act_order = p->o->act_order, .clip = p->o->clip,
                         .clip_from = p->o->quantizer->input_scales && g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
     nb_status st = upload_group(p, &k, g, layer, err);
     if (st == NB_OK && p->calib)
@@ -320,6 +342,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
         job.q = k.q;
         job.codes = k.d_codes;
         job.groups = k.d_groups;
+        job.g_idx = k.g_idx;
         job.h = p->calib ? p->h : NULL;
         job.c = p->two ? p->c : NULL;
         st = name_fault(p, p->o->quantizer->layer(&job, err), role[0], layer, err);
@@ -327,7 +350,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     if (st == NB_OK)
         st = write_group(p, &k, role, n_role, layer, err);
     if (st == NB_OK) {
-        nb_linear_report *r = begin_report(p, role, n_role, layer, 8.0 * (double)p->o->grid.dtype->bytes / (double)p->o->grid.dtype->block);
+        nb_linear_report *r = begin_report(p, role, n_role, layer, stored_bits(p, k.N, k.K));
         for (int i = 0; i < n_role; i++)
             snprintf(r[i].note, sizeof r[i].note, "%s", stats.note);
         if (p->calib)

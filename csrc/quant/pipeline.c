@@ -12,16 +12,20 @@
  * layer still wants activations. */
 #include "backend/count.h"
 #include "base/clock.h"
+#include "convert/folder_plan.h"
 #include "quant/pipe.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_grid *grid)
+bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_pipeline_options *o)
 {
     nb_role role[3];
     int64_t N, K;
+    const nb_grid *grid = &o->grid;
+    if (o->scheme)
+        return nb_folder_packs(m, o->scheme, g, NULL) == NB_OK;
     nb_group_roles(g, role);
     nb_family_shape(&m->hp, (nb_slot){.role = role[0]}, &N, &K);
     return grid->dtype && K % grid->dtype->block == 0;

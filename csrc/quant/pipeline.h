@@ -16,6 +16,8 @@ typedef struct nb_linear_report {
 typedef struct nb_pipeline_options {
     const nb_quantizer *quantizer;
     nb_grid grid; /* with a dtype: the file format of the linears */
+    const nb_scheme_spec *scheme; /* a folder's, for grids without a dtype; borrowed */
+    bool act_order;               /* groups of inputs by falling H_kk, where the scheme has a place for them */
     double damp, correction;
     bool static_groups;
     nb_clip clip;
@@ -41,7 +43,7 @@ typedef struct nb_pipeline_options {
 nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_sink *sink,
                           nb_linear_report *report, int64_t *n_report, nb_error *err) NB_CHECKED;
 
-/* Whether the group's tensors can be stored in the grid (K a multiple of its block). */
-bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_grid *grid);
+/* Whether the group's tensors can be stored: K a multiple of the grid's block, or as the scheme wants it. */
+bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_pipeline_options *o);
 
 #endif

@@ -165,8 +165,12 @@ static nb_status embed(nb_pipe *p, nb_error *err)
     const int32_t ctx = p->calib->ctx;
     const int64_t d = hp->hidden_size;
     nb_matrix w;
+    void *made = NULL;
     float *rows = NULL, *x = NULL;
-    nb_status st = nb_model_matrix(p->m, (nb_slot){.role = NB_ROLE_EMBED}, &w, err);
+    nb_status st = nb_model_matrix(p->m, (nb_slot){.role = NB_ROLE_EMBED}, &w, &made, err);
+    free(made);
+    if (st == NB_OK && made)
+        st = nb_fail_at(err, NB_UNSUPPORTED, p->m->container->path, -1, "a packed embedding is not quantized anew");
     if (st == NB_OK)
         st = nb_pipe_host(p, (size_t)(ctx * d), sizeof *rows, "embedded tokens", (void **)&rows, err);
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK && !p->dry; i++) {

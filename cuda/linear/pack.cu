@@ -51,7 +51,7 @@ static void rows_to_bf16(const nb_matrix *m, uint16_t *out, float *row)
             nb_dtype_decode_row(m->dtype, m->rows + n * bytes, row, m->K);
         else
             for (int64_t k = 0; k < m->K; k++)
-                row[k] = nb_grid_value(&m->groups[n * G + k / group], m->codes[n * m->K + k]);
+                row[k] = nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
         for (int64_t k = 0; k < m->K; k++)
             out[n * m->K + k] = nb_bf16_from_f32(row[k]);
     }

@@ -4,7 +4,8 @@
  *   affine, or a table of small integers; groups a
  *   multiple of 16 and K a multiple of 32             U4 or U8
  *   f32, f16, bf16                                    their own type
- *   all else (lattice codebooks, fp8, odd K ...)      decoded to F32: 4 bytes a weight, 8 to 20
+ *   all else (lattice codebooks, fp8, odd K,
+ *   groups by index ...)                              decoded to F32: 4 bytes a weight, 8 to 20
  *                                                     times the file for a lattice of 1.6 to 4 bits
  * All of them keep the values as the format defines them, in fast mode too: only activations are
  * rounded there. Parts of several kinds in one stack take the first layout that holds all, F32 at
@@ -65,7 +66,7 @@ static bool in_blocks(const nb_matrix *m)
     if (m->K % NB_BLOCK)
         return false;
     if (!t)
-        return m->bits <= 8 && m->group % NB_HALF == 0;
+        return m->bits <= 8 && m->group % NB_HALF == 0 && !m->g_idx;
     return t->canon != NB_CANON_NONE && t->split && t->bits <= 8 && t->group % NB_HALF == 0 &&
            (t->canon == NB_CANON_AFFINE || (t->table && table_factor(t)));
 }
@@ -303,7 +304,7 @@ static void decode_row(const source *s, int64_t n, float *dst)
     }
     const int64_t group = m->group ? m->group : K, n_group = (K + group - 1) / group;
     for (int64_t k = 0; k < K; k++)
-        dst[k] = nb_grid_value(&m->groups[row * n_group + k / group], m->codes[row * K + k]);
+        dst[k] = nb_grid_value(&m->groups[row * n_group + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[row * K + k]);
 }
 
 static void pack_floats(const source *s, const nb_weight *w, int64_t tile, stage *t)
@@ -444,9 +445,15 @@ done:
 /* Two-level scales (a super-scale times a small integer) are rarely f16; scales of a block of its own are. */
 static bool guess_wide(const source *s)
 {
-    for (int i = 0; i < s->n_part; i++)
-        if (!s->part[i].dtype || s->part[i].dtype->group < s->part[i].dtype->block)
+    for (int i = 0; i < s->n_part; i++) {
+        const nb_matrix *m = &s->part[i];
+        if (m->dtype && m->dtype->group < m->dtype->block)
             return true;
+        const int64_t n = m->dtype ? 0 : m->N * (m->group ? (m->K + m->group - 1) / m->group : 1);
+        for (int64_t g = 0; g < n; g++) /* canonical: they are there, as choose() has looked at them */
+            if (!is_f16(m->groups[g].scale) || !is_f16(m->groups[g].min))
+                return true;
+    }
     return false;
 }
 

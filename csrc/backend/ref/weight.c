@@ -17,7 +17,7 @@ static void decode_canonical(const nb_matrix *m, float *dst)
     for (int64_t n = 0; n < m->N; n++)
         for (int64_t k = 0; k < m->K; k++)
             dst[n * m->K + k] =
-                nb_grid_value(&m->groups[n * G + k / group], m->codes[n * m->K + k]);
+                nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
 }
 
 /* The checked size of the stack. */

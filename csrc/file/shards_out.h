@@ -1,0 +1,37 @@
+/* shards_out.h -- the tensors of a folder in the making, as one safetensors file or as several of a size that can be handled:
+ *
+ *   model.safetensors    or    model-00001-of-00003.safetensors ... and model.safetensors.index.json, which is written last
+ *
+ * Declared first, as in safetensors_out.h; a tensor keeps the place it was given whatever shard it comes to lie in. */
+#ifndef NB_FILE_SHARDS_OUT_H
+#define NB_FILE_SHARDS_OUT_H
+
+#include "dtype/dtype.h"
+
+typedef struct nb_shards_out nb_shards_out;
+
+typedef struct nb_shards_spec {
+    const char *folder;  /* there, the caller's own; NAME.partial in it until finish */
+    int64_t shard_bytes; /* of data, at most, unless a single tensor is larger; 0: 5 GB */
+    bool resume;         /* the files are there from an earlier run */
+    bool measure;        /* no files: sizes only */
+} nb_shards_spec;
+
+nb_status nb_shards_out_open(const nb_shards_spec *spec, nb_shards_out **out, nb_error *err) NB_CHECKED;
+/* name is borrowed until close. */
+nb_status nb_shards_out_tensor(nb_shards_out *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index, nb_error *err) NB_CHECKED;
+/* Makes the files, checks free disk, writes the headers. */
+nb_status nb_shards_out_begin(nb_shards_out *w, nb_error *err) NB_CHECKED;
+nb_status nb_shards_out_data(nb_shards_out *w, int index, size_t offset, const void *p, size_t bytes, nb_error *err) NB_CHECKED;
+nb_status nb_shards_out_read(const nb_shards_out *w, int index, size_t offset, void *p, size_t bytes, nb_error *err) NB_CHECKED;
+void nb_shards_out_mark(nb_shards_out *w, int index);
+bool nb_shards_out_touched(const nb_shards_out *w, int index);
+size_t nb_shards_out_tensor_bytes(const nb_shards_out *w, int index);
+const char *nb_shards_out_file(const nb_shards_out *w, int index); /* its name in the folder */
+size_t nb_shards_out_total_bytes(const nb_shards_out *w);          /* of all files; valid after begin */
+nb_status nb_shards_out_sync(nb_shards_out *w, nb_error *err) NB_CHECKED;
+/* Closes the files, synced; NB_INTERNAL when a tensor is not wholly written. Then the index. */
+nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err) NB_CHECKED;
+void nb_shards_out_close(nb_shards_out *w); /* the files stay; NULL is fine */
+
+#endif
