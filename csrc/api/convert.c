@@ -290,7 +290,7 @@ nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error
         st = nb_model_load(o->model, &mo, false, &j.m, err);
     if (st == NB_OK)
         st = choose_types(&j, err);
-    if (st == NB_OK && kind->open == open_gguf && j.m->container->kind == NB_CONTAINER_HF)
+    if (st == NB_OK && j.kind->open == open_gguf && j.m->container->kind == NB_CONTAINER_HF)
         st = count_left(&j, r, err);
     if (st == NB_OK)
         st = j.kind->open(&j, err);
