@@ -79,13 +79,17 @@ nb_status nb_folder_make_texts(const nb_model *m, nb_folder_plan *plan, const ch
     return st;
 }
 
+/* NAME.partial until it is whole: the folder is ours alone, and what a killed run left is found and replaced. */
 static nb_status write_file(const char *folder, const char *name, const void *p, size_t n, nb_error *err)
 {
-    char path[NB_FOLDER_PATH];
+    char path[NB_FOLDER_PATH], partial[NB_FOLDER_PATH], last[64];
     nb_outfile *f = NULL;
+    snprintf(last, sizeof last, "%.50s.partial", name);
     nb_status st = nb_in_folder(folder, name, path, err);
     if (st == NB_OK)
-        st = nb_outfile_open(path, &f, err);
+        st = nb_in_folder(folder, last, partial, err);
+    if (st == NB_OK)
+        st = nb_outfile_open_at(path, partial, false, &f, err);
     if (st == NB_OK)
         st = nb_outfile_write_at(f, 0, p, n, err);
     if (st == NB_OK)
