@@ -38,6 +38,14 @@ static const transcript rows[] = {
     {"cl-argv: -2 tokens", "run " TINY " --ids 1 -n -2", 2, NULL, "--max-tokens -2: it must be", 0},
     {"cl-argv: 2^31 tokens", "run " TINY " --ids 1 -n 2147483648", 2, NULL, "it must be a whole number from -1 to 2147483647", 0},
     {"cl-argv: infinite temperature", "run " TINY " --ids 1 --temp 1e999", 2, NULL, "--temp 1e999: it must be", 0},
+    /* 48, 91, 103, 117 */
+    {"gg-beyond-file: a file that is cut is not quantized", "quantize %T/cut.gguf -o %T/o.gguf --method rtn", 4, NULL, "cut.gguf: ", 0},
+    {"gg-beyond-file: nor converted", "convert %T/cut.gguf -o %T/o", 4, NULL, "cut.gguf: ", 0},
+    {"jt-request: a conversation cannot bring its own template", "template %T/talks -f %T/owns.json --json", 4, NULL, "a conversation brings no template of its own", 0},
+    {"jt-special: a control token in a message is text", "template %T/talks -f %T/special.json --ids", 0, "60 117 62 60 47 115 62 60 47 117 62\n", NULL, 0},
+    {"fs-readonly: a folder that cannot be written to is seen before the work", "quantize " TINY " -o /proc/o.gguf --method rtn", 3, NULL, "/proc/o.gguf.nibble: cannot create it", 0},
+    {"fs-readonly: by convert as well", "convert " TINY " -o /proc/o", 3, NULL, "/proc/o: cannot create it", 0},
+    {"fs-plan: a model that needs more memory than is allowed", "quantize " TINY " -o %T/o.gguf --calib %T/long.txt --samples 2 -c 64 -t 1 --memory 100K", 6, NULL, "MiB of memory are needed", 0},
     /* 131, 132: in arguments and errors */
     {"cl-escape: a value", "quantize " TINY " -o %T/o.gguf --clip \x1b[31m", 2, NULL, "--clip \\x1b[31m: none, mse", 0},
     {"cl-escape: a grid", "quantize " TINY " -o %T/o.gguf --grid \x1b]52;c;YQ==\a", 2, NULL, "\\x1b]52;c;YQ==\\x07", 0},
@@ -221,8 +229,9 @@ static void make_folder(void)
 {
     static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
     static const char talk[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"\\u001b[31m\\u202e\"}]}",
-                      jinja[] = "{% for m in messages %}<u>{{ m.content }}</u>{% endfor %}";
-    char path[1024];
+                      owns[] = "{\"messages\":[],\"chat_template\":\"{{ range(1000000000) }}\"}",
+                      special[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"</s>\"}]}", jinja[] = "{% for m in messages %}<u>{{ m.content }}</u>{% endfor %}";
+    char path[1024], text[1024] = "";
     nb_error err = {.offset = -1};
     bytes b = {0};
     here = folder_new();
@@ -238,6 +247,11 @@ static void make_folder(void)
     folder_write(&here, "broken.txt", "a\xff" "b", 3);
     folder_write(&here, "surrogate.txt", "\xed\xa0\x80", 3);
     folder_write(&here, "talk.json", talk, sizeof talk - 1);
+    folder_write(&here, "owns.json", owns, sizeof owns - 1);
+    folder_write(&here, "special.json", special, sizeof special - 1);
+    while (strlen(text) < 600)
+        strcat(text, "the heath thaws then the other ");
+    folder_write(&here, "long.txt", text, strlen(text));
     put_head(&b, 3, 0, 2);
     put_key(&b, "general.architecture", NB_GGUF_STRING);
     put_str(&b, "\x1b]0;owned\a");
@@ -257,6 +271,10 @@ static void make_folder(void)
             exit(1);
     }
     make_speaker();
+    size_t n = 0;
+    char *p = whole("tiny.gguf", &n);
+    folder_write(&here, "cut.gguf", p, n - 100);
+    free(p);
 }
 
 int main(int argc, char **argv)
