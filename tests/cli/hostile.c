@@ -102,6 +102,15 @@ static void metadata(check *c)
     CHECK(c, s && n == 24 && memcmp(s, "\x1b]0;owned\a\xc2\x9b" "31m\xe2\x80\xaexyz\x7f\t!", n) == 0); /* the same value */
     nb_json_close(doc);
     program_free(&o);
+    /* a scheme that nobody knows, a value that is no UTF-8 */
+    on_terminal(c, "inspect %T/talks/config.json", 4, "neither GGUF nor safetensors");
+    on_terminal(c, "inspect %T/scheme --json", 0, "\"scheme\":\"x\\\"\\u001b]0;y\\u0007\"");
+    o = program_run(&here, "inspect %T/raw.gguf --json", OUT_CAPTURED);
+    doc = one_object(c, o.out);
+    CHECK(c, nb_json_string(nb_json_get(nb_json_get(nb_json_root(doc), "metadata"), "general.name"), &s, &n));
+    CHECK(c, s && n == 5 && memcmp(s, "a\xef\xbf\xbd" "b", n) == 0);
+    nb_json_close(doc);
+    program_free(&o);
 }
 
 /* The first generated token of the model is spelled with an escape sequence. */
@@ -229,6 +238,7 @@ static void make_folder(void)
 {
     static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
     static const char talk[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"\\u001b[31m\\u202e\"}]}",
+                      scheme[] = "{\"architectures\":[\"LlamaForCausalLM\"],\"quantization_config\":{\"quant_method\":\"x\\\"\\u001b]0;y\\u0007\"}}",
                       owns[] = "{\"messages\":[],\"chat_template\":\"{{ range(1000000000) }}\"}",
                       special[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"</s>\"}]}", jinja[] = "{% for m in messages %}<u>{{ m.content }}</u>{% endfor %}";
     char path[1024], text[1024] = "";
@@ -259,6 +269,19 @@ static void make_folder(void)
     put_str(&b, "\x1b]0;owned\a\xc2\x9b" "31m\xe2\x80\xaexyz\x7f\t!");
     put_pad(&b, 32);
     folder_write(&here, "meta.gguf", b.p, b.n);
+    free(b.p);
+    b = (bytes){0};
+    put_head(&b, 3, 0, 1);
+    put_key(&b, "general.name", NB_GGUF_STRING);
+    put_str(&b, "a\xff" "b");
+    put_pad(&b, 32);
+    folder_write(&here, "raw.gguf", b.p, b.n);
+    free(b.p);
+    mkdir(folder_in(&here, "scheme", path), 0700);
+    folder_write(&here, "scheme/config.json", scheme, sizeof scheme - 1);
+    b = (bytes){0};
+    put_safetensors(&b, "{}", 2, 0);
+    folder_write(&here, "scheme/model.safetensors", b.p, b.n);
     free(b.p);
     mkdir(folder_in(&here, "talks", path), 0700);
     folder_write(&here, "talks/chat_template.jinja", jinja, sizeof jinja - 1);

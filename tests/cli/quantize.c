@@ -54,6 +54,8 @@ static const transcript refused[] = {
     {"a report in a folder that is not there", "quantize " TINY OUT "--report %T/no/r.html --json", 3, NULL, "r.html: cannot create it", 0},
     {"a report that is OUT", "quantize " TINY OUT "--report %T/out.gguf", 2, NULL, "--report and -o name the same file", 0},
     {"a report that is the model", "quantize " TINY OUT "--report %T/link.gguf", 2, NULL, "the report would replace the model", 0},
+    {"a report of a run that is not there", "quantize -o %T/out.gguf --resume --report %T/r.html", 3, NULL, "there is no unfinished run of it to go on with", 0},
+    {"a report without OUT", "quantize --resume --report %T/r.html --json", 2, NULL, "-o OUT is missing", 0},
     {"--dry-run writes no report", "quantize " TINY OUT "--dry-run -q --report %T/r.html", 0, "rtn q4_0: ", NULL, 0},
     {"layers that are no range", "quantize " TINY OUT "--layers 1", 2, NULL, "--layers: it must be two numbers", 0},
     {"layers beyond the model", "quantize " TINY OUT "--layers 1:9", 2, NULL, "--layers 1:9, the model has 2 layers", 0},
