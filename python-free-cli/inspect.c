@@ -64,13 +64,12 @@ static void print_value(const char *value)
 static void print_text(const nb_checkpoint *c, const nb_checkpoint_info *info, bool tensors)
 {
     const char *key = NULL, *value = NULL;
-    char arch[160];
-    nb_escape(arch, (int64_t)sizeof arch, info->arch, (int64_t)strlen(info->arch));
-    printf("format           %s\narchitecture     %s\nparameters       %lld\nbytes            %lld\nbits per weight  %.4f\ntensors          %lld\n",
-           info->format, arch, (long long)info->n_param, (long long)info->bytes, info->bits_per_weight, (long long)info->n_tensor);
+    char scheme[160];
+    nb_escape(scheme, (int64_t)sizeof scheme, info->scheme, (int64_t)strlen(info->scheme)); /* a file's own word; architecture and keys come escaped */
+    printf("format           %s\nscheme           %s\narchitecture     %s\nparameters       %lld\nbytes            %lld\nbits per weight  %.4f\ntensors          %lld\n",
+           info->format, scheme, info->arch, (long long)info->n_param, (long long)info->bytes, info->bits_per_weight, (long long)info->n_tensor);
     for (int64_t i = 0; nb_checkpoint_get_metadata(c, i, &key, &value); i++) {
-        char shown[160];
-        printf("%-44s ", nb_escape(shown, (int64_t)sizeof shown, key, (int64_t)strlen(key)));
+        printf("%-44s ", key);
         print_value(value);
     }
     if (tensors)
@@ -81,6 +80,7 @@ static nb_status run(const nb_args *a, nb_error *err)
 {
     nb_checkpoint *c = NULL;
     nb_checkpoint_info info;
+    bool manifest = false;
     nb_status st = nb_need_operand(a, "PATH", err);
     if (st == NB_OK)
         st = nb_checkpoint_open(a->operand[0], &c, err);
@@ -89,11 +89,14 @@ static nb_status run(const nb_args *a, nb_error *err)
         if (info.warning)
             fprintf(stderr, "nibble: warning: %s\n", info.warning);
         if (nb_flag_on(a, "verify"))
-            st = nb_checkpoint_verify(c, err);
+            st = nb_checkpoint_verify(c, &manifest, err);
         if (st == NB_OK && nb_flag_on(a, "json"))
             print_json(c, &info);
-        else if (st == NB_OK)
+        else if (st == NB_OK) {
             print_text(c, &info, nb_flag_on(a, "tensors"));
+            if (nb_flag_on(a, "verify"))
+                printf("verified: %lld tensors hold numbers%s\n", (long long)info.n_tensor, manifest ? ", each with the SHA-256 of its manifest" : "; there is no manifest");
+        }
     }
     nb_checkpoint_close(c);
     return st;

@@ -104,6 +104,7 @@ static void metadata(check *c)
     program_free(&o);
     /* a scheme that nobody knows, a value that is no UTF-8 */
     on_terminal(c, "inspect %T/talks/config.json", 4, "neither GGUF nor safetensors");
+    on_terminal(c, "inspect %T/scheme", 0, "scheme           x\"\\x1b]0;y\\x07");
     on_terminal(c, "inspect %T/scheme --json", 0, "\"scheme\":\"x\\\"\\u001b]0;y\\u0007\"");
     o = program_run(&here, "inspect %T/raw.gguf --json", OUT_CAPTURED);
     doc = one_object(c, o.out);
