@@ -143,6 +143,16 @@ static char *whole_file(const char *path)
     return text;
 }
 
+bool program_has_terminals(void)
+{
+    const int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    char name[64];
+    const bool good = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 && ptsname_r(fd, name, sizeof name) == 0 && access(name, W_OK) == 0;
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
 /* A terminal: *name is what the program opens, the other end is returned. */
 static int open_terminal(char name[64])
 {

@@ -27,6 +27,7 @@ enum { PROGRAM_GUARD_S = 60, PROGRAM_MOST_ARGS = 48 };
  * the word %A is 100000 times the letter A.
  * Memory is bounded (RLIMIT_AS), except under the address sanitizer, which maps terabytes. */
 outcome program_run(const folder *d, const char *line, program_stdout out);
+bool program_has_terminals(void); /* a chroot may have none: then OUT_TTY cannot be had */
 void program_free(outcome *o);
 
 /* The parts of it, for tests that talk to a running program: *err is the reading end of a pipe of one page. */
