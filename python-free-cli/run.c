@@ -43,7 +43,8 @@ static nb_status user_turn(const nb_model *m, const char *text, size_t n, int32_
     nb_put_json(f, text, n);
     fputs("}],\"add_generation_prompt\":true}", f);
     const bool whole = fclose(f) == 0;
-    const nb_status st = whole ? nb_model_template_ids(m, "the prompt", json, json_n, ids, n_id, err) : nb_fail(err, NB_NO_ROOM, "out of memory for the prompt");
+    const nb_status st = whole ? nb_model_template_ids(m, "the prompt", json, json_n, ids, n_id, err)
+                               : nb_fail(err, NB_NO_ROOM, "out of memory for the prompt");
     free(json);
     return st;
 }

@@ -191,7 +191,7 @@ nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *set
 
 /* ---- the input ---- */
 
-/* Bytes at the beginning of a file that say what it holds: GGUF up to its first tensor (begins: where; 0: no GGUF), safetensors its header, JSON all of it. */
+/* Bytes at the beginning of a file that say what it holds: GGUF up to its first tensor (begins: where; 0: no GGUF), safetensors its header, JSON all. */
 static uint64_t header_bytes(uint64_t begins, const char *path, uint64_t size, const uint8_t first[8])
 {
     uint64_t len = 0;
@@ -278,7 +278,8 @@ static nb_status hash_folder(const nb_container *c, nb_text *out, nb_error *err)
     struct dirent **part = NULL;
     const bool itself = stat(c->where, &sb) == 0 && S_ISDIR(sb.st_mode);
     const size_t above = (size_t)(name_in(c->where) - c->where);
-    int len = itself ? snprintf(folder, sizeof folder, "%s", c->where) : snprintf(folder, sizeof folder, "%.*s", above ? (int)above : 1, above ? c->where : ".");
+    int len = itself ? snprintf(folder, sizeof folder, "%s", c->where)
+                     : snprintf(folder, sizeof folder, "%.*s", above ? (int)above : 1, above ? c->where : ".");
     if (len < 0 || (size_t)len >= sizeof folder)
         return nb_fail_at(err, NB_IO, c->where, -1, "a path of more than 4095 bytes");
     const int n = scandir(folder, &part, is_part, alphasort);

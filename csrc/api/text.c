@@ -38,12 +38,13 @@ static nb_status give_ids(nb_status st, nb_ids *ids, int32_t **out, size_t *n)
 /* The byte that templates mark text with, which is in no UTF-8: from outside it is as broken as any other. out->p NULL: the text holds none. */
 static nb_status replace_guard(const char *text, size_t n, nb_buf *out, nb_error *err)
 {
+    enum { kGuard = (unsigned char)NB_TOKENIZE_GUARD };
     nb_status st = NB_OK;
     nb_buf_init(out, SIZE_MAX / 2);
-    if (!n || !memchr(text, NB_TOKENIZE_GUARD, n))
+    if (!n || !memchr(text, kGuard, n))
         return NB_OK;
     for (size_t at = 0; at < n && st == NB_OK;) {
-        const char *guard = memchr(text + at, NB_TOKENIZE_GUARD, n - at);
+        const char *guard = memchr(text + at, kGuard, n - at);
         const size_t plain = guard ? (size_t)(guard - text) - at : n - at;
         st = nb_buf_add(out, text + at, plain, err);
         if (st == NB_OK && guard)

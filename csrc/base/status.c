@@ -33,8 +33,8 @@ int nb_character(const char *text, int64_t n, uint32_t *cp)
 
 bool nb_is_control(uint32_t c)
 {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f || c == 0x2028 ||
-           c == 0x2029;
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f ||
+           c == 0x2028 || c == 0x2029;
 }
 
 /* The character at s, n bytes left, as it is shown; *len: bytes of the piece. Returns how many bytes of s it stands for. */

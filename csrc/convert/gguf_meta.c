@@ -253,7 +253,8 @@ static nb_status name_of(const nb_container *c, char name[NB_HUB_NAME], nb_error
     size_t end = strlen(path), start = last_part(path, end);
     const size_t above = start ? last_part(path, start - 1) : 0, repo = above ? last_part(path, above - 1) : 0;
     const char *dashes = repo ? strstr(path + repo + sizeof models - 1, "--") : NULL;
-    if (dashes && strncmp(path + above, "snapshots/", 10) == 0 && strncmp(path + repo, models, sizeof models - 1) == 0 && dashes < path + above) {
+    const bool cached = dashes && strncmp(path + above, "snapshots/", 10) == 0 && strncmp(path + repo, models, sizeof models - 1) == 0;
+    if (cached && dashes < path + above) {
         start = (size_t)(dashes - path) + 2;
         end = above - 1;
     }

@@ -216,7 +216,8 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
     nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
     const int64_t bad = st == NB_OK ? bad_row(p, &m) : -1;
     if (bad >= 0)
-        st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset, "tensor %s holds NaN or Inf in row %lld", place.t->name, (long long)bad);
+        st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset, "tensor %s holds NaN or Inf in row %lld", place.t->name,
+                        (long long)bad);
     if (st == NB_OK)
         st = p->sink->op->dense(p->sink, at, &m, err);
     free(made);

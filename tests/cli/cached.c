@@ -1,4 +1,5 @@
-/* cached.c -- MODEL is a name of the hub that is in its cache: every command takes it, also those that write. The cache is as huggingface_hub keeps it. */
+/* cached.c -- MODEL is a name of the hub that is in its cache: every command takes it, also those that write. The cache is as huggingface_hub
+ * keeps it. */
 #include "cli/transcript.h"
 #include "tiny_gguf.h"
 
@@ -102,7 +103,8 @@ static void link_blob(const char *target, const char *name)
 static void make_cache(void)
 {
     static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
-    static const char *const repos[] = {"hub/models--org--tiny", "hub/models--org--file"}, *const in[] = {"refs", "blobs", "snapshots", ("snapshots/" COMMIT)};
+    static const char *const repos[] = {"hub/models--org--tiny", "hub/models--org--file"};
+    static const char *const in[] = {"refs", "blobs", "snapshots", ("snapshots/" COMMIT)};
     static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
     char path[1024], name[256], target[64];
     nb_error err = {.offset = -1};
