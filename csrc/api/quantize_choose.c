@@ -1,7 +1,9 @@
 /* quantize_choose.c -- flags to a quantizer, a file format, a grid: what is refused before any file is touched. */
 #include "api/quantize.h"
 #include "api/refuse_input.h"
+#include "file/hub.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,6 +215,10 @@ static bool is_inside(const char *out, const char *folder)
 nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
 {
     struct stat in, out;
+    nb_hub_name name;
+    char found[NB_HUB_PATH];
+    if (stat(model, &in) != 0 && nb_hub_name_parse(model, &name) && nb_hub_find(&name, found, NULL) == NB_OK)
+        model = found;
     if (stat(model, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
         return nb_fail_at(err, NB_USAGE, path, -1, "OUT is the input itself");
     if (is_inside(path, model))
@@ -257,6 +263,26 @@ static void choose_group(nb_quantize_job *j)
     j->scheme.group = kGroup;
 }
 
+/* From the root on. A file keeps its name, of which its other parts are found, even where it is a link (the hub's cache). */
+static bool whole_path(const char *path, char out[PATH_MAX])
+{
+    struct stat sb;
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (stat(path, &sb) != 0 || S_ISDIR(sb.st_mode))
+        return realpath(path, out) != NULL;
+    const int n = snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    if (n < 0 || (size_t)n >= sizeof parent || !realpath(parent, out))
+        return false;
+    const size_t at = strlen(out), len = strlen(name);
+    errno = ENAMETOOLONG;
+    if (at + len + 2 > PATH_MAX)
+        return false;
+    out[at] = '/';
+    memcpy(out + at + (at > 1), name, len + 1); /* the root ends with its slash */
+    return true;
+}
+
 nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
 {
     nb_quantize_options *o = &j->o;
@@ -269,7 +295,7 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     if (o->layer_to > n_layer)
         return nb_fail(err, NB_USAGE, "--layers %d:%d, the model has %d layers", o->layer_from, o->layer_to, n_layer);
     choose_group(j);
-    if (!realpath(o->model, j->model_path))
+    if (!whole_path(j->m->container->where, j->model_path)) /* of a name of the hub: the commit that it stands for now */
         return nb_fail_errno_at(err, o->model, "cannot be found");
     o->model = j->model_path;
     o->method = j->p.quantizer->name;

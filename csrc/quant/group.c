@@ -184,6 +184,25 @@ nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *e
     return st == NB_OK ? nb_stack_load(p->m, g, layer, &p->quantized.layer.stack[g], err) : st;
 }
 
+/* A row with a value that is not finite, or -1. Scales of codes were looked at when they were read. */
+static int64_t bad_row(const nb_pipe *p, const nb_matrix *a)
+{
+    enum { kPiece = 1024 }; /* whole blocks of every format */
+    int64_t worst = -1;
+    if (p->dry || !a->dtype || !a->dtype->decode)
+        return -1;
+#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
+    for (int64_t n = 0; n < a->N; n++)
+        for (int64_t k = 0; k < a->K; k += kPiece) {
+            float piece[kPiece];
+            const int64_t len = a->K - k < kPiece ? a->K - k : kPiece;
+            nb_dtype_decode_row(a->dtype, a->rows + n * nb_dtype_row_bytes(a->dtype, a->K) + nb_dtype_row_bytes(a->dtype, k), piece, len);
+            for (int64_t i = 0; i < len; i++)
+                worst = isfinite(piece[i]) ? worst : n;
+        }
+    return worst;
+}
+
 nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
@@ -195,6 +214,10 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
     nb_matrix m = {.N = 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
     void *made = NULL;
     nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
+    const int64_t bad = st == NB_OK ? bad_row(p, &m) : -1;
+    if (bad >= 0)
+        st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset, "tensor %s holds NaN or Inf in row %lld", place.t->name,
+                        (long long)bad);
     if (st == NB_OK)
         st = p->sink->op->dense(p->sink, at, &m, err);
     free(made);

@@ -10,24 +10,28 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define RUN "quantize %T/tiny.gguf -o %T/out.gguf --calib %T/text.txt --samples 2 -c 16 -t 1 -q"
-#define RESUME "quantize -o %T/out.gguf --resume -t 1 -q"
+#define SETTINGS " --calib %T/text.txt --samples 2 -c 16 -t 1 -q"
+
+/* What is written: a file with its manifest beside it, or a folder of packed weights with all of its files. */
+typedef struct target {
+    const char *run, *resume, *verify;
+    const char *out, *beside; /* beside: NULL, or the manifest's name */
+    const char *journal;
+} target;
+static const target gguf = {"quantize %T/tiny.gguf -o %T/out.gguf" SETTINGS, "quantize -o %T/out.gguf --resume -t 1 -q",
+                            "inspect %T/out.gguf --verify --json", "out.gguf", "out.gguf.manifest.json", "out.gguf.nibble/journal"};
+static const target packed = {"quantize %T/tiny.gguf -o %T/out --format gptq" SETTINGS, "quantize -o %T/out --resume -t 1 -q",
+                              "inspect %T/out --verify --json", "out", NULL, "out.nibble/journal"};
 
 static folder here;
+static const target *to;
 static char *sound, *sound_manifest;
 static size_t sound_n, sound_manifest_n;
 
 static char *read_all(const char *name, size_t *n)
 {
-    enum { kMost = 1 << 21 };
-    char path[1024], *p = calloc(1, kMost);
-    FILE *f = fopen(folder_in(&here, name, path), "rb");
-    if (!p)
-        exit(1);
-    *n = f ? fread(p, 1, kMost, f) : 0;
-    if (f)
-        fclose(f);
-    return p;
+    char path[1024];
+    return folder_read(folder_in(&here, name, path), n);
 }
 
 static bool there(const char *name)
@@ -48,8 +52,9 @@ static int run(const char *line, char message[256])
 static void remove_results(void)
 {
     char path[1024];
-    unlink(folder_in(&here, "out.gguf", path));
-    unlink(folder_in(&here, "out.gguf.manifest.json", path));
+    folder_remove(folder_in(&here, to->out, path));
+    if (to->beside)
+        unlink(folder_in(&here, to->beside, path));
 }
 
 static void same(check *c, const char *name, const char *want, size_t want_n, const char *when)
@@ -62,32 +67,37 @@ static void same(check *c, const char *name, const char *want, size_t want_n, co
     free(p);
 }
 
+static void same_results(check *c, const char *when)
+{
+    same(c, to->out, sound, sound_n, when);
+    if (to->beside)
+        same(c, to->beside, sound_manifest, sound_manifest_n, when);
+}
+
 /* After a kill: what is under a final name is whole; going on gives what a run without faults gives; nothing else is left. */
 static void check_goes_on(check *c, const char *when, int turn)
 {
-    char message[256] = "", line[256];
+    char message[256] = "";
     outcome o;
-    if (there("out.gguf")) {
-        same(c, "out.gguf", sound, sound_n, when);
-        o = program_run(&here, "inspect %T/out.gguf --verify --json", OUT_CAPTURED);
+    if (there(to->out)) {
+        same(c, to->out, sound, sound_n, when);
+        o = program_run(&here, to->verify, OUT_CAPTURED);
         CHECK_EQ(c, o.code, 0);
         program_free(&o);
     }
-    const bool journal = there("out.gguf.nibble/journal");
-    int code = journal && turn % 2 ? run(RESUME, message) : run(RUN, message);
+    const bool done = !to->beside && there(to->out) && !there(to->journal); /* killed behind its end: a folder is not written twice */
+    int code = there(to->journal) && turn % 2 ? run(to->resume, message) : run(to->run, message);
     if (code == 3 && turn % 2) /* killed before its settings were written: there is nothing to go on with, and it says so */
-        code = run(RUN, message);
+        code = run(to->run, message);
     c->n_check++;
-    if (code != 0)
+    if (code != (done ? 7 : 0))
         check_report(c, __FILE__, __LINE__, "%s: going on ends with %d: %s", when, code, message);
-    same(c, "out.gguf", sound, sound_n, when);
-    same(c, "out.gguf.manifest.json", sound_manifest, sound_manifest_n, when);
-    snprintf(line, sizeof line, "%s", when);
+    same_results(c, when);
     DIR *dir = opendir(here.path);
     for (const struct dirent *e; dir && (e = readdir(dir));)
-        if (e->d_name[0] != '.' && strcmp(e->d_name, "tiny.gguf") != 0 && strcmp(e->d_name, "text.txt") != 0 && strcmp(e->d_name, "out.gguf") != 0 &&
-            strcmp(e->d_name, "out.gguf.manifest.json") != 0)
-            check_report(c, __FILE__, __LINE__, "%s: %s is left", line, e->d_name);
+        if (e->d_name[0] != '.' && strcmp(e->d_name, "tiny.gguf") != 0 && strcmp(e->d_name, "text.txt") != 0 && strcmp(e->d_name, to->out) != 0 &&
+            !(to->beside && strcmp(e->d_name, to->beside) == 0))
+            check_report(c, __FILE__, __LINE__, "%s: %s is left", when, e->d_name);
     if (dir)
         closedir(dir);
     remove_results();
@@ -99,10 +109,10 @@ static int killed_at(check *c, const char *point)
     for (int n = 1;; n++) {
         snprintf(at, sizeof at, "%s:%d", point, n);
         setenv("NIBBLE_CRASH_AT", at, 1);
-        const int code = run(RUN, message);
+        const int code = run(to->run, message);
         unsetenv("NIBBLE_CRASH_AT");
         if (code == 0) { /* the point is passed fewer times */
-            same(c, "out.gguf", sound, sound_n, at);
+            same(c, to->out, sound, sound_n, at);
             remove_results();
             return n - 1;
         }
@@ -134,8 +144,9 @@ static void appends(check *c)
 
 static void renames(check *c)
 {
-    CHECK_EQ(c, killed_at(c, "before-rename"), 4); /* calib; manifest into the work folder, the file, the manifest */
-    CHECK_EQ(c, killed_at(c, "after-rename"), 4);
+    const int n = killed_at(c, "before-rename"); /* calib; manifest into the work folder, the file, the manifest; of a folder each of its files, then itself */
+    CHECK(c, to->beside ? n == 4 : n >= 7);
+    CHECK_EQ(c, killed_at(c, "after-rename"), n);
 }
 
 static void removal(check *c)
@@ -151,7 +162,7 @@ static void by_chance(check *c)
         char when[64];
         int err = -1;
         const long us = (long)(nb_rng_u64(&r) % 60000);
-        const pid_t pid = program_start(&here, RUN, &err);
+        const pid_t pid = program_start(&here, to->run, &err);
         const struct timespec nap = {.tv_nsec = us * 1000};
         nanosleep(&nap, NULL);
         kill(pid, SIGKILL);
@@ -168,14 +179,53 @@ static void replaced(check *c)
     folder_write(&here, "out.gguf", "old", 3);
     folder_write(&here, "out.gguf.manifest.json", "old", 3);
     setenv("NIBBLE_CRASH_AT", "before-rename:3", 1); /* the file's */
-    CHECK_EQ(c, run(RUN, message), 128 + SIGKILL);
+    CHECK_EQ(c, run(to->run, message), 128 + SIGKILL);
     unsetenv("NIBBLE_CRASH_AT");
     same(c, "out.gguf", "old", 3, "before the rename");
     CHECK(c, !there("out.gguf.manifest.json")); /* no manifest that speaks of the other file */
-    CHECK_EQ(c, run(RESUME, message), 0);
+    CHECK_EQ(c, run(to->resume, message), 0);
     same(c, "out.gguf", sound, sound_n, "after the rename");
     same(c, "out.gguf.manifest.json", sound_manifest, sound_manifest_n, "after the rename");
     remove_results();
+}
+
+/* The run without faults that all others are held to. */
+static bool begin(const target *t)
+{
+    char message[256] = "";
+    to = t;
+    free(sound);
+    free(sound_manifest);
+    sound_manifest = NULL;
+    if (run(to->run, message) != 0) {
+        fprintf(stderr, "%s\n", message);
+        return false;
+    }
+    sound = read_all(to->out, &sound_n);
+    if (to->beside)
+        sound_manifest = read_all(to->beside, &sound_manifest_n);
+    remove_results();
+    return true;
+}
+
+/* The same for a folder. */
+static void into_a_folder(check *c)
+{
+    CHECK(c, begin(&packed));
+    CHECK(c, sound_n > 10000);
+    CHECK(c, killed_at(c, "before-write") > 20);
+    syncs(c);
+    appends(c);
+    renames(c);
+    removal(c);
+    CHECK(c, begin(&gguf));
+}
+
+static void into_a_folder_by_chance(check *c)
+{
+    CHECK(c, begin(&packed));
+    by_chance(c);
+    CHECK(c, begin(&gguf));
 }
 
 static const check_case cases[] = {
@@ -185,25 +235,24 @@ static const check_case cases[] = {
     {"a kill around any rename is gone on from", renames},
     {"a kill while the work folder is removed is gone on from", removal},
     {"a kill at any moment is gone on from", by_chance},
+    {"a kill at any point while a folder is written is gone on from", into_a_folder},
+    {"a kill at any moment while a folder is written is gone on from", into_a_folder_by_chance},
     {"the file that was there stays until the new one takes its name", replaced},
 };
 
 int main(int argc, char **argv)
 {
     static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
-    char path[1024], text[1024] = "", message[256] = "";
+    char path[1024], text[1024] = "";
     nb_error err = {.offset = -1};
     here = folder_new();
     while (strlen(text) < 300)
         strcat(text, "the heath thaws then the other ");
     folder_write(&here, "text.txt", text, strlen(text));
-    if (tiny_gguf_write(folder_in(&here, "tiny.gguf", path), &shape, &err) != NB_OK || run(RUN, message) != 0) {
-        fprintf(stderr, "%s%s\n", err.message, message);
+    if (tiny_gguf_write(folder_in(&here, "tiny.gguf", path), &shape, &err) != NB_OK || !begin(&gguf)) {
+        fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    sound = read_all("out.gguf", &sound_n);
-    sound_manifest = read_all("out.gguf.manifest.json", &sound_manifest_n);
-    remove_results();
     const int rc = check_main(cases, sizeof cases / sizeof *cases, argc, argv);
     free(sound);
     free(sound_manifest);
