@@ -140,6 +140,7 @@ static nb_status open_folder(job *j, nb_error *err)
                                       .choose = type_of,
                                       .arg = j,
                                       .torch_dtype = dtype ? dtype : "float32",
+                                      .shard_bytes = j->o->max_shard_bytes,
                                       .exact = true,
                                       .n_thread = j->m->be->n_thread};
     return nb_folder_sink_open(&spec, &j->sink, err);
@@ -185,7 +186,8 @@ static nb_status open_packed(job *j, nb_error *err)
     const nb_tensor *e = nb_family_tensor(j->m->family, c, (nb_slot){.role = NB_ROLE_EMBED}, name);
     const bool bf16 = e && strcmp(type_of(j, e)->name, "bf16") == 0;
     const nb_folder_sink_spec spec = {.model = j->m, .out = j->o->out, .choose = type_of, .arg = j, .scheme = &j->spec, .layer_to = j->m->hp.n_layer,
-                                      .torch_dtype = bf16 ? "bfloat16" : "float16", .exact = true, .n_thread = j->m->be->n_thread};
+                                      .torch_dtype = bf16 ? "bfloat16" : "float16", .shard_bytes = j->o->max_shard_bytes, .exact = true,
+                                      .n_thread = j->m->be->n_thread};
     return nb_folder_sink_open(&spec, &j->sink, err);
 }
 
@@ -206,6 +208,8 @@ static nb_status choose_form(const nb_convert_options *o, const form **out, nb_e
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         if (strcmp(forms[i].name, name) == 0)
             *out = &forms[i];
+    if (*out && o->max_shard_bytes && (*out)->open == open_gguf)
+        return nb_fail(err, NB_UNSUPPORTED, "--max-shard-size with a GGUF file, which is written in one piece");
     if (*out)
         return NB_OK;
     if (strcmp(name, "bnb") == 0)
