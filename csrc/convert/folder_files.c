@@ -78,13 +78,17 @@ nb_status nb_folder_make_texts(const nb_model *m, nb_folder_plan *plan, const ch
     return st;
 }
 
+/* As NAME.partial until it is whole: always the same name, so that what a killed process left is written over. */
 static nb_status write_file(const char *folder, const char *name, const void *p, size_t n, nb_error *err)
 {
-    char path[NB_FOLDER_PATH];
+    char path[NB_FOLDER_PATH], partial[NB_FOLDER_PATH], short_name[80];
     nb_outfile *f = NULL;
+    snprintf(short_name, sizeof short_name, "%.60s.partial", name);
     nb_status st = nb_in_folder(folder, name, path, err);
     if (st == NB_OK)
-        st = nb_outfile_open(path, &f, err);
+        st = nb_in_folder(folder, short_name, partial, err);
+    if (st == NB_OK)
+        st = nb_outfile_open_at(path, partial, false, &f, err);
     if (st == NB_OK)
         st = nb_outfile_write_at(f, 0, p, n, err);
     if (st == NB_OK)

@@ -395,7 +395,7 @@ nb_status nb_folder_sink_open(const nb_folder_sink_spec *spec, nb_sink **out, nb
     if (spec->scheme)
         s->scheme = *spec->scheme;
     const nb_folder_choice choice = {.type = spec->choose, .arg = spec->arg, .scheme = spec->scheme ? &s->scheme : NULL, .layer_from = spec->layer_from,
-                                     .layer_to = spec->layer_to};
+                                     .layer_to = spec->layer_to, .packs = spec->packs};
     nb_status st = nb_folder_plan_open(spec->model, &choice, &s->plan, err);
     if (st == NB_OK)
         st = nb_folder_make_texts(spec->model, &s->plan, spec->torch_dtype, s->text, err);

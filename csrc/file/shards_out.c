@@ -244,7 +244,7 @@ nb_status nb_shards_out_files(const nb_shards_out *w, nb_status (*file)(void *ar
 
 nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)
 {
-    char path[kPath];
+    char path[kPath], partial[kPath];
     nb_text index = {0};
     nb_outfile *f = NULL;
     nb_status st = NB_OK;
@@ -254,11 +254,12 @@ nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)
         return st;
     put_index(w, &index);
     st = nb_text_check(&index, INDEX, err);
-    const int n = snprintf(path, sizeof path, "%s/%s", w->folder, INDEX);
+    snprintf(path, sizeof path, "%s/%s", w->folder, INDEX);
+    const int n = snprintf(partial, sizeof partial, "%s/%s.partial", w->folder, INDEX); /* always the same: what a killed process left is written over */
     if (st == NB_OK && (n < 0 || n >= kPath))
         st = nb_fail_at(err, NB_IO, w->folder, -1, "a path of more than %d bytes", kPath - 1);
     if (st == NB_OK)
-        st = nb_outfile_open(path, &f, err);
+        st = nb_outfile_open_at(path, partial, false, &f, err);
     if (st == NB_OK)
         st = nb_outfile_write_at(f, 0, index.p, index.n, err);
     if (st == NB_OK)
