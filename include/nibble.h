@@ -174,6 +174,7 @@ typedef struct nb_quantize_options {
     const char *device;
     int32_t n_thread;
     bool dry_run;            /* everything but the work: plan and sizes */
+    int64_t max_shard_bytes; /* of tensors in one file of a folder, unless one alone is larger; 0: 5 GB */
     int64_t memory;          /* hard budget of the host's memory in bytes; 0: what the machine has */
     bool layers_set;         /* only the layers [layer_from, layer_to) are quantized, the others copied as they are */
     int32_t layer_from, layer_to;
@@ -239,8 +240,9 @@ NB_API nb_status nb_check_report(const char *path, const char *model, nb_error *
 
 typedef struct nb_convert_options {
     const char *model, *out;
-    const char *format; /* NULL: "gguf" when out ends in .gguf, else "plain" (a folder of safetensors); others: NB_UNSUPPORTED */
+    const char *format; /* NULL: "gguf" when out ends in .gguf, else "plain" (a folder of safetensors); also "gptq" "gptq_v2" "awq" "compressed-tensors" */
     const char *grid;   /* number format of the matrices: f32 f16 bf16 q8_0 ...; NULL: as they are */
+    int64_t max_shard_bytes; /* as in nb_quantize_options */
     int32_t n_thread;
     void (*progress)(void *arg, int32_t layer, int32_t n_layer);
     void *arg;
