@@ -21,7 +21,7 @@ static nb_status choose_method(nb_quantize_job *j, nb_error *err)
     size_t at = 0;
     for (const nb_quantizer *const *q = nb_quantizers; *q && at < sizeof names; q++)
         at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*q)->name);
-    static const char *const known[] = {"awq", "awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
+    static const char *const known[] = {"awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i], name) == 0)
             return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name, names);

@@ -66,18 +66,12 @@ static bool is_linear(nb_role role)
     return false;
 }
 
-/* A norm that took up scales was written when they were found. */
-static bool is_folded(const nb_pipe *p, nb_role role)
-{
-    return p->o->quantizer->input_scales && (role == NB_ROLE_ATTN_NORM || role == NB_ROLE_FFN_NORM);
-}
-
 /* Everything of the layer that is no linear, and the linears too when they are not to be quantized. */
 static nb_status copy_roles(nb_pipe *p, int layer, bool linears, nb_error *err)
 {
     nb_status st = NB_OK;
     for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
-        if (linears || (!is_linear((nb_role)r) && !is_folded(p, (nb_role)r)))
+        if (linears || (!is_linear((nb_role)r) && !nb_pipe_is_folded(p, (nb_role)r)))
             st = nb_pipe_copy(p, (nb_role)r, layer, err);
     return st;
 }
@@ -91,7 +85,7 @@ static nb_status walk_layer(nb_pipe *p, int layer, group_fn group, bool forward,
     if (st == NB_OK && p->o->quantizer->input_scales && group == nb_pipe_quantize_group)
         st = nb_pipe_find_scales(p, layer, err);
     if (st == NB_OK && p->o->quantizer->input_scales && group == nb_pipe_read_group)
-        st = nb_pipe_read_norms(p, layer, err);
+        st = nb_pipe_read_folded(p, layer, err);
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
         st = group(p, (nb_group_id)g, layer, err);
         if (st == NB_OK && p->o->stop && *p->o->stop)

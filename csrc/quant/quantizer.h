@@ -48,7 +48,7 @@ typedef struct nb_quantizer {
     bool corrects;     /* makes use of the drift correction */
     bool input_scales; /* the layer's weights are scaled before (awq.h, scales.h) */
     nb_clip clip;      /* when none is asked for */
-    nb_status (*layer)(const nb_quant_job *job, nb_error *err);
+    nb_status (*layer)(const nb_quant_job *job, nb_error *err); /* NULL: nothing is rounded, every linear is written as a float, scaled or not */
 } nb_quantizer;
 
 /* Parameters of all groups of the job's w as its clip asks, and the codes when codes is not NULL: rounding to nearest. groups [N,G] device. */

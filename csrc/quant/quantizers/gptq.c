@@ -261,3 +261,11 @@ const nb_quantizer nb_quantizer_gptq = {.name = "gptq",
                                         .needs = NB_NEEDS_HESSIAN,
                                         .corrects = true,
                                         .layer = gptq_layer};
+
+const nb_quantizer nb_quantizer_awq_gptq = {.name = "awq-gptq",
+                                            .summary = "inputs scaled as awq does it, rounded as gptq does it",
+                                            .cost = "both of theirs",
+                                            .needs = NB_NEEDS_HESSIAN,
+                                            .corrects = true,
+                                            .input_scales = true,
+                                            .layer = gptq_layer};
