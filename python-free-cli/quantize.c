@@ -104,8 +104,10 @@ static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
     printf(",\"phases\":[");
     for (int i = 0; i < r->n_phase; i++)
         printf("%s{\"name\":\"%s\",\"seconds\":%.3f}", i ? "," : "", r->phase[i].name, r->phase[i].seconds);
-    printf("]");
-    printf(",\"layers\":[");
+    printf("],\"layer_phases\":[");
+    for (int i = 0; i < r->n_part; i++)
+        printf("%s{\"name\":\"%s\",\"seconds\":%.3f,\"cpu_seconds\":%.3f}", i ? "," : "", r->part[i].name, r->part[i].seconds, r->part[i].cpu_seconds);
+    printf("],\"layers\":[");
     for (size_t i = 0; i < r->n_layer; i++) {
         printf("%s{\"name\":\"%s\"", i ? "," : "", r->layers[i].name);
         put_number("error", r->layers[i].error);

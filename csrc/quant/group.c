@@ -1,7 +1,7 @@
 /* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down): decoded, quantized, written, reported.
  *
  * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
- * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, R, and W twice). */
+ * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, and W twice; R lies in H where the device can). */
 #include "quant/pipe.h"
 
 #include <math.h>
@@ -381,12 +381,15 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     nb_quant_stats stats = {0};
     nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = p->T, .damp = p->o->damp,
                         .correction = p->o->correction, .static_groups = p->o->static_groups, .act_order = p->o->act_order, .clip = p->o->clip,
+                        .times = p->o->times,
                         .clip_from = p->o->quantizer->input_scales && g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
     nb_status st = upload_group(p, &k, g, layer, err);
+    nb_times_lap(p->o->times, NB_LAP_READ);
     if (st == NB_OK && p->calib)
         st = nb_pipe_gather(p, g, k.K, err);
     if (st == NB_OK && p->calib)
         st = nb_pipe_scale_drift(p, g, k.K, err);
+    nb_times_lap(p->o->times, NB_LAP_STATISTICS);
     if (st == NB_OK)
         st = work_open(p, &k, err);
     if (st == NB_OK) {
@@ -399,8 +402,10 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
         job.c = p->two ? p->c : NULL;
         st = name_fault(p, p->o->quantizer->layer(&job, err), role[0], layer, err);
     }
+    nb_times_lap(p->o->times, NB_LAP_ROUND);
     if (st == NB_OK)
         st = write_group(p, &k, role, n_role, layer, err);
+    nb_times_lap(p->o->times, NB_LAP_WRITE);
     if (st == NB_OK) {
         nb_linear_report *r = begin_report(p, role, n_role, layer, stored_bits(p, k.N, k.K));
         for (int i = 0; i < n_role; i++)
@@ -409,6 +414,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
             st = report_errors(p, &k, role, n_role, r, err);
     }
     work_close(p, &k);
+    nb_times_lap(p->o->times, NB_LAP_ERRORS);
     if (st == NB_OK && p->calib)
         st = original_stack(p, g, layer, err);
     if (st == NB_OK && p->calib)
