@@ -248,6 +248,32 @@ static void worked_example(check *c)
     }
 }
 
+/* docs/FORMATS.md, by hand: 8 9 7 10 8 8 0 15 along inputs, and along outputs for AWQ. */
+static void pages(check *c)
+{
+    static const uint8_t codes[] = {8, 9, 7, 10, 8, 8, 0, 15};
+    static const struct {
+        const char *scheme;
+        uint32_t word, zeros;
+    } rows[] = {{"gptq", 0xf088a798u, 0x77777777u}, {"gptq_v2", 0xf088a798u, 0x88888888u}, {"awq", 0xf8a90878u, 0x88888888u}, {"compressed-tensors", 0xf088a798u, 0}};
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        nb_error err = {.message = ""};
+        const bool along_outputs = strcmp(rows[r].scheme, "awq") == 0;
+        parts p = parts_new(spec_of(rows[r].scheme, 4, 0, true), 8, 8);
+        for (int n = 0; n < 8; n++) {
+            p.groups[n] = (nb_group){.scale = 0.5f, .zero = 8.0f};
+            for (int k = 0; k < 8; k++)
+                p.codes[8 * n + k] = codes[along_outputs ? n : k];
+        }
+        CHECK_EQ(c, parts_pack(&p, false, &err), NB_OK);
+        CHECK_STR(c, err.message, "");
+        CHECK_EQ(c, nb_load_u32(p.bytes[0]), rows[r].word);
+        if (rows[r].zeros)
+            CHECK_EQ(c, nb_load_u32(p.bytes[1]), rows[r].zeros);
+        parts_free(&p);
+    }
+}
+
 /* ---- round trips ---- */
 
 static void round_trip(check *c, nb_scheme_spec spec, int64_t N, int64_t K, bool ordered, nb_rng *rng)
@@ -310,6 +336,7 @@ static const check_case cases[] = {
     {"zeros that GPTQModel borrowed from their neighbours come back", gptq_borrow},
     {"what AutoAWQ packed unpacks to its codes and packs to its bytes", awq_bytes},
     {"what compressed-tensors packed unpacks to its codes and packs to its bytes", ct_bytes},
+    {"the words of the format page, worked by hand", pages},
     {"the worked example: 1.6 -0.7 -3.4 1.7 -2.9 0.5 2.3 6.2 in int8", worked_example},
     {"every scheme gives back what it was given, in every width, group and order, short last groups included", round_trips},
 };
