@@ -378,6 +378,11 @@ static void gptq_case(check *c)
     every(c, gptq, true);
 }
 
+static void folder_case(check *c)
+{
+    every(c, job_quantize_folder, true);
+}
+
 static void convert_case(check *c)
 {
     every(c, job_convert_to_gguf, false);
@@ -395,6 +400,7 @@ static const check_case cases[] = {
     {"evaluating without memory says so and keeps nothing", eval_case},
     {"rounding without memory says so, keeps nothing and leaves no file", rtn_case},
     {"converting without memory says so, keeps nothing and leaves nothing behind", convert_case},
+    {"a folder of packed linears without memory says so, keeps nothing and leaves nothing behind", folder_case},
     {"GPTQ without memory says so, keeps nothing and leaves no file", gptq_case},
 };
 

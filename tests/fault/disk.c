@@ -331,12 +331,85 @@ static void converting(check *c)
     convert_fails(c, job_convert_to_folder, C_MKDIR, EIO, NB_IO, 1, false);
 }
 
+/* ---- folders of packed linears ---- */
+
+static nb_status run_folder(struct disk d, nb_error *err)
+{
+    *err = (nb_error){.offset = -1};
+    disk = d;
+    const nb_status st = job_quantize_folder(err);
+    disk.which = C_NONE;
+    return st;
+}
+
+/* The manifest holds the hash of every file; verifying holds them to it. */
+static size_t read_manifest(char *p, size_t most)
+{
+    char path[1024];
+    nb_checkpoint *k = NULL;
+    nb_error err = {.offset = -1};
+    FILE *f = fopen(folder_in(&here, "out/manifest.json", path), "rb");
+    const size_t n = f ? fread(p, 1, most, f) : 0;
+    if (f)
+        fclose(f);
+    bool held = false;
+    const bool whole = n && nb_checkpoint_open(folder_in(&here, "out", path), &k, &err) == NB_OK && nb_checkpoint_verify(k, &held, &err) == NB_OK;
+    nb_checkpoint_close(k);
+    return whole && held ? n : 0;
+}
+
+/* Call 1, 2, 3 ... fails; the same again, without faults, gives the folder of a run without faults. */
+static void folder_fails(check *c, call which, int error, nb_status want, const char *word, long least, bool lenient)
+{
+    enum { kMost = 1 << 20 };
+    static char good[kMost], got[kMost];
+    nb_error err;
+    CHECK_EQ(c, run_folder((struct disk){0}, &err), NB_OK);
+    const size_t n = read_manifest(good, kMost);
+    CHECK(c, n > 1000);
+    jobs_remove();
+    for (long at = 1; c->n_fail < 20; at++) {
+        const nb_status st = run_folder((struct disk){.which = which, .at = at, .error = error}, &err);
+        const bool over = disk.n[which] < at, there = jobs_left() > 0;
+        if (!over && !(lenient && st == NB_OK)) {
+            CHECK_EQ(c, st, want);
+            CHECK_HAS(c, err.message, word);
+            CHECK_HAS(c, err.file, here.path);
+        }
+        CHECK(c, !there || (read_manifest(got, kMost) == n && memcmp(good, got, n) == 0)); /* a final name only on a whole folder */
+        if (!over && !there)
+            CHECK_EQ(c, run_folder((struct disk){0}, &err), NB_OK);
+        CHECK(c, read_manifest(got, kMost) == n && memcmp(good, got, n) == 0);
+        CHECK_EQ(c, jobs_left(), 1);
+        jobs_remove();
+        if (!over)
+            continue;
+        CHECK_EQ(c, st, NB_OK);
+        CHECK(c, at > least);
+        return;
+    }
+}
+
+static void folders(check *c)
+{
+    folder_fails(c, C_PWRITE, ENOSPC, NB_NO_ROOM, "bytes are missing", 30, false);
+    folder_fails(c, C_PWRITE, EIO, NB_IO, "cannot write", 30, false);
+    folder_fails(c, C_PREAD, EIO, NB_IO, "cannot read", 10, false);
+    folder_fails(c, C_FALLOCATE, ENOSPC, NB_NO_ROOM, "bytes are missing", 3, false);
+    folder_fails(c, C_FSYNC, EIO, NB_IO, "cannot sync ", 5, false);
+    folder_fails(c, C_FDATASYNC, EIO, NB_IO, "cannot sync ", 3, false);
+    folder_fails(c, C_RENAME, EIO, NB_IO, "cannot ", 8, false);
+    folder_fails(c, C_MKDIR, EIO, NB_IO, "cannot create it", 2, false);
+    folder_fails(c, C_OPEN, EACCES, NB_IO, "cannot ", 10, true);
+}
+
 static const check_case cases[] = {
     {"a disk that fills up at any write is exit 6 with the missing bytes, and the run goes on when there is room", full_while_writing},
     {"a disk too small is seen before any work, to the byte", full_at_the_start},
     {"any other failure of the disk is exit 7, and the run can be gone on with", broken_disk},
     {"a failed sync is final", sync_fails},
     {"a disk that fails while a model is converted: nothing half-made is left", converting},
+    {"a disk that fails while a folder of packed linears is written: it is gone on with, or was whole", folders},
     {"short and interrupted writes are completed", small_bites},
     {"a file system without reservations is written to as well", no_reservations},
 };

@@ -7,7 +7,7 @@
 #include "nibble.h"
 #include "tiny_gguf.h"
 
-static folder here; /* tiny.gguf, text.txt; the output is out.gguf */
+static folder here; /* tiny.gguf, text.txt; the output is out.gguf, or the folder out */
 
 static inline void jobs_begin(void)
 {
@@ -28,7 +28,7 @@ static inline void jobs_begin(void)
 static inline bool jobs_unfinished(void)
 {
     char path[1024];
-    return access(folder_in(&here, "out.gguf.nibble", path), F_OK) == 0;
+    return access(folder_in(&here, "out.gguf.nibble", path), F_OK) == 0 || access(folder_in(&here, "out.nibble", path), F_OK) == 0;
 }
 
 /* Files that a failed run must not leave: the final names, partial ones beside them. */
@@ -37,7 +37,7 @@ static inline int jobs_left(void)
     int n = 0;
     DIR *dir = opendir(here.path);
     for (const struct dirent *e; dir && (e = readdir(dir));)
-        n += strncmp(e->d_name, "out.gguf", 8) == 0 && strcmp(e->d_name, "out.gguf.nibble") != 0;
+        n += strncmp(e->d_name, "out", 3) == 0 && strcmp(e->d_name, "out.gguf.nibble") != 0 && strcmp(e->d_name, "out.nibble") != 0;
     if (dir)
         closedir(dir);
     return n;
@@ -45,13 +45,10 @@ static inline int jobs_left(void)
 
 static inline void jobs_remove(void)
 {
+    static const char *const names[] = {"out.gguf", "out.gguf.manifest.json", "out.gguf.nibble", "out", "out.nibble"};
     char path[1024];
-    folder work;
-    folder_remove(folder_in(&here, "out.gguf", path));
-    unlink(folder_in(&here, "out.gguf.manifest.json", path));
-    snprintf(work.path, sizeof work.path, "%.480s/out.gguf.nibble", here.path);
-    if (jobs_unfinished())
-        folder_gone(&work);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        folder_remove(folder_in(&here, names[i], path));
 }
 
 static inline void jobs_end(void)
@@ -86,6 +83,20 @@ static inline nb_status job_quantize(const char *method, nb_error *err)
     nb_quantize_result r;
     const nb_quantize_options o = {.model = folder_in(&here, "tiny.gguf", model), .out = folder_in(&here, "out.gguf", out), .method = method,
                                    .calib = folder_in(&here, "text.txt", text), .samples = 2, .ctx = 16, .n_thread = 1, .device = "cpu"};
+    const nb_status st = nb_quantize(&o, &r, err);
+    if (st == NB_OK)
+        nb_quantize_result_free(&r);
+    return st;
+}
+
+/* Into a folder of packed linears, in several files. */
+static inline nb_status job_quantize_folder(nb_error *err)
+{
+    char model[1024], out[1024], text[1024];
+    nb_quantize_result r;
+    const nb_quantize_options o = {.model = folder_in(&here, "tiny.gguf", model), .out = folder_in(&here, "out", out), .method = "gptq", .format = "gptq",
+                                   .group = 32, .act_order = true, .max_shard_bytes = 20000, .calib = folder_in(&here, "text.txt", text), .samples = 2,
+                                   .ctx = 16, .n_thread = 1, .device = "cpu"};
     const nb_status st = nb_quantize(&o, &r, err);
     if (st == NB_OK)
         nb_quantize_result_free(&r);
