@@ -220,8 +220,9 @@ nb_status nb_shards_out_sync(nb_shards_out *w, nb_error *err)
     return st;
 }
 
-nb_status nb_shards_out_files(const nb_shards_out *w, nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err),
-                              void *arg, nb_error *err)
+nb_status nb_shards_out_files(const nb_shards_out *w,
+                              nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err), void *arg,
+                              nb_error *err)
 {
     nb_status st = NB_OK;
     uint8_t sum[NB_SHA256_BYTES];
@@ -255,7 +256,8 @@ nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)
     put_index(w, &index);
     st = nb_text_check(&index, INDEX, err);
     snprintf(path, sizeof path, "%s/%s", w->folder, INDEX);
-    const int n = snprintf(partial, sizeof partial, "%s/%s.partial", w->folder, INDEX); /* always the same: what a killed process left is written over */
+    const int n =
+        snprintf(partial, sizeof partial, "%s/%s.partial", w->folder, INDEX); /* always the same: what a killed process left is written over */
     if (st == NB_OK && (n < 0 || n >= kPath))
         st = nb_fail_at(err, NB_IO, w->folder, -1, "a path of more than %d bytes", kPath - 1);
     if (st == NB_OK)
