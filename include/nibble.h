@@ -199,6 +199,12 @@ typedef struct nb_quantize_phase {
     double seconds;
 } nb_quantize_phase;
 
+enum { NB_QUANTIZE_PARTS = 8 };
+typedef struct nb_quantize_part { /* of the phase "layers" */
+    const char *name; /* "forward" "statistics" "factor" ... */
+    double seconds, cpu_seconds; /* cpu: of all threads */
+} nb_quantize_part;
+
 typedef struct nb_quantize_result {
     char method[32], grid[32], format[32];
     double bits_per_weight, bits_per_weight_linears;
@@ -210,6 +216,8 @@ typedef struct nb_quantize_result {
     double ppl_before_stderr, ppl_after_stderr, kl_stderr, kl_median, kl_p99; /* as nb_eval_result has them */
     nb_quantize_phase phase[NB_QUANTIZE_PHASES]; /* in the order in which they ran */
     int n_phase;
+    nb_quantize_part part[NB_QUANTIZE_PARTS];
+    int n_part;
     int32_t resumed_layers;    /* read back from an interrupted run */
     int64_t plan_bytes;        /* host memory that the run was planned to need at most (0: the device cannot plan) */
     int64_t plan_device_bytes; /* of a device with memory of its own, else 0 */

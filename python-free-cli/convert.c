@@ -32,7 +32,7 @@ static void show(void *arg, int32_t layer, int32_t n_layer)
 
 static nb_status run(const nb_args *a, nb_error *err)
 {
-    nb_convert_result r;
+    nb_convert_result r = {.n_left = 0};
     nb_convert_options o = {.model = a->n_operand ? a->operand[0] : NULL,
                             .out = nb_flag_text(a, "output"),
                             .format = nb_flag_text(a, "format"),

@@ -145,7 +145,7 @@ nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, n
         }
         const char *equals = strchr(arg, '=');
         const nb_flag *f = arg[1] == '-' ? find(c, arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2), 0)
-                           : arg[2] == 0 ? find(c, NULL, 0, arg[1])
+                           : arg[2] == 0 ? find(c, "", 0, arg[1])
                                          : NULL;
         if (!f)
             return unknown(c, arg, err);

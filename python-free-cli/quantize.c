@@ -25,7 +25,7 @@ static const nb_flag flags[] = {
     {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
     {"samples", 0, "N", "sequences (default 64)"},
     {"ctx", 'c', "N", "tokens a sequence (default 512)"},
-    {"clip", 0, "HOW", "narrow the groups' ranges: none, mse, p99.9 (default none), output"},
+    {"clip", 0, "HOW", "narrow the groups' ranges: none, mse, p99.9 (default none), output (default of awq)"},
     {"seed", 0, "S", "seed of self-calibration"},
     {"eval", 0, "FILE", "measure perplexity before and after, KL and agreement on this text"},
     {"max-kl", 0, "X", "with --eval: exit 1 when the mean KL exceeds X nats a token; the file stays"},
@@ -104,8 +104,10 @@ static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
     printf(",\"phases\":[");
     for (int i = 0; i < r->n_phase; i++)
         printf("%s{\"name\":\"%s\",\"seconds\":%.3f}", i ? "," : "", r->phase[i].name, r->phase[i].seconds);
-    printf("]");
-    printf(",\"layers\":[");
+    printf("],\"layer_phases\":[");
+    for (int i = 0; i < r->n_part; i++)
+        printf("%s{\"name\":\"%s\",\"seconds\":%.3f,\"cpu_seconds\":%.3f}", i ? "," : "", r->part[i].name, r->part[i].seconds, r->part[i].cpu_seconds);
+    printf("],\"layers\":[");
     for (size_t i = 0; i < r->n_layer; i++) {
         printf("%s{\"name\":\"%s\"", i ? "," : "", r->layers[i].name);
         put_number("error", r->layers[i].error);

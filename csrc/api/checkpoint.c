@@ -99,14 +99,19 @@ bool nb_checkpoint_get_tensor(const nb_checkpoint *k, int64_t i, nb_checkpoint_t
 static nb_status add_string(nb_buf *b, const char *s, size_t n)
 {
     nb_status st = nb_buf_add(b, "\"", 1, NULL);
-    for (size_t i = 0; i < n && st == NB_OK; i++) {
+    for (size_t i = 0; i < n && st == NB_OK;) {
         const unsigned char ch = (unsigned char)s[i];
-        if (ch == '"' || ch == '\\')
+        uint32_t c = 0;
+        const int len = nb_character(s + i, (int64_t)(n - i), &c);
+        if (!len) /* a value of GGUF may be any bytes */
+            st = nb_buf_str(b, "\xef\xbf\xbd", NULL);
+        else if (ch == '"' || ch == '\\')
             st = nb_buf_printf(b, NULL, "\\%c", ch);
         else if (ch < 0x20 || ch == 0x7f)
             st = nb_buf_printf(b, NULL, "\\u%04x", ch);
         else
-            st = nb_buf_add(b, s + i, 1, NULL);
+            st = nb_buf_add(b, s + i, (size_t)len, NULL);
+        i += len ? (size_t)len : 1;
     }
     return st == NB_OK ? nb_buf_add(b, "\"", 1, NULL) : st;
 }

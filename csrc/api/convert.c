@@ -185,9 +185,10 @@ static nb_status put_slot(job *j, nb_slot at, nb_error *err)
     if (!nb_model_has(j->m, at))
         return NB_OK;
     nb_status st = nb_model_matrix(j->m, at, &a, &made, err);
-    a.N = a.N ? a.N : 1; /* a vector is one row */
-    if (st == NB_OK)
+    if (st == NB_OK) {
+        a.N = a.N ? a.N : 1; /* a vector is one row */
         st = a.dtype ? j->sink->op->dense(j->sink, at, &a, err) : j->sink->op->linear(j->sink, at, &a, err);
+    }
     free(made);
     nb_container_release(j->m->container, nb_family_tensor(j->m->family, j->m->container, at, name));
     return st;

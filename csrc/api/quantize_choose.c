@@ -2,7 +2,9 @@
 #include "api/quantize.h"
 #include "api/refuse_input.h"
 #include "convert/folder_plan.h"
+#include "file/hub.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +21,7 @@ static nb_status choose_method(nb_quantize_job *j, nb_error *err)
     size_t at = 0;
     for (const nb_quantizer *const *q = nb_quantizers; *q && at < sizeof names; q++)
         at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*q)->name);
-    static const char *const known[] = {"awq", "awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
+    static const char *const known[] = {"awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i], name) == 0)
             return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name, names);
@@ -216,6 +218,10 @@ static bool is_inside(const char *out, const char *folder)
 nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
 {
     struct stat in, out;
+    nb_hub_name name;
+    char found[NB_HUB_PATH];
+    if (stat(model, &in) != 0 && nb_hub_name_parse(model, &name) && nb_hub_find(&name, found, NULL) == NB_OK)
+        model = found;
     if (stat(model, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
         return nb_fail_at(err, NB_USAGE, path, -1, "OUT is the input itself");
     if (is_inside(path, model))
@@ -304,6 +310,26 @@ static nb_status choose_group(nb_quantize_job *j, nb_error *err)
     return n_packed(j, j->scheme.group) < most ? refuse_group(j, most, err) : NB_OK;
 }
 
+/* From the root on. A file keeps its name, of which its other parts are found, even where it is a link (the hub's cache). */
+static bool whole_path(const char *path, char out[PATH_MAX])
+{
+    struct stat sb;
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (stat(path, &sb) != 0 || S_ISDIR(sb.st_mode))
+        return realpath(path, out) != NULL;
+    const int n = snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    if (n < 0 || (size_t)n >= sizeof parent || !realpath(parent, out))
+        return false;
+    const size_t at = strlen(out), len = strlen(name);
+    errno = ENAMETOOLONG;
+    if (at + len + 2 > PATH_MAX)
+        return false;
+    out[at] = '/';
+    memcpy(out + at + (at > 1), name, len + 1); /* the root ends with its slash */
+    return true;
+}
+
 nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
 {
     nb_quantize_options *o = &j->o;
@@ -318,7 +344,7 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     const nb_status st = choose_group(j, err);
     if (st != NB_OK)
         return st;
-    if (!realpath(o->model, j->model_path))
+    if (!whole_path(j->m->container->where, j->model_path)) /* of a name of the hub: the commit that it stands for now */
         return nb_fail_errno_at(err, o->model, "cannot be found");
     o->model = j->model_path;
     o->method = j->p.quantizer->name;

@@ -13,8 +13,8 @@ static nb_status open_manifest(const nb_container *c, char path[4096], nb_json *
     struct stat sb;
     nb_mapfile *f = NULL;
     *out = NULL;
-    const bool folder = stat(c->path, &sb) == 0 && S_ISDIR(sb.st_mode);
-    const int n = snprintf(path, 4096, folder ? "%s/manifest.json" : "%s.manifest.json", c->path);
+    const bool folder = stat(c->where, &sb) == 0 && S_ISDIR(sb.st_mode);
+    const int n = snprintf(path, 4096, folder ? "%s/manifest.json" : "%s.manifest.json", c->where);
     if (n < 0 || n >= 4096 || stat(path, &sb) != 0)
         return NB_OK; /* without a manifest a file has its own promises only */
     nb_status st = nb_mapfile_open(path, &f, err);

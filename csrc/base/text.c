@@ -53,28 +53,13 @@ void nb_text_printf(nb_text *t, const char *format, ...)
     va_end(again);
 }
 
-/* Length of the valid UTF-8 sequence at s, 0 if there is none. */
-static size_t sequence(const unsigned char *s, size_t n)
-{
-    if (s[0] < 0x80)
-        return 1;
-    const size_t len = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
-    if (s[0] < 0xC2 || s[0] > 0xF4 || n < len)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
-        return 0;
-    return len;
-}
-
 void nb_text_json(nb_text *t, const char *s, size_t n)
 {
     nb_text_puts(t, "\"");
     for (size_t i = 0; i < n;) {
         const unsigned char c = (unsigned char)s[i];
-        const size_t len = sequence((const unsigned char *)s + i, n - i);
+        uint32_t cp = 0;
+        const size_t len = (size_t)nb_character(s + i, (int64_t)(n - i), &cp);
         if (c == '"' || c == '\\')
             nb_text_printf(t, "\\%c", c);
         else if (c == '\n')

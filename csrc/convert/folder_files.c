@@ -4,6 +4,7 @@
 #include "convert/config_out.h"
 #include "convert/tokenizer_out.h"
 #include "file/outfile.h"
+#include "file/parts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -94,15 +95,15 @@ nb_status nb_folder_make_texts(const nb_model *m, nb_folder_plan *plan, const ch
     return st;
 }
 
-/* As NAME.partial until it is whole: always the same name, so that what a killed process left is written over. */
+/* NAME.partial until it is whole: the folder is ours alone, and what a killed run left is found and replaced. */
 static nb_status write_file(const char *folder, const char *name, const void *p, size_t n, nb_error *err)
 {
-    char path[NB_FOLDER_PATH], partial[NB_FOLDER_PATH], short_name[80];
+    char path[NB_FOLDER_PATH], partial[NB_FOLDER_PATH], last[64];
     nb_outfile *f = NULL;
-    snprintf(short_name, sizeof short_name, "%.60s.partial", name);
+    snprintf(last, sizeof last, "%.50s.partial", name);
     nb_status st = nb_in_folder(folder, name, path, err);
     if (st == NB_OK)
-        st = nb_in_folder(folder, short_name, partial, err);
+        st = nb_in_folder(folder, last, partial, err);
     if (st == NB_OK)
         st = nb_outfile_open_at(path, partial, false, &f, err);
     if (st == NB_OK)
@@ -145,7 +146,9 @@ nb_status nb_folder_carried(const nb_container *src, nb_status (*file)(void *arg
         st = nb_in_folder(folder, carried[i], path, err);
         if (st != NB_OK || access(path, F_OK) != 0)
             continue;
-        st = nb_mapfile_open(path, &f, err);
+        st = nb_link_check(folder, path, err); /* what is written is meant to be shown: nothing from elsewhere */
+        if (st == NB_OK)
+            st = nb_mapfile_open(path, &f, err);
         if (st == NB_OK)
             st = file(arg, carried[i], f->p ? f->p : (const void *)"", f->n, err);
         nb_mapfile_close(f);
@@ -214,6 +217,11 @@ nb_status nb_folder_make_partial(const char *out, char **path, nb_error *err)
 void nb_folder_remove(const char *folder)
 {
     char path[NB_FOLDER_PATH];
+    struct stat sb;
+    if (lstat(folder, &sb) == 0 && !S_ISDIR(sb.st_mode)) { /* a link that somebody put there: what it leads to is not ours */
+        (void)unlink(folder);
+        return;
+    }
     DIR *dir = opendir(folder);
     for (const struct dirent *e; dir && (e = readdir(dir));)
         if (nb_in_folder(folder, e->d_name, path, NULL) == NB_OK)

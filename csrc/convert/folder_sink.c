@@ -302,7 +302,7 @@ static nb_status sink_commit(nb_sink *base, const char *manifest, size_t n, nb_e
 {
     folder_sink *s = (folder_sink *)base;
     nb_status st = nb_shards_out_finish(s->w, err);
-    s->base.broken = s->base.broken || st == NB_IO;
+    s->base.broken = s->base.broken || (st == NB_IO && nb_shards_out_lost(s->w));
     nb_text_add(&s->text[NB_TEXT_MANIFEST], manifest ? manifest : "", n);
     if (st == NB_OK)
         st = nb_text_check(&s->text[NB_TEXT_MANIFEST], "the manifest", err);

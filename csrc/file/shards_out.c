@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define INDEX "model.safetensors.index.json"
 enum { kPath = 4096, kMaxDim = 8, kMaxShards = 99999 };
@@ -220,9 +221,22 @@ nb_status nb_shards_out_sync(nb_shards_out *w, nb_error *err)
     return st;
 }
 
-nb_status nb_shards_out_files(const nb_shards_out *w,
-                              nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err), void *arg,
-                              nb_error *err)
+bool nb_shards_out_lost(const nb_shards_out *w)
+{
+    char path[kPath];
+    bool lost = false;
+    for (int i = 0; i < w->n_shard; i++) {
+        const int n = snprintf(path, sizeof path, "%s/%s", w->folder, w->shard[i].name);
+        if (n < 0 || n + (int)sizeof ".partial" >= kPath || access(path, F_OK) == 0)
+            continue;
+        memcpy(path + n, ".partial", sizeof ".partial");
+        lost = lost || access(path, F_OK) != 0;
+    }
+    return lost;
+}
+
+nb_status nb_shards_out_files(const nb_shards_out *w, nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err),
+                              void *arg, nb_error *err)
 {
     nb_status st = NB_OK;
     uint8_t sum[NB_SHA256_BYTES];
@@ -255,10 +269,8 @@ nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)
         return st;
     put_index(w, &index);
     st = nb_text_check(&index, INDEX, err);
-    snprintf(path, sizeof path, "%s/%s", w->folder, INDEX);
-    const int n =
-        snprintf(partial, sizeof partial, "%s/%s.partial", w->folder, INDEX); /* always the same: what a killed process left is written over */
-    if (st == NB_OK && (n < 0 || n >= kPath))
+    const int n = snprintf(path, sizeof path, "%s/%s", w->folder, INDEX), m = snprintf(partial, sizeof partial, "%s/%s.partial", w->folder, INDEX);
+    if (st == NB_OK && (n < 0 || m < 0 || m >= kPath))
         st = nb_fail_at(err, NB_IO, w->folder, -1, "a path of more than %d bytes", kPath - 1);
     if (st == NB_OK)
         st = nb_outfile_open_at(path, partial, false, &f, err);

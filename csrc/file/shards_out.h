@@ -37,6 +37,8 @@ nb_status nb_shards_out_files(const nb_shards_out *w,
 nb_status nb_shards_out_sync(nb_shards_out *w, nb_error *err) NB_CHECKED;
 /* Closes the files, synced; NB_INTERNAL when a tensor is not wholly written. Then the index. */
 nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err) NB_CHECKED;
+/* After a finish that failed: a file is gone, because what is on disk of it is not known (a failed sync). */
+bool nb_shards_out_lost(const nb_shards_out *w);
 void nb_shards_out_close(nb_shards_out *w); /* the files stay; NULL is fine */
 
 #endif
