@@ -104,7 +104,7 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
         memcpy(j->out_path, o->out, len);
         j->o.out = j->out_path;
     }
-    j->p = (nb_pipeline_options){.progress = o->progress, .arg = o->arg, .stop = o->stop, .sealed = nb_quantize_work_sealed, .sealed_arg = j};
+    j->p = (nb_pipeline_options){.progress = o->progress, .arg = o->arg, .stop = o->stop, .sealed = nb_quantize_work_sealed, .sealed_arg = j, .times = &j->times};
     const bool from_journal = o->resume && !o->model && !o->dry_run;
     nb_status st = from_journal ? nb_quantize_work_open(j, err) : NB_OK;
     if (st == NB_OK && !j->o.model)

@@ -46,6 +46,7 @@ static const row rows[] = {
     {"seed", WHOLE, AT(seed), true, 0},
     {"layer-from", INT, AT(layer_from), true, AT(layers_set)},
     {"layer-to", INT, AT(layer_to), true, AT(layers_set)},
+    {"max-shard-size", BIG, AT(max_shard_bytes), true, 0},
     {"device", TEXT, AT(device), true, 0},
     {"memory", BIG, AT(memory), false, 0},
     {"eval", TEXT, AT(eval_path), false, 0},

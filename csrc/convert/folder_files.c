@@ -107,13 +107,24 @@ nb_status nb_folder_write_texts(const char *folder, const nb_text text[NB_FOLDER
     return st;
 }
 
-nb_status nb_folder_carry_files(const nb_container *src, const char *to, nb_error *err)
+nb_status nb_folder_texts(const nb_text text[NB_FOLDER_TEXTS], nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err), void *arg,
+                          nb_error *err)
+{
+    nb_status st = NB_OK;
+    for (int i = 0; i < NB_TEXT_MANIFEST && st == NB_OK; i++)
+        if (text[i].n)
+            st = file(arg, text_name[i], text[i].p, text[i].n, err);
+    return st;
+}
+
+nb_status nb_folder_carried(const nb_container *src, nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err), void *arg,
+                            nb_error *err)
 {
     char path[NB_FOLDER_PATH], folder[NB_FOLDER_PATH];
     nb_status st = NB_OK;
-    const char *file = src->n_tensor ? nb_container_file(src, &src->tensor[0]) : "";
-    const char *slash = strrchr(file, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - file) : 1, slash ? file : ".");
+    const char *first = src->n_tensor ? nb_container_file(src, &src->tensor[0]) : "";
+    const char *slash = strrchr(first, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - first) : 1, slash ? first : ".");
     for (int i = 0; i < kCarried && st == NB_OK; i++) {
         nb_mapfile *f = NULL;
         st = nb_in_folder(folder, carried[i], path, err);
@@ -123,10 +134,22 @@ nb_status nb_folder_carry_files(const nb_container *src, const char *to, nb_erro
         if (st == NB_OK)
             st = nb_mapfile_open(path, &f, err);
         if (st == NB_OK)
-            st = write_file(to, carried[i], f->p ? f->p : (const void *)"", f->n, err);
+            st = file(arg, carried[i], f->p ? f->p : (const void *)"", f->n, err);
         nb_mapfile_close(f);
     }
     return st;
+}
+
+static nb_status carry(void *folder, const char *name, const void *p, size_t n, nb_error *err)
+{
+    return write_file(folder, name, p, n, err);
+}
+
+nb_status nb_folder_carry_files(const nb_container *src, const char *folder, nb_error *err)
+{
+    char to[NB_FOLDER_PATH];
+    snprintf(to, sizeof to, "%s", folder);
+    return nb_folder_carried(src, carry, to, err);
 }
 
 /* ---- the folder ---- */

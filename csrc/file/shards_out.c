@@ -1,6 +1,7 @@
 /* shards_out.c -- see shards_out.h. A tensor goes into the shard that is being filled unless it would pass the limit; then a new one begins. */
 #include "file/shards_out.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "base/text.h"
 #include "file/outfile.h"
 #include "file/safetensors_out.h"
@@ -232,6 +233,28 @@ bool nb_shards_out_lost(const nb_shards_out *w)
         lost = lost || access(path, F_OK) != 0;
     }
     return lost;
+}
+
+nb_status nb_shards_out_files(const nb_shards_out *w, nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err),
+                              void *arg, nb_error *err)
+{
+    nb_status st = NB_OK;
+    uint8_t sum[NB_SHA256_BYTES];
+    for (int i = 0; i < w->n_shard && st == NB_OK; i++) {
+        st = nb_st_writer_hash(w->shard[i].w, sum, err);
+        if (st == NB_OK)
+            st = file(arg, w->shard[i].name, nb_st_writer_total_bytes(w->shard[i].w), sum, err);
+    }
+    if (st != NB_OK || w->n_shard < 2)
+        return st;
+    nb_text index = {0};
+    put_index(w, &index);
+    st = nb_text_check(&index, INDEX, err);
+    nb_sha256(index.p, index.n, sum);
+    if (st == NB_OK)
+        st = file(arg, INDEX, index.n, sum, err);
+    nb_text_free(&index);
+    return st;
 }
 
 nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)

@@ -1,7 +1,7 @@
 /* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down): decoded, quantized, written, reported.
  *
  * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
- * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, R, and W twice). */
+ * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, and W twice; R lies in H where the device can). */
 #include "quant/pipe.h"
 
 #include <math.h>
@@ -326,18 +326,45 @@ static nb_status name_fault(const nb_pipe *p, nb_status st, nb_role role, int la
     return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s", tensor_name(p, role, layer, name), what);
 }
 
+/* The group's matrices as they are, or with the layer's scales where it has some. */
+static nb_status copy_group(nb_pipe *p, const nb_role *role, int n_role, int layer, nb_group_id g, nb_error *err)
+{
+    nb_status st = NB_OK;
+    float *host = NULL, *w;
+    int64_t K = 0;
+    for (int i = 0; i < n_role && st == NB_OK && !nb_pipe_is_scaled(p, g); i++)
+        st = nb_pipe_copy(p, role[i], layer, err);
+    if (!nb_pipe_is_scaled(p, g))
+        return st;
+    const int64_t N = group_rows(p, role, n_role, &K);
+    st = nb_pipe_host(p, (size_t)(N * K), sizeof *host, "weights of a layer", (void **)&host, err);
+    if (st == NB_OK)
+        st = nb_pipe_decode(p, g, layer, host, err);
+    w = host;
+    for (int i = 0; i < n_role && st == NB_OK; i++) {
+        nb_matrix m = {.dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)w};
+        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &m.N, &m.K);
+        st = p->sink->op->dense(p->sink, (nb_slot){.role = role[i], .layer = layer}, &m, err);
+        w += m.N * m.K;
+    }
+    nb_pipe_host_free(p, host);
+    return st;
+}
+
 /* A group whose K is no multiple of the block is kept, in a format that the sink chose (F16 in GGUF: llama.cpp's fallback). */
 static nb_status keep_group(nb_pipe *p, const nb_role *role, int n_role, int layer, nb_group_id g, nb_error *err)
 {
     nb_linear_report *r = begin_report(p, role, n_role, layer, 16.0);
     nb_status st = original_stack(p, g, layer, err);
-    for (int i = 0; i < n_role && st == NB_OK; i++) {
-        if (p->o->scheme)
+    for (int i = 0; i < n_role; i++)
+        if (!p->o->quantizer->layer)
+            snprintf(r[i].note, sizeof r[i].note, "kept: nothing is rounded");
+        else if (p->o->scheme)
             snprintf(r[i].note, sizeof r[i].note, "kept: its shape has no place in %s", p->o->scheme->scheme->name);
         else
             snprintf(r[i].note, sizeof r[i].note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
-        st = nb_pipe_copy(p, role[i], layer, err);
-    }
+    if (st == NB_OK)
+        st = copy_group(p, role, n_role, layer, g, err);
     return st == NB_OK && p->calib ? stack_from_sink(p, g, layer, err) : st;
 }
 
@@ -346,7 +373,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     nb_role role[3];
     const int n_role = nb_group_roles(g, role);
     struct work k = {0};
-    if (!nb_pipeline_fits(p->m, g, p->o))
+    if (!p->o->quantizer->layer || !nb_pipeline_fits(p->m, g, p->o))
         return keep_group(p, role, n_role, layer, g, err);
     k.N = group_rows(p, role, n_role, &k.K);
     const int64_t group = p->o->grid.group ? p->o->grid.group : k.K;
@@ -354,10 +381,15 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     nb_quant_stats stats = {0};
     nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = p->T, .damp = p->o->damp,
                         .correction = p->o->correction, .static_groups = p->o->static_groups, .act_order = p->o->act_order, .clip = p->o->clip,
+                        .times = p->o->times,
                         .clip_from = p->o->quantizer->input_scales && g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
     nb_status st = upload_group(p, &k, g, layer, err);
+    nb_times_lap(p->o->times, NB_LAP_READ);
     if (st == NB_OK && p->calib)
         st = nb_pipe_gather(p, g, k.K, err);
+    if (st == NB_OK && p->calib)
+        st = nb_pipe_scale_drift(p, g, k.K, err);
+    nb_times_lap(p->o->times, NB_LAP_STATISTICS);
     if (st == NB_OK)
         st = work_open(p, &k, err);
     if (st == NB_OK) {
@@ -370,8 +402,10 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
         job.c = p->two ? p->c : NULL;
         st = name_fault(p, p->o->quantizer->layer(&job, err), role[0], layer, err);
     }
+    nb_times_lap(p->o->times, NB_LAP_ROUND);
     if (st == NB_OK)
         st = write_group(p, &k, role, n_role, layer, err);
+    nb_times_lap(p->o->times, NB_LAP_WRITE);
     if (st == NB_OK) {
         nb_linear_report *r = begin_report(p, role, n_role, layer, stored_bits(p, k.N, k.K));
         for (int i = 0; i < n_role; i++)
@@ -380,6 +414,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
             st = report_errors(p, &k, role, n_role, r, err);
     }
     work_close(p, &k);
+    nb_times_lap(p->o->times, NB_LAP_ERRORS);
     if (st == NB_OK && p->calib)
         st = original_stack(p, g, layer, err);
     if (st == NB_OK && p->calib)

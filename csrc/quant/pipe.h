@@ -89,10 +89,16 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err) NB_CH
 
 /* ---- scales of inputs (scales.c) ---- */
 
-/* Finds the scales of the layer, writes its two norms divided by them, and leaves these in the quantized stream's frame. */
+/* Finds the scales of the layer, writes what is divided by them (its two norms, the bias of v), and leaves these in the quantized stream's frame. */
 nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
-/* The same norms as an earlier run wrote them. */
-nb_status nb_pipe_read_norms(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
+/* The same vectors as an earlier run wrote them. */
+nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
+/* Whether the role is one of these vectors. */
+bool nb_pipe_is_folded(const nb_pipe *p, nb_role role);
+/* The cross term of group g, gathered with inputs of the original stream that are not divided, as if they were. */
+nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_id g, int64_t K, nb_error *err) NB_CHECKED;
+/* Whether the group's matrices are not those of the source. */
+bool nb_pipe_is_scaled(const nb_pipe *p, nb_group_id g);
 /* w [N,K] of a role of group g, multiplied by the scales of its inputs and divided by those of what reads it. */
 void nb_pipe_apply_scales(const nb_pipe *p, nb_group_id g, nb_role role, int64_t N, int64_t K, float *w);
 void nb_pipe_drop_scales(nb_pipe *p);
