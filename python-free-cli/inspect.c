@@ -46,8 +46,8 @@ static void print_json(const nb_checkpoint *c, const nb_checkpoint_info *info)
 static void print_text(const nb_checkpoint *c, const nb_checkpoint_info *info, bool tensors)
 {
     const char *key = NULL, *value = NULL;
-    printf("format           %s\narchitecture     %s\nparameters       %lld\nbytes            %lld\nbits per weight  %.4f\ntensors          %lld\n",
-           info->format, info->arch, (long long)info->n_param, (long long)info->bytes, info->bits_per_weight, (long long)info->n_tensor);
+    printf("format           %s\nscheme           %s\narchitecture     %s\nparameters       %lld\nbytes            %lld\nbits per weight  %.4f\ntensors          %lld\n",
+           info->format, info->scheme, info->arch, (long long)info->n_param, (long long)info->bytes, info->bits_per_weight, (long long)info->n_tensor);
     for (int64_t i = 0; nb_checkpoint_get_metadata(c, i, &key, &value); i++)
         printf("%-44s %.100s%s\n", key, value, strlen(value) > 100 ? "..." : "");
     if (tensors)
@@ -58,6 +58,7 @@ static nb_status run(const nb_args *a, nb_error *err)
 {
     nb_checkpoint *c = NULL;
     nb_checkpoint_info info;
+    bool manifest = false;
     nb_status st = nb_need_operand(a, "PATH", err);
     if (st == NB_OK)
         st = nb_checkpoint_open(a->operand[0], &c, err);
@@ -66,11 +67,14 @@ static nb_status run(const nb_args *a, nb_error *err)
         if (info.warning)
             fprintf(stderr, "nibble: warning: %s\n", info.warning);
         if (nb_flag_on(a, "verify"))
-            st = nb_checkpoint_verify(c, err);
+            st = nb_checkpoint_verify(c, &manifest, err);
         if (st == NB_OK && nb_flag_on(a, "json"))
             print_json(c, &info);
-        else if (st == NB_OK)
+        else if (st == NB_OK) {
             print_text(c, &info, nb_flag_on(a, "tensors"));
+            if (nb_flag_on(a, "verify"))
+                printf("verified: %lld tensors hold numbers%s\n", (long long)info.n_tensor, manifest ? ", each with the SHA-256 of its manifest" : "; there is no manifest");
+        }
     }
     nb_checkpoint_close(c);
     return st;

@@ -51,11 +51,12 @@ static nb_status check_tensor(const nb_container *c, const char *path, const nb_
     return NB_OK;
 }
 
-nb_status nb_verify_manifest(const nb_container *c, nb_error *err)
+nb_status nb_verify_manifest(const nb_container *c, bool *there, nb_error *err)
 {
     char path[4096];
     nb_json *doc = NULL;
     nb_status st = open_manifest(c, path, &doc, err);
+    *there = doc != NULL;
     const nb_json_node *list = doc ? nb_json_get(nb_json_root(doc), "tensors") : NULL;
     for (const nb_json_node *e = nb_json_first(list); e && st == NB_OK; e = nb_json_next(e))
         st = check_tensor(c, path, e, err);

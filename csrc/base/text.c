@@ -94,18 +94,23 @@ void nb_text_json(nb_text *t, const char *s, size_t n)
     nb_text_puts(t, "\"");
 }
 
-void nb_text_number(nb_text *t, double x)
+void nb_number(char s[NB_NUMBER], double x, bool f32)
 {
-    char s[40];
     if (!isfinite(x)) {
-        nb_text_puts(t, "null");
+        snprintf(s, NB_NUMBER, "null");
         return;
     }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(s, sizeof s, "%.*g", digits, x);
-        if (strtod(s, NULL) == x)
-            break;
+    for (int digits = f32 ? 6 : 15; digits <= 17; digits++) { /* 9 and 17 always do */
+        snprintf(s, NB_NUMBER, "%.*g", digits, x);
+        if (f32 ? strtof(s, NULL) == (float)x : strtod(s, NULL) == x)
+            return;
     }
+}
+
+void nb_text_number(nb_text *t, double x)
+{
+    char s[NB_NUMBER];
+    nb_number(s, x, false);
     nb_text_puts(t, s);
 }
 

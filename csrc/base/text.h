@@ -19,7 +19,10 @@ void nb_text_puts(nb_text *t, const char *s);
 void nb_text_printf(nb_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The string in quotes, escaped as RFC 8259 asks; bytes that are no UTF-8 become U+FFFD. */
 void nb_text_json(nb_text *t, const char *s, size_t n);
-/* A finite number that reads back to the same double, in the shortest of %.15g .. %.17g; NaN and infinities become null. */
+/* The shortest digits that read back to the same double, or to the same float where x is one (f32); NaN and infinities become null. */
+enum { NB_NUMBER = 40 };
+void nb_number(char s[NB_NUMBER], double x, bool f32);
+/* A double by nb_number. */
 void nb_text_number(nb_text *t, double x);
 /* NB_NO_ROOM when memory ran out on the way; what names the text. */
 nb_status nb_text_check(const nb_text *t, const char *what, nb_error *err) NB_CHECKED;

@@ -216,11 +216,12 @@ static nb_status look(nb_error *err)
     char path[1024];
     const char *key = NULL, *value = NULL;
     nb_checkpoint *k = NULL;
+    bool manifest = false;
     nb_status st = nb_checkpoint_open(folder_in(&here, "tiny.gguf", path), &k, err);
     for (int64_t i = 0; k && i < 64 && nb_checkpoint_get_metadata(k, i, &key, &value); i++)
         ; /* a value that finds no room is shown as null */
     if (st == NB_OK)
-        st = nb_checkpoint_verify(k, err);
+        st = nb_checkpoint_verify(k, &manifest, err);
     nb_checkpoint_close(k);
     return st;
 }
