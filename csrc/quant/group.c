@@ -1,7 +1,7 @@
 /* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down): decoded, quantized, written, reported.
  *
  * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
- * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, R, and W twice). */
+ * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, and W twice; R lies in H where the device can). */
 #include "quant/pipe.h"
 
 #include <math.h>
@@ -184,6 +184,25 @@ nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *e
     return st == NB_OK ? nb_stack_load(p->m, g, layer, &p->quantized.layer.stack[g], err) : st;
 }
 
+/* A row with a value that is not finite, or -1. Scales of codes were looked at when they were read. */
+static int64_t bad_row(const nb_pipe *p, const nb_matrix *a)
+{
+    enum { kPiece = 1024 }; /* whole blocks of every format */
+    int64_t worst = -1;
+    if (p->dry || !a->dtype || !a->dtype->decode)
+        return -1;
+#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
+    for (int64_t n = 0; n < a->N; n++)
+        for (int64_t k = 0; k < a->K; k += kPiece) {
+            float piece[kPiece];
+            const int64_t len = a->K - k < kPiece ? a->K - k : kPiece;
+            nb_dtype_decode_row(a->dtype, a->rows + n * nb_dtype_row_bytes(a->dtype, a->K) + nb_dtype_row_bytes(a->dtype, k), piece, len);
+            for (int64_t i = 0; i < len; i++)
+                worst = isfinite(piece[i]) ? worst : n;
+        }
+    return worst;
+}
+
 nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
@@ -195,6 +214,10 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
     nb_matrix m = {.N = 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
     void *made = NULL;
     nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
+    const int64_t bad = st == NB_OK ? bad_row(p, &m) : -1;
+    if (bad >= 0)
+        st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset, "tensor %s holds NaN or Inf in row %lld", place.t->name,
+                        (long long)bad);
     if (st == NB_OK)
         st = p->sink->op->dense(p->sink, at, &m, err);
     free(made);
@@ -358,12 +381,15 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     nb_quant_stats stats = {0};
     nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = p->T, .damp = p->o->damp,
                         .correction = p->o->correction, .static_groups = p->o->static_groups, .act_order = p->o->act_order, .clip = p->o->clip,
+                        .times = p->o->times,
                         .clip_from = p->o->quantizer->input_scales && g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
     nb_status st = upload_group(p, &k, g, layer, err);
+    nb_times_lap(p->o->times, NB_LAP_READ);
     if (st == NB_OK && p->calib)
         st = nb_pipe_gather(p, g, k.K, err);
     if (st == NB_OK && p->calib)
         st = nb_pipe_scale_drift(p, g, k.K, err);
+    nb_times_lap(p->o->times, NB_LAP_STATISTICS);
     if (st == NB_OK)
         st = work_open(p, &k, err);
     if (st == NB_OK) {
@@ -376,8 +402,10 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
         job.c = p->two ? p->c : NULL;
         st = name_fault(p, p->o->quantizer->layer(&job, err), role[0], layer, err);
     }
+    nb_times_lap(p->o->times, NB_LAP_ROUND);
     if (st == NB_OK)
         st = write_group(p, &k, role, n_role, layer, err);
+    nb_times_lap(p->o->times, NB_LAP_WRITE);
     if (st == NB_OK) {
         nb_linear_report *r = begin_report(p, role, n_role, layer, stored_bits(p, k.N, k.K));
         for (int i = 0; i < n_role; i++)
@@ -386,6 +414,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
             st = report_errors(p, &k, role, n_role, r, err);
     }
     work_close(p, &k);
+    nb_times_lap(p->o->times, NB_LAP_ERRORS);
     if (st == NB_OK && p->calib)
         st = original_stack(p, g, layer, err);
     if (st == NB_OK && p->calib)

@@ -26,6 +26,7 @@ typedef struct nb_pipeline_options {
     bool ends_done;           /* so was what belongs to no layer */
     const char *spill;        /* a folder: the activations lie in a file there; NULL: in memory */
     int n_thread;
+    nb_times *times; /* where the time of the layers went; NULL: nobody asks */
     void (*progress)(void *arg, const char *line, int32_t layer, int32_t n_layer, double eta_s);
     void *arg;
     const volatile int *stop;
