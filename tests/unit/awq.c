@@ -3,6 +3,7 @@
 #include "quant/awq.h"
 #include "base/random.h"
 #include "check.h"
+#include "quant/quantizer.h"
 
 static nb_backend *open_cpu(check *c)
 {
@@ -217,9 +218,58 @@ static void ties_and_dead(check *c)
     free(w);
 }
 
+/* Powers of two that a whole group shares change no grid, so GPTQ must choose the same codes: error feedback and damping are those of the unscaled inputs. */
+static void gptq_behind_scales(check *c)
+{
+    enum { K = 64, N = 24, kGroup = 16 };
+    static const float by[K / kGroup] = {1.0f, 0.25f, 4.0f, 0.5f};
+    double size[K], *h[2];
+    float s[K], *w[2], q[N * K];
+    uint8_t codes[2][N * K];
+    nb_group groups[N * K / kGroup];
+    int differ = 0, rounded = 0;
+    nb_error err = {.message = ""};
+    nb_grid grid;
+    nb_backend *be = open_cpu(c);
+    CHECK_EQ(c, nb_grid_find("int3", kGroup, false, &grid, &err), NB_OK);
+    for (int k = 0; k < K; k++) {
+        size[k] = 1.0 + (k * 5 % 13);
+        s[k] = by[k / kGroup];
+    }
+    for (int i = 0; be && i < 2; i++) {
+        nb_quant_stats stats = {0};
+        h[i] = hessian(size, 40, K, 21); /* fewer tokens than inputs: only the damping makes it definite */
+        w[i] = normals(N * K, 22);
+        for (int n = 0; i && n < N * K; n++)
+            w[i][n] *= s[n % K];
+        for (int n = 0; i && n < K * K; n++)
+            h[i][n] /= (double)s[n / K] * (double)s[n % K];
+        const nb_quant_job j = {.be = be, .grid = &grid, .w = w[i], .N = N, .K = K, .h = h[i], .scale = i ? s : NULL, .n_token = 40, .damp = 0.01,
+                                .codes = codes[i], .groups = groups, .q = q, .stats = &stats};
+        if (i == 0)
+            CHECK_EQ(c, nb_quantizer_find("rtn")->layer(&j, &err), NB_OK);
+        for (int n = 0; i == 0 && n < N * K; n++)
+            codes[1][n] = codes[0][n];
+        CHECK_EQ(c, nb_quantizer_find("gptq")->layer(&j, &err), NB_OK);
+        CHECK_STR(c, stats.note, "");
+        for (int n = 0; i == 0 && n < N * K; n++)
+            rounded += codes[0][n] != codes[1][n];
+        free(h[i]);
+        free(w[i]);
+    }
+    for (int n = 0; n < N * K; n++)
+        differ += codes[0][n] != codes[1][n];
+    printf("      %d of %d codes differ; from rounding's %d\n", differ, N * K, rounded);
+    CHECK(c, rounded > N * K / 10);
+    CHECK(c, differ <= 2); /* ties: the factor is another in its last bits */
+    CHECK_STR(c, err.message, "");
+    nb_backend_close(be);
+}
+
 static const check_case cases[] = {
     {"large inputs get large scales, and rounding loses less than half of what it did", large_inputs},
     {"the error is that of the slow form, with feedback and without", slow_form},
     {"tied inputs share a scale, dead ones keep 1, what is not finite is named", ties_and_dead},
+    {"GPTQ behind scales that change no grid chooses the codes it would without", gptq_behind_scales},
 };
 CHECK_MAIN(cases)
