@@ -48,6 +48,7 @@ typedef struct nb_quant_job {
 typedef struct nb_quantizer {
     const char *name, *summary, *cost;
     nb_needs needs;
+    bool orders;       /* may take the inputs in an order of its own: act-order */
     bool corrects;     /* makes use of the drift correction */
     bool input_scales; /* the layer's weights are scaled before (awq.h, scales.h) */
     nb_clip clip;      /* when none is asked for */

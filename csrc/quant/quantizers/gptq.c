@@ -284,6 +284,7 @@ const nb_quantizer nb_quantizer_gptq = {.name = "gptq",
                                         .summary = "error feedback through the Hessian of the inputs, corrected for drift",
                                         .cost = "K^3 / 3 + 5 N K^2 FLOP, 16 K^2 bytes",
                                         .needs = NB_NEEDS_HESSIAN,
+                                        .orders = true,
                                         .corrects = true,
                                         .layer = gptq_layer};
 
@@ -291,6 +292,8 @@ const nb_quantizer nb_quantizer_awq_gptq = {.name = "awq-gptq",
                                             .summary = "inputs scaled as awq does it, rounded as gptq does it",
                                             .cost = "both of theirs",
                                             .needs = NB_NEEDS_HESSIAN,
+                                            .orders = true,
                                             .corrects = true,
                                             .input_scales = true,
+                                            .clip = NB_CLIP_OUTPUT,
                                             .layer = gptq_layer};
