@@ -13,16 +13,16 @@ enum {
 
 struct awq {
     const nb_awq_job *j;
-    int64_t M;               /* rows that are tried */
-    float *rows;             /* [M,K] host, those rows of W */
-    double *weight;          /* [M] of a row: 1 / tr(W H W^T) of its linear */
-    double *a, *row_error;   /* [K] a_k; [M] */
-    float *x, *fill;         /* [K] size of the input; how far its weights fill their groups */
-    float *s;                /* [K] the candidate */
-    float *host;             /* [M,K] */
-    float *w, *q;            /* [M,K] device */
-    uint8_t *codes;          /* [M,K] device */
-    nb_group *groups;        /* device */
+    int64_t M;             /* rows that are tried */
+    float *rows;           /* [M,K] host, those rows of W */
+    double *weight;        /* [M] of a row: 1 / tr(W H W^T) of its linear */
+    double *a, *row_error; /* [K] a_k; [M] */
+    float *x, *fill;       /* [K] size of the input; how far its weights fill their groups */
+    float *s;              /* [K] the candidate */
+    float *host;           /* [M,K] */
+    float *w, *q;          /* [M,K] device */
+    uint8_t *codes;        /* [M,K] device */
+    nb_group *groups;      /* device */
     void *scratch;
 };
 
@@ -39,7 +39,8 @@ static nb_status read_diagonal(const nb_awq_job *j, const double *square, double
     for (int64_t k = 0; k < j->K && st == NB_OK; k++) {
         st = j->be->op->download(j->be, &to[k], square + k * j->K + k, sizeof *to, err);
         if (st == NB_OK && !isfinite(to[k]))
-            st = nb_fail(err, NB_BAD_INPUT, "the calibration activations of input %lld are not finite", (long long)k);
+            st = nb_fail(err, NB_BAD_INPUT,
+                         "the calibration activations of input %lld are not finite", (long long)k);
     }
     return st;
 }
@@ -54,7 +55,8 @@ static int falling(const void *a, const void *b)
     return x->h != y->h ? (x->h < y->h ? 1 : -1) : (x->k > y->k) - (x->k < y->k);
 }
 
-/* a_k = R_kk^2, inputs by falling H_kk as the sweep takes them. Not positive definite: a stays the diagonal of H. */
+/* a_k = R_kk^2, inputs by falling H_kk as the sweep takes them. Not positive definite: a stays the
+ * diagonal of H. */
 static nb_status with_feedback(struct awq *a, nb_error *err)
 {
     const nb_awq_job *j = a->j;
@@ -62,9 +64,12 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
     const size_t K = (size_t)j->K;
     struct key *key = nb_alloc(K, sizeof *key, "an order of inputs", err);
     int32_t *perm = nb_alloc(K, sizeof *perm, "an order of inputs", err);
-    double *add = nb_alloc(2 * K, sizeof *add, "a diagonal", err), *diag = add + K, mean = 0.0, *r = NULL;
+    double *add = nb_alloc(2 * K, sizeof *add, "a diagonal", err), *diag = add + K, mean = 0.0,
+           *r = NULL;
     int64_t failed = 0;
-    nb_status st = key && perm && add ? be->op->alloc(be, K * K * sizeof *r, "a factor", (void **)&r, err) : NB_NO_ROOM;
+    nb_status st = key && perm && add
+                       ? be->op->alloc(be, K * K * sizeof *r, "a factor", (void **)&r, err)
+                       : NB_NO_ROOM;
     for (size_t k = 0; st == NB_OK && k < K; k++) {
         key[k] = (struct key){a->a[k], (int32_t)k};
         mean += a->a[k] == 0.0 ? 1.0 : a->a[k];
@@ -75,7 +80,8 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
         qsort(key, K, sizeof *key, falling);
         for (size_t k = 0; k < K; k++)
             perm[k] = key[k].k;
-        const nb_factor_args f = {.h = j->h, .diag_add = add, .perm = perm, .K = j->K, .r = r, .failed_minor = &failed};
+        const nb_factor_args f = {
+            .h = j->h, .diag_add = add, .perm = perm, .K = j->K, .r = r, .failed_minor = &failed};
         st = be->op->factor(be, &f, err);
     }
     if (st == NB_OK && !failed) {
@@ -90,7 +96,8 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
     return st;
 }
 
-/* x_k = sqrt(a_k): of H_kk the root mean square of input k, up to a factor that normalising removes. */
+/* x_k = sqrt(a_k): of H_kk the root mean square of input k, up to a factor that normalising
+ * removes. */
 static nb_status measure_inputs(struct awq *a, nb_error *err)
 {
     nb_status st = read_diagonal(a->j, a->j->h, a->a, err);
@@ -106,7 +113,8 @@ static nb_status weigh_rows(struct awq *a, int64_t m0, int64_t M, nb_error *err)
 {
     const nb_awq_job *j = a->j;
     double all = 0.0;
-    const nb_quant_error_args e = {.w = a->w + m0 * j->K, .N = M, .K = j->K, .h = j->h, .out = &all, .scratch = a->scratch};
+    const nb_quant_error_args e = {
+        .w = a->w + m0 * j->K, .N = M, .K = j->K, .h = j->h, .out = &all, .scratch = a->scratch};
     const nb_status st = j->be->op->quant_error(j->be, &e, err);
     for (int64_t m = m0; m < m0 + M; m++)
         a->weight[m] = all > 0.0 ? 1.0 / all : 0.0;
@@ -167,7 +175,9 @@ static void candidate(struct awq *a, double r, bool with_weights)
     }
     const float mid = sqrtf(least) * sqrtf(most);
     for (int64_t k = 0; k < K; k++)
-        a->s[k] = a->x[k] > 0.0f ? a->s[k] / mid : 1.0f; /* an input that never comes must not be scaled out of range */
+        a->s[k] = a->x[k] > 0.0f
+                      ? a->s[k] / mid
+                      : 1.0f; /* an input that never comes must not be scaled out of range */
 }
 
 /* E(s) for the candidate. */
@@ -182,8 +192,10 @@ static nb_status error_of(struct awq *a, double *out, nb_error *err)
         for (int64_t k = 0; k < K; k++)
             a->host[m * K + k] = a->rows[m * K + k] * a->s[k];
     nb_status st = be->op->upload(be, a->q, a->host, bytes, err);
-    const nb_quantize_rows_args rows = {.w = a->q, .N = a->M, .K = K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
-    const nb_dequantize_args back = {.codes = a->codes, .groups = a->groups, .N = a->M, .K = K, .grid = j->grid, .q = a->q};
+    const nb_quantize_rows_args rows = {
+        .w = a->q, .N = a->M, .K = K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
+    const nb_dequantize_args back = {
+        .codes = a->codes, .groups = a->groups, .N = a->M, .K = K, .grid = j->grid, .q = a->q};
     if (st == NB_OK)
         st = be->op->quantize_rows(be, &rows, err);
     if (st == NB_OK)
@@ -220,7 +232,8 @@ static nb_status pick_rows(struct awq *a, nb_error *err)
     int64_t n0 = 0, m0 = 0;
     for (int p = 0; p < NB_AWQ_PARTS; n0 += j->part[p], m0 += tried(j->part[p]), p++)
         for (int64_t m = 0; m < tried(j->part[p]); m++)
-            memcpy(a->rows + (m0 + m) * j->K, j->w + (n0 + m * j->part[p] / tried(j->part[p])) * j->K, row);
+            memcpy(a->rows + (m0 + m) * j->K,
+                   j->w + (n0 + m * j->part[p] / tried(j->part[p])) * j->K, row);
     nb_status st = j->be->op->upload(j->be, a->w, a->rows, (size_t)a->M * row, err);
     m0 = 0;
     for (int p = 0; p < NB_AWQ_PARTS && st == NB_OK; m0 += tried(j->part[p]), p++)
@@ -250,11 +263,12 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
     const struct {
         void **to;
         size_t bytes;
-    } device[] = {{(void **)&a->w, n * 4},
-                  {(void **)&a->q, n * 4},
-                  {(void **)&a->codes, n},
-                  {(void **)&a->groups, (size_t)(a->M * ((j->K + group - 1) / group)) * sizeof(nb_group)},
-                  {&a->scratch, be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &e) + 64 : 64}};
+    } device[] = {
+        {(void **)&a->w, n * 4},
+        {(void **)&a->q, n * 4},
+        {(void **)&a->codes, n},
+        {(void **)&a->groups, (size_t)(a->M * ((j->K + group - 1) / group)) * sizeof(nb_group)},
+        {&a->scratch, be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &e) + 64 : 64}};
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = be->op->alloc(be, device[i].bytes, "rows of weights", device[i].to, err);
@@ -276,7 +290,10 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
 {
     struct awq a = {.j = j};
     const nb_backend_ops *op = j->be->op;
-    nb_status st = nb_op_check(j->be, op->quantize_rows && op->dequantize && op->quant_error && (op->factor || !j->feedback), "quant_error", err);
+    nb_status st = nb_op_check(j->be,
+                               op->quantize_rows && op->dequantize && op->quant_error &&
+                                   (op->factor || !j->feedback),
+                               "quant_error", err);
     if (st == NB_OK)
         st = open_buffers(&a, err);
     if (st == NB_OK)
@@ -301,7 +318,9 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
         candidate(&a, (double)(i % kRatios) / kRatios, with_weights);
         st = error_of(&a, &e, err);
         if (st == NB_OK && e < choice->error) {
-            *choice = (nb_awq_choice){.ratio = (double)(i % kRatios) / kRatios, .error = e, .error_plain = choice->error_plain};
+            *choice = (nb_awq_choice){.ratio = (double)(i % kRatios) / kRatios,
+                                      .error = e,
+                                      .error_plain = choice->error_plain};
             memcpy(s, a.s, (size_t)j->K * sizeof *s);
         }
     }

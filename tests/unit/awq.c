@@ -1,5 +1,6 @@
-/* awq.c -- the search for input scales: its error is the slow form's, large inputs get large scales and rounding loses by them what the method promises,
- * tied inputs share, inputs that never come keep 1. */
+/* awq.c -- the search for input scales: its error is the slow form's, large inputs get large scales
+ * and rounding loses by them what the method promises, tied inputs share, inputs that never come
+ * keep 1. */
 #include "quant/awq.h"
 #include "base/random.h"
 #include "check.h"
@@ -43,7 +44,8 @@ static double *hessian(const double *size, int64_t T, int64_t K, uint64_t seed)
 }
 
 /* D = round(W s) / s - W. */
-static void error_matrix(const nb_grid *g, const float *w, const float *s, int64_t N, int64_t K, double *d)
+static void error_matrix(const nb_grid *g, const float *w, const float *s, int64_t N, int64_t K,
+                         double *d)
 {
     const int64_t group = g->group ? g->group : K;
     float held[1024];
@@ -55,7 +57,9 @@ static void error_matrix(const nb_grid *g, const float *w, const float *s, int64
                 held[i] = w[n * K + k0 + i] * s[k0 + i];
             g->params(g, held, m, &p);
             for (int i = 0; i < m; i++)
-                d[n * K + k0 + i] = (double)nb_grid_value(&p, nb_grid_round(g, &p, held[i])) / (double)s[k0 + i] - (double)w[n * K + k0 + i];
+                d[n * K + k0 + i] =
+                    (double)nb_grid_value(&p, nb_grid_round(g, &p, held[i])) / (double)s[k0 + i] -
+                    (double)w[n * K + k0 + i];
         }
 }
 
@@ -86,7 +90,8 @@ static void large_inputs(check *c)
         size[k] = k % 101 == 7 && k < 505 ? 20.0 : 1.0;
         one[k] = 1.0f;
     }
-    double *h = hessian(size, T, K, 1), *fresh = hessian(size, T, K, 2), *d = malloc(sizeof *d * N * K);
+    double *h = hessian(size, T, K, 1), *fresh = hessian(size, T, K, 2),
+           *d = malloc(sizeof *d * N * K);
     float *w = normals((int64_t)N * K, 3);
     for (int i = 0; be && h && fresh && d && w && i < 2; i++) {
         char name[8];
@@ -94,13 +99,15 @@ static void large_inputs(check *c)
         nb_awq_choice choice;
         snprintf(name, sizeof name, "int%d", bits[i]);
         CHECK_EQ(c, nb_grid_find(name, 128, false, &grid, &err), NB_OK);
-        const nb_awq_job j = {.be = be, .grid = &grid, .w = w, .N = N, .K = K, .part = {N}, .h = h, .n_thread = 2};
+        const nb_awq_job j = {
+            .be = be, .grid = &grid, .w = w, .N = N, .K = K, .part = {N}, .h = h, .n_thread = 2};
         CHECK_EQ(c, nb_awq_search(&j, s, &choice, &err), NB_OK);
         error_matrix(&grid, w, one, N, K, d);
         const double plain = trace(d, fresh, N, K);
         error_matrix(&grid, w, s, N, K, d);
         const double scaled = trace(d, fresh, N, K);
-        printf("      %s: r %.2f, %.3f of rounding's error, %.3f expected\n", name, choice.ratio, scaled / plain, choice.error / choice.error_plain);
+        printf("      %s: r %.2f, %.3f of rounding's error, %.3f expected\n", name, choice.ratio,
+               scaled / plain, choice.error / choice.error_plain);
         CHECK(c, scaled < 0.45 * plain);
         CHECK_NEAR(c, scaled / plain, choice.error / choice.error_plain, 0.1, "what was expected");
         CHECK(c, s[7] > 2.0f * s[8]);
@@ -113,7 +120,8 @@ static void large_inputs(check *c)
     free(w);
 }
 
-/* R_kk^2 with  H + lambda I = R R^T  in the order `perm`: the diagonal that the upper Cholesky factor leaves, taken from the end. */
+/* R_kk^2 with  H + lambda I = R R^T  in the order `perm`: the diagonal that the upper Cholesky
+ * factor leaves, taken from the end. */
 static void feedback_costs(const double *h, const int *perm, int K, double lambda, double *a)
 {
     enum { kMost = 64 };
@@ -159,7 +167,16 @@ static void slow_form(check *c)
     CHECK_EQ(c, nb_grid_find("int4", 16, true, &grid, &err), NB_OK);
     for (int feedback = 0; be && feedback < 2; feedback++) {
         nb_awq_choice choice;
-        const nb_awq_job j = {.be = be, .grid = &grid, .w = w, .N = N, .K = K, .part = {N1, N2}, .h = h, .feedback = feedback, .damp = 0.01, .n_thread = 1};
+        const nb_awq_job j = {.be = be,
+                              .grid = &grid,
+                              .w = w,
+                              .N = N,
+                              .K = K,
+                              .part = {N1, N2},
+                              .h = h,
+                              .feedback = feedback,
+                              .damp = 0.01,
+                              .n_thread = 1};
         CHECK_EQ(c, nb_awq_search(&j, s, &choice, &err), NB_OK);
         for (int plain = 0; plain < 2; plain++) {
             double all[2] = {0};
@@ -204,7 +221,15 @@ static void ties_and_dead(check *c)
     double *h = hessian(size, 64, K, 8);
     float *w = normals(N * K, 9);
     CHECK_EQ(c, nb_grid_find("int3", 16, false, &grid, &err), NB_OK);
-    const nb_awq_job j = {.be = be, .grid = &grid, .w = w, .N = N, .K = K, .part = {N}, .h = h, .tie = tie, .n_thread = 1};
+    const nb_awq_job j = {.be = be,
+                          .grid = &grid,
+                          .w = w,
+                          .N = N,
+                          .K = K,
+                          .part = {N},
+                          .h = h,
+                          .tie = tie,
+                          .n_thread = 1};
     CHECK_EQ(c, nb_awq_search(&j, s, &choice, &err), NB_OK);
     CHECK(c, choice.ratio >= 0.0);
     for (int k = 0; k < 16; k++)
@@ -218,7 +243,8 @@ static void ties_and_dead(check *c)
     free(w);
 }
 
-/* Powers of two that a whole group shares change no grid, so GPTQ must choose the same codes: error feedback and damping are those of the unscaled inputs. */
+/* Powers of two that a whole group shares change no grid, so GPTQ must choose the same codes: error
+ * feedback and damping are those of the unscaled inputs. */
 static void gptq_behind_scales(check *c)
 {
     enum { K = 64, N = 24, kGroup = 16 };
@@ -238,14 +264,26 @@ static void gptq_behind_scales(check *c)
     }
     for (int i = 0; be && i < 2; i++) {
         nb_quant_stats stats = {0};
-        h[i] = hessian(size, 40, K, 21); /* fewer tokens than inputs: only the damping makes it definite */
+        h[i] = hessian(size, 40, K,
+                       21); /* fewer tokens than inputs: only the damping makes it definite */
         w[i] = normals(N * K, 22);
         for (int n = 0; i && n < N * K; n++)
             w[i][n] *= s[n % K];
         for (int n = 0; i && n < K * K; n++)
             h[i][n] /= (double)s[n / K] * (double)s[n % K];
-        const nb_quant_job j = {.be = be, .grid = &grid, .w = w[i], .N = N, .K = K, .h = h[i], .scale = i ? s : NULL, .n_token = 40, .damp = 0.01,
-                                .codes = codes[i], .groups = groups, .q = q, .stats = &stats};
+        const nb_quant_job j = {.be = be,
+                                .grid = &grid,
+                                .w = w[i],
+                                .N = N,
+                                .K = K,
+                                .h = h[i],
+                                .scale = i ? s : NULL,
+                                .n_token = 40,
+                                .damp = 0.01,
+                                .codes = codes[i],
+                                .groups = groups,
+                                .q = q,
+                                .stats = &stats};
         if (i == 0)
             CHECK_EQ(c, nb_quantizer_find("rtn")->layer(&j, &err), NB_OK);
         for (int n = 0; i == 0 && n < N * K; n++)
@@ -267,9 +305,11 @@ static void gptq_behind_scales(check *c)
 }
 
 static const check_case cases[] = {
-    {"large inputs get large scales, and rounding loses less than half of what it did", large_inputs},
+    {"large inputs get large scales, and rounding loses less than half of what it did",
+     large_inputs},
     {"the error is that of the slow form, with feedback and without", slow_form},
     {"tied inputs share a scale, dead ones keep 1, what is not finite is named", ties_and_dead},
-    {"GPTQ behind scales that change no grid chooses the codes it would without", gptq_behind_scales},
+    {"GPTQ behind scales that change no grid chooses the codes it would without",
+     gptq_behind_scales},
 };
 CHECK_MAIN(cases)
