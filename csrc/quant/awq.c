@@ -1,6 +1,7 @@
 /* awq.c -- the search for input scales. */
 #include "quant/awq.h"
 #include "base/memory.h"
+#include "base/pool.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ struct awq {
     uint8_t *codes;        /* [M,K] device */
     nb_group *groups;      /* device */
     void *scratch;
+    nb_pool *pool; /* NULL: one thread */
 };
 
 static int64_t group_of(const nb_awq_job *j)
@@ -180,22 +182,40 @@ static void candidate(struct awq *a, double r, bool with_weights)
                       : 1.0f; /* an input that never comes must not be scaled out of range */
 }
 
+static void scale_row(const void *arg, int64_t m, int worker)
+{
+    const struct awq *a = arg;
+    const int64_t K = a->j->K;
+    (void)worker;
+    for (int64_t k = 0; k < K; k++)
+        a->host[m * K + k] = a->rows[m * K + k] * a->s[k];
+}
+
+static void measure_row(const void *arg, int64_t m, int worker)
+{
+    const struct awq *a = arg;
+    const int64_t K = a->j->K;
+    double e = 0.0;
+    (void)worker;
+    for (int64_t k = 0; k < K; k++) {
+        const double d = (double)(a->host[m * K + k] / a->s[k] - a->rows[m * K + k]);
+        e += a->a[k] * d * d;
+    }
+    a->row_error[m] = a->weight[m] * e;
+}
+
 /* E(s) for the candidate. */
 static nb_status error_of(struct awq *a, double *out, nb_error *err)
 {
     const nb_awq_job *j = a->j;
     nb_backend *be = j->be;
-    const int64_t K = j->K;
-    const size_t bytes = (size_t)(a->M * K) * sizeof(float);
-#pragma omp parallel for num_threads(j->n_thread) schedule(static)
-    for (int64_t m = 0; m < a->M; m++)
-        for (int64_t k = 0; k < K; k++)
-            a->host[m * K + k] = a->rows[m * K + k] * a->s[k];
-    nb_status st = be->op->upload(be, a->q, a->host, bytes, err);
+    const size_t bytes = (size_t)(a->M * j->K) * sizeof(float);
     const nb_quantize_rows_args rows = {
-        .w = a->q, .N = a->M, .K = K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
+        .w = a->q, .N = a->M, .K = j->K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
     const nb_dequantize_args back = {
-        .codes = a->codes, .groups = a->groups, .N = a->M, .K = K, .grid = j->grid, .q = a->q};
+        .codes = a->codes, .groups = a->groups, .N = a->M, .K = j->K, .grid = j->grid, .q = a->q};
+    nb_pool_run(a->pool, a->M, scale_row, a);
+    nb_status st = be->op->upload(be, a->q, a->host, bytes, err);
     if (st == NB_OK)
         st = be->op->quantize_rows(be, &rows, err);
     if (st == NB_OK)
@@ -204,15 +224,7 @@ static nb_status error_of(struct awq *a, double *out, nb_error *err)
         st = be->op->download(be, a->host, a->q, bytes, err);
     if (st != NB_OK)
         return st;
-#pragma omp parallel for num_threads(j->n_thread) schedule(static)
-    for (int64_t m = 0; m < a->M; m++) {
-        double e = 0.0;
-        for (int64_t k = 0; k < K; k++) {
-            const double d = (double)(a->host[m * K + k] / a->s[k] - a->rows[m * K + k]);
-            e += a->a[k] * d * d;
-        }
-        a->row_error[m] = a->weight[m] * e;
-    }
+    nb_pool_run(a->pool, a->M, measure_row, a);
     *out = 0.0;
     for (int64_t m = 0; m < a->M; m++) /* in the order of the rows, whatever the threads */
         *out += a->row_error[m];
@@ -250,6 +262,8 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
     const size_t n = (size_t)(a->M * j->K), K = (size_t)j->K, M = (size_t)a->M;
     const int64_t group = group_of(j);
     const nb_quant_error_args e = {.N = a->M, .K = j->K};
+    if (j->n_thread > 1 && nb_pool_open(j->n_thread, &a->pool, NULL) != NB_OK)
+        a->pool = NULL;
     a->rows = nb_alloc(n, sizeof(float), "rows of weights", err);
     a->host = nb_alloc(n, sizeof(float), "rows of weights", err);
     a->x = nb_alloc(3 * K, sizeof(float), "scales of inputs", err);
@@ -280,6 +294,7 @@ static void close_buffers(struct awq *a)
     void *device[] = {a->w, a->q, a->codes, a->groups, a->scratch};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         a->j->be->op->release(a->j->be, device[i]);
+    nb_pool_close(a->pool);
     free(a->rows);
     free(a->host);
     free(a->x);
