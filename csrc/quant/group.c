@@ -424,6 +424,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
         job.codes = k.d_codes;
         job.groups = k.d_groups;
         job.g_idx = k.g_idx;
+        job.scale = p->scale[g];
         job.h = p->calib ? p->h : NULL;
         job.c = p->two ? p->c : NULL;
         st = name_fault(p, p->o->quantizer->layer(&job, err), role[0], layer, err);
