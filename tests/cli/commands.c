@@ -135,18 +135,6 @@ static void repeats(check *c)
 
 /* ---- the folder ---- */
 
-static char *bytes_of(const char *name, size_t *n)
-{
-    char path[1024];
-    FILE *f = fopen(folder_in(&here, name, path), "rb");
-    char *p = malloc(1 << 22);
-    if (!f || !p)
-        exit(1);
-    *n = fread(p, 1, 1 << 22, f);
-    fclose(f);
-    return p;
-}
-
 static char *find(char *p, size_t n, const char *what)
 {
     const size_t m = strlen(what);
@@ -174,7 +162,7 @@ static void make_folder(void)
     folder_write(&here, "short.txt", text, 20);
     folder_write(&here, "empty.gguf", "", 0);
     folder_write(&here, "model.bin", "\x80\x02}", 3);
-    char *p = bytes_of("tiny.gguf", &n);
+    char *p = folder_bytes(&here, "tiny.gguf", &n);
     folder_write(&here, "cut.gguf", p, n / 2);
     char *arch = find(p, n, "llama");
     *arch = 'x';

@@ -47,30 +47,6 @@ static bool expect(check *c, const char *line, int code, const char *word)
     return as_wanted;
 }
 
-static char *bytes_of(const char *name, size_t *n)
-{
-    enum { kMost = 1 << 21 };
-    char *p = calloc(1, kMost);
-    FILE *f = fopen(in(name), "rb");
-    if (!p)
-        exit(1);
-    *n = f ? fread(p, 1, kMost, f) : 0;
-    if (f)
-        fclose(f);
-    return p;
-}
-
-static void same(check *c, const char *a, const char *b, bool want)
-{
-    size_t n = 0, m = 0;
-    char *p = bytes_of(a, &n), *q = bytes_of(b, &m);
-    c->n_check++;
-    if (!n || !m || (n == m && memcmp(p, q, n) == 0) != want)
-        check_report(c, __FILE__, __LINE__, "%s (%zu bytes) and %s (%zu) should %sbe the same", a, n, b, m, want ? "" : "not ");
-    free(p);
-    free(q);
-}
-
 /* The same weights, and the same words about their quantization in the config. */
 static void same_folder(check *c, const char *a, const char *b)
 {
@@ -80,7 +56,7 @@ static void same_folder(check *c, const char *a, const char *b)
     size_t n = 0;
     for (int i = 0; i < 2; i++) {
         snprintf(name[i], sizeof name[i], "%.100s/config.json", folders[i]);
-        p[i] = bytes_of(name[i], &n);
+        p[i] = folder_bytes(&here, name[i], &n);
         snprintf(name[i], sizeof name[i], "%.100s/model.safetensors", folders[i]);
     }
     const char *x = strstr(p[0], "\"quantization_config\""), *y = strstr(p[1], "\"quantization_config\"");
@@ -89,7 +65,7 @@ static void same_folder(check *c, const char *a, const char *b)
         CHECK_STR(c, x, y);
     free(p[0]);
     free(p[1]);
-    same(c, name[0], name[1], true);
+    check_same(c, &here, name[0], name[1], true);
 }
 
 /* Sets every byte of a tensor of the model in the folder to v. */
@@ -190,7 +166,7 @@ static void written(check *c)
         expect(c, "convert %T/out -o %T/plain --format plain -t 1 -q", 0, "plain: ");
         expect(c, "run %T/out --ids 5,9,30,2,8,100 --logits %T/a.npy --exact -t 1 -q -n 1 --json", 0, NULL);
         expect(c, "run %T/plain --ids 5,9,30,2,8,100 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
-        same(c, "a.npy", "b.npy", true);
+        check_same(c, &here, "a.npy", "b.npy", true);
         gone("out");
         gone("plain");
     }
@@ -202,10 +178,10 @@ static void sharded(check *c)
                                          "model.safetensors.index.json"};
     size_t n = 0, m = 0;
     expect(c, RTN "--format gptq --group 32", 0, NULL);
-    char *one = bytes_of("out/manifest.json", &n);
+    char *one = folder_bytes(&here, "out/manifest.json", &n);
     gone("out");
     expect(c, RTN "--format gptq --group 32 --max-shard-size 10KB", 0, NULL);
-    char *many = bytes_of("out/manifest.json", &m);
+    char *many = folder_bytes(&here, "out/manifest.json", &m);
     for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
         char name[80];
         snprintf(name, sizeof name, "out/%s", beside[i]);
@@ -232,7 +208,7 @@ static void verified(check *c)
     expect(c, RTN "--format gptq --group 32", 0, NULL);
     for (int i = 0; i < 4; i++) {
         size_t n = 0;
-        char *p = bytes_of(files[i], &n);
+        char *p = folder_bytes(&here, files[i], &n);
         p[n - 5] ^= 0x20;
         folder_write(&here, files[i], p, n);
         outcome o = program_run(&here, "inspect %T/out --verify", OUT_CAPTURED);
@@ -309,7 +285,7 @@ static void ordered(check *c)
     expect(c, "convert %T/out -o %T/x.gguf -q", 0, NULL); /* F32 */
     expect(c, "run %T/out --ids 5,9,30 --logits %T/a.npy --exact -t 1 -q -n 1 --json", 0, NULL);
     expect(c, "run %T/x.gguf --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
-    same(c, "a.npy", "b.npy", true);
+    check_same(c, &here, "a.npy", "b.npy", true);
     CHECK(c, !there("x"));
     gone("out");
     gone("there");
@@ -338,9 +314,9 @@ static void blocks(check *c)
         snprintf(line, sizeof line, "run %%T/%s.gguf --ids 5,9,30 --logits %%T/a.npy --exact -t 1 -q -n 1 --json", rows[i][0]);
         expect(c, line, 0, NULL);
         expect(c, "run %T/out --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
-        same(c, "a.npy", "b.npy", true);
+        check_same(c, &here, "a.npy", "b.npy", true);
         expect(c, "run %T/back.gguf --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
-        same(c, "a.npy", "b.npy", true);
+        check_same(c, &here, "a.npy", "b.npy", true);
         gone("out");
         gone("back.gguf");
     }
@@ -352,7 +328,7 @@ static void blocks(check *c)
         expect(c, "inspect %T/back.gguf --tensors", 0, word);
         expect(c, "run %T/out --ids 5,9,30 --logits %T/a.npy --exact -t 1 -q -n 1 --json", 0, NULL);
         expect(c, "run %T/back.gguf --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
-        same(c, "a.npy", "b.npy", true);
+        check_same(c, &here, "a.npy", "b.npy", true);
         gone("out");
         gone("back.gguf");
     }
@@ -397,7 +373,7 @@ static void other_settings(check *c)
     }
     expect(c, "quantize -o %T/out --resume --json", 0, "\"resumed_layers\":1");
     same_folder(c, "out", "sound");
-    same(c, "out/manifest.json", "sound/manifest.json", true);
+    check_same(c, &here, "out/manifest.json", "sound/manifest.json", true);
     leave_unfinished(c);
     expect(c, RUN "--restart --json", 0, "\"resumed_layers\":0");
     same_folder(c, "out", "sound");
@@ -405,7 +381,7 @@ static void other_settings(check *c)
     /* what is in the work folder is not believed */
     leave_unfinished(c);
     size_t n = 0;
-    char *p = bytes_of("out.nibble/folder/model.safetensors.partial", &n);
+    char *p = folder_bytes(&here, "out.nibble/folder/model.safetensors.partial", &n);
     CHECK(c, n > 50000);
     p[n - 3000] ^= 1; /* in the last layer: not written yet */
     folder_write(&here, "out.nibble/folder/model.safetensors.partial", p, n);
@@ -413,7 +389,7 @@ static void other_settings(check *c)
     same_folder(c, "out", "sound");
     leave_unfinished(c);
     free(p);
-    p = bytes_of("out.nibble/folder/model.safetensors.partial", &n);
+    p = folder_bytes(&here, "out.nibble/folder/model.safetensors.partial", &n);
     for (size_t at = n * 7 / 10; at < n * 8 / 10; at++) /* layer 0 is in there */
         p[at] ^= 1;
     folder_write(&here, "out.nibble/folder/model.safetensors.partial", p, n);

@@ -124,19 +124,6 @@ static void make_split(void)
     nb_container_close(m);
 }
 
-static char *bytes_of(const char *name, size_t *n)
-{
-    char path[1024];
-    FILE *f = fopen(folder_in(&here, name, path), "rb");
-    char *p = malloc(1 << 22);
-    if (!p)
-        exit(1);
-    *n = f ? fread(p, 1, 1 << 22, f) : 0;
-    if (f)
-        fclose(f);
-    return p;
-}
-
 /* Both commands succeed and leave files with the same bytes. */
 static void same(check *c, const char *one, const char *a, const char *other, const char *b)
 {
@@ -148,7 +135,7 @@ static void same(check *c, const char *one, const char *a, const char *other, co
         CHECK(c, !strstr(o.err, "nibble: "));
         program_free(&o);
     }
-    char *p = bytes_of(a, &n), *q = bytes_of(b, &m);
+    char *p = folder_bytes(&here, a, &n), *q = folder_bytes(&here, b, &m);
     CHECK(c, n > 1000);
     CHECK(c, n == m && memcmp(p, q, n) == 0);
     free(p);
@@ -174,7 +161,7 @@ static void parts_quantize(check *c)
     size_t n = 0;
     same(c, "quantize %T/whole.gguf -o %T/a.gguf --method rtn --grid q4_0 -t 1 -q", "a.gguf",
          "quantize %T/cut-00002-of-00003.gguf -o %T/b.gguf --method rtn --grid q4_0 -t 1 -q", "b.gguf");
-    char *p = bytes_of("b.gguf", &n);
+    char *p = folder_bytes(&here, "b.gguf", &n);
     bool split = false;
     for (size_t i = 0; i + 9 < n; i++)
         split = split || memcmp(p + i, "split.no", 8) == 0;

@@ -38,29 +38,6 @@ static void gone(const char *name)
         folder_gone(&work);
 }
 
-static char *bytes_of(const char *name, size_t *n)
-{
-    enum { kMost = 1 << 21 };
-    char *p = calloc(1, kMost);
-    FILE *f = fopen(in(name), "rb");
-    if (!p)
-        exit(1);
-    *n = f ? fread(p, 1, kMost, f) : 0;
-    if (f)
-        fclose(f);
-    return p;
-}
-
-static void same(check *c, const char *a, const char *b, bool want)
-{
-    size_t n = 0, m = 0;
-    char *p = bytes_of(a, &n), *q = bytes_of(b, &m);
-    CHECK(c, n > 0 && m > 0);
-    CHECK_EQ(c, n == m && memcmp(p, q, n) == 0, want);
-    free(p);
-    free(q);
-}
-
 static void expect(check *c, const char *line, int code, const char *word)
 {
     outcome o = program_run(&here, line, OUT_CAPTURED);
@@ -113,10 +90,10 @@ static void other_settings(check *c)
         CHECK(c, !there("out.gguf"));
     }
     expect(c, RUN "--json", 0, "\"resumed_layers\":1");
-    same(c, "out.gguf", "sound.gguf", true);
+    check_same(c, &here, "out.gguf", "sound.gguf", true);
     leave_unfinished(c);
     expect(c, SET "--samples 5 --restart --json", 0, "\"resumed_layers\":0");
-    same(c, "out.gguf", "sound.gguf", false);
+    check_same(c, &here, "out.gguf", "sound.gguf", false);
     gone("out.gguf");
 }
 
@@ -137,7 +114,7 @@ static void changed_work(check *c)
 {
     size_t n = 0;
     leave_unfinished(c);
-    char *journal = bytes_of("out.gguf.nibble/journal", &n);
+    char *journal = folder_bytes(&here, "out.gguf.nibble/journal", &n);
     for (size_t at = 3; at < n; at += n / 25) {
         FILE *f = fopen(in("out.gguf.nibble/journal"), "r+b");
         if (!f || fseek(f, (long)at, SEEK_SET) != 0 || fputc(journal[at] ^ 1, f) == EOF || fclose(f) != 0)
@@ -147,7 +124,7 @@ static void changed_work(check *c)
         if (o.code)
             CHECK_HAS(c, o.err, "nibble: error: ");
         else {
-            same(c, "out.gguf", "sound.gguf", true);
+            check_same(c, &here, "out.gguf", "sound.gguf", true);
             leave_unfinished(c);
         }
         program_free(&o);
@@ -159,7 +136,7 @@ static void changed_work(check *c)
         leave_unfinished(c);
         CHECK_EQ(c, truncate(in("out.gguf.nibble/journal"), (off_t)cut), 0);
         expect(c, RUN, 0, NULL);
-        same(c, "out.gguf", "sound.gguf", true);
+        check_same(c, &here, "out.gguf", "sound.gguf", true);
     }
     free(journal);
     leave_unfinished(c);
@@ -168,7 +145,7 @@ static void changed_work(check *c)
         exit(1);
     expect(c, "quantize -o %T/out.gguf --resume -t 1", NB_BAD_INPUT, "layer 0 in the partial file is not what the run wrote");
     expect(c, RUN "--restart", 0, NULL);
-    same(c, "out.gguf", "sound.gguf", true);
+    check_same(c, &here, "out.gguf", "sound.gguf", true);
     gone("out.gguf");
 }
 
@@ -187,7 +164,7 @@ static void two_writers(check *c)
     expect(c, RUN "--restart", NB_LOCKED, want);
     fclose(f);
     expect(c, RUN, 0, NULL);
-    same(c, "out.gguf", "sound.gguf", true);
+    check_same(c, &here, "out.gguf", "sound.gguf", true);
     gone("out.gguf");
 }
 
@@ -220,7 +197,7 @@ static void little_memory(check *c)
     CHECK(c, strstr(o.out, "\"spill_bytes\":") && !strstr(o.out, "\"spill_bytes\":0,"));
     program_free(&o);
     expect(c, "quantize %T/tiny.gguf -o %T/plain.gguf -t 1 -q --calib %T/text.txt --samples 64 -c 64", 0, NULL);
-    same(c, "out.gguf", "plain.gguf", true);
+    check_same(c, &here, "out.gguf", "plain.gguf", true);
     gone("out.gguf");
     gone("plain.gguf");
 }
@@ -235,7 +212,7 @@ static void some_layers(check *c)
     /* quantizing layer 0 alone gives its tensors the bytes they have when all are quantized */
     size_t n = 0, m = 0;
     expect(c, RUN "--layers 0:1", 0, NULL);
-    char *one = bytes_of("out.gguf.manifest.json", &n), *all = bytes_of("sound.gguf.manifest.json", &m);
+    char *one = folder_bytes(&here, "out.gguf.manifest.json", &n), *all = folder_bytes(&here, "sound.gguf.manifest.json", &m);
     const char *a = strstr(one, "{\"name\":\"blk.0.ffn_down.weight\""), *b = strstr(all, "{\"name\":\"blk.0.ffn_down.weight\"");
     CHECK(c, a && b && strncmp(a, b, 120) == 0);
     free(one);
@@ -247,11 +224,11 @@ static void verified(check *c)
 {
     size_t n = 0;
     expect(c, "inspect %T/sound.gguf --verify --json", 0, NULL);
-    char *p = bytes_of("sound.gguf", &n);
+    char *p = folder_bytes(&here, "sound.gguf", &n);
     p[n - 200] = (char)(p[n - 200] ^ 4);
     folder_write(&here, "bad.gguf", p, n);
     free(p);
-    p = bytes_of("sound.gguf.manifest.json", &n);
+    p = folder_bytes(&here, "sound.gguf.manifest.json", &n);
     folder_write(&here, "bad.gguf.manifest.json", p, n);
     expect(c, "inspect %T/bad.gguf --verify --json", NB_NEGATIVE, "does not have the hash of the manifest");
     free(p);
@@ -315,7 +292,7 @@ static void full_disk(check *c)
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, 0);
     program_free(&o);
-    same(c, "small/out.gguf", "sound.gguf", true);
+    check_same(c, &here, "small/out.gguf", "sound.gguf", true);
     CHECK_EQ(c, umount(small), 0);
     rmdir(small);
 }

@@ -55,6 +55,18 @@ static inline void check_failure(check *c, const char *line, const outcome *o)
     nb_json_close(doc);
 }
 
+/* Two files of the folder, neither empty, have the same bytes, or not. */
+static inline void check_same(check *c, const folder *d, const char *a, const char *b, bool want)
+{
+    size_t n = 0, m = 0;
+    char *p = folder_bytes(d, a, &n), *q = folder_bytes(d, b, &m);
+    c->n_check++;
+    if (!n || !m || (n == m && memcmp(p, q, n) == 0) != want)
+        check_report(c, __FILE__, __LINE__, "%s (%zu bytes) and %s (%zu) should %sbe the same", a, n, b, m, want ? "" : "not ");
+    free(p);
+    free(q);
+}
+
 static inline void check_transcript(check *c, const folder *d, const transcript *row)
 {
     outcome o = program_run(d, row->line, row->stdout_is);

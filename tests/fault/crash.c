@@ -41,7 +41,7 @@ static void removal(check *c)
 static void same_as(check *c, const char *name, const char *want)
 {
     size_t n = 0;
-    char *p = read_all(name, &n);
+    char *p = folder_bytes(&here, name, &n);
     CHECK(c, n == strlen(want) && memcmp(p, want, n) == 0);
     free(p);
 }
@@ -73,9 +73,5 @@ static const check_case cases[] = {
 
 int main(int argc, char **argv)
 {
-    if (!crash_begin())
-        return 1;
-    const int rc = check_main(cases, sizeof cases / sizeof *cases, argc, argv);
-    folder_gone(&here);
-    return rc;
+    return crash_main(cases, sizeof cases / sizeof *cases, argc, argv);
 }

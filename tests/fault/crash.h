@@ -49,24 +49,11 @@ static const char *sound_of(const char *name, char to[256])
     return to;
 }
 
-static char *read_all(const char *name, size_t *n)
-{
-    enum { kMost = 1 << 21 };
-    char path[1024], *p = calloc(1, kMost);
-    FILE *f = fopen(folder_in(&here, name, path), "rb");
-    if (!p)
-        exit(1);
-    *n = f ? fread(p, 1, kMost, f) : 0;
-    if (f)
-        fclose(f);
-    return p;
-}
-
 static void same_file(check *c, const char *name, const char *when)
 {
     char sound[256];
     size_t n = 0, want_n = 0;
-    char *p = read_all(name, &n), *want = read_all(sound_of(name, sound), &want_n);
+    char *p = folder_bytes(&here, name, &n), *want = folder_bytes(&here, sound_of(name, sound), &want_n);
     c->n_check++;
     if (!want_n || n != want_n || memcmp(p, want, n) != 0)
         check_report(c, __FILE__, __LINE__, "%s: %s has %zu bytes or others than the %zu of a run without faults", when, name, n, want_n);
@@ -206,6 +193,15 @@ static bool crash_begin(void)
     if (!good)
         fprintf(stderr, "%s%s\n", err.message, message);
     return good;
+}
+
+static int crash_main(const check_case *cases, size_t n, int argc, char **argv)
+{
+    if (!crash_begin())
+        return 1;
+    const int rc = check_main(cases, n, argc, argv);
+    folder_gone(&here);
+    return rc;
 }
 
 #endif

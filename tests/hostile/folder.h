@@ -90,6 +90,13 @@ static inline char *folder_read(const char *path, size_t *n)
     return p;
 }
 
+/* The same of a name in the folder. */
+static inline char *folder_bytes(const folder *d, const char *name, size_t *n)
+{
+    char path[1024];
+    return folder_read(folder_in(d, name, path), n);
+}
+
 static inline void folder_gone(const folder *d)
 {
     folder_remove(d->path);
