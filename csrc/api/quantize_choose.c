@@ -3,6 +3,7 @@
 #include "api/refuse_input.h"
 #include "convert/folder_plan.h"
 #include "file/hub.h"
+#include "file/outfile.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -245,6 +246,8 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
         st = choose_clip(j, err);
     if (st == NB_OK)
         st = nb_refuse_input(o->model, o->out, err);
+    if (st == NB_OK && !j->form->scheme && !o->dry_run) /* before a work folder is made beside a device */
+        st = nb_outfile_check(o->out, err);
     return st;
 }
 

@@ -96,6 +96,14 @@ static nb_status create_kept(nb_outfile *f, const char *partial, bool resume, nb
     return NB_OK;
 }
 
+nb_status nb_outfile_check(const char *path, nb_error *err)
+{
+    struct stat sb;
+    if (stat(path, &sb) == 0 && !S_ISREG(sb.st_mode)) /* renaming over it would replace a folder, a pipe or /dev/null */
+        return nb_fail_at(err, NB_IO, path, -1, "exists and is not a regular file");
+    return NB_OK;
+}
+
 static nb_status open_file(const char *path, const char *partial, bool resume, nb_outfile **out, nb_error *err)
 {
     struct stat sb;
@@ -104,12 +112,9 @@ static nb_status open_file(const char *path, const char *partial, bool resume, n
     if (!f)
         return NB_NO_ROOM;
     f->fd = -1;
-    nb_status st = NB_OK;
-    if (stat(path, &sb) == 0) {
+    nb_status st = nb_outfile_check(path, err);
+    if (stat(path, &sb) == 0)
         f->mode = sb.st_mode & 0777;
-        if (!S_ISREG(sb.st_mode)) /* renaming over it would replace a folder, a pipe or /dev/null */
-            st = nb_fail_at(err, NB_IO, path, -1, "exists and is not a regular file");
-    }
     if (st == NB_OK)
         st = name(f, path, err);
     if (st == NB_OK)

@@ -11,6 +11,8 @@
 #include <stddef.h>
 
 typedef struct nb_outfile nb_outfile;
+/* NB_IO: something lies at path that no file may replace. Before the work begins; opening asks again. */
+nb_status nb_outfile_check(const char *path, nb_error *err) NB_CHECKED;
 /* NB_NOT_FOUND when the folder is not there, NB_IO when it cannot be written to. */
 nb_status nb_outfile_open(const char *path, nb_outfile **out, nb_error *err) NB_CHECKED;
 /* The same with a partial file of that name, in a folder of the caller's own on the same file system, which outlives the process:
