@@ -26,7 +26,7 @@ typedef struct nb_quant_job {
     const nb_grid *grid;
     float *w;        /* [N,K] natural column order; holds the corrected target afterwards */
     int64_t N, K;
-    const double *h; /* [K,K] sum of x x^T over the tokens; NULL when nothing is needed */
+    const double *h; /* [K,K] sum of x x^T over the tokens; NULL when nothing is needed, or what was seen is not enough to decide by */
     const double *c; /* [K,K] sum of (x_orig - x) x^T, or NULL: no correction */
     int64_t n_token;
     double damp;       /* lambda as a share of the mean diagonal, 0.01 */

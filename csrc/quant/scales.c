@@ -33,18 +33,6 @@ static bool wanted(const nb_pipe *p, nb_group_id g, int layer)
     return !p->two && (g == NB_GROUP_DOWN || !nb_model_has(p->m, (nb_slot){.role = NB_ROLE_ATTN_V_BIAS, .layer = layer}));
 }
 
-static int64_t stack_shape(const nb_pipe *p, nb_group_id g, int64_t *K)
-{
-    nb_role role[3];
-    int64_t N = 0;
-    for (int i = nb_group_roles(g, role) - 1; i >= 0; i--) {
-        int64_t n;
-        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &n, K);
-        N += n;
-    }
-    return N;
-}
-
 static nb_status open_pass(nb_pipe *p, struct pass *a, int layer, nb_error *err)
 {
     const size_t bytes = (size_t)p->calib->ctx * (size_t)p->m->hp.hidden_size * sizeof(float);
@@ -53,7 +41,7 @@ static nb_status open_pass(nb_pipe *p, struct pass *a, int layer, nb_error *err)
         st = p->be->op->alloc(p->be, bytes, "activations of a sequence", (void **)&a->x, err);
     a->layer.frame = p->quantized.layer.frame; /* borrowed */
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
-        stack_shape(p, (nb_group_id)g, &a->K[g]);
+        (void)nb_pipe_group_shape(p, (nb_group_id)g, &a->K[g]);
         const size_t square = (size_t)(a->K[g] * a->K[g]) * sizeof(double);
         st = nb_stack_load(p->m, (nb_group_id)g, layer, &a->layer.stack[g], err);
         if (st == NB_OK)
@@ -135,7 +123,7 @@ static int32_t *tie_heads(const nb_pipe *p, nb_error *err)
 static nb_status search(nb_pipe *p, const struct pass *a, nb_group_id g, int layer, nb_error *err)
 {
     int64_t K = 0;
-    const int64_t N = stack_shape(p, g, &K);
+    const int64_t N = nb_pipe_group_shape(p, g, &K);
     float *w = NULL;
     int32_t *tie = NULL;
     nb_awq_choice choice;
@@ -153,7 +141,7 @@ static nb_status search(nb_pipe *p, const struct pass *a, nb_group_id g, int lay
     const nb_awq_job job = {.be = p->be, .grid = &p->o->grid, .w = w, .N = N, .K = K, .h = a->h[g], .tie = tie};
     if (st == NB_OK && !p->dry) {
         float *s = nb_alloc((size_t)K, sizeof *s, "scales of inputs", err);
-        st = s ? nb_pipe_decode(p, g, layer, w, err) : NB_NO_ROOM; /* unscaled: this group's scales are all 1 so far, rows of v and up keep their codes */
+        st = s ? nb_pipe_decode(p, (nb_group_at){g, layer, 0}, w, err) : NB_NO_ROOM; /* unscaled: this group's scales are all 1 so far, rows of v and up keep their codes */
         if (st == NB_OK)
             st = nb_awq_search(&job, s, &choice, err);
         if (st == NB_OK)

@@ -8,6 +8,7 @@
  *   R R^T = P (H + lambda I) P^T, U = R^-1 (one factorisation; backend.h nb_factor_args), then the sweep (nb_gptq_sweep_args)
  *
  * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to nearest. All of it goes into the note.
+ * Without H (an expert that too few tokens were sent to) it is rounded with the ranges of least squared error.
  * Cost: K^3 / 3 + 2 N K^2 FLOP, K^2 x (8 + 8 + 4) bytes. */
 #include "base/memory.h"
 #include "quant/quantizer.h"
@@ -225,6 +226,11 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
     struct gptq g = {.j = j, .K = j->K};
     bool factored = false;
     const nb_backend_ops *op = j->be->op;
+    if (!j->h) { /* an expert that saw too little */
+        nb_quant_job unseen = *j;
+        unseen.clip = j->clip == NB_CLIP_NONE ? NB_CLIP_MSE : j->clip;
+        return round_to_nearest(&unseen, err);
+    }
     nb_status st = nb_op_check(j->be, op->factor && op->gptq_sweep && op->quantize_rows && op->dequantize, "gptq_sweep", err);
     if (st == NB_OK)
         st = open_buffers(&g, err);
