@@ -5,7 +5,8 @@
  *     shape llama-70b.gguf bf16 80 8192 64 8 28672 128256 2      the first two layers hold weights, the others are holes of the file: zeros that take no disk;
  *                                                                with 0 the embedding is a hole too (enough for a plan)
  *
- * Matrices are encoded from normals of deviation 1 / sqrt(K), so activations keep their size; embedding in Q8_0, norms 1. Tokens are named t0, t1, ... */
+ * Matrices are encoded from normals of deviation 1 / sqrt(K), so activations keep their size; embedding in Q8_0, norms 1. Tokens are the 256 bytes, so that
+ * any text can be read, and t259, t260, ... */
 #include "base/memory.h"
 #include "base/random.h"
 #include "file/gguf.h"
@@ -68,9 +69,13 @@ static nb_status keys(nb_gguf_writer *w, const struct shape *s, nb_error *err)
     if (!name || !text || !score || !type)
         st = NB_NO_ROOM;
     for (size_t i = 0; i < n && st == NB_OK; i++) {
-        snprintf(text + 16 * i, 16, i < 3 ? "<%zu>" : "t%zu", i);
+        const bool byte = i >= 3 && i < 3 + 256;
+        if (byte)
+            snprintf(text + 16 * i, 16, "<0x%02zX>", i - 3);
+        else
+            snprintf(text + 16 * i, 16, i < 3 ? "<%zu>" : "t%zu", i);
         name[i] = (nb_str){text + 16 * i, strlen(text + 16 * i)};
-        type[i] = i == 0 ? 2 : i < 3 ? 3 : 1; /* unknown, control, normal */
+        type[i] = i == 0 ? 2 : i < 3 ? 3 : byte ? 6 : 1; /* unknown, control, byte, normal */
         score[i] = -(float)i;
     }
     if (st == NB_OK)

@@ -174,6 +174,7 @@ typedef struct nb_quantize_options {
     const char *device;
     int32_t n_thread;
     bool dry_run;            /* everything but the work: plan and sizes */
+    int64_t max_shard_bytes; /* of tensors in one file of a folder, unless one alone is larger; 0: 5 GB */
     int64_t memory;          /* hard budget of the host's memory in bytes; 0: what the machine has */
     bool layers_set;         /* only the layers [layer_from, layer_to) are quantized, the others copied as they are */
     int32_t layer_from, layer_to;
@@ -201,6 +202,12 @@ typedef struct nb_quantize_phase {
     double seconds;
 } nb_quantize_phase;
 
+enum { NB_QUANTIZE_PARTS = 8 };
+typedef struct nb_quantize_part { /* of the phase "layers" */
+    const char *name; /* "forward" "statistics" "factor" ... */
+    double seconds, cpu_seconds; /* cpu: of all threads */
+} nb_quantize_part;
+
 typedef struct nb_quantize_result {
     char method[32], grid[32], format[32];
     double bits_per_weight, bits_per_weight_linears;
@@ -212,6 +219,8 @@ typedef struct nb_quantize_result {
     double ppl_before_stderr, ppl_after_stderr, kl_stderr, kl_median, kl_p99; /* as nb_eval_result has them */
     nb_quantize_phase phase[NB_QUANTIZE_PHASES]; /* in the order in which they ran */
     int n_phase;
+    nb_quantize_part part[NB_QUANTIZE_PARTS];
+    int n_part;
     int32_t resumed_layers;    /* read back from an interrupted run */
     int64_t plan_bytes;        /* host memory that the run was planned to need at most (0: the device cannot plan) */
     int64_t plan_device_bytes; /* of a device with memory of its own, else 0 */
@@ -245,8 +254,9 @@ NB_API nb_status nb_check_report(const char *path, const char *model, nb_error *
 
 typedef struct nb_convert_options {
     const char *model, *out;
-    const char *format; /* NULL: "gguf" when out ends in .gguf, else "plain" (a folder of safetensors); others: NB_UNSUPPORTED */
+    const char *format; /* NULL: "gguf" when out ends in .gguf, else "plain" (a folder of safetensors); also "gptq" "gptq_v2" "awq" "compressed-tensors" */
     const char *grid;   /* number format of the matrices: f32 f16 bf16 q8_0 ...; NULL: as they are */
+    int64_t max_shard_bytes; /* as in nb_quantize_options */
     int32_t n_thread;
     void (*progress)(void *arg, int32_t layer, int32_t n_layer);
     void *arg;
@@ -308,8 +318,8 @@ NB_API bool nb_checkpoint_get_tensor(const nb_checkpoint *c, int64_t i, nb_check
 /* Metadata entry i as key and its value as JSON text (long arrays cut: "[...] of N"); valid until the next call on c. */
 NB_API bool nb_checkpoint_get_metadata(const nb_checkpoint *c, int64_t i, const char **key, const char **value_json);
 /* Checks every tensor: finite scales and floats, codes in range; and against the manifest beside it (OUT.manifest.json, or manifest.json in a folder),
- * where there is one: type, size, SHA-256. NB_NEGATIVE names the first that fails. */
-NB_API nb_status nb_checkpoint_verify(const nb_checkpoint *c, nb_error *err) NB_CHECKED;
+ * where there is one (*manifest): type, size, SHA-256. NB_NEGATIVE names the first that fails. */
+NB_API nb_status nb_checkpoint_verify(const nb_checkpoint *c, bool *manifest, nb_error *err) NB_CHECKED;
 
 /* ---- measuring ---- */
 

@@ -46,9 +46,9 @@ static bool print_piece(void *arg, int32_t token, const char *text, size_t n)
 {
     (void)arg;
     (void)token;
-    fwrite(text, 1, n, stdout);
+    nb_put_text(text, n);
     fflush(stdout);
-    return !interrupted;
+    return !interrupted && !ferror(stdout);
 }
 
 /* Adds {"role":...,"content":...} to the conversation. */
@@ -66,7 +66,10 @@ static nb_status say(struct chat *c, const char *role, const char *text, size_t 
     fprintf(f, "{\"role\":\"%s\",\"content\":", role);
     nb_put_json(f, text, n);
     fputc('}', f);
-    fclose(f);
+    if (fclose(f) != 0) {
+        free(all);
+        return nb_fail(err, NB_NO_ROOM, "out of memory for the conversation");
+    }
     free(c->messages);
     c->messages = all;
     c->messages_n = all_n;
@@ -84,8 +87,9 @@ static nb_status render(const struct chat *c, int32_t **ids, size_t *n, nb_error
     fputs("{\"messages\":[", f);
     fwrite(c->messages, 1, c->messages_n, f);
     fputs("],\"add_generation_prompt\":true}", f);
-    fclose(f);
-    const nb_status st = nb_model_template_ids(c->m, "the conversation", json, json_n, ids, n, err);
+    const bool whole = fclose(f) == 0;
+    const nb_status st = whole ? nb_model_template_ids(c->m, "the conversation", json, json_n, ids, n, err)
+                               : nb_fail(err, NB_NO_ROOM, "out of memory for the conversation");
     free(json);
     return st;
 }
@@ -169,7 +173,7 @@ static nb_status talk(struct chat *c, nb_error *err)
     return st;
 }
 
-static nb_status once(struct chat *c, nb_error *err)
+static nb_status once(const nb_args *a, struct chat *c, nb_error *err)
 {
     char *text = NULL;
     size_t n = 0;
@@ -178,6 +182,8 @@ static nb_status once(struct chat *c, nb_error *err)
         n--;
     if (st == NB_OK && n == 0)
         st = nb_fail(err, NB_BAD_INPUT, "stdin: the user turn is empty");
+    if (st == NB_OK)
+        nb_warn_of_broken_text(a, "stdin", text, n);
     if (st == NB_OK)
         st = turn(c, text, n, err);
     free(text);
@@ -209,7 +215,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK && system)
         st = say(&c, "system", system, strlen(system), err);
     if (st == NB_OK)
-        st = isatty(STDIN_FILENO) ? talk(&c, err) : once(&c, err);
+        st = isatty(STDIN_FILENO) ? talk(&c, err) : once(a, &c, err);
     free(c.messages);
     free(c.held);
     nb_session_close(c.s);

@@ -7,8 +7,9 @@
 
 static const nb_flag flags[] = {
     {"output", 'o', "OUT", "the file or folder to write"},
-    {"format", 0, "gguf|plain", "the checkpoint format (default: by OUT's name); plain: a folder of safetensors"},
+    {"format", 0, "FORMAT", "gguf, plain, gptq, gptq_v2, awq, compressed-tensors (default by OUT: gguf or plain, floats)"},
     {"grid", 0, "f16|bf16|q8_0|...", "number format of the matrices (default: as they are); an unknown one lists them"},
+    {"max-shard-size", 0, "SIZE", "data in one file of a folder, at most (default 5GB)"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -31,7 +32,7 @@ static void show(void *arg, int32_t layer, int32_t n_layer)
 
 static nb_status run(const nb_args *a, nb_error *err)
 {
-    nb_convert_result r;
+    nb_convert_result r = {.n_left = 0};
     nb_convert_options o = {.model = a->n_operand ? a->operand[0] : NULL,
                             .out = nb_flag_text(a, "output"),
                             .format = nb_flag_text(a, "format"),
@@ -41,6 +42,8 @@ static nb_status run(const nb_args *a, nb_error *err)
     nb_status st = nb_need_operand(a, "MODEL", err);
     if (st == NB_OK)
         st = nb_flag_int(a, "threads", 1, 1024, &o.n_thread, err);
+    if (st == NB_OK)
+        st = nb_flag_size(a, "max-shard-size", &o.max_shard_bytes, err);
     if (st == NB_OK) {
         signal(SIGINT, on_signal);
         signal(SIGTERM, on_signal);

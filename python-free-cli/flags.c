@@ -145,7 +145,7 @@ nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, n
         }
         const char *equals = strchr(arg, '=');
         const nb_flag *f = arg[1] == '-' ? find(c, arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2), 0)
-                           : arg[2] == 0 ? find(c, NULL, 0, arg[1])
+                           : arg[2] == 0 ? find(c, "", 0, arg[1])
                                          : NULL;
         if (!f)
             return unknown(c, arg, err);
@@ -205,6 +205,26 @@ nb_status nb_flag_real(const nb_args *a, const char *name, double least, double 
         return nb_fail(err, NB_USAGE, "--%s %.64s: it must be a number from %g to %g", name, s, least, most);
     *out = v;
     return NB_OK;
+}
+
+nb_status nb_flag_size(const nb_args *a, const char *name, int64_t *out, nb_error *err)
+{
+    static const char units[] = "KMGT";
+    const char *s = nb_flag_text(a, name);
+    int64_t n = 0;
+    size_t i = 0;
+    if (!s)
+        return NB_OK;
+    bool good = true;
+    for (; s[i] >= '0' && s[i] <= '9' && good; i++)
+        good = !__builtin_mul_overflow(n, 10, &n) && !__builtin_add_overflow(n, s[i] - '0', &n);
+    const char *unit = good && i && s[i] ? strchr(units, s[i]) : NULL;
+    const bool decimal = unit && s[i + 1] == 'B';
+    for (const char *u = units; unit && u <= unit && good; u++)
+        good = !__builtin_mul_overflow(n, decimal ? 1000 : 1024, &n);
+    good = good && i && n > 0 && !s[i + (unit != NULL) + decimal];
+    *out = n;
+    return good ? NB_OK : nb_fail(err, NB_USAGE, "--%s %.40s: it must be a size, such as 24G or 500M", name, s);
 }
 
 nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, int most_n, nb_error *err)

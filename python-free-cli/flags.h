@@ -43,6 +43,8 @@ bool nb_flag_on(const nb_args *a, const char *name);
 const char *nb_flag_text(const nb_args *a, const char *name); /* NULL if not given; the last one counts */
 /* Strict numbers: the whole text, within [least, most]; otherwise NB_USAGE. *out keeps its value when the flag is not given. */
 nb_status nb_flag_int(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, nb_error *err) NB_CHECKED;
+/* 24G, 512M, 100K or bytes, powers of 1024; 5GB, 500MB, 100KB: of 1000. */
+nb_status nb_flag_size(const nb_args *a, const char *name, int64_t *out, nb_error *err) NB_CHECKED;
 nb_status nb_flag_real(const nb_args *a, const char *name, double least, double most, double *out, nb_error *err) NB_CHECKED;
 /* "1,8" into out[0 .. most_n), each within [least, most], with a 0 behind the last: out has most_n + 1 places. */
 nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, int most_n, nb_error *err) NB_CHECKED;

@@ -3,40 +3,76 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static int utf8_length(const unsigned char *s, size_t n)
-{
-    const int len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    if (len == 0 || (size_t)len > n)
-        return 0;
-    for (int i = 1; i < len; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    return len;
-}
+#include <unistd.h>
 
 void nb_put_json(FILE *f, const char *s, size_t n)
 {
     fputc('"', f);
     for (size_t i = 0; i < n;) {
-        const unsigned char c = (unsigned char)s[i];
-        const int len = utf8_length((const unsigned char *)s + i, n - i);
+        uint32_t c = 0;
+        const int len = nb_character(s + i, (int64_t)(n - i), &c);
         if (len == 0)
             fputs("\xef\xbf\xbd", f);
         else if (c == '"' || c == '\\')
-            fprintf(f, "\\%c", c);
+            fprintf(f, "\\%c", (int)c);
         else if (c == '\n')
             fputs("\\n", f);
-        else if (c < 0x20 || c == 0x7f)
-            fprintf(f, "\\u%04x", c);
+        else if (nb_is_control(c))
+            fprintf(f, "\\u%04x", (unsigned)c);
         else
             fwrite(s + i, 1, (size_t)len, f);
         i += len ? (size_t)len : 1;
     }
     fputc('"', f);
+}
+
+void nb_put_json_value(FILE *f, const char *json)
+{
+    const size_t n = strlen(json);
+    for (size_t i = 0; i < n;) {
+        uint32_t c = 0;
+        const int len = nb_character(json + i, (int64_t)(n - i), &c);
+        if (len && nb_is_control(c) && c >= ' ') /* inside of a string: elsewhere there is none */
+            fprintf(f, "\\u%04x", (unsigned)c);
+        else
+            fwrite(json + i, 1, len ? (size_t)len : 1, f);
+        i += len ? (size_t)len : 1;
+    }
+}
+
+void nb_put_text(const char *s, size_t n)
+{
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(s, 1, n, stdout);
+        return;
+    }
+    for (size_t i = 0; i < n;) {
+        uint32_t c = 0;
+        const int len = nb_character(s + i, (int64_t)(n - i), &c);
+        if (len && (!nb_is_control(c) || c == '\n' || c == '\t'))
+            fwrite(s + i, 1, (size_t)len, stdout);
+        else
+            printf(!len || c < 0x80 ? "\\x%02x" : "\\u%04x", len ? (unsigned)c : (unsigned)(unsigned char)s[i]);
+        i += len ? (size_t)len : 1;
+    }
+}
+
+void nb_warn_of_broken_text(const nb_args *a, const char *what, const char *s, size_t n)
+{
+    size_t broken = 0, first = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t c = 0;
+        const int len = nb_character(s + i, (int64_t)(n - i), &c);
+        if (!len && broken++ == 0)
+            first = i;
+        i += len ? (size_t)len : 1;
+    }
+    if (broken && !nb_flag_on(a, "quiet"))
+        fprintf(stderr, "nibble: warning: %s is no UTF-8 at %zu bytes, the first at offset %zu; U+FFFD stands for them\n", what, broken, first);
 }
 
 void nb_put_error(FILE *f, nb_status st, nb_error *err)
@@ -62,10 +98,11 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
     char *piece = malloc(kPiece);
     nb_buf_init(&b, kMost);
     if (!piece)
-        st = nb_fail(err, NB_NO_ROOM, "out of memory reading %s", path);
+        st = nb_fail_at(err, NB_NO_ROOM, path, -1, "no memory left to read it");
     for (size_t got = 1; got && st == NB_OK;) {
         got = fread(piece, 1, kPiece, f);
-        st = nb_buf_add(&b, piece, got, err);
+        st = b.n + got > kMost ? nb_fail_at(err, NB_BAD_INPUT, f == stdin ? "stdin" : path, -1, "a text of more than %d bytes", (int)kMost)
+                               : nb_buf_add(&b, piece, got, err);
     }
     if (st == NB_OK && ferror(f))
         st = nb_fail_errno_at(err, path, "cannot read");

@@ -5,12 +5,18 @@
 #include "flags.h"
 #include <stdio.h>
 
-void nb_put_json(FILE *f, const char *s, size_t n); /* with quotes; broken UTF-8 as U+FFFD */
-/* The whole file ("-": stdin), NUL-terminated, at most 64 MiB; free() it. */
+void nb_put_json(FILE *f, const char *s, size_t n); /* with quotes; broken UTF-8 as U+FFFD; what a terminal would act on as \u001b, \u202e */
+/* A value that is JSON already, with what a terminal would act on escaped. */
+void nb_put_json_value(FILE *f, const char *json);
+/* Text of a model on stdout: byte for byte, but on a terminal what it would act on as \x1b, \u202e. */
+void nb_put_text(const char *s, size_t n);
+/* One line on stderr (not with -q) when the text, called `what`, holds bytes that are no UTF-8. */
+void nb_warn_of_broken_text(const nb_args *a, const char *what, const char *s, size_t n);
 /* The member "error":{"code","file","offset","message"} of an object on stdout. A command that fails with its whole result (a gate) puts it
  * into that object; err->code is NB_OK then, so that main prints no second one. */
 void nb_put_error(FILE *f, nb_status st, nb_error *err);
 
+/* The whole file ("-": stdin), NUL-terminated, at most 64 MiB (NB_BAD_INPUT); free() it. */
 nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err) NB_CHECKED;
 /* Opens operand 0 with the global flags. */
 nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err) NB_CHECKED;

@@ -25,11 +25,12 @@ static const nb_flag flags[] = {
     {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
     {"samples", 0, "N", "sequences (default 64)"},
     {"ctx", 'c', "N", "tokens a sequence (default 512)"},
-    {"clip", 0, "HOW", "narrow the groups' ranges: none, mse, p99.9 (default none), output"},
+    {"clip", 0, "HOW", "narrow the groups' ranges: none, mse, p99.9 (default none), output (default of awq)"},
     {"seed", 0, "S", "seed of self-calibration"},
     {"eval", 0, "FILE", "measure perplexity before and after, KL and agreement on this text"},
     {"max-kl", 0, "X", "with --eval: exit 1 when the mean KL exceeds X nats a token; the file stays"},
     {"report", 0, "R.html", "write a page of what was done and lost"},
+    {"max-shard-size", 0, "SIZE", "data in one file of a folder, at most (default 5GB)"},
     {"memory", 0, "SIZE", "hard budget of memory, such as 24G: activations go to disk, or the run is refused"},
     {"layers", 0, "A:B", "only the layers A .. B-1, the others copied as they are"},
     {"resume", 0, NULL, "go on with an unfinished OUT; MODEL and settings are known"},
@@ -106,8 +107,10 @@ static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
     printf(",\"phases\":[");
     for (int i = 0; i < r->n_phase; i++)
         printf("%s{\"name\":\"%s\",\"seconds\":%.3f}", i ? "," : "", r->phase[i].name, r->phase[i].seconds);
-    printf("]");
-    printf(",\"layers\":[");
+    printf("],\"layer_phases\":[");
+    for (int i = 0; i < r->n_part; i++)
+        printf("%s{\"name\":\"%s\",\"seconds\":%.3f,\"cpu_seconds\":%.3f}", i ? "," : "", r->part[i].name, r->part[i].seconds, r->part[i].cpu_seconds);
+    printf("],\"layers\":[");
     for (size_t i = 0; i < r->n_layer; i++) {
         printf("%s{\"name\":\"%s\"", i ? "," : "", r->layers[i].name);
         put_number("error", r->layers[i].error);
@@ -174,23 +177,6 @@ static nb_status gate(const nb_args *a, const nb_quantize_options *o, const nb_q
     return nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays", r->kl_mean, max_kl);
 }
 
-/* 24G, 512M, 100000K or bytes; powers of 1024. */
-static nb_status parse_size(const char *text, int64_t *out, nb_error *err)
-{
-    static const char units[] = "KMGT";
-    int64_t n = 0;
-    size_t i = 0;
-    bool good = text[0] != 0;
-    for (; text[i] >= '0' && text[i] <= '9' && good; i++)
-        good = !__builtin_mul_overflow(n, 10, &n) && !__builtin_add_overflow(n, text[i] - '0', &n);
-    const char *unit = good && i && text[i] ? strchr(units, text[i]) : NULL;
-    for (const char *u = units; unit && u <= unit && good; u++)
-        good = !__builtin_mul_overflow(n, 1024, &n);
-    good = good && i && n > 0 && (!text[i] || (unit && !text[i + 1]));
-    *out = n;
-    return good ? NB_OK : nb_fail(err, NB_USAGE, "--memory %.40s: it must be a size, such as 24G or 500M", text);
-}
-
 static nb_status parse_range(const char *text, int32_t *from, int32_t *to, nb_error *err)
 {
     int64_t n[2] = {0, 0};
@@ -225,15 +211,17 @@ static nb_status run(const nb_args *a, nb_error *err)
     int32_t seed = 0;
     double max_kl = 0;
     nb_status st = o.resume ? NB_OK : nb_need_operand(a, "MODEL", err);
-    if (st == NB_OK && nb_flag_text(a, "memory"))
-        st = parse_size(nb_flag_text(a, "memory"), &o.memory, err);
+    if (st == NB_OK)
+        st = nb_flag_size(a, "memory", &o.memory, err);
+    if (st == NB_OK)
+        st = nb_flag_size(a, "max-shard-size", &o.max_shard_bytes, err);
     if (st == NB_OK && o.layers_set)
         st = parse_range(nb_flag_text(a, "layers"), &o.layer_from, &o.layer_to, err);
     if (st == NB_OK && nb_flag_on(a, "sym") && nb_flag_on(a, "asym"))
         st = nb_fail(err, NB_USAGE, "--sym and --asym");
     if (st == NB_OK)
         st = nb_flag_int(a, "bits", 2, 8, &o.bits, err);
-    if (st == NB_OK && nb_flag_text(a, "group") && strcmp(nb_flag_text(a, "group"), "row") == 0)
+    if (st == NB_OK && nb_flag_text(a, "group") && (strcmp(nb_flag_text(a, "group"), "row") == 0 || strcmp(nb_flag_text(a, "group"), "-1") == 0))
         o.group = -1;
     else if (st == NB_OK)
         st = nb_flag_int(a, "group", 8, 4096, &o.group, err);

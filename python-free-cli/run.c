@@ -26,7 +26,7 @@ static bool print_piece(void *arg, int32_t token, const char *text, size_t n)
 {
     (void)arg;
     (void)token;
-    fwrite(text, 1, n, stdout);
+    nb_put_text(text, n);
     fflush(stdout);
     return !ferror(stdout); /* nobody reads: main says so */
 }
@@ -42,8 +42,9 @@ static nb_status user_turn(const nb_model *m, const char *text, size_t n, int32_
     fputs("{\"messages\":[{\"role\":\"user\",\"content\":", f);
     nb_put_json(f, text, n);
     fputs("}],\"add_generation_prompt\":true}", f);
-    fclose(f);
-    const nb_status st = nb_model_template_ids(m, "the prompt", json, json_n, ids, n_id, err);
+    const bool whole = fclose(f) == 0;
+    const nb_status st = whole ? nb_model_template_ids(m, "the prompt", json, json_n, ids, n_id, err)
+                               : nb_fail(err, NB_NO_ROOM, "out of memory for the prompt");
     free(json);
     return st;
 }
@@ -82,6 +83,8 @@ static nb_status read_prompt(const nb_args *a, const nb_model *m, int32_t **ids,
     } else
         text_n = strlen(text);
     nb_model_get_info(m, &info);
+    if (st == NB_OK)
+        nb_warn_of_broken_text(a, "the prompt", text, text_n);
     if (st == NB_OK)
         st = info.has_chat_template && !nb_flag_on(a, "raw") ? user_turn(m, text, text_n, ids, n, err)
                                                             : nb_model_tokenize(m, text, text_n, NB_TEXT_BOS, ids, n, err);

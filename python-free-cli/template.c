@@ -51,7 +51,7 @@ static nb_status run(const nb_args *a, nb_error *err)
         print_ids(ids, n, false);
         putchar('\n');
     } else if (st == NB_OK)
-        fwrite(text, 1, text_n, stdout); /* nothing added: the prompt may be piped on */
+        nb_put_text(text, text_n); /* nothing added: the prompt may be piped on */
     nb_free(text);
     nb_free(ids);
     free(json);

@@ -32,6 +32,8 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_read_text(file, &read, &text_n, err);
         text = read;
     }
+    if (st == NB_OK)
+        nb_warn_of_broken_text(a, "the text", text, text_n);
     const unsigned how = (nb_flag_on(a, "special") ? NB_TEXT_SPECIAL : 0u) | (nb_flag_on(a, "no-bos") ? 0u : NB_TEXT_BOS);
     if (st == NB_OK)
         st = nb_model_tokenize(m, text, text_n, how, &ids, &n, err);

@@ -1,6 +1,7 @@
 /* checkpoint.c -- nb_checkpoint_*: what a file holds, without loading it. */
 #include "api/verify.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "dtype/dtype.h"
 #include "file/container.h"
 #include "model/model.h"
@@ -98,16 +99,28 @@ bool nb_checkpoint_get_tensor(const nb_checkpoint *k, int64_t i, nb_checkpoint_t
 static nb_status add_string(nb_buf *b, const char *s, size_t n)
 {
     nb_status st = nb_buf_add(b, "\"", 1, NULL);
-    for (size_t i = 0; i < n && st == NB_OK; i++) {
+    for (size_t i = 0; i < n && st == NB_OK;) {
         const unsigned char ch = (unsigned char)s[i];
-        if (ch == '"' || ch == '\\')
+        uint32_t c = 0;
+        const int len = nb_character(s + i, (int64_t)(n - i), &c);
+        if (!len) /* a value of GGUF may be any bytes */
+            st = nb_buf_str(b, "\xef\xbf\xbd", NULL);
+        else if (ch == '"' || ch == '\\')
             st = nb_buf_printf(b, NULL, "\\%c", ch);
         else if (ch < 0x20 || ch == 0x7f)
             st = nb_buf_printf(b, NULL, "\\u%04x", ch);
         else
-            st = nb_buf_add(b, s + i, 1, NULL);
+            st = nb_buf_add(b, s + i, (size_t)len, NULL);
+        i += len ? (size_t)len : 1;
     }
     return st == NB_OK ? nb_buf_add(b, "\"", 1, NULL) : st;
+}
+
+static nb_status add_number(nb_buf *b, double x, bool f32)
+{
+    char s[NB_NUMBER];
+    nb_number(s, x, f32);
+    return nb_buf_str(b, s, NULL);
 }
 
 /* One scalar at p; returns its size in the file, 0 when the buffer is full. */
@@ -127,12 +140,11 @@ static size_t add_scalar(nb_buf *b, nb_gguf_type type, const uint8_t *p)
     switch (type) {
     case NB_GGUF_F32:
         memcpy(&f32, p, 4);
-        f = (double)f32;
-        st = isfinite(f) ? nb_buf_printf(b, NULL, "%.9g", f) : nb_buf_str(b, "null", NULL);
+        st = add_number(b, (double)f32, true);
         break;
     case NB_GGUF_F64:
         memcpy(&f, p, 8);
-        st = isfinite(f) ? nb_buf_printf(b, NULL, "%.17g", f) : nb_buf_str(b, "null", NULL);
+        st = add_number(b, f, false);
         break;
     case NB_GGUF_BOOL:
         st = nb_buf_str(b, u ? "true" : "false", NULL);
@@ -182,7 +194,7 @@ static bool json_value(nb_buf *b, const nb_json_node *v)
     if (nb_json_bool(v, &t))
         return nb_buf_str(b, t ? "true" : "false", NULL) == NB_OK;
     if (nb_json_real(v, &d))
-        return nb_buf_printf(b, NULL, "%.17g", d) == NB_OK;
+        return add_number(b, d, false) == NB_OK;
     if (nb_json_typeof(v) == NB_JSON_NULL)
         return nb_buf_str(b, "null", NULL) == NB_OK;
     const bool array = nb_json_typeof(v) == NB_JSON_ARRAY;
@@ -226,7 +238,7 @@ bool nb_checkpoint_get_metadata(const nb_checkpoint *c, int64_t i, const char **
     return true;
 }
 
-nb_status nb_checkpoint_verify(const nb_checkpoint *k, nb_error *err)
+nb_status nb_checkpoint_verify(const nb_checkpoint *k, bool *manifest, nb_error *err)
 {
     enum { kValues = 1 << 16 };
     float *f = nb_alloc(kValues, sizeof *f, "a slice", err);
@@ -247,5 +259,5 @@ nb_status nb_checkpoint_verify(const nb_checkpoint *k, nb_error *err)
         nb_container_release(k->c, t);
     }
     free(f);
-    return st == NB_OK ? nb_verify_manifest(k->c, err) : st;
+    return st == NB_OK ? nb_verify_manifest(k->c, manifest, err) : st;
 }

@@ -1,5 +1,6 @@
 /* convert.c -- nb_convert: every slot of a model into the sink of the other container. What a tensor is called, where its rows lie and how its values
  * are written is the sink's matter; here is only which format each gets. */
+#include "api/convert.h"
 #include "api/refuse_input.h"
 #include "base/clock.h"
 #include "convert/folder_sink.h"
@@ -10,22 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct form;
-
-typedef struct job {
-    const nb_convert_options *o;
-    const struct form *kind;
-    nb_scheme_spec spec;   /* of a folder with packed linears */
-    nb_model *m;
-    const nb_dtype *grid;  /* NULL: as they are */
-    const nb_dtype **type; /* [n_tensor] of the source: what it becomes */
-    nb_sink *sink;
-} job;
-
-typedef struct form { /* what --format names */
-    const char *name;
-    nb_status (*open)(job *j, nb_error *err);
-} form;
+typedef nb_convert_job job;
+typedef nb_convert_form form;
 
 /* ---- choices ---- */
 
@@ -45,6 +32,8 @@ static nb_status choose_grid(job *j, nb_error *err)
                    j->grid ? "cannot be written" : "is unknown", names);
 }
 
+static nb_status open_gguf(job *j, nb_error *err);
+
 /* Matrices get the grid; vectors and routers are left alone, and so is what no row of the family names. */
 static nb_status choose_types(job *j, nb_error *err)
 {
@@ -55,6 +44,11 @@ static nb_status choose_types(job *j, nb_error *err)
         return NB_NO_ROOM;
     for (int64_t i = 0; i < c->n_tensor; i++) /* codes that a scheme packed: their values, all of them */
         j->type[i] = nb_tensor_is_packed(c, &c->tensor[i]) ? nb_dtype_by_name("f32") : c->tensor[i].dtype;
+    if (j->kind->open == open_gguf && !j->grid && m->scheme.scheme) {
+        const nb_status st = nb_convert_choose_blocks(j, err);
+        if (st != NB_OK)
+            return st;
+    }
     for (int l = 0; l < m->hp.n_layer && j->grid; l++)
         for (int r = 0; r < NB_ROLE_COUNT; r++)
             for (int e = 0; e < nb_model_n_slot(m, (nb_role)r); e++) {
@@ -67,7 +61,7 @@ static nb_status choose_types(job *j, nb_error *err)
     return NB_OK;
 }
 
-static const nb_dtype *type_of(void *arg, const nb_tensor *t)
+const nb_dtype *nb_convert_type(void *arg, const nb_tensor *t)
 {
     const job *j = arg;
     return j->type[t - j->m->container->tensor];
@@ -107,13 +101,13 @@ static uint32_t file_type(const job *j)
     if (j->m->container->gguf && nb_gguf_u32(j->m->container->gguf, "general.file_type", &v, NULL) == NB_OK)
         return v;
     const nb_tensor *t = nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
-    return nb_gguf_file_type(t ? t->dtype : nb_dtype_by_name("f32"));
+    return nb_gguf_file_type(t ? nb_convert_type((void *)(uintptr_t)j, t) : nb_dtype_by_name("f32"));
 }
 
 static nb_status open_gguf(job *j, nb_error *err)
 {
     const nb_gguf_sink_spec spec = {
-        .model = j->m, .out = j->o->out, .file_type = file_type(j), .choose = type_of, .arg = j, .exact = true, .n_thread = j->m->be->n_thread};
+        .model = j->m, .out = j->o->out, .file_type = file_type(j), .choose = nb_convert_type, .arg = j, .exact = true, .n_thread = j->m->be->n_thread};
     return nb_gguf_sink_open(&spec, &j->sink, err);
 }
 
@@ -132,68 +126,25 @@ static nb_status open_folder(job *j, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
     const nb_tensor *t = nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
-    const char *dtype = t ? torch_dtype(type_of(j, t)) : NULL;
+    const char *dtype = t ? torch_dtype(nb_convert_type(j, t)) : NULL;
     if (j->grid && !dtype)
         return nb_fail(err, NB_UNSUPPORTED, "--grid %s in a folder of plain floats, which are f32, f16 or bf16", j->grid->name);
     const nb_folder_sink_spec spec = {.model = j->m,
                                       .out = j->o->out,
-                                      .choose = type_of,
+                                      .choose = nb_convert_type,
                                       .arg = j,
                                       .torch_dtype = dtype ? dtype : "float32",
+                                      .shard_bytes = j->o->max_shard_bytes,
                                       .exact = true,
                                       .n_thread = j->m->be->n_thread};
-    return nb_folder_sink_open(&spec, &j->sink, err);
-}
-
-/* ---- a folder whose linears a scheme packs ---- */
-
-/* The scheme's setting that has a place for the first linear's codes. */
-static nb_status spec_of(job *j, const nb_matrix *a, const nb_scheme *scheme, nb_error *err)
-{
-    const nb_dtype *t = a->dtype;
-    const bool codes = !t || (t->canon == NB_CANON_AFFINE && t->split && !t->has_min);
-    if (!codes || (t && t->zero != 1 << (t->bits - 1)))
-        return nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1, "its linears are in %s, which are no codes of %s; nibble quantize rounds them", t->name,
-                          scheme->name);
-    j->spec = (nb_scheme_spec){.scheme = scheme, .bits = t ? t->bits : a->bits, .group = t ? t->group : a->group, .sym = t || j->m->scheme.sym,
-                               .act_order = !t && (a->g_idx || j->m->scheme.act_order), .variant = scheme->variant};
-    if (j->spec.act_order && !scheme->orders)
-        return nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1, "its inputs have an order (desc_act), which %s has no place for", scheme->name);
-    return NB_OK;
-}
-
-static nb_status open_packed(job *j, nb_error *err)
-{
-    const nb_container *c = j->m->container;
-    const nb_scheme *scheme = nb_scheme_find(j->kind->name);
-    char name[NB_TENSOR_NAME];
-    void *made = NULL;
-    nb_matrix a;
-    if (j->grid)
-        return nb_fail(err, NB_USAGE, "--grid %s with --format %s, which takes codes as they are", j->grid->name, scheme->name);
-    nb_status st = nb_model_matrix(j->m, (nb_slot){.role = NB_ROLE_ATTN_V}, &a, &made, err);
-    if (st == NB_OK)
-        st = spec_of(j, &a, scheme, err);
-    free(made);
-    for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) /* what was not rounded is not packed; what was, all of it is */
-        st = nb_folder_packs(j->m, &j->spec, (nb_group_id)g, err);
-    if (st != NB_OK)
-        return st;
-    for (int64_t i = 0; i < c->n_tensor; i++) /* an embedding in blocks: its values */
-        if (j->type[i]->block > 1)
-            j->type[i] = nb_dtype_by_name("f32");
-    const nb_tensor *e = nb_family_tensor(j->m->family, c, (nb_slot){.role = NB_ROLE_EMBED}, name);
-    const bool bf16 = e && strcmp(type_of(j, e)->name, "bf16") == 0;
-    const nb_folder_sink_spec spec = {.model = j->m, .out = j->o->out, .choose = type_of, .arg = j, .scheme = &j->spec, .layer_to = j->m->hp.n_layer,
-                                      .torch_dtype = bf16 ? "bfloat16" : "float16", .exact = true, .n_thread = j->m->be->n_thread};
     return nb_folder_sink_open(&spec, &j->sink, err);
 }
 
 /* ---- the forms ---- */
 
 static const form forms[] = {
-    {"gguf", open_gguf},   {"plain", open_folder}, {"gptq", open_packed}, {"gptq_v2", open_packed},
-    {"awq", open_packed}, {"compressed-tensors", open_packed},
+    {"gguf", open_gguf},   {"plain", open_folder}, {"gptq", nb_convert_open_packed}, {"gptq_v2", nb_convert_open_packed},
+    {"awq", nb_convert_open_packed}, {"compressed-tensors", nb_convert_open_packed},
 };
 
 static nb_status choose_form(const nb_convert_options *o, const form **out, nb_error *err)
@@ -206,6 +157,8 @@ static nb_status choose_form(const nb_convert_options *o, const form **out, nb_e
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         if (strcmp(forms[i].name, name) == 0)
             *out = &forms[i];
+    if (*out && o->max_shard_bytes && (*out)->open == open_gguf)
+        return nb_fail(err, NB_UNSUPPORTED, "--max-shard-size with a GGUF file, which is written in one piece");
     if (*out)
         return NB_OK;
     if (strcmp(name, "bnb") == 0)
@@ -223,9 +176,10 @@ static nb_status put_slot(job *j, nb_slot at, nb_error *err)
     if (!nb_model_has(j->m, at))
         return NB_OK;
     nb_status st = nb_model_matrix(j->m, at, &a, &made, err);
-    a.N = a.N ? a.N : 1; /* a vector is one row */
-    if (st == NB_OK)
+    if (st == NB_OK) {
+        a.N = a.N ? a.N : 1; /* a vector is one row */
         st = a.dtype ? j->sink->op->dense(j->sink, at, &a, err) : j->sink->op->linear(j->sink, at, &a, err);
+    }
     free(made);
     nb_container_release(j->m->container, nb_family_tensor(j->m->family, j->m->container, at, name));
     return st;

@@ -97,7 +97,14 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
         return NB_NO_ROOM;
     j->o = *o;
     j->log = -1;
-    j->p = (nb_pipeline_options){.progress = o->progress, .arg = o->arg, .stop = o->stop, .sealed = nb_quantize_work_sealed, .sealed_arg = j};
+    size_t len = o->out ? strlen(o->out) : 0;
+    while (len > 1 && o->out[len - 1] == '/') /* a folder is meant as it is named without */
+        len--;
+    if (len < sizeof j->out_path && o->out) {
+        memcpy(j->out_path, o->out, len);
+        j->o.out = j->out_path;
+    }
+    j->p = (nb_pipeline_options){.progress = o->progress, .arg = o->arg, .stop = o->stop, .sealed = nb_quantize_work_sealed, .sealed_arg = j, .times = &j->times};
     const bool from_journal = o->resume && !o->model && !o->dry_run;
     nb_status st = from_journal ? nb_quantize_work_open(j, err) : NB_OK;
     if (st == NB_OK && !j->o.model)

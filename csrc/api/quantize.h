@@ -47,6 +47,7 @@ typedef struct nb_quantize_job {
     char calib_sha[65];        /* of the calibration text, "" */
     bool earlier;              /* the work folder is of an earlier run */
     bool keep;                 /* it is worth keeping when the run fails */
+    nb_times times;            /* of the layers */
     double layer_s, token_s;   /* time of the layers quantized here; the part of it that grows with the tokens */
     int32_t n_timed;
     char model_path[4096], out_path[4096], calib_path[4096], device[32];

@@ -1,7 +1,10 @@
 /* quantize_choose.c -- flags to a quantizer, a file format, a grid: what is refused before any file is touched. */
 #include "api/quantize.h"
 #include "api/refuse_input.h"
+#include "convert/folder_plan.h"
+#include "file/hub.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +21,7 @@ static nb_status choose_method(nb_quantize_job *j, nb_error *err)
     size_t at = 0;
     for (const nb_quantizer *const *q = nb_quantizers; *q && at < sizeof names; q++)
         at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*q)->name);
-    static const char *const known[] = {"awq", "awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
+    static const char *const known[] = {"awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i], name) == 0)
             return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name, names);
@@ -45,6 +48,8 @@ static nb_status choose_format(nb_quantize_job *j, nb_error *err)
     j->form = form_named(f ? f : gguf ? "gguf" : j->o.sym_set && !j->o.sym ? "gptq_v2" : "gptq");
     if (!j->form)
         return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, gptq, gptq_v2, awq and compressed-tensors are there", f);
+    if (j->o.max_shard_bytes && !j->form->scheme)
+        return nb_fail(err, NB_UNSUPPORTED, "--max-shard-size with a GGUF file, which is written in one piece");
     if (j->form->scheme && gguf)
         return nb_fail(err, NB_USAGE, "--format %s is a folder, %s is called like a GGUF file", j->form->name, out);
     return NB_OK;
@@ -213,6 +218,10 @@ static bool is_inside(const char *out, const char *folder)
 nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
 {
     struct stat in, out;
+    nb_hub_name name;
+    char found[NB_HUB_PATH];
+    if (stat(model, &in) != 0 && nb_hub_name_parse(model, &name) && nb_hub_find(&name, found, NULL) == NB_OK)
+        model = found;
     if (stat(model, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
         return nb_fail_at(err, NB_USAGE, path, -1, "OUT is the input itself");
     if (is_inside(path, model))
@@ -239,22 +248,86 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
     return st;
 }
 
-/* Of schemes without a short last group: the greatest of 128, 64, 32 that packs every linear, or 128. */
-static void choose_group(nb_quantize_job *j)
+/* ---- groups of a folder: with the model's shapes known ---- */
+
+/* How many of the model's groups of linears the scheme packs in groups of so many inputs (0: the row). */
+static int n_packed(nb_quantize_job *j, int group)
 {
-    if (!j->form->scheme || j->o.group)
-        return;
-    for (int group = kGroup; group >= 32; group /= 2) {
-        bool all = true;
-        j->scheme.group = group;
-        for (int g = 0; g < NB_GROUP_COUNT; g++)
-            all = all && nb_pipeline_fits(j->m, (nb_group_id)g, &j->p);
-        if (all) {
-            j->p.grid.group = group;
-            return;
+    int n = 0;
+    nb_scheme_spec s = j->scheme;
+    s.group = group;
+    for (int g = 0; g < NB_GROUP_COUNT; g++)
+        n += nb_folder_packs(j->m, &s, (nb_group_id)g, NULL) == NB_OK;
+    return n;
+}
+
+/* A size that was asked for and leaves linears out which another one packs is refused: nobody wants half a model in bf16 for a number. */
+static nb_status refuse_group(nb_quantize_job *j, int most, nb_error *err)
+{
+    static const int sizes[] = {32, 64, 128, 0};
+    char names[64] = "", last[16] = "";
+    nb_status st = NB_OK;
+    int n = 0, best = 0;
+    for (int i = 0; i < 4; i++)
+        if (n_packed(j, sizes[i]) == most) {
+            if (n++)
+                snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", n > 2 ? ", " : "", last);
+            best = sizes[i] ? sizes[i] : best;
+            snprintf(last, sizeof last, sizes[i] ? "%d" : "row", sizes[i]);
         }
+    for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++)
+        st = nb_folder_packs(j->m, &j->scheme, (nb_group_id)g, err);
+    if (err) {
+        char why[sizeof err->message];
+        memcpy(why, err->message, sizeof why);
+        st = nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1, "%.300s; --group %s%s%s packs %s", why, names, n > 1 ? " or " : "", last,
+                        most == NB_GROUP_COUNT ? "every linear" : "more linears");
+        if (best)
+            nb_hint(err, "--group %d", best);
+        else
+            nb_hint(err, "--group row");
     }
-    j->scheme.group = kGroup;
+    return st;
+}
+
+/* When nothing was said: the greatest of 128, 64, 32 that packs the most linears. */
+static nb_status choose_group(nb_quantize_job *j, nb_error *err)
+{
+    static const int sizes[] = {128, 64, 32};
+    if (!j->form->scheme)
+        return NB_OK;
+    int most = 0;
+    for (int i = 0; i < 3; i++) {
+        const int n = n_packed(j, sizes[i]);
+        if (n > most && !j->o.group)
+            j->scheme.group = j->p.grid.group = sizes[i];
+        most = n > most ? n : most;
+    }
+    const int rows = n_packed(j, 0);
+    if (!j->o.group)
+        return NB_OK;
+    most = rows > most ? rows : most;
+    return n_packed(j, j->scheme.group) < most ? refuse_group(j, most, err) : NB_OK;
+}
+
+/* From the root on. A file keeps its name, of which its other parts are found, even where it is a link (the hub's cache). */
+static bool whole_path(const char *path, char out[PATH_MAX])
+{
+    struct stat sb;
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (stat(path, &sb) != 0 || S_ISDIR(sb.st_mode))
+        return realpath(path, out) != NULL;
+    const int n = snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    if (n < 0 || (size_t)n >= sizeof parent || !realpath(parent, out))
+        return false;
+    const size_t at = strlen(out), len = strlen(name);
+    errno = ENAMETOOLONG;
+    if (at + len + 2 > PATH_MAX)
+        return false;
+    out[at] = '/';
+    memcpy(out + at + (at > 1), name, len + 1); /* the root ends with its slash */
+    return true;
 }
 
 nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
@@ -268,8 +341,10 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     }
     if (o->layer_to > n_layer)
         return nb_fail(err, NB_USAGE, "--layers %d:%d, the model has %d layers", o->layer_from, o->layer_to, n_layer);
-    choose_group(j);
-    if (!realpath(o->model, j->model_path))
+    const nb_status st = choose_group(j, err);
+    if (st != NB_OK)
+        return st;
+    if (!whole_path(j->m->container->where, j->model_path)) /* of a name of the hub: the commit that it stands for now */
         return nb_fail_errno_at(err, o->model, "cannot be found");
     o->model = j->model_path;
     o->method = j->p.quantizer->name;

@@ -68,6 +68,17 @@ static void extrapolate(const nb_quantize_job *j, nb_quantize_result *r)
     r->full_seconds_at_full_tokens = tokens > 0 ? (j->layer_s - j->token_s + j->token_s * (128.0 * 2048.0 / tokens)) / j->n_timed * n_layer : r->full_seconds;
 }
 
+/* Where the time of the layers went. */
+static void take_times(const nb_times *t, nb_quantize_result *r)
+{
+    static const char *const names[NB_LAP_COUNT] = {[NB_LAP_READ] = "read",       [NB_LAP_FORWARD] = "forward", [NB_LAP_STATISTICS] = "statistics",
+                                                    [NB_LAP_FACTOR] = "factor",   [NB_LAP_CORRECT] = "correct", [NB_LAP_ROUND] = "round",
+                                                    [NB_LAP_ERRORS] = "errors",   [NB_LAP_WRITE] = "write"};
+    _Static_assert((int)NB_LAP_COUNT <= (int)NB_QUANTIZE_PARTS, "every lap has a place");
+    for (int i = 0; i < NB_LAP_COUNT && t->since; i++)
+        r->part[r->n_part++] = (nb_quantize_part){names[i], (double)t->ns[i] * 1e-9, (double)t->cpu_ns[i] * 1e-9};
+}
+
 nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_error *err)
 {
     snprintf(r->method, sizeof r->method, "%s", j->p.quantizer->name);
@@ -79,6 +90,7 @@ nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_
     nb_quantize_count_bits(j, r);
     r->resumed_layers = j->resumed;
     extrapolate(j, r);
+    take_times(&j->times, r);
     r->layers = nb_alloc_zero((size_t)j->n_report, sizeof *r->layers, "the report", err);
     if (!r->layers)
         return NB_NO_ROOM;

@@ -125,7 +125,7 @@ static nb_status open_folder(nb_quantize_job *j, bool resume, bool measure, nb_s
     const char *torch_dtype = strcmp(dense_type(j)->name, "bf16") == 0 ? "bfloat16" : "float16";
     const nb_folder_sink_spec spec = {.model = j->m, .out = j->o.out, .work = work_of(j, measure), .resume = resume, .measure = measure, .choose = type_of,
                                       .arg = j, .scheme = &j->scheme, .layer_from = j->o.layer_from, .layer_to = j->o.layer_to, .torch_dtype = torch_dtype,
-                                      .n_thread = j->p.n_thread};
+                                      .shard_bytes = j->o.max_shard_bytes, .n_thread = j->p.n_thread};
     return nb_folder_sink_open(&spec, out, err);
 }
 

@@ -21,6 +21,17 @@ static nb_status put_tensor(void *arg, const nb_sink_tensor *t, nb_error *err)
     return nb_text_check(out, "the manifest", err);
 }
 
+static nb_status put_file(void *arg, const nb_sink_file *f, nb_error *err)
+{
+    nb_text *out = arg;
+    char hex[2 * NB_SHA256_BYTES + 1];
+    nb_hex(f->sha256, sizeof f->sha256, hex);
+    nb_text_puts(out, out->p[out->n - 1] == '[' ? "\n{\"file\":" : ",\n{\"file\":");
+    nb_text_json(out, f->name, strlen(f->name));
+    nb_text_printf(out, ",\"bytes\":%lld,\"sha256\":\"%s\"}", (long long)f->bytes, hex);
+    return nb_text_check(out, "the manifest", err);
+}
+
 /* name, size and hash only: the same checkpoint elsewhere is the same input. */
 static void put_input(const nb_json_node *files, nb_text *out)
 {
@@ -53,6 +64,12 @@ nb_status nb_quantize_manifest(nb_quantize_job *j, nb_text *out, nb_error *err)
         st = nb_text_check(out, "the manifest", err);
     if (st == NB_OK)
         st = j->sink->op->each(j->sink, put_tensor, out, err);
+    if (st == NB_OK && j->sink->op->files) {
+        nb_text_puts(out, "\n],\n\"files\":[");
+        st = nb_text_check(out, "the manifest", err);
+        if (st == NB_OK)
+            st = j->sink->op->files(j->sink, put_file, out, err);
+    }
     nb_text_puts(out, "\n]}\n");
     return st == NB_OK ? nb_text_check(out, "the manifest", err) : st;
 }

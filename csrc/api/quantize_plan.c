@@ -36,6 +36,7 @@ static nb_status count_run(nb_quantize_job *j, int64_t base, int32_t samples, in
     p.expert_batch = experts;
     p.progress = NULL;
     p.stop = NULL;
+    p.times = NULL;
     p.sealed = NULL;
     p.n_done = 0; /* as if all were to be done: the plan is the same however often it was interrupted */
     p.ends_done = false;

@@ -2,6 +2,7 @@
  * were like. A new option that changes the output is one row of the table. */
 #include "api/quantize.h"
 #include "base/sha256.h"
+#include "file/parts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -45,6 +46,7 @@ static const row rows[] = {
     {"seed", WHOLE, AT(seed), true, 0},
     {"layer-from", INT, AT(layer_from), true, AT(layers_set)},
     {"layer-to", INT, AT(layer_to), true, AT(layers_set)},
+    {"max-shard-size", BIG, AT(max_shard_bytes), true, 0},
     {"device", TEXT, AT(device), true, 0},
     {"memory", BIG, AT(memory), false, 0},
     {"eval", TEXT, AT(eval_path), false, 0},
@@ -190,21 +192,20 @@ nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *set
 
 /* ---- the input ---- */
 
-/* Bytes at the beginning of a file that say what it holds: GGUF up to its first tensor, safetensors its header, JSON all of it. */
-static uint64_t header_bytes(const nb_container *c, const char *path, uint64_t size, const uint8_t first[8])
+/* Bytes at the beginning of a file that say what it holds: GGUF up to its first tensor (begins: where; 0: no GGUF), safetensors its header, JSON all. */
+static uint64_t header_bytes(uint64_t begins, const char *path, uint64_t size, const uint8_t first[8])
 {
-    const size_t n = strlen(path);
     uint64_t len = 0;
-    if (c->gguf)
-        return c->n_tensor ? c->tensor[0].offset : size;
-    if (n > 12 && strcmp(path + n - 12, ".safetensors") == 0) {
+    if (begins)
+        return begins < size ? begins : size;
+    if (nb_ends_with(path, ".safetensors")) {
         memcpy(&len, first, 8);
         return len <= 100000000 && len + 8 <= size ? len + 8 : size;
     }
     return size;
 }
 
-static nb_status hash_file(const nb_container *c, const char *path, const char *name, nb_text *out, nb_error *err)
+static nb_status hash_file(const char *path, const char *name, uint64_t begins, nb_text *out, nb_error *err)
 {
     enum { kSlice = 1 << 16 };
     struct stat sb;
@@ -227,7 +228,7 @@ static nb_status hash_file(const nb_container *c, const char *path, const char *
         nb_sha256_add(&s, slice, (size_t)got);
         if (at == 0 && (size_t)got == sizeof first) { /* now the header's length is known */
             memcpy(first, slice, sizeof first);
-            end = header_bytes(c, path, end, first);
+            end = header_bytes(begins, path, end, first);
         }
         at += (uint64_t)got;
     }
@@ -252,28 +253,54 @@ static int is_part(const struct dirent *e)
            (strcmp(dot, ".safetensors") == 0 || strcmp(dot, ".json") == 0 || strcmp(dot, ".model") == 0 || strcmp(dot, ".jinja") == 0);
 }
 
+static const char *name_in(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Each file of a GGUF model; its tensors come part by part, in the order of their data. */
+static nb_status hash_parts(const nb_container *c, nb_text *out, nb_error *err)
+{
+    nb_status st = c->n_tensor ? NB_OK : hash_file(c->where, name_in(c->where), 0, out, err);
+    for (int64_t i = 0; i < c->n_tensor && st == NB_OK; i++) {
+        const char *path = nb_container_file(c, &c->tensor[i]);
+        if (i == 0 || c->tensor[i].part != c->tensor[i - 1].part)
+            st = hash_file(path, name_in(path), c->tensor[i].offset, out, err);
+    }
+    return st;
+}
+
+/* What is in the folder of a model in safetensors, whichever of its files was named. */
+static nb_status hash_folder(const nb_container *c, nb_text *out, nb_error *err)
+{
+    char folder[4096], path[4096];
+    struct stat sb;
+    struct dirent **part = NULL;
+    const bool itself = stat(c->where, &sb) == 0 && S_ISDIR(sb.st_mode);
+    const size_t above = (size_t)(name_in(c->where) - c->where);
+    int len = itself ? snprintf(folder, sizeof folder, "%s", c->where)
+                     : snprintf(folder, sizeof folder, "%.*s", above ? (int)above : 1, above ? c->where : ".");
+    if (len < 0 || (size_t)len >= sizeof folder)
+        return nb_fail_at(err, NB_IO, c->where, -1, "a path of more than 4095 bytes");
+    const int n = scandir(folder, &part, is_part, alphasort);
+    nb_status st = n < 0 ? nb_fail_errno_at(err, folder, "cannot list the folder") : NB_OK;
+    for (int i = 0; i < n; i++) {
+        if (st == NB_OK) {
+            len = snprintf(path, sizeof path, "%s/%s", folder, part[i]->d_name);
+            st = len > 0 && (size_t)len < sizeof path ? hash_file(path, part[i]->d_name, 0, out, err)
+                                                      : nb_fail_at(err, NB_IO, folder, -1, "a path of more than 4095 bytes");
+        }
+        free(part[i]);
+    }
+    free(part);
+    return st;
+}
+
 nb_status nb_quantize_input_write(const nb_container *c, nb_text *out, nb_error *err)
 {
-    struct stat sb;
-    const char *slash = strrchr(c->path, '/');
-    nb_status st = NB_OK;
     nb_text_puts(out, "[");
-    if (stat(c->path, &sb) == 0 && S_ISDIR(sb.st_mode)) {
-        struct dirent **part = NULL;
-        const int n = scandir(c->path, &part, is_part, alphasort);
-        if (n < 0)
-            st = nb_fail_errno_at(err, c->path, "cannot list the folder");
-        for (int i = 0; i < n; i++) {
-            char path[4096];
-            const int len = snprintf(path, sizeof path, "%s/%s", c->path, part[i]->d_name);
-            if (st == NB_OK)
-                st = len > 0 && (size_t)len < sizeof path ? hash_file(c, path, part[i]->d_name, out, err)
-                                                          : nb_fail_at(err, NB_IO, c->path, -1, "a path of more than 4095 bytes");
-            free(part[i]);
-        }
-        free(part);
-    } else
-        st = hash_file(c, c->path, slash ? slash + 1 : c->path, out, err);
+    const nb_status st = c->kind == NB_CONTAINER_GGUF ? hash_parts(c, out, err) : hash_folder(c, out, err);
     nb_text_puts(out, "]");
     return st == NB_OK ? nb_text_check(out, "the list of input files", err) : st;
 }

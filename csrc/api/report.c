@@ -91,11 +91,16 @@ static void figures(facts *f, const nb_quantize_result *r)
 static void settings(facts *f, const nb_quantize_options *o, const nb_quantize_result *r)
 {
     f->r.setting = f->setting;
-    say_whole(f, "model", o->model);
+    say_whole(f, "model", o->model ? o->model : "the unfinished run's");
     say_whole(f, "output", o->out);
     say_whole(f, "method", r->method);
     say_whole(f, "grid", r->grid);
     say_whole(f, "format", r->format);
+    if (!o->model) { /* the other settings were not given anew */
+        say_whole(f, "settings", "as the run began; its manifest has them");
+        say_whole(f, "nibble", nb_version());
+        return;
+    }
     say_whole(f, "embedding", o->embedding ? o->embedding : "default");
     if (strcmp(r->method, "rtn") != 0) {
         say_whole(f, "calibration", o->calib ? o->calib : "self");
@@ -171,6 +176,8 @@ static nb_status collect(facts *f, const nb_quantize_options *o, const nb_quanti
 static bool same_file(const char *a, const char *b)
 {
     struct stat x, y;
+    if (!a || !b) /* a run that is gone on with: its journal knows the model */
+        return false;
     return strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 

@@ -35,14 +35,37 @@ static nb_status give_ids(nb_status st, nb_ids *ids, int32_t **out, size_t *n)
     return st;
 }
 
+/* The byte that templates mark text with, which is in no UTF-8: from outside it is as broken as any other. out->p NULL: the text holds none. */
+static nb_status replace_guard(const char *text, size_t n, nb_buf *out, nb_error *err)
+{
+    enum { kGuard = (unsigned char)NB_TOKENIZE_GUARD };
+    nb_status st = NB_OK;
+    nb_buf_init(out, SIZE_MAX / 2);
+    if (!n || !memchr(text, kGuard, n))
+        return NB_OK;
+    for (size_t at = 0; at < n && st == NB_OK;) {
+        const char *guard = memchr(text + at, kGuard, n - at);
+        const size_t plain = guard ? (size_t)(guard - text) - at : n - at;
+        st = nb_buf_add(out, text + at, plain, err);
+        if (st == NB_OK && guard)
+            st = nb_buf_str(out, "\xef\xbf\xbd", err);
+        at += plain + (guard != NULL);
+    }
+    return st;
+}
+
 nb_status nb_model_tokenize(const nb_model *m, const char *text, size_t n, unsigned flags, int32_t **ids, size_t *n_id,
                             nb_error *err)
 {
     nb_ids v = {0};
     nb_status st = need_tokenizer(m, err);
     const unsigned how = (flags & NB_TEXT_BOS ? NB_TOKENIZE_BOS : 0u) | (flags & NB_TEXT_SPECIAL ? NB_TOKENIZE_SPECIAL : 0u);
+    nb_buf whole = {0};
     if (st == NB_OK)
-        st = nb_tokenizer_encode(m->tokenizer, text, n, how, &v, err);
+        st = replace_guard(text, n, &whole, err);
+    if (st == NB_OK)
+        st = nb_tokenizer_encode(m->tokenizer, whole.p ? whole.p : text, whole.p ? whole.n : n, how, &v, err);
+    nb_buf_free(&whole);
     return give_ids(st, &v, ids, n_id);
 }
 
@@ -77,6 +100,9 @@ static nb_status render(const nb_model *m, const char *path, const char *json, s
     const nb_json_node *messages = doc ? nb_json_get(nb_json_root(doc), "messages") : NULL;
     if (st == NB_OK && (!messages || nb_json_typeof(messages) != NB_JSON_ARRAY))
         st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "a conversation is a JSON object like {\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}");
+    if (st == NB_OK && nb_json_get(nb_json_root(doc), "chat_template"))
+        st = nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)nb_json_offset(nb_json_get(nb_json_root(doc), "chat_template")),
+                        "a conversation brings no template of its own; it is the model's");
     if (st == NB_OK) {
         nb_error why = {.offset = -1};
         nb_template_env env = {.now = local_now(), .guard = guard};

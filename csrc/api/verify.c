@@ -1,4 +1,5 @@
-/* verify.c -- a checkpoint against its manifest: every tensor is there, has its type and size, and hashes to what was written down. */
+/* verify.c -- a checkpoint against its manifest: every tensor is there, has its type and size, and hashes to what was written down; so does every file
+ * of a folder. */
 #include "api/verify.h"
 #include "base/mapfile.h"
 #include "base/sha256.h"
@@ -12,8 +13,8 @@ static nb_status open_manifest(const nb_container *c, char path[4096], nb_json *
     struct stat sb;
     nb_mapfile *f = NULL;
     *out = NULL;
-    const bool folder = stat(c->path, &sb) == 0 && S_ISDIR(sb.st_mode);
-    const int n = snprintf(path, 4096, folder ? "%s/manifest.json" : "%s.manifest.json", c->path);
+    const bool folder = stat(c->where, &sb) == 0 && S_ISDIR(sb.st_mode);
+    const int n = snprintf(path, 4096, folder ? "%s/manifest.json" : "%s.manifest.json", c->where);
     if (n < 0 || n >= 4096 || stat(path, &sb) != 0)
         return NB_OK; /* without a manifest a file has its own promises only */
     nb_status st = nb_mapfile_open(path, &f, err);
@@ -51,16 +52,49 @@ static nb_status check_tensor(const nb_container *c, const char *path, const nb_
     return NB_OK;
 }
 
-nb_status nb_verify_manifest(const nb_container *c, nb_error *err)
+/* A file of a folder: name, size, bytes. */
+static nb_status check_file(const nb_container *c, const char *manifest, const nb_json_node *e, nb_error *err)
+{
+    const char *name = NULL, *sha = NULL;
+    size_t n = 0;
+    int64_t bytes = 0;
+    uint8_t sum[NB_SHA256_BYTES];
+    char path[4096], hex[2 * NB_SHA256_BYTES + 1];
+    struct stat sb;
+    nb_mapfile *f = NULL;
+    if (!nb_json_string(nb_json_get(e, "file"), &name, &n) || strlen(name) != n || !n || strchr(name, '/') || strcmp(name, "..") == 0 ||
+        !nb_json_int(nb_json_get(e, "bytes"), &bytes) || !nb_json_string(nb_json_get(e, "sha256"), &sha, NULL))
+        return nb_fail_at(err, NB_BAD_INPUT, manifest, (int64_t)nb_json_offset(e), "no manifest: a file without a plain name, bytes and sha256");
+    const int len = snprintf(path, sizeof path, "%s/%s", c->path, name);
+    if (len < 0 || (size_t)len >= sizeof path || stat(path, &sb) != 0)
+        return nb_fail_at(err, NB_NEGATIVE, c->path, -1, "the file %.128s of the manifest is missing", nb_escape(hex, sizeof hex, name, (int64_t)n));
+    nb_status st = nb_mapfile_open(path, &f, err);
+    if (st != NB_OK)
+        return st;
+    nb_sha256(f->p, f->n, sum);
+    nb_hex(sum, sizeof sum, hex);
+    if (bytes < 0 || (uint64_t)bytes != f->n)
+        st = nb_fail_at(err, NB_NEGATIVE, path, -1, "has %zu bytes, the manifest says %lld", f->n, (long long)bytes);
+    else if (strcmp(hex, sha) != 0)
+        st = nb_fail_at(err, NB_NEGATIVE, path, -1, "does not have the hash of the manifest");
+    nb_mapfile_close(f);
+    return st;
+}
+
+nb_status nb_verify_manifest(const nb_container *c, bool *there, nb_error *err)
 {
     char path[4096];
     nb_json *doc = NULL;
     nb_status st = open_manifest(c, path, &doc, err);
+    *there = doc != NULL;
     const nb_json_node *list = doc ? nb_json_get(nb_json_root(doc), "tensors") : NULL;
     for (const nb_json_node *e = nb_json_first(list); e && st == NB_OK; e = nb_json_next(e))
         st = check_tensor(c, path, e, err);
     if (st == NB_OK && doc && nb_json_count(list) != (size_t)c->n_tensor)
         st = nb_fail_at(err, NB_NEGATIVE, c->path, -1, "%lld tensors, the manifest has %zu", (long long)c->n_tensor, nb_json_count(list));
+    const nb_json_node *files = doc ? nb_json_get(nb_json_root(doc), "files") : NULL;
+    for (const nb_json_node *e = nb_json_first(files); e && st == NB_OK; e = nb_json_next(e))
+        st = check_file(c, path, e, err);
     nb_json_close(doc);
     return st;
 }

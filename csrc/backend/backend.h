@@ -179,15 +179,24 @@ typedef struct nb_gram_args {
 } nb_gram_args;
 
 /* R upper triangular with  P (H + diag(add)) P^T = R R^T,  P the order `perm` (row j of the permuted matrix is row perm[j]); quantizers.md 2.2.
- * One factorisation, no inverse: Cholesky of the index-reversed matrix. h is kept. Waits. */
+ * One factorisation, no inverse: Cholesky of the index-reversed matrix. h is kept. Waits.
+ * In place, r = h, where the device has `unfactor`: R takes the upper triangle and the diagonal, H stays in the strict lower one, and its diagonal, which
+ * the caller holds, is `diag`. No op that takes R reads its lower triangle. It may be called again with another diag_add; `unfactor` brings H back. */
 typedef struct nb_factor_args {
     const double *h;
+    const double *diag;     /* [K], host: H's diagonal; NULL: where h has it (not in place) */
     const double *diag_add; /* [K], host */
     const int32_t *perm;    /* [K], host, or NULL */
     int64_t K;
-    double *r;             /* [K,K]; the strict lower triangle is set to 0 */
+    double *r;             /* [K,K]; the strict lower triangle is set to 0, or kept in place */
     int64_t *failed_minor; /* host: 0, or the order of the leading minor (of the reversed matrix) that is not positive definite; r is then unspecified and the status is NB_OK */
 } nb_factor_args;
+
+typedef struct nb_unfactor_args { /* behind a factor in place: H's upper triangle from its lower one, its diagonal from diag */
+    double *h;
+    const double *diag; /* [K], host */
+    int64_t K;
+} nb_unfactor_args;
 
 /* Least-squares correction for drifted inputs (quantizers.md 2.3): W += alpha W C (H + lambda I)^-1, with R (and perm) of nb_factor. */
 typedef struct nb_correct_args {
@@ -305,6 +314,8 @@ typedef struct nb_backend_ops {
     /* A weight without its data, to know what pack_weight would need: the parts' rows are not read. Only weight_bytes, the *_scratch functions and
      * release_weight may be given it. For planning (count.h). */
     nb_status (*measure_weight)(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
+
+    nb_status (*unfactor)(nb_backend *be, const nb_unfactor_args *a, nb_error *err); /* NULL: factor needs an r of its own */
 } nb_backend_ops;
 
 /* The public head of every backend; an implementation's struct begins with it. */

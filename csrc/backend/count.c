@@ -233,6 +233,7 @@ NOTHING(combine_experts, nb_combine_args)
 NOTHING(gather_rows, nb_gather_args)
 NOTHING(gram_accumulate, nb_gram_args)
 SCRATCH(gram, nb_gram_args)
+NOTHING(unfactor, nb_unfactor_args)
 NOTHING(correct, nb_correct_args)
 SCRATCH(correct, nb_correct_args)
 NOTHING(quantize_rows, nb_quantize_rows_args)
@@ -292,6 +293,7 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(gram_accumulate),
         IF(gram_scratch),
         IF(factor),
+        IF(unfactor),
         IF(correct),
         IF(correct_scratch),
         IF(quantize_rows),

@@ -53,28 +53,13 @@ void nb_text_printf(nb_text *t, const char *format, ...)
     va_end(again);
 }
 
-/* Length of the valid UTF-8 sequence at s, 0 if there is none. */
-static size_t sequence(const unsigned char *s, size_t n)
-{
-    if (s[0] < 0x80)
-        return 1;
-    const size_t len = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
-    if (s[0] < 0xC2 || s[0] > 0xF4 || n < len)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
-        return 0;
-    return len;
-}
-
 void nb_text_json(nb_text *t, const char *s, size_t n)
 {
     nb_text_puts(t, "\"");
     for (size_t i = 0; i < n;) {
         const unsigned char c = (unsigned char)s[i];
-        const size_t len = sequence((const unsigned char *)s + i, n - i);
+        uint32_t cp = 0;
+        const size_t len = (size_t)nb_character(s + i, (int64_t)(n - i), &cp);
         if (c == '"' || c == '\\')
             nb_text_printf(t, "\\%c", c);
         else if (c == '\n')
@@ -94,18 +79,23 @@ void nb_text_json(nb_text *t, const char *s, size_t n)
     nb_text_puts(t, "\"");
 }
 
-void nb_text_number(nb_text *t, double x)
+void nb_number(char s[NB_NUMBER], double x, bool f32)
 {
-    char s[40];
     if (!isfinite(x)) {
-        nb_text_puts(t, "null");
+        snprintf(s, NB_NUMBER, "null");
         return;
     }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(s, sizeof s, "%.*g", digits, x);
-        if (strtod(s, NULL) == x)
-            break;
+    for (int digits = f32 ? 6 : 15; digits <= 17; digits++) { /* 9 and 17 always do */
+        snprintf(s, NB_NUMBER, "%.*g", digits, x);
+        if (f32 ? strtof(s, NULL) == (float)x : strtod(s, NULL) == x)
+            return;
     }
+}
+
+void nb_text_number(nb_text *t, double x)
+{
+    char s[NB_NUMBER];
+    nb_number(s, x, false);
     nb_text_puts(t, s);
 }
 

@@ -4,6 +4,7 @@
 #include "convert/config_out.h"
 #include "convert/tokenizer_out.h"
 #include "file/outfile.h"
+#include "file/parts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -78,13 +79,17 @@ nb_status nb_folder_make_texts(const nb_model *m, nb_folder_plan *plan, const ch
     return st;
 }
 
+/* NAME.partial until it is whole: the folder is ours alone, and what a killed run left is found and replaced. */
 static nb_status write_file(const char *folder, const char *name, const void *p, size_t n, nb_error *err)
 {
-    char path[NB_FOLDER_PATH];
+    char path[NB_FOLDER_PATH], partial[NB_FOLDER_PATH], last[64];
     nb_outfile *f = NULL;
+    snprintf(last, sizeof last, "%.50s.partial", name);
     nb_status st = nb_in_folder(folder, name, path, err);
     if (st == NB_OK)
-        st = nb_outfile_open(path, &f, err);
+        st = nb_in_folder(folder, last, partial, err);
+    if (st == NB_OK)
+        st = nb_outfile_open_at(path, partial, false, &f, err);
     if (st == NB_OK)
         st = nb_outfile_write_at(f, 0, p, n, err);
     if (st == NB_OK)
@@ -102,24 +107,49 @@ nb_status nb_folder_write_texts(const char *folder, const nb_text text[NB_FOLDER
     return st;
 }
 
-nb_status nb_folder_carry_files(const nb_container *src, const char *to, nb_error *err)
+nb_status nb_folder_texts(const nb_text text[NB_FOLDER_TEXTS], nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err), void *arg,
+                          nb_error *err)
+{
+    nb_status st = NB_OK;
+    for (int i = 0; i < NB_TEXT_MANIFEST && st == NB_OK; i++)
+        if (text[i].n)
+            st = file(arg, text_name[i], text[i].p, text[i].n, err);
+    return st;
+}
+
+nb_status nb_folder_carried(const nb_container *src, nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err), void *arg,
+                            nb_error *err)
 {
     char path[NB_FOLDER_PATH], folder[NB_FOLDER_PATH];
     nb_status st = NB_OK;
-    const char *file = src->n_tensor ? nb_container_file(src, &src->tensor[0]) : "";
-    const char *slash = strrchr(file, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - file) : 1, slash ? file : ".");
+    const char *first = src->n_tensor ? nb_container_file(src, &src->tensor[0]) : "";
+    const char *slash = strrchr(first, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - first) : 1, slash ? first : ".");
     for (int i = 0; i < kCarried && st == NB_OK; i++) {
         nb_mapfile *f = NULL;
         st = nb_in_folder(folder, carried[i], path, err);
         if (st != NB_OK || access(path, F_OK) != 0)
             continue;
-        st = nb_mapfile_open(path, &f, err);
+        st = nb_link_check(folder, path, err); /* what is written is meant to be shown: nothing from elsewhere */
         if (st == NB_OK)
-            st = write_file(to, carried[i], f->p ? f->p : (const void *)"", f->n, err);
+            st = nb_mapfile_open(path, &f, err);
+        if (st == NB_OK)
+            st = file(arg, carried[i], f->p ? f->p : (const void *)"", f->n, err);
         nb_mapfile_close(f);
     }
     return st;
+}
+
+static nb_status carry(void *folder, const char *name, const void *p, size_t n, nb_error *err)
+{
+    return write_file(folder, name, p, n, err);
+}
+
+nb_status nb_folder_carry_files(const nb_container *src, const char *folder, nb_error *err)
+{
+    char to[NB_FOLDER_PATH];
+    snprintf(to, sizeof to, "%s", folder);
+    return nb_folder_carried(src, carry, to, err);
 }
 
 /* ---- the folder ---- */
@@ -171,6 +201,11 @@ nb_status nb_folder_make_partial(const char *out, char **path, nb_error *err)
 void nb_folder_remove(const char *folder)
 {
     char path[NB_FOLDER_PATH];
+    struct stat sb;
+    if (lstat(folder, &sb) == 0 && !S_ISDIR(sb.st_mode)) { /* a link that somebody put there: what it leads to is not ours */
+        (void)unlink(folder);
+        return;
+    }
     DIR *dir = opendir(folder);
     for (const struct dirent *e; dir && (e = readdir(dir));)
         if (nb_in_folder(folder, e->d_name, path, NULL) == NB_OK)

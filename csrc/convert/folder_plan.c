@@ -72,7 +72,9 @@ static nb_group_id group_of(nb_role role)
 static bool is_packed(const maker *k, nb_slot at)
 {
     const nb_group_id g = group_of(at.role);
-    return k->choice->scheme && g < NB_GROUP_COUNT && k->packs[g] && at.layer >= k->choice->layer_from && at.layer < k->choice->layer_to;
+    if (!k->choice->scheme || g == NB_GROUP_COUNT || !k->packs[g])
+        return false;
+    return k->choice->packs ? k->choice->packs(k->choice->arg, at) : at.layer >= k->choice->layer_from && at.layer < k->choice->layer_to;
 }
 
 /* ---- entries ---- */

@@ -32,7 +32,8 @@ typedef struct nb_folder_choice {
     nb_type_choice type; /* the format of each tensor of the source that is not packed */
     void *arg;
     const nb_scheme_spec *scheme; /* NULL: plain floats everywhere; borrowed until close */
-    int layer_from, layer_to;     /* the layers whose linears are packed */
+    int layer_from, layer_to;     /* the layers whose linears are packed; */
+    bool (*packs)(void *arg, nb_slot at); /* or, where not NULL: whether this one is */
 } nb_folder_choice;
 
 typedef struct nb_folder_plan {

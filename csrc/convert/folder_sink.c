@@ -232,6 +232,37 @@ static nb_status sink_each(nb_sink *base, nb_status (*tensor)(void *arg, const n
     return st;
 }
 
+/* What sink_files was asked to call. */
+typedef struct caller {
+    nb_status (*file)(void *arg, const nb_sink_file *f, nb_error *err);
+    void *arg;
+} caller;
+
+static nb_status weights_file(void *arg, const char *name, size_t bytes, const uint8_t sha256[NB_SHA256_BYTES], nb_error *err)
+{
+    const caller *c = arg;
+    nb_sink_file f = {.name = name, .bytes = (int64_t)bytes};
+    memcpy(f.sha256, sha256, sizeof f.sha256);
+    return c->file(c->arg, &f, err);
+}
+
+static nb_status small_file(void *arg, const char *name, const void *p, size_t n, nb_error *err)
+{
+    uint8_t sum[NB_SHA256_BYTES];
+    nb_sha256(p, n, sum);
+    return weights_file(arg, name, n, sum, err);
+}
+
+static nb_status sink_files(nb_sink *base, nb_status (*file)(void *arg, const nb_sink_file *f, nb_error *err), void *arg, nb_error *err)
+{
+    const folder_sink *s = (const folder_sink *)base;
+    caller c = {file, arg};
+    nb_status st = nb_shards_out_files(s->w, weights_file, &c, err);
+    if (st == NB_OK && !from_gguf(s))
+        st = nb_folder_carried(s->src, small_file, &c, err);
+    return st == NB_OK ? nb_folder_texts(s->text, small_file, &c, err) : st;
+}
+
 /* ---- the end ---- */
 
 nb_status nb_folder_sink_finish(const char *out, const char *work, bool *done, nb_error *err)
@@ -259,7 +290,7 @@ static nb_status sink_commit(nb_sink *base, const char *manifest, size_t n, nb_e
 {
     folder_sink *s = (folder_sink *)base;
     nb_status st = nb_shards_out_finish(s->w, err);
-    s->base.broken = s->base.broken || st == NB_IO;
+    s->base.broken = s->base.broken || (st == NB_IO && nb_shards_out_lost(s->w));
     nb_text_add(&s->text[NB_TEXT_MANIFEST], manifest ? manifest : "", n);
     if (st == NB_OK)
         st = nb_text_check(&s->text[NB_TEXT_MANIFEST], "the manifest", err);
@@ -293,7 +324,7 @@ static void sink_close(nb_sink *base)
     free(s);
 }
 
-static const nb_sink_ops ops = {.linear = sink_put, .dense = sink_put, .read = sink_read, .seal = sink_seal, .commit = sink_commit, .each = sink_each,
+static const nb_sink_ops ops = {.linear = sink_put, .dense = sink_put, .read = sink_read, .seal = sink_seal, .commit = sink_commit, .each = sink_each, .files = sink_files,
                                 .close = sink_close};
 
 /* ---- opening ---- */
@@ -364,7 +395,7 @@ nb_status nb_folder_sink_open(const nb_folder_sink_spec *spec, nb_sink **out, nb
     if (spec->scheme)
         s->scheme = *spec->scheme;
     const nb_folder_choice choice = {.type = spec->choose, .arg = spec->arg, .scheme = spec->scheme ? &s->scheme : NULL, .layer_from = spec->layer_from,
-                                     .layer_to = spec->layer_to};
+                                     .layer_to = spec->layer_to, .packs = spec->packs};
     nb_status st = nb_folder_plan_open(spec->model, &choice, &s->plan, err);
     if (st == NB_OK)
         st = nb_folder_make_texts(spec->model, &s->plan, spec->torch_dtype, s->text, err);

@@ -4,10 +4,14 @@
  * own reader assumes (hparams_gguf.c): the conditions are its defaults. */
 #include "convert/gguf_meta.h"
 #include "convert/tokenizer_out.h"
+#include "file/hub.h"
+#include "file/parts.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 uint32_t nb_gguf_file_type(const nb_dtype *t)
@@ -229,17 +233,33 @@ static nb_status put_row(const source *s, const row *r, nb_gguf_writer *w, nb_er
                                     : nb_gguf_writer_bool(w, key, b, err);
 }
 
-/* The folder's own name, which is how people call the model. */
-static void name_of(const nb_container *c, const char **name, size_t *n)
+/* The last part of the first n bytes of a path: where it begins. */
+static size_t last_part(const char *path, size_t n)
 {
-    size_t end = strlen(c->path);
-    while (end > 1 && c->path[end - 1] == '/')
-        end--;
-    size_t start = end;
-    while (start > 0 && c->path[start - 1] != '/')
-        start--;
-    *name = c->path + start;
-    *n = end - start;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    return n;
+}
+
+/* The folder's own name, which is how people call the model, whatever way led to it; of the hub's cache, .../models--ORG--NAME/snapshots/COMMIT, NAME. */
+static nb_status name_of(const nb_container *c, char name[NB_HUB_NAME], nb_error *err)
+{
+    static const char models[] = "models--";
+    char path[PATH_MAX];
+    if (!realpath(*c->where ? c->where : ".", path))
+        return nb_fail_errno_at(err, c->path, "cannot be found");
+    if (nb_ends_with(path, ".json") || nb_ends_with(path, ".safetensors")) /* its folder is the model */
+        path[last_part(path, strlen(path)) ? last_part(path, strlen(path)) - 1 : 0] = 0;
+    size_t end = strlen(path), start = last_part(path, end);
+    const size_t above = start ? last_part(path, start - 1) : 0, repo = above ? last_part(path, above - 1) : 0;
+    const char *dashes = repo ? strstr(path + repo + sizeof models - 1, "--") : NULL;
+    const bool cached = dashes && strncmp(path + above, "snapshots/", 10) == 0 && strncmp(path + repo, models, sizeof models - 1) == 0;
+    if (cached && dashes < path + above) {
+        start = (size_t)(dashes - path) + 2;
+        end = above - 1;
+    }
+    snprintf(name, NB_HUB_NAME, "%.*s", (int)(end - start), path + start);
+    return NB_OK;
 }
 
 static nb_status put_tokenizer(const nb_model *m, nb_gguf_writer *w, nb_error *err)
@@ -250,15 +270,16 @@ static nb_status put_tokenizer(const nb_model *m, nb_gguf_writer *w, nb_error *e
 static nb_status from_folder(const nb_model *m, uint32_t file_type, nb_gguf_writer *w, nb_error *err)
 {
     const source s = {.m = m, .hp = &m->hp, .reader = reader_of(m->family), .config = config_of(m)};
-    const char *arch = m->family->gguf_name, *name = "";
-    size_t name_n = 0;
+    const char *arch = m->family->gguf_name;
+    char name[NB_HUB_NAME];
     if (has_window(&s) && pattern_of(&s) < 0)
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
                           "which of its layers attend within the window follows no pattern that GGUF has a key for");
-    name_of(m->container, &name, &name_n);
-    nb_status st = nb_gguf_writer_string(w, "general.architecture", arch, strlen(arch), err);
+    nb_status st = name_of(m->container, name, err);
     if (st == NB_OK)
-        st = nb_gguf_writer_string(w, "general.name", name, name_n, err);
+        st = nb_gguf_writer_string(w, "general.architecture", arch, strlen(arch), err);
+    if (st == NB_OK)
+        st = nb_gguf_writer_string(w, "general.name", name, strlen(name), err);
     for (size_t i = 0; i < sizeof rows / sizeof *rows && st == NB_OK; i++)
         if (!rows[i].when || rows[i].when(&s))
             st = put_row(&s, &rows[i], w, err);

@@ -19,6 +19,12 @@ typedef struct nb_sink_tensor {
     uint8_t sha256[NB_SHA256_BYTES]; /* of its bytes; known once its layer is sealed */
 } nb_sink_tensor;
 
+typedef struct nb_sink_file {
+    const char *name; /* inside the folder */
+    int64_t bytes;
+    uint8_t sha256[NB_SHA256_BYTES];
+} nb_sink_file;
+
 typedef struct nb_sink_ops {
     /* A quantized linear: canonical codes in the sink's grid, rows in the order of the source. */
     nb_status (*linear)(nb_sink *s, nb_slot at, const nb_matrix *m, nb_error *err);
@@ -36,6 +42,8 @@ typedef struct nb_sink_ops {
     nb_status (*commit)(nb_sink *s, const char *manifest, size_t n, nb_error *err);
     /* Calls back for every tensor of the output, in the order of its file. */
     nb_status (*each)(nb_sink *s, nb_status (*tensor)(void *arg, const nb_sink_tensor *t, nb_error *err), void *arg, nb_error *err);
+    /* The same for every file of the output but the manifest, whole, as commit will leave it; NULL: one file, whose tensors say all. Everything was sealed. */
+    nb_status (*files)(nb_sink *s, nb_status (*file)(void *arg, const nb_sink_file *f, nb_error *err), void *arg, nb_error *err);
     void (*close)(nb_sink *s); /* what was not committed stays in the work folder if there is one, else it goes */
 } nb_sink_ops;
 

@@ -213,8 +213,11 @@ static nb_status open_snapshot(checkpoint *c, const nb_hub_name *name, nb_error 
         nb_hint(err, "name the file itself, such as %s", gguf);
         return st;
     }
+    const bool file = i.n_gguf == 1 && !is_there(config);
+    if (file)
+        c->pub.where = gguf;
     if (st == NB_OK)
-        st = i.n_gguf == 1 && !is_there(config) ? open_gguf(c, gguf, err) : open_folder(c, err);
+        st = file ? open_gguf(c, gguf, err) : open_folder(c, err);
     if (st == NB_NOT_FOUND) /* a download that ended half-way */
         nb_hub_hint(name, err);
     return st;
@@ -366,7 +369,7 @@ static nb_status open_path(checkpoint *c, const char *path, nb_error *err)
     c->pub.path = nb_arena_strdup(c->arena, path, strlen(path), err);
     if (!c->pub.path)
         return NB_NO_ROOM;
-    c->folder = c->pub.path;
+    c->folder = c->pub.where = c->pub.path;
     if (stat(path, &sb) == 0)
         return S_ISDIR(sb.st_mode) ? open_folder(c, err) : open_file(c, err);
     if ((errno != ENOENT && errno != ENOTDIR) || !nb_hub_name_parse(path, &name))
@@ -374,7 +377,7 @@ static nb_status open_path(checkpoint *c, const char *path, nb_error *err)
     const nb_status st = nb_hub_find(&name, found, err);
     if (st != NB_OK)
         return st;
-    c->folder = nb_arena_strdup(c->arena, found, strlen(found), err);
+    c->folder = c->pub.where = nb_arena_strdup(c->arena, found, strlen(found), err);
     return c->folder ? open_snapshot(c, &name, err) : NB_NO_ROOM;
 }
 

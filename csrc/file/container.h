@@ -14,7 +14,8 @@ typedef enum nb_container_kind { NB_CONTAINER_GGUF, NB_CONTAINER_HF } nb_contain
 
 typedef struct nb_container {
     nb_container_kind kind;
-    const char *path; /* as given */
+    const char *path;  /* as given */
+    const char *where; /* the file or folder that was opened: path, or what the hub's cache has under that name */
     int64_t n_tensor;
     const nb_tensor *tensor;
     const nb_gguf *gguf;      /* NB_CONTAINER_GGUF, else NULL; of a split model the first part, which has the keys */

@@ -313,6 +313,8 @@ nb_status nb_outfile_commit(nb_outfile *f, nb_error *err)
     nb_crash_point("before-rename");
     if (rename(f->partial, f->path) != 0) {
         st = nb_fail_errno_at(err, f->path, "cannot rename its partial file");
+        if (f->kept) /* it is whole and synced: the next run may give it the name */
+            return st;
         unlink(f->partial);
     }
     nb_crash_point("after-rename");

@@ -107,19 +107,15 @@ nb_status nb_link_check(const char *folder, const char *path, nb_error *err)
     struct stat sb;
     if (lstat(path, &sb) != 0 || !S_ISLNK(sb.st_mode))
         return NB_OK; /* opening it says what is wrong */
-    char *root = realpath(*folder ? folder : ".", NULL), *real = realpath(path, NULL);
-    nb_status st = NB_OK;
-    if (root && real && !inside(real, root, strlen(root))) {
-        char blobs[PATH_MAX + 8];
-        const size_t n = repository(root);
-        snprintf(blobs, sizeof blobs, "%.*s/blobs", (int)n, root);
-        if (!n || !inside(real, blobs, strlen(blobs))) {
-            st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "a link that leads out of its folder");
-            nb_hint(err, "put the file itself there");
-        }
-    }
-    free(root); /* a link to nothing has no real path: opening it fails */
-    free(real);
+    char root[PATH_MAX], real[PATH_MAX], blobs[PATH_MAX + 8];
+    if (!realpath(*folder ? folder : ".", root) || !realpath(path, real) || inside(real, root, strlen(root)))
+        return NB_OK; /* a link to nothing has no real path: opening it fails */
+    const size_t n = repository(root);
+    snprintf(blobs, sizeof blobs, "%.*s/blobs", (int)n, root);
+    if (n && inside(real, blobs, strlen(blobs)))
+        return NB_OK;
+    const nb_status st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "a link that leads out of its folder");
+    nb_hint(err, "put the file itself there");
     return st;
 }
 

@@ -22,6 +22,8 @@ nb_status nb_st_writer_tensor(nb_st_writer *w, const char *name, const nb_dtype 
 nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err) NB_CHECKED;
 nb_status nb_st_writer_data(nb_st_writer *w, int index, size_t offset, const void *p, size_t bytes, nb_error *err) NB_CHECKED;
 nb_status nb_st_writer_read(const nb_st_writer *w, int index, size_t offset, void *p, size_t bytes, nb_error *err) NB_CHECKED;
+/* Of the file as commit will leave it. */
+nb_status nb_st_writer_hash(const nb_st_writer *w, uint8_t sha256[32], nb_error *err) NB_CHECKED;
 void nb_st_writer_mark(nb_st_writer *w, int index);          /* as wholly written */
 bool nb_st_writer_touched(const nb_st_writer *w, int index); /* by this process */
 size_t nb_st_writer_tensor_bytes(const nb_st_writer *w, int index);

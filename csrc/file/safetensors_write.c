@@ -1,5 +1,6 @@
 /* safetensors_write.c -- see safetensors_out.h. */
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "base/text.h"
 #include "file/names.h"
 #include "file/outfile.h"
@@ -229,6 +230,23 @@ nb_status nb_st_writer_read(const nb_st_writer *w, int index, size_t offset, voi
 {
     const nb_status st = check_range(w, index, offset, bytes, err);
     return st == NB_OK ? nb_outfile_read_at(w->file, w->data_at + w->tensor[index].offset + offset, p, bytes, err) : st;
+}
+
+nb_status nb_st_writer_hash(const nb_st_writer *w, uint8_t sha256[NB_SHA256_BYTES], nb_error *err)
+{
+    enum { kSlice = 1 << 20 };
+    nb_sha256_state h;
+    uint8_t *slice = nb_alloc(kSlice, 1, "a slice to hash", err);
+    nb_status st = slice ? NB_OK : NB_NO_ROOM;
+    nb_sha256_init(&h);
+    for (size_t at = 0; at < w->end && st == NB_OK; at += kSlice) {
+        const size_t n = w->end - at < kSlice ? w->end - at : kSlice;
+        st = nb_outfile_read_at(w->file, at, slice, n, err);
+        nb_sha256_add(&h, slice, n);
+    }
+    nb_sha256_end(&h, sha256);
+    free(slice);
+    return st;
 }
 
 size_t nb_st_writer_tensor_bytes(const nb_st_writer *w, int index)

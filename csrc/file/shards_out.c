@@ -1,6 +1,7 @@
 /* shards_out.c -- see shards_out.h. A tensor goes into the shard that is being filled unless it would pass the limit; then a new one begins. */
 #include "file/shards_out.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "base/text.h"
 #include "file/outfile.h"
 #include "file/safetensors_out.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define INDEX "model.safetensors.index.json"
 enum { kPath = 4096, kMaxDim = 8, kMaxShards = 99999 };
@@ -219,9 +221,45 @@ nb_status nb_shards_out_sync(nb_shards_out *w, nb_error *err)
     return st;
 }
 
-nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)
+bool nb_shards_out_lost(const nb_shards_out *w)
 {
     char path[kPath];
+    bool lost = false;
+    for (int i = 0; i < w->n_shard; i++) {
+        const int n = snprintf(path, sizeof path, "%s/%s", w->folder, w->shard[i].name);
+        if (n < 0 || n + (int)sizeof ".partial" >= kPath || access(path, F_OK) == 0)
+            continue;
+        memcpy(path + n, ".partial", sizeof ".partial");
+        lost = lost || access(path, F_OK) != 0;
+    }
+    return lost;
+}
+
+nb_status nb_shards_out_files(const nb_shards_out *w, nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err),
+                              void *arg, nb_error *err)
+{
+    nb_status st = NB_OK;
+    uint8_t sum[NB_SHA256_BYTES];
+    for (int i = 0; i < w->n_shard && st == NB_OK; i++) {
+        st = nb_st_writer_hash(w->shard[i].w, sum, err);
+        if (st == NB_OK)
+            st = file(arg, w->shard[i].name, nb_st_writer_total_bytes(w->shard[i].w), sum, err);
+    }
+    if (st != NB_OK || w->n_shard < 2)
+        return st;
+    nb_text index = {0};
+    put_index(w, &index);
+    st = nb_text_check(&index, INDEX, err);
+    nb_sha256(index.p, index.n, sum);
+    if (st == NB_OK)
+        st = file(arg, INDEX, index.n, sum, err);
+    nb_text_free(&index);
+    return st;
+}
+
+nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)
+{
+    char path[kPath], partial[kPath];
     nb_text index = {0};
     nb_outfile *f = NULL;
     nb_status st = NB_OK;
@@ -231,11 +269,11 @@ nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)
         return st;
     put_index(w, &index);
     st = nb_text_check(&index, INDEX, err);
-    const int n = snprintf(path, sizeof path, "%s/%s", w->folder, INDEX);
-    if (st == NB_OK && (n < 0 || n >= kPath))
+    const int n = snprintf(path, sizeof path, "%s/%s", w->folder, INDEX), m = snprintf(partial, sizeof partial, "%s/%s.partial", w->folder, INDEX);
+    if (st == NB_OK && (n < 0 || m < 0 || m >= kPath))
         st = nb_fail_at(err, NB_IO, w->folder, -1, "a path of more than %d bytes", kPath - 1);
     if (st == NB_OK)
-        st = nb_outfile_open(path, &f, err);
+        st = nb_outfile_open_at(path, partial, false, &f, err);
     if (st == NB_OK)
         st = nb_outfile_write_at(f, 0, index.p, index.n, err);
     if (st == NB_OK)

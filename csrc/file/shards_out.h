@@ -29,9 +29,14 @@ bool nb_shards_out_touched(const nb_shards_out *w, int index);
 size_t nb_shards_out_tensor_bytes(const nb_shards_out *w, int index);
 const char *nb_shards_out_file(const nb_shards_out *w, int index); /* its name in the folder */
 size_t nb_shards_out_total_bytes(const nb_shards_out *w);          /* of all files; valid after begin */
+/* Calls back for every file that finish leaves, its index last, with the SHA-256 of its bytes. */
+nb_status nb_shards_out_files(const nb_shards_out *w, nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err),
+                              void *arg, nb_error *err) NB_CHECKED;
 nb_status nb_shards_out_sync(nb_shards_out *w, nb_error *err) NB_CHECKED;
 /* Closes the files, synced; NB_INTERNAL when a tensor is not wholly written. Then the index. */
 nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err) NB_CHECKED;
+/* After a finish that failed: a file is gone, because what is on disk of it is not known (a failed sync). */
+bool nb_shards_out_lost(const nb_shards_out *w);
 void nb_shards_out_close(nb_shards_out *w); /* the files stay; NULL is fine */
 
 #endif

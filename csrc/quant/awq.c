@@ -68,9 +68,10 @@ static nb_status tie(const nb_awq_job *j, float *v, nb_error *err)
 {
     if (!j->tie)
         return NB_OK;
-    double *sum = nb_alloc_zero((size_t)j->K * 2, sizeof *sum, "tied scales", err), *count = sum + j->K;
+    double *sum = nb_alloc_zero((size_t)j->K * 2, sizeof *sum, "tied scales", err);
     if (!sum)
         return NB_NO_ROOM;
+    double *count = sum + j->K;
     for (int64_t k = 0; k < j->K; k++) {
         sum[j->tie[k]] += (double)v[k] * (double)v[k];
         count[j->tie[k]] += 1.0;

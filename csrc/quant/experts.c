@@ -83,14 +83,13 @@ static nb_status measure_slot(const nb_pipe *p, nb_slot at, bool fits, likeness 
 
 static nb_status read_slot(nb_pipe *p, nb_slot at, nb_matrix *out, nb_error *err)
 {
-    int64_t N, K, bad = -1;
+    int64_t N, K;
     nb_family_shape(&p->m->hp, at, &N, &K);
     nb_status st = p->sink->op->read(p->sink, at, out, err);
     if (st == NB_OK && (out->N != N || out->K != K))
         st = nb_fail(err, NB_INTERNAL, "expert %d of layer %d is read back as %lld x %lld", at.expert, at.layer, (long long)out->N, (long long)out->K);
-    if (st == NB_OK)
-        st = nb_pipe_decode_matrix(p, out, at.role, false, NULL, &bad, err);
-    if (st == NB_OK && bad >= 0)
+    const int64_t bad = st == NB_OK ? nb_pipe_bad_row(p, out) : -1;
+    if (bad >= 0)
         st = nb_fail(err, NB_BAD_INPUT, "expert %d of layer %d is written with NaN or Inf in row %lld", at.expert, at.layer, (long long)bad);
     return st;
 }
@@ -115,7 +114,7 @@ static nb_status experts_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_erro
     nb_role role[3];
     nb_experts *x = experts_of(&p->quantized, g);
     const int n_role = nb_group_roles(g, role), E = p->m->hp.n_expert;
-    const bool fits = nb_pipeline_fits(p->m, g, p->o);
+    const bool fits = nb_pipe_rounds(p, g);
     nb_status st = NB_OK;
     *x = (nb_experts){0};
     for (int i = 0; i < n_role && st == NB_OK; i++) {
@@ -152,7 +151,7 @@ nb_status nb_pipe_source_experts(nb_pipe *p, nb_group_id g, int layer, nb_error 
 nb_status nb_pipe_quantize_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
 {
     const int E = p->m->hp.n_expert;
-    const bool fits = nb_pipeline_fits(p->m, g, p->o);
+    const bool fits = nb_pipe_rounds(p, g);
     int64_t *n_token = nb_alloc_zero((size_t)E, sizeof *n_token, "a routing", err);
     nb_status st = n_token ? NB_OK : NB_NO_ROOM;
     for (int e = 0; e < E && st == NB_OK && !fits; e++)

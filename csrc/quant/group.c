@@ -1,7 +1,7 @@
 /* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down; of one expert the last two): decoded, quantized, written, reported.
  *
  * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
- * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, R, and W twice). */
+ * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, and W twice; R lies in H where the device can). */
 #include "quant/pipe.h"
 
 #include <math.h>
@@ -75,26 +75,19 @@ static void decode_row(const nb_matrix *a, int64_t n, float *to)
         to[k] = nb_grid_value(&a->groups[n * G + (a->g_idx ? a->g_idx[k] : k / group)], a->codes[n * a->K + k]);
 }
 
-nb_status nb_pipe_decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed, float *to, int64_t *bad, nb_error *err)
+/* Decodes a matrix; *bad: a row with a value that is not finite, or -1. packed: its rows in the order in which the role's are packed. */
+static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed, float *to, int64_t *bad)
 {
     int64_t worst = -1;
-    const int n_thread = p->o->n_thread;
-    float *room = to ? NULL : nb_alloc((size_t)n_thread, (size_t)a->K * sizeof *room, "rows of a layer", err);
-    if (!to && !room)
-        return NB_NO_ROOM;
-    const int64_t share = (a->N + n_thread - 1) / n_thread;
-#pragma omp parallel for num_threads(n_thread) schedule(static) reduction(max : worst)
-    for (int thread = 0; thread < n_thread; thread++)
-        for (int64_t n = thread * share; n < a->N && n < (thread + 1) * share; n++) {
-            float *row = to ? to + (packed ? nb_family_packed_row(p->m->family, &p->m->hp, role, n) : n) * a->K : room + thread * a->K;
-            decode_row(a, n, row);
-            for (int64_t k = 0; k < a->K; k++)
-                if (!isfinite(row[k]))
-                    worst = n;
-        }
-    free(room);
+#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
+    for (int64_t n = 0; n < a->N; n++) {
+        float *row = to + (packed ? nb_family_packed_row(p->m->family, &p->m->hp, role, n) : n) * a->K;
+        decode_row(a, n, row);
+        for (int64_t k = 0; k < a->K; k++)
+            if (!isfinite(row[k]))
+                worst = n;
+    }
     *bad = worst;
-    return NB_OK;
 }
 
 /* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a checkpoint like that must not be quantized silently. */
@@ -110,7 +103,7 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
         char name[NB_TENSOR_NAME];
         st = nb_model_matrix(p->m, slot_of(at, role[i]), &a, &made, err);
         if (st == NB_OK)
-            st = nb_pipe_decode_matrix(p, &a, role[i], false, to, &bad, err);
+            decode_matrix(p, &a, role[i], false, to, &bad);
         free(made);
         if (st != NB_OK)
             break;
@@ -118,7 +111,7 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
             st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld",
                             linear_name(p, slot_of(at, role[i]), name), (long long)bad);
         else
-            nb_pipe_apply_scales(p, at.g, role[i], a.N, a.K, to);
+            nb_pipe_apply_scales(p, at, role[i], a.N, a.K, to);
         to += a.N * a.K;
     }
     return st;
@@ -179,7 +172,7 @@ static nb_status stack_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_error 
         if (a.K != K || n0 + a.N > N)
             st = nb_fail(err, NB_INTERNAL, "tensor %s is read back as %lld x %lld", linear_name(p, at, name), (long long)a.N, (long long)a.K);
         else
-            st = nb_pipe_decode_matrix(p, &a, role[i], true, host + n0 * K, &bad, err);
+            decode_matrix(p, &a, role[i], true, host + n0 * K, &bad);
         if (bad >= 0)
             st = nb_fail(err, NB_BAD_INPUT, "tensor %s is written with NaN or Inf in row %lld", linear_name(p, at, name), (long long)bad);
         n0 += a.N;
@@ -211,6 +204,24 @@ nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *e
     return st == NB_OK ? nb_stack_load(p->m, g, layer, &p->quantized.layer.stack[g], err) : st;
 }
 
+int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a)
+{
+    enum { kPiece = 1024 }; /* whole blocks of every format */
+    int64_t worst = -1;
+    if (p->dry || !a->dtype || !a->dtype->decode)
+        return -1;
+#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
+    for (int64_t n = 0; n < a->N; n++)
+        for (int64_t k = 0; k < a->K; k += kPiece) {
+            float piece[kPiece];
+            const int64_t len = a->K - k < kPiece ? a->K - k : kPiece;
+            nb_dtype_decode_row(a->dtype, a->rows + n * nb_dtype_row_bytes(a->dtype, a->K) + nb_dtype_row_bytes(a->dtype, k), piece, len);
+            for (int64_t i = 0; i < len; i++)
+                worst = isfinite(piece[i]) ? worst : n;
+        }
+    return worst;
+}
+
 nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
@@ -221,6 +232,10 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err)
     nb_matrix m = {.N = 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
     void *made = NULL;
     nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
+    const int64_t bad = st == NB_OK ? nb_pipe_bad_row(p, &m) : -1;
+    if (bad >= 0)
+        st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset, "tensor %s holds NaN or Inf in row %lld", place.t->name,
+                        (long long)bad);
     if (st == NB_OK)
         st = p->sink->op->dense(p->sink, at, &m, err);
     free(made);
@@ -339,21 +354,46 @@ static nb_status name_fault(const nb_pipe *p, nb_status st, nb_slot at, nb_error
     return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s", linear_name(p, at, name), what);
 }
 
+/* The group's matrices as they are, or with the layer's scales where it has some. */
+static nb_status copy_group(nb_pipe *p, nb_group_at at, nb_error *err)
+{
+    nb_role role[3];
+    const int n_role = nb_group_roles(at.g, role);
+    nb_status st = NB_OK;
+    float *host = NULL, *w;
+    int64_t K = 0;
+    for (int i = 0; i < n_role && st == NB_OK && !nb_pipe_is_scaled(p, at.g); i++)
+        st = nb_pipe_copy(p, slot_of(at, role[i]), err);
+    if (!nb_pipe_is_scaled(p, at.g))
+        return st;
+    const int64_t N = nb_pipe_group_shape(p, at.g, &K);
+    st = nb_pipe_host(p, (size_t)(N * K), sizeof *host, "weights of a layer", (void **)&host, err);
+    if (st == NB_OK)
+        st = nb_pipe_decode(p, at, host, err);
+    w = host;
+    for (int i = 0; i < n_role && st == NB_OK; i++) {
+        nb_matrix m = {.dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)w};
+        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &m.N, &m.K);
+        st = p->sink->op->dense(p->sink, slot_of(at, role[i]), &m, err);
+        w += m.N * m.K;
+    }
+    nb_pipe_host_free(p, host);
+    return st;
+}
+
 /* In a format that the sink chose (F16 in GGUF: llama.cpp's fallback). */
 nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
 {
     nb_role role[3];
-    const int n_role = nb_group_roles(at.g, role);
     nb_linear_report *r = begin_report(p, at, 16.0);
-    nb_status st = NB_OK;
-    for (int i = 0; i < n_role && st == NB_OK; i++) {
-        if (p->o->scheme)
+    for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--)
+        if (!p->o->quantizer->layer)
+            snprintf(r[i].note, sizeof r[i].note, "kept: nothing is rounded");
+        else if (p->o->scheme)
             snprintf(r[i].note, sizeof r[i].note, "kept: its shape has no place in %s", p->o->scheme->scheme->name);
         else
             snprintf(r[i].note, sizeof r[i].note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
-        st = nb_pipe_copy(p, slot_of(at, role[i]), err);
-    }
-    return st;
+    return copy_group(p, at, err);
 }
 
 /* What was unusual, of the statistics and of the work. */
@@ -377,8 +417,10 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
     nb_quant_stats stats = {0};
     nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = s ? s->n_token : 0, .damp = s ? s->damp : p->o->damp,
                         .correction = p->o->correction, .static_groups = p->o->static_groups, .act_order = p->o->act_order, .clip = p->o->clip,
+                        .times = p->o->times,
                         .clip_from = p->o->quantizer->input_scales && at.g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
     nb_status st = upload_group(p, &k, err);
+    nb_times_lap(p->o->times, NB_LAP_READ);
     if (st == NB_OK)
         st = work_open(p, &k, err);
     if (st == NB_OK) {
@@ -391,8 +433,10 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
         job.c = decides ? s->c : NULL;
         st = name_fault(p, p->o->quantizer->layer(&job, err), slot_of(at, role[0]), err);
     }
+    nb_times_lap(p->o->times, NB_LAP_ROUND);
     if (st == NB_OK)
         st = write_group(p, &k, role, n_role, err);
+    nb_times_lap(p->o->times, NB_LAP_WRITE);
     if (st == NB_OK) {
         nb_linear_report *r = begin_report(p, at, stored_bits(p, k.N, k.K));
         for (int i = 0; i < n_role; i++)
@@ -401,6 +445,7 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
             st = report_errors(p, &k, role, n_role, r, err);
     }
     work_close(p, &k);
+    nb_times_lap(p->o->times, NB_LAP_ERRORS);
     return st;
 }
 
@@ -412,11 +457,14 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
     nb_status st = NB_OK;
     if (nb_pipe_is_mixed(p, g))
         return nb_pipe_quantize_experts(p, g, layer, err);
-    if (!nb_pipeline_fits(p->m, g, p->o))
+    if (!nb_pipe_rounds(p, g))
         st = nb_pipe_keep(p, at, err);
     else {
         (void)nb_pipe_group_shape(p, g, &K);
         st = p->calib ? nb_pipe_gather(p, g, K, &s, err) : NB_OK;
+        if (st == NB_OK && p->calib)
+            st = nb_pipe_scale_drift(p, at, K, &s, err);
+        nb_times_lap(p->o->times, NB_LAP_STATISTICS);
         if (st == NB_OK)
             st = nb_pipe_quantize(p, at, p->calib ? &s : NULL, err);
     }

@@ -20,7 +20,7 @@ typedef struct nb_group_at {
 
 /* What the calibration tokens say of such an input, and how far they are to be trusted. */
 typedef struct nb_moments {
-    const double *h, *c; /* [K,K] device: second moments, of the drift; NULL: not measured */
+    double *h, *c;       /* [K,K] device: second moments, of the drift; NULL: not measured */
     int64_t n_token;     /* summed over */
     double damp;         /* for the quantizer */
     bool too_few;        /* to decide by: the quantizer gets neither; h serves the report */
@@ -108,8 +108,13 @@ nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err) NB_CHECKED;
 int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K);
 /* The group's matrices, stacked [N,K], from the source, with the layer's scales. NB_BAD_INPUT names a tensor that is not finite. */
 nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
-/* Decodes a matrix [N,K]: its rows in their order, or as the role's are packed. *bad: a row with a value that is not finite, or -1. to NULL: only looks. */
-nb_status nb_pipe_decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed, float *to, int64_t *bad, nb_error *err) NB_CHECKED;
+/* A row with a value that is not finite, or -1. Of codes: -1, their scales were looked at when they were read. */
+int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a);
+/* Whether the group's linears get codes; else they are kept. */
+static inline bool nb_pipe_rounds(const nb_pipe *p, nb_group_id g)
+{
+    return p->o->quantizer->layer && nb_pipeline_fits(p->m, g, p->o);
+}
 /* Leaves the stacks of a group that an earlier run wrote. */
 nb_status nb_pipe_read_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 /* Leaves the source's own stack in the quantized stream (and the original one, when it runs). */
@@ -138,12 +143,18 @@ nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int first, int n, in
 
 /* ---- scales of inputs (scales.c) ---- */
 
-/* Finds the scales of the layer, writes its two norms divided by them, and leaves these in the quantized stream's frame. */
+/* Finds the scales of the layer, writes what is divided by them (its two norms, the bias of v), and leaves these in the quantized stream's frame. */
 nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
-/* The same norms as an earlier run wrote them. */
-nb_status nb_pipe_read_norms(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
-/* w [N,K] of a role of group g, multiplied by the scales of its inputs and divided by those of what reads it. */
-void nb_pipe_apply_scales(const nb_pipe *p, nb_group_id g, nb_role role, int64_t N, int64_t K, float *w);
+/* The same vectors as an earlier run wrote them. */
+nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
+/* Whether the role is one of these vectors. */
+bool nb_pipe_is_folded(const nb_pipe *p, nb_role role);
+/* The cross term of group g, gathered with inputs of the original stream that are not divided, as if they were. */
+nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, int64_t K, const nb_moments *s, nb_error *err) NB_CHECKED;
+/* Whether the group's matrices are not those of the source. */
+bool nb_pipe_is_scaled(const nb_pipe *p, nb_group_id g);
+/* w [N,K] of a role of the group, multiplied by the scales of its inputs and divided by those of what reads it. */
+void nb_pipe_apply_scales(const nb_pipe *p, nb_group_at at, nb_role role, int64_t N, int64_t K, float *w);
 void nb_pipe_drop_scales(nb_pipe *p);
 
 #endif

@@ -71,19 +71,14 @@ static bool is_linear(nb_role role)
     return false;
 }
 
-/* A norm that took up scales was written when they were found. */
-static bool is_folded(const nb_pipe *p, nb_role role)
-{
-    return p->o->quantizer->input_scales && (role == NB_ROLE_ATTN_NORM || role == NB_ROLE_FFN_NORM);
-}
-
 /* Everything of the layer that is no linear, and the linears too when they are not to be quantized. */
 static nb_status copy_roles(nb_pipe *p, int layer, bool linears, nb_error *err)
 {
     nb_status st = NB_OK;
     for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
-        for (int e = 0; e < nb_model_n_slot(p->m, (nb_role)r) && st == NB_OK && (linears || (!is_linear((nb_role)r) && !is_folded(p, (nb_role)r))); e++)
-            st = nb_pipe_copy(p, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e}, err);
+        for (int e = 0; e < nb_model_n_slot(p->m, (nb_role)r) && st == NB_OK; e++)
+            if (linears || (!is_linear((nb_role)r) && !nb_pipe_is_folded(p, (nb_role)r)))
+                st = nb_pipe_copy(p, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e}, err);
     return st;
 }
 
@@ -93,16 +88,20 @@ typedef nb_status (*group_fn)(nb_pipe *p, nb_group_id g, int layer, nb_error *er
 static nb_status walk_layer(nb_pipe *p, int layer, group_fn group, bool forward, nb_error *err)
 {
     nb_status st = open_frame(p, layer, err);
+    nb_times_lap(p->o->times, NB_LAP_READ);
     if (st == NB_OK && p->o->quantizer->input_scales && group == nb_pipe_quantize_group)
         st = nb_pipe_find_scales(p, layer, err);
     if (st == NB_OK && p->o->quantizer->input_scales && group == nb_pipe_read_group)
-        st = nb_pipe_read_norms(p, layer, err);
+        st = nb_pipe_read_folded(p, layer, err);
+    nb_times_lap(p->o->times, NB_LAP_STATISTICS);
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
         st = group(p, (nb_group_id)g, layer, err);
+        nb_times_lap(p->o->times, NB_LAP_READ);
         if (st == NB_OK && p->o->stop && *p->o->stop)
             st = nb_fail(err, NB_INTERRUPTED, "stopped in layer %d, nothing was written under the final name", layer);
         if (st == NB_OK && p->calib && (forward || g + 1 < NB_GROUP_COUNT)) /* nothing reads what the last group would give */
             st = nb_pipe_advance(p, (nb_group_id)g, err);
+        nb_times_lap(p->o->times, NB_LAP_FORWARD);
     }
     close_layer(p);
     return st;
@@ -127,6 +126,7 @@ static nb_status run_layer(nb_pipe *p, int layer, nb_error *err)
     const bool ours = layer >= o->layer_from && layer < o->layer_to, done = layer < o->n_done, forward = layer + 1 < o->layer_to;
     nb_status st = NB_OK;
     p->token_ns = 0;
+    nb_times_start(o->times);
     if (p->calib && layer == o->layer_from && o->correction > 0.0)
         st = nb_pipe_fork(p, err);
     if (st == NB_OK && ours && !done)
@@ -135,7 +135,10 @@ static nb_status run_layer(nb_pipe *p, int layer, nb_error *err)
         st = walk_layer(p, layer, ours ? nb_pipe_read_group : nb_pipe_source_group, true, err);
     if (st == NB_OK && !done)
         st = copy_roles(p, layer, !ours, err);
-    return st == NB_OK && !done ? seal(p, layer, first, start, err) : st;
+    if (st == NB_OK && !done)
+        st = seal(p, layer, first, start, err);
+    nb_times_lap(o->times, NB_LAP_WRITE);
+    return st;
 }
 
 static nb_status run_ends(nb_pipe *p, nb_error *err)

@@ -30,6 +30,7 @@ typedef struct nb_pipeline_options {
     const char *spill;        /* a folder: the activations lie in a file there; NULL: in memory */
     int expert_batch;         /* experts of a mixture that are measured in one pass over the activations; 0: all. The bytes do not depend on it */
     int n_thread;
+    nb_times *times; /* where the time of the layers went; NULL: nobody asks */
     void (*progress)(void *arg, const char *line, int32_t layer, int32_t n_layer, double eta_s);
     void *arg;
     const volatile int *stop;

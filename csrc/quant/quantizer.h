@@ -3,6 +3,7 @@
 #define NB_QUANT_QUANTIZER_H
 
 #include "backend/backend.h"
+#include "quant/times.h"
 
 typedef enum nb_needs { NB_NEEDS_NOTHING, NB_NEEDS_HESSIAN } nb_needs;
 
@@ -26,7 +27,8 @@ typedef struct nb_quant_job {
     const nb_grid *grid;
     float *w;        /* [N,K] natural column order; holds the corrected target afterwards */
     int64_t N, K;
-    const double *h; /* [K,K] sum of x x^T over the tokens; NULL when nothing is needed, or what was seen is not enough to decide by */
+    double *h;       /* [K,K] sum of x x^T over the tokens; NULL when nothing is needed, or what was seen does not suffice to decide by. May be worked in, and
+                      * is given back as it was */
     const double *c; /* [K,K] sum of (x_orig - x) x^T, or NULL: no correction */
     int64_t n_token;
     double damp;       /* lambda as a share of the mean diagonal, 0.01 */
@@ -40,6 +42,7 @@ typedef struct nb_quant_job {
     nb_group *groups;  /* [N,G] out */
     float *q;          /* [N,K] out, dequantized */
     nb_quant_stats *stats;
+    nb_times *times;   /* or NULL */
 } nb_quant_job;
 
 typedef struct nb_quantizer {
@@ -48,7 +51,7 @@ typedef struct nb_quantizer {
     bool corrects;     /* makes use of the drift correction */
     bool input_scales; /* the layer's weights are scaled before (awq.h, scales.h) */
     nb_clip clip;      /* when none is asked for */
-    nb_status (*layer)(const nb_quant_job *job, nb_error *err);
+    nb_status (*layer)(const nb_quant_job *job, nb_error *err); /* NULL: nothing is rounded, every linear is written as a float, scaled or not */
 } nb_quantizer;
 
 /* Parameters of all groups of the job's w as its clip asks, and the codes when codes is not NULL: rounding to nearest. groups [N,G] device. */

@@ -4,13 +4,18 @@
  *
  *   group      its weights      what divides by s
  *   q,k,v      W[:,k] s_k       the norm before them
- *   o          W[:,k] s_k       the rows of v; heads that share a head of v share its scales
+ *   o          W[:,k] s_k       the rows of v and its bias; heads that share a head of v share its scales
  *   gate,up    W[:,k] s_k       the norm before them
  *   down       W[:,k] s_k       the rows of up: down(act(gate) up) is linear in up
  *
- * and the layer computes what it did. Under the drift correction (gptq) the second stream runs through the source's own weights, whose inputs of o and
- * down are not divided, so there only the norms are scaled; the same where v has a bias. A norm goes to the sink as divided and is read back: the
- * stream sees what the file holds, in this run and in one that goes on. */
+ * and the layer computes what it did. What is divided goes to the sink and is read back: the stream sees what the file holds, in this run and in one that
+ * goes on. A norm may be rounded there (BF16), so s becomes the quotient of the two norms: the fold is exact whatever the file's type. A group that is
+ * kept is not searched: its inputs stay.
+ *
+ * Under the drift correction (gptq) the second stream runs through the source's own weights. Its inputs of q,k,v and gate,up go through the divided norm;
+ * of o and down they come undivided, and the cross term follows: with A = sum x_orig x^T = C + H,  C' = diag(1/s) A - H.
+ *
+ * Mixtures: the norm before the experts is also the router's, whose columns must take s as those of gate and up do; fold_norm is the place. */
 #include "quant/awq.h"
 #include "quant/pipe.h"
 
@@ -26,11 +31,9 @@ struct pass {
     int64_t K[NB_GROUP_COUNT];
 };
 
-static bool wanted(const nb_pipe *p, nb_group_id g, int layer)
+static bool wanted(const nb_pipe *p, nb_group_id g)
 {
-    if (g == NB_GROUP_QKV || g == NB_GROUP_GATE_UP)
-        return true;
-    return !p->two && (g == NB_GROUP_DOWN || !nb_model_has(p->m, (nb_slot){.role = NB_ROLE_ATTN_V_BIAS, .layer = layer}));
+    return !p->o->quantizer->layer || nb_pipeline_fits(p->m, g, p->o);
 }
 
 static nb_status open_pass(nb_pipe *p, struct pass *a, int layer, nb_error *err)
@@ -153,44 +156,146 @@ static nb_status search(nb_pipe *p, const struct pass *a, nb_group_id g, int lay
     return st;
 }
 
-/* The norm before a group, divided, through the sink into the frame. */
-static nb_status fold_norm(nb_pipe *p, nb_role role, const float *s, int layer, nb_error *err)
-{
-    const nb_slot at = {.role = role, .layer = layer};
-    const int64_t K = p->m->hp.hidden_size;
-    float *v = nb_alloc((size_t)K, sizeof *v, "a norm", err);
-    nb_status st = v ? nb_model_decode_vector(p->m, at, v, err) : NB_NO_ROOM;
-    for (int64_t k = 0; st == NB_OK && k < K; k++)
-        v[k] = v[k] / s[k] - nb_family_norm_offset(p->m->family, p->m->container->kind, role); /* as the source would hold it */
-    const nb_matrix m = {.N = 1, .K = K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)v};
-    if (st == NB_OK)
-        st = p->sink->op->dense(p->sink, at, &m, err);
-    free(v);
-    return st;
-}
+/* ---- what is divided ---- */
 
-static nb_status read_norm(nb_pipe *p, nb_role role, float *to, int layer, nb_error *err)
+/* The vector of a role that was written, as the decoder uses it, to `to` [K] host. */
+static nb_status read_vector(nb_pipe *p, nb_role role, int layer, float *to, nb_error *err)
 {
     nb_matrix m;
-    nb_status st = p->dry ? NB_OK : p->sink->op->read(p->sink, (nb_slot){.role = role, .layer = layer}, &m, err);
-    if (st != NB_OK || p->dry)
-        return st;
-    float *v = nb_alloc((size_t)m.K, sizeof *v, "a norm", err);
-    if (!v)
-        return NB_NO_ROOM;
-    nb_dtype_decode_row(m.dtype, m.rows, v, m.K);
-    st = p->be->op->upload(p->be, to, v, (size_t)m.K * sizeof *v, err);
+    const nb_status st = p->sink->op->read(p->sink, (nb_slot){.role = role, .layer = layer}, &m, err);
     if (st == NB_OK)
-        st = p->be->op->sync(p->be, err);
+        nb_dtype_decode_row(m.dtype, m.rows, to, m.K);
+    return st;
+}
+
+/* v [K] of a role, as the source would hold it, into the sink. */
+static nb_status write_vector(nb_pipe *p, nb_role role, int layer, float *v, int64_t K, nb_error *err)
+{
+    const float offset = nb_family_norm_offset(p->m->family, p->m->container->kind, role);
+    const nb_matrix m = {.N = 1, .K = K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)v};
+    for (int64_t k = 0; k < K; k++)
+        v[k] -= offset;
+    return p->sink->op->dense(p->sink, (nb_slot){.role = role, .layer = layer}, &m, err);
+}
+
+/* s := v / what the file holds of v / s. false: somewhere that is no scale any more (the file rounds to 0, say); s is 1 there. */
+static bool settle(float *s, const float *v, const float *held, int64_t K)
+{
+    bool all = true;
+    for (int64_t k = 0; k < K; k++) {
+        const float got = v[k] / held[k];
+        if (v[k] == 0.0f && held[k] == 0.0f)
+            continue;
+        const bool good = got > 0.5f * s[k] && got < 2.0f * s[k];
+        s[k] = good ? got : 1.0f;
+        all = all && good;
+    }
+    return all;
+}
+
+/* The norm before a group, divided. */
+static nb_status fold_norm(nb_pipe *p, nb_role role, float *s, int layer, nb_error *err)
+{
+    const int64_t K = p->m->hp.hidden_size;
+    float *v = nb_alloc(2 * (size_t)K, sizeof *v, "a norm", err), *held = v + K;
+    nb_status st = v ? nb_model_decode_vector(p->m, (nb_slot){.role = role, .layer = layer}, v, err) : NB_NO_ROOM;
+    bool settled = false;
+    for (int i = 0; i < 2 && st == NB_OK && !settled; i++) { /* again where an element became 1 */
+        for (int64_t k = 0; k < K; k++)
+            held[k] = s ? v[k] / s[k] : v[k];
+        st = write_vector(p, role, layer, held, K, err);
+        if (st == NB_OK && s && !p->dry)
+            st = read_vector(p, role, layer, held, err);
+        settled = st != NB_OK || !s || p->dry || settle(s, v, held, K);
+    }
     free(v);
     return st;
 }
 
-nb_status nb_pipe_read_norms(nb_pipe *p, int layer, nb_error *err)
+/* The input of o that is row n of v (the first of those that share it). */
+static int64_t input_of_value(const nb_pipe *p, int64_t n)
+{
+    const nb_hparams *hp = &p->m->hp;
+    return n / hp->head_dim * (hp->n_head / hp->n_kv_head) * hp->head_dim + n % hp->head_dim;
+}
+
+static bool has_value_bias(const nb_pipe *p, int layer)
+{
+    return nb_model_has(p->m, (nb_slot){.role = NB_ROLE_ATTN_V_BIAS, .layer = layer});
+}
+
+static nb_status fold_value_bias(nb_pipe *p, int layer, nb_error *err)
+{
+    const nb_slot at = {.role = NB_ROLE_ATTN_V_BIAS, .layer = layer};
+    const int64_t K = (int64_t)p->m->hp.n_kv_head * p->m->hp.head_dim;
+    const float *s = p->scale[NB_GROUP_O];
+    if (!has_value_bias(p, layer))
+        return NB_OK;
+    float *v = nb_alloc((size_t)K, sizeof *v, "a bias", err);
+    nb_status st = v ? nb_model_decode_vector(p->m, at, v, err) : NB_NO_ROOM;
+    for (int64_t k = 0; st == NB_OK && s && k < K; k++)
+        v[k] /= s[input_of_value(p, k)];
+    if (st == NB_OK)
+        st = write_vector(p, at.role, layer, v, K, err);
+    free(v);
+    return st;
+}
+
+bool nb_pipe_is_folded(const nb_pipe *p, nb_role role)
+{
+    return p->o->quantizer->input_scales && (role == NB_ROLE_ATTN_NORM || role == NB_ROLE_FFN_NORM || role == NB_ROLE_ATTN_V_BIAS);
+}
+
+nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err)
 {
     nb_frame *f = &p->quantized.layer.frame;
-    const nb_status st = read_norm(p, NB_ROLE_ATTN_NORM, f->attn_norm, layer, err);
-    return st == NB_OK ? read_norm(p, NB_ROLE_FFN_NORM, f->ffn_norm, layer, err) : st;
+    const nb_hparams *hp = &p->m->hp;
+    const int64_t rest = ((int64_t)hp->n_head + hp->n_kv_head) * hp->head_dim, V = (int64_t)hp->n_kv_head * hp->head_dim, d = hp->hidden_size;
+    const struct {
+        nb_role role;
+        float *to;
+        int64_t K;
+    } row[] = {{NB_ROLE_ATTN_NORM, f->attn_norm, d},
+               {NB_ROLE_FFN_NORM, f->ffn_norm, d},
+               {NB_ROLE_ATTN_V_BIAS, has_value_bias(p, layer) ? f->bias[NB_GROUP_QKV] + rest : NULL, V}};
+    float *v = nb_alloc((size_t)(V > d ? V : d), sizeof *v, "a norm", err);
+    nb_status st = v ? NB_OK : NB_NO_ROOM;
+    for (size_t i = 0; i < sizeof row / sizeof *row && st == NB_OK && !p->dry; i++) {
+        if (!row[i].to)
+            continue;
+        st = read_vector(p, row[i].role, layer, v, err);
+        if (st == NB_OK)
+            st = p->be->op->upload(p->be, row[i].to, v, (size_t)row[i].K * sizeof *v, err);
+        if (st == NB_OK)
+            st = p->be->op->sync(p->be, err);
+    }
+    free(v);
+    return st;
+}
+
+nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, int64_t K, const nb_moments *m, nb_error *err)
+{
+    const float *s = p->scale[at.g];
+    const size_t n = (size_t)(K * K);
+    double *c = NULL;
+    if (!m->c || !s || at.g == NB_GROUP_QKV || at.g == NB_GROUP_GATE_UP)
+        return NB_OK;
+    nb_status st = nb_pipe_host(p, 2 * n, sizeof *c, "second moments of the drift", (void **)&c, err);
+    if (st == NB_OK)
+        st = p->be->op->download(p->be, c, m->c, n * sizeof *c, err);
+    if (st == NB_OK)
+        st = p->be->op->download(p->be, c + n, m->h, n * sizeof *c, err);
+    for (int64_t i = 0; i < K && st == NB_OK && !p->dry; i++)
+        for (int64_t j = 0; j < K; j++) {
+            const double h = c[n + (size_t)(i * K + j)];
+            c[i * K + j] = (c[i * K + j] + h) / (double)s[i] - h;
+        }
+    if (st == NB_OK)
+        st = p->be->op->upload(p->be, m->c, c, n * sizeof *c, err);
+    if (st == NB_OK)
+        st = p->be->op->sync(p->be, err); /* before c goes */
+    nb_pipe_host_free(p, c);
+    return st;
 }
 
 nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err)
@@ -201,7 +306,7 @@ nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err)
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++)
         st = run_sequence(p, &a, i, err);
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++)
-        if (wanted(p, (nb_group_id)g, layer)) {
+        if (wanted(p, (nb_group_id)g)) {
             st = search(p, &a, (nb_group_id)g, layer, err);
             found[g] = p->scale[g]; /* put by until all are found, so that each search sees the source's weights */
             p->scale[g] = NULL;
@@ -212,19 +317,23 @@ nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err)
         st = fold_norm(p, NB_ROLE_ATTN_NORM, p->scale[NB_GROUP_QKV], layer, err);
     if (st == NB_OK)
         st = fold_norm(p, NB_ROLE_FFN_NORM, p->scale[NB_GROUP_GATE_UP], layer, err);
-    return st == NB_OK ? nb_pipe_read_norms(p, layer, err) : st;
+    if (st == NB_OK)
+        st = fold_value_bias(p, layer, err);
+    return st == NB_OK ? nb_pipe_read_folded(p, layer, err) : st;
 }
 
-void nb_pipe_apply_scales(const nb_pipe *p, nb_group_id g, nb_role role, int64_t N, int64_t K, float *w)
+bool nb_pipe_is_scaled(const nb_pipe *p, nb_group_id g)
 {
-    const nb_hparams *hp = &p->m->hp;
-    const float *in = p->scale[g], *out = role == NB_ROLE_ATTN_V ? p->scale[NB_GROUP_O] : role == NB_ROLE_FFN_UP ? p->scale[NB_GROUP_DOWN] : NULL;
-    const int64_t share = hp->n_head / hp->n_kv_head;
+    return p->scale[g] || (g == NB_GROUP_QKV && p->scale[NB_GROUP_O]) || (g == NB_GROUP_GATE_UP && p->scale[NB_GROUP_DOWN]);
+}
+
+void nb_pipe_apply_scales(const nb_pipe *p, nb_group_at at, nb_role role, int64_t N, int64_t K, float *w)
+{
+    const float *in = p->scale[at.g], *out = role == NB_ROLE_ATTN_V ? p->scale[NB_GROUP_O] : role == NB_ROLE_FFN_UP ? p->scale[NB_GROUP_DOWN] : NULL;
     for (int64_t n = 0; n < N && (in || out); n++) {
-        const int64_t k0 = role == NB_ROLE_ATTN_V ? n / hp->head_dim * share * hp->head_dim + n % hp->head_dim : n;
-        const float by = out ? 1.0f / out[k0] : 1.0f;
+        const float by = out ? out[role == NB_ROLE_ATTN_V ? input_of_value(p, n) : n] : 1.0f;
         for (int64_t k = 0; k < K; k++)
-            w[n * K + k] *= by * (in ? in[k] : 1.0f);
+            w[n * K + k] = w[n * K + k] * (in ? in[k] : 1.0f) / by;
     }
 }
 

@@ -138,6 +138,8 @@ static nb_status module_spec(const nb_scheme_spec *base, const char *path, const
 
 static nb_status check(const nb_scheme_spec *s, const char *name, int64_t N, int64_t K, nb_error *err)
 {
+    if (s->bits != 2 && s->bits != 3 && s->bits != 4 && s->bits != 8)
+        return nb_fail(err, NB_UNSUPPORTED, "GPTQ checkpoints have codes of 2, 3, 4 or 8 bits, not %d", s->bits);
     if (K * s->bits % 32 == 0 && N * s->bits % 32 == 0)
         return NB_OK;
     return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: codes of %d bits in GPTQ need whole words of 32 bits along both sides", name, (long long)N,

@@ -357,7 +357,7 @@ static nb_tpl_value filter_or_test(nb_tpl_run *r, const nb_tpl_node *e)
     if (!e->row)
         return NB_TPL_BAD(r, "there is no %s named %s", e->kind == NB_TPL_FILTER ? "filter" : "test",
                        nb_escape(name, (int64_t)sizeof name, e->name->s, e->name->n));
-    return e->row->call(r, on, &a);
+    return e->row->call(r, on, &a); /* cppcheck-suppress returnDanglingLifetime; a value never points into its arguments */
 }
 
 /* ---- nodes ---- */

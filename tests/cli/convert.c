@@ -80,7 +80,7 @@ static void there_and_back(check *c)
 {
     one(c, "convert " LLAMA " -o %T/out.gguf -t 1", 0, "gguf: ", NULL);
     one(c, "inspect %T/out.gguf --tensors", 0, "rope_freqs.weight                            f32    [8]", NULL);
-    one(c, "inspect %T/out.gguf --verify", 0, "architecture     llama", NULL);
+    one(c, "inspect %T/out.gguf --verify", 0, "tensors hold numbers", NULL);
     one(c, "convert %T/out.gguf -o %T/out/ --json", 0, "{\"format\":\"plain\",\"grid\":\"keep\",\"bytes\":", NULL);
     one(c, "inspect %T/out --tensors", 0, "model.layers.1.self_attn.q_proj.weight       bf16   [64,64]", NULL);
     one(c, "inspect %T/out", 0, "rope_scaling", NULL);
@@ -102,8 +102,38 @@ static void replaced(check *c)
     CHECK(c, access(folder_in(&here, "out.gguf.manifest.json", path), F_OK) == 0);
     one(c, "convert " TINY " -o %T/out.gguf -q", 0, "gguf: ", NULL);
     CHECK(c, access(path, F_OK) != 0);
-    one(c, "inspect %T/out.gguf --verify", 0, "architecture     llama", NULL);
+    one(c, "inspect %T/out.gguf --verify", 0, "tensors hold numbers", NULL);
     gone("out.gguf");
+    CHECK_EQ(c, strangers(), 0);
+}
+
+/* Files that are only carried over would show what lies elsewhere. */
+static void links(check *c)
+{
+    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    enum { kMost = 1 << 20 };
+    char path[1024], *p = malloc(kMost);
+    if (!p || mkdir(folder_in(&here, "out.model", path), 0700) != 0)
+        exit(1);
+    for (int i = 0; i < 4; i++) {
+        char name[64];
+        snprintf(path, sizeof path, "%s/tests/data/models/tiny-llama/%s", NB_SOURCE_DIR, parts[i]);
+        snprintf(name, sizeof name, "out.model/%s", parts[i]);
+        FILE *f = fopen(path, "rb");
+        if (!f)
+            exit(1);
+        folder_write(&here, name, p, fread(p, 1, kMost, f));
+        fclose(f);
+    }
+    free(p);
+    if (symlink("config.json", folder_in(&here, "out.model/LICENSE", path)) != 0 || symlink("../text.txt", folder_in(&here, "out.model/README.md", path)) != 0)
+        exit(1);
+    one(c, "convert %T/out.model -o %T/out -q", 4, NULL, "out.model/README.md: a link that leads out of its folder\nhint: put the file itself there");
+    CHECK(c, access(folder_in(&here, "out", path), F_OK) != 0);
+    unlink(folder_in(&here, "out.model/README.md", path));
+    one(c, "convert %T/out.model -o %T/out -q", 0, "plain: ", NULL); /* a link within is the file itself */
+    gone("out");
+    gone("out.model");
     CHECK_EQ(c, strangers(), 0);
 }
 
@@ -150,6 +180,7 @@ static const check_case cases[] = {
     {"what convert refuses it names, and leaves nothing", refusals},
     {"a folder to GGUF and back", there_and_back},
     {"a file that is replaced takes its manifest along", replaced},
+    {"a file that is carried over may be no link out of the folder", links},
 };
 
 int main(int argc, char **argv)

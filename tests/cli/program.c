@@ -1,9 +1,10 @@
 /* program.c -- see program.h. */
-#define _GNU_SOURCE /* F_SETPIPE_SZ */
+#define _GNU_SOURCE /* F_SETPIPE_SZ, posix_openpt */
 #include "program.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/resource.h>
@@ -35,7 +36,7 @@ static void die(const char *what)
 static void split(words *w, const folder *d, const char *line)
 {
     size_t at = 0, n = 0;
-    static char program[] = NB_BINARY_DIR "/nibble";
+    static char program[] = NB_BINARY_DIR "/nibble", longest[100001];
     w->argv[n++] = program;
     while (*line) {
         line += strspn(line, " ");
@@ -43,6 +44,12 @@ static void split(words *w, const folder *d, const char *line)
             break;
         if (n == PROGRAM_MOST_ARGS)
             die("too many words");
+        if (strncmp(line, "%A", 2) == 0 && (line[2] == ' ' || !line[2])) {
+            memset(longest, 'A', sizeof longest - 1);
+            w->argv[n++] = longest;
+            line += 2;
+            continue;
+        }
         w->argv[n++] = w->text + at;
         for (; *line && *line != ' '; line++) {
             const char *put = line[0] == '%' && line[1] == 'T'   ? d->path
@@ -136,11 +143,50 @@ static char *whole_file(const char *path)
     return text;
 }
 
+bool program_has_terminals(void)
+{
+    const int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    char name[64];
+    const bool good = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 && ptsname_r(fd, name, sizeof name) == 0 && access(name, W_OK) == 0;
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+/* A terminal: *name is what the program opens, the other end is returned. */
+static int open_terminal(char name[64])
+{
+    const int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0 || grantpt(fd) != 0 || unlockpt(fd) != 0 || ptsname_r(fd, name, 64) != 0)
+        die("a terminal");
+    return fd;
+}
+
+/* All that the program prints, until it has closed the terminal. */
+static char *read_terminal(int fd)
+{
+    enum { kMost = 1 << 20 };
+    char *text = calloc(1, kMost + 1);
+    size_t n = 0;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (!text)
+        die("calloc");
+    while (n < kMost && poll(&p, 1, PROGRAM_GUARD_S * 1000) == 1) {
+        const ssize_t got = read(fd, text + n, kMost - n);
+        if (got <= 0)
+            break; /* EIO: the last one who had it open has gone */
+        n += (size_t)got;
+    }
+    close(fd);
+    return text;
+}
+
 outcome program_run(const folder *d, const char *line, program_stdout how)
 {
     words w;
     char out[1024], err[1024];
-    int broken[2] = {-1, -1};
+    int broken[2] = {-1, -1}, terminal = -1;
+    char name[64];
     posix_spawn_file_actions_t files;
     folder_in(d, ".stdout", out);
     folder_in(d, ".stderr", err);
@@ -149,7 +195,12 @@ outcome program_run(const folder *d, const char *line, program_stdout how)
     if (how == OUT_CLOSED)
         for (int fd = 0; fd < 3; fd++)
             posix_spawn_file_actions_addclose(&files, fd);
-    else {
+    else if (how == OUT_TTY) {
+        terminal = open_terminal(name);
+        posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+        posix_spawn_file_actions_addopen(&files, 1, name, O_WRONLY | O_NOCTTY, 0);
+        posix_spawn_file_actions_adddup2(&files, 1, 2);
+    } else {
         posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
         if (how == OUT_NO_STDERR)
             posix_spawn_file_actions_addclose(&files, 2);
@@ -171,8 +222,9 @@ outcome program_run(const folder *d, const char *line, program_stdout how)
     if (broken[1] >= 0)
         close(broken[1]);
     posix_spawn_file_actions_destroy(&files);
+    char *shown = terminal >= 0 ? read_terminal(terminal) : NULL;
     outcome o = {.code = program_wait(pid)};
-    o.out = whole_file(out);
+    o.out = shown ? shown : whole_file(out);
     o.err = whole_file(err);
     return o;
 }

@@ -12,7 +12,8 @@ typedef enum program_stdout {
     OUT_FULL,   /* /dev/full: every write fails with ENOSPC */
     OUT_BROKEN, /* a pipe whose reader is gone */
     OUT_CLOSED, /* stdin, stdout and stderr are not open at all */
-    OUT_NO_STDERR /* captured; stderr alone is not open */
+    OUT_NO_STDERR, /* captured; stderr alone is not open */
+    OUT_TTY        /* a terminal, which stderr is too: all of it is in `out` */
 } program_stdout;
 
 typedef struct outcome {
@@ -22,9 +23,11 @@ typedef struct outcome {
 
 enum { PROGRAM_GUARD_S = 60, PROGRAM_MOST_ARGS = 48 };
 
-/* Runs `nibble LINE` in the folder; LINE is split at spaces ('' is an empty argument). %T in it is the folder, %M tests/data/models.
+/* Runs `nibble LINE` in the folder; LINE is split at spaces ('' is an empty argument). %T in it is the folder, %M tests/data/models;
+ * the word %A is 100000 times the letter A.
  * Memory is bounded (RLIMIT_AS), except under the address sanitizer, which maps terabytes. */
 outcome program_run(const folder *d, const char *line, program_stdout out);
+bool program_has_terminals(void); /* a chroot may have none: then OUT_TTY cannot be had */
 void program_free(outcome *o);
 
 /* The parts of it, for tests that talk to a running program: *err is the reading end of a pipe of one page. */

@@ -44,11 +44,18 @@ static const transcript refused[] = {
     {"OUT is a folder", "quantize " TINY " -o %T/folder.gguf --method rtn --json", 7, NULL, "exists and is not a regular file", 0},
     {"OUT is a device", "quantize " TINY " -o /dev/null --format gguf --method rtn", 7, NULL, "/dev/null: exists and is not a regular file", 0},
     {"a value that is not finite is named, not quantized", "quantize %T/nan.gguf" OUT "-q", 4, NULL, "tensor blk.0.attn_q.weight holds NaN or Inf in row 0", 0},
+    {"nor a norm with one", "quantize %T/norm.gguf" OUT "-q", 4, NULL, "tensor output_norm.weight holds NaN or Inf in row 0", 0},
+    {"nor an embedding with one", "quantize %T/embedding.gguf" OUT "-q", 4, NULL, "tensor token_embd.weight holds NaN or Inf in row 3", 0},
+    {"nor into a folder", "quantize %T/norm.gguf -o %T/out --format gptq --method rtn -q", 4, NULL, "tensor output_norm.weight holds NaN or Inf in row 0", 0},
+    {"activations that are not finite name the tensor that they would go into", "quantize %T/loud.gguf -o %T/out.gguf --calib %T/text.txt --samples 2 -c 64 -t 1 -q", 4, NULL,
+     "tensor blk.0.attn_q.weight: the calibration activations of input 0 are not finite", 0},
     {"a gate without a text to measure", "quantize " TINY OUT "--max-kl 0.1", 2, NULL, "--max-kl needs a text to measure it on: --eval FILE", 0},
     {"a gate that is no number", "quantize " TINY OUT "--max-kl much --eval %T/long.txt", 2, NULL, "--max-kl much: it must be a number", 0},
     {"a report in a folder that is not there", "quantize " TINY OUT "--report %T/no/r.html --json", 3, NULL, "r.html: cannot create it", 0},
     {"a report that is OUT", "quantize " TINY OUT "--report %T/out.gguf", 2, NULL, "--report and -o name the same file", 0},
     {"a report that is the model", "quantize " TINY OUT "--report %T/link.gguf", 2, NULL, "the report would replace the model", 0},
+    {"a report of a run that is not there", "quantize -o %T/out.gguf --resume --report %T/r.html", 3, NULL, "there is no unfinished run of it to go on with", 0},
+    {"a report without OUT", "quantize --resume --report %T/r.html --json", 2, NULL, "-o OUT is missing", 0},
     {"--dry-run writes no report", "quantize " TINY OUT "--dry-run -q --report %T/r.html", 0, "rtn q4_0: ", NULL, 0},
     {"layers that are no range", "quantize " TINY OUT "--layers 1", 2, NULL, "--layers: it must be two numbers", 0},
     {"layers beyond the model", "quantize " TINY OUT "--layers 1:9", 2, NULL, "--layers 1:9, the model has 2 layers", 0},
@@ -320,6 +327,17 @@ static void make_folder(void)
     const size_t attn_q = n - tail - 2 * layer + 64 * 4;
     memset(p + attn_q, 0xff, 2);
     folder_write(&here, "nan.gguf", p, n);
+    memset(p + attn_q, 0, 2);
+    memset(p + n - tail + 8, 0xff, 4);
+    folder_write(&here, "norm.gguf", p, n);
+    memset(p + n - tail + 8, 0, 4);
+    char *embedding = p + n - tail - 2 * layer - (size_t)(288 - 3) * 64 * 2;
+    memset(embedding, 0xff, 2);
+    folder_write(&here, "embedding.gguf", p, n);
+    memset(embedding, 0, 2);
+    for (size_t i = 0; i < 64; i++) /* finite, but not what comes of them */
+        memcpy(p + n - tail - 2 * layer + 4 * i, &(float){3e38f}, 4);
+    folder_write(&here, "loud.gguf", p, n);
     free(p);
     char target[1024];
     if (symlink(folder_in(&here, "tiny.gguf", target), folder_in(&here, "link.gguf", path)) != 0 ||

@@ -216,11 +216,12 @@ static nb_status look(nb_error *err)
     char path[1024];
     const char *key = NULL, *value = NULL;
     nb_checkpoint *k = NULL;
+    bool manifest = false;
     nb_status st = nb_checkpoint_open(folder_in(&here, "tiny.gguf", path), &k, err);
     for (int64_t i = 0; k && i < 64 && nb_checkpoint_get_metadata(k, i, &key, &value); i++)
         ; /* a value that finds no room is shown as null */
     if (st == NB_OK)
-        st = nb_checkpoint_verify(k, err);
+        st = nb_checkpoint_verify(k, &manifest, err);
     nb_checkpoint_close(k);
     return st;
 }
@@ -302,9 +303,20 @@ static nb_status attempt(nb_status (*job)(nb_error *err), long at, bool ever_aft
     return st;
 }
 
-static void every(check *c, nb_status (*job)(nb_error *err), bool may_do_without)
+/* What a job finds before it begins, every time. */
+static const char *unfinished_format;
+static void nothing(void)
+{
+}
+static void unfinished(void)
+{
+    jobs_leave_unfinished(unfinished_format);
+}
+
+static void every_after(check *c, void (*prepare)(void), nb_status (*job)(nb_error *err), bool may_do_without)
 {
     nb_error err;
+    prepare();
     CHECK_EQ(c, attempt(job, 0, false, &err), NB_OK);
     CHECK_STR(c, err.message, "");
     CHECK_EQ(c, heap.n_live, 0);
@@ -314,6 +326,7 @@ static void every(check *c, nb_status (*job)(nb_error *err), bool may_do_without
     for (int after = 0; after < 2; after++)
         for (long i = 0; i < n; i++) {
             const long at = n < 2 ? 1 : 1 + i * (total - 1) / (n - 1);
+            prepare();
             const nb_status st = attempt(job, at, after, &err);
             c->n_check++;
             const bool refused = st == NB_NO_ROOM && err.message[0] && jobs_left() == 0;
@@ -323,6 +336,9 @@ static void every(check *c, nb_status (*job)(nb_error *err), bool may_do_without
             if (heap.n_live)
                 check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s: %ld blocks are kept", at, total,
                              after ? " and all after it" : "", heap.n_live);
+            if (prepare == unfinished && st != NB_OK && !jobs_unfinished())
+                check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s and what was there to go on with is gone", at, total,
+                             after ? " and all after it" : "");
             if (jobs_unfinished()) { /* what was sealed before is gone on with */
                 c->n_check++;
                 if (attempt(job, 0, false, &err) != NB_OK || jobs_unfinished())
@@ -331,6 +347,11 @@ static void every(check *c, nb_status (*job)(nb_error *err), bool may_do_without
             jobs_remove();
         }
     printf("%ld allocations, %ld of them failed\n", total, n);
+}
+
+static void every(check *c, nb_status (*job)(nb_error *err), bool may_do_without)
+{
+    every_after(c, nothing, job, may_do_without);
 }
 
 static void text_case(check *c)
@@ -377,6 +398,40 @@ static void gptq_case(check *c)
     every(c, gptq, true);
 }
 
+static nb_status rtn_folder(nb_error *err)
+{
+    return job_quantize_folder("rtn", err);
+}
+
+static nb_status gptq_folder(nb_error *err)
+{
+    return job_quantize_folder("gptq", err);
+}
+
+static void rtn_folder_case(check *c)
+{
+    every(c, rtn_folder, true);
+}
+
+static void gptq_folder_case(check *c)
+{
+    every(c, gptq_folder, true);
+}
+
+static void resume_case(check *c)
+{
+    unfinished_format = NULL;
+    every_after(c, unfinished, job_resume, true);
+    unfinished_format = "gptq";
+    every_after(c, unfinished, job_resume, true);
+}
+
+static void packed_case(check *c)
+{
+    jobs_make_packed();
+    every(c, job_convert_packed, false);
+}
+
 static void convert_case(check *c)
 {
     every(c, job_convert_to_gguf, false);
@@ -395,6 +450,10 @@ static const check_case cases[] = {
     {"rounding without memory says so, keeps nothing and leaves no file", rtn_case},
     {"converting without memory says so, keeps nothing and leaves nothing behind", convert_case},
     {"GPTQ without memory says so, keeps nothing and leaves no file", gptq_case},
+    {"rounding into a folder without memory says so, keeps nothing and leaves no folder", rtn_folder_case},
+    {"GPTQ into a folder without memory says so, keeps nothing and leaves no folder", gptq_folder_case},
+    {"going on with a run without memory says so and keeps what there is to go on with", resume_case},
+    {"repacking a folder without memory says so, keeps nothing and leaves nothing behind", packed_case},
 };
 
 int main(int argc, char **argv)

@@ -48,6 +48,27 @@ static void long_sentences(check *c)
     CHECK_HAS(c, err.file, "...");
 }
 
+/* What no call escaped: a flag's value, the name of a method. */
+static void nothing_gets_through(check *c)
+{
+    nb_error err = {.offset = -1};
+    char text[600];
+    nb_fail(&err, NB_USAGE, "--clip %s: unknown", "\x1b[31m\xc2\x9b\xe2\x80\xae\xff\xc3\xa4");
+    CHECK_STR(c, err.message, "--clip \\x1b[31m\\u009b\\u202e\\xff\xc3\xa4: unknown");
+    nb_hint(&err, "name the file: %s", "a\nb\a");
+    CHECK_STR(c, err.hint, "name the file: a\\x0ab\\x07");
+    nb_fail_at(&err, NB_BAD_INPUT, "f", 3, "tensor %s", "\x1b");
+    CHECK_STR(c, err.message, "f: tensor \\x1b, offset 3");
+    errno = ENOENT;
+    nb_fail_errno(&err, "%s", "\x7f");
+    CHECK_STR(c, err.message, "\\x7f: No such file or directory");
+    memset(text, 0x1b, sizeof text - 1); /* four bytes each: more than there is room for */
+    text[sizeof text - 1] = 0;
+    nb_fail(&err, NB_USAGE, "%s", text);
+    CHECK_EQ(c, strlen(err.message), 4 * ((sizeof err.message - 1) / 4));
+    CHECK(c, !strchr(err.message, 0x1b));
+}
+
 static void escapes(check *c)
 {
     static const struct {
@@ -208,6 +229,7 @@ static void names(check *c)
 static const check_case cases[] = {
     {"a sentence has its file, offset, code and hint", sentences},
     {"a sentence longer than its place is cut", long_sentences},
+    {"no sentence and no hint holds a control character, whatever was put in", nothing_gets_through},
     {"text from files is shown without control characters, at most 128 bytes of it", escapes},
     {"sizes that overflow are refused", sizes},
     {"an arena gives aligned memory that does not move", arenas},

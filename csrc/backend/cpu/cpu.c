@@ -213,6 +213,7 @@ static const nb_backend_ops cpu_ops = {
     .gram_scratch = nb_cpu_gram_scratch,
     .gram_accumulate = nb_cpu_gram_accumulate,
     .factor = nb_cpu_factor,
+    .unfactor = nb_cpu_unfactor,
     .correct_scratch = nb_cpu_correct_scratch,
     .correct = nb_cpu_correct,
     .quantize_rows = nb_cpu_quantize_rows,

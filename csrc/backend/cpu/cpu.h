@@ -77,6 +77,7 @@ nb_status nb_cpu_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *
 size_t nb_cpu_gram_scratch(nb_backend *be, const nb_gram_args *a);
 nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);
 nb_status nb_cpu_factor(nb_backend *be, const nb_factor_args *a, nb_error *err);
+nb_status nb_cpu_unfactor(nb_backend *be, const nb_unfactor_args *a, nb_error *err);
 size_t nb_cpu_correct_scratch(nb_backend *be, const nb_correct_args *a);
 nb_status nb_cpu_correct(nb_backend *be, const nb_correct_args *a, nb_error *err);
 nb_status nb_cpu_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err);

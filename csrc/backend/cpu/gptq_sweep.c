@@ -6,32 +6,33 @@
  *     X_j = W0_j + S_j / R[j][j],   S_j = sum over i < j of D_i R[i][j]
  *
  * which needs neither the inverse nor a changing copy of W. The values of a whole group at its start (for its scale) solve the triangle of the group:
- * y R[g,g] = S_g, X_g = W0_g + y. kRows rows go together, by blocks of columns: S of a block is one product with all columns before it, inside the
- * block S grows column by column. Everything in f64, the rounding in f32. Cost 2 N K^2 FLOP; scratch n_thread x kRows x (2 K + block + group) f64. */
+ * y R[g,g] = S_g, X_g = W0_g + y. A chunk of rows goes together, by blocks of columns: S of a block is one product with all columns before it, inside the
+ * block S grows column by column. Everything in f64, the rounding in f32. Cost 2 N K^2 FLOP; scratch n_thread x rows x (2 K + block + group) f64. */
 #include "backend/cpu/kernels.h"
 
 #include <string.h>
 
-enum { kRows = 48, kBlock = 128 };
+enum { kBlock = 128 };
 
 struct sweep {
     const nb_gptq_sweep_args *a;
     const nb_cpu *cpu;
     int64_t group, G;
+    int64_t rows; /* a chunk */
     int64_t B; /* columns a block: a multiple of the group, so that none is cut */
 };
 
 static struct sweep sweep_of(nb_backend *be, const nb_gptq_sweep_args *a)
 {
     const int64_t K = a->K, group = a->grid->group && a->grid->group < K ? a->grid->group : K;
-    struct sweep s = {.a = a, .cpu = nb_cpu_of(be), .group = group, .G = (K + group - 1) / group};
+    struct sweep s = {.a = a, .cpu = nb_cpu_of(be), .group = group, .G = (K + group - 1) / group, .rows = nb_cpu_chunk_rows(be, a->N)};
     s.B = a->groups_fixed || group == K ? kBlock : group > kBlock ? group : kBlock / group * group;
     return s;
 }
 
-static size_t thread_doubles(const struct sweep *s) /* W and D [kRows,K], S [kRows,B], a group's y */
+static size_t thread_doubles(const struct sweep *s) /* W and D [rows,K], S [rows,B], a group's y */
 {
-    return kRows * (size_t)(2 * s->a->K + s->B) + (size_t)s->group;
+    return (size_t)s->rows * (size_t)(2 * s->a->K + s->B) + (size_t)s->group;
 }
 
 size_t nb_cpu_gptq_sweep_scratch(nb_backend *be, const nb_gptq_sweep_args *a)
@@ -77,7 +78,7 @@ static void sweep_rows(const struct sweep *s, int64_t n0, int64_t M, double *wor
 {
     const nb_gptq_sweep_args *a = s->a;
     const int64_t K = a->K;
-    double *w = work, *d = w + kRows * K, *sum = d + kRows * K, *y = sum + kRows * s->B;
+    double *w = work, *d = w + s->rows * K, *sum = d + s->rows * K, *y = sum + s->rows * s->B;
     for (int64_t m = 0; m < M; m++) {
         for (int64_t j = 0; j < K; j++)
             w[m * K + j] = (double)a->w[(n0 + m) * K + (a->perm ? a->perm[j] : j)];
@@ -102,7 +103,7 @@ static void sweep_chunk(const void *arg, int64_t i, int worker)
     const nb_gptq_sweep_args *a = s->a;
     double *work = a->scratch;
     float *now = (float *)(void *)(work + (size_t)s->cpu->base.n_thread * thread_doubles(s));
-    sweep_rows(s, i * kRows, a->N - i * kRows < kRows ? a->N - i * kRows : kRows, work + (size_t)worker * thread_doubles(s), now + worker * s->group);
+    sweep_rows(s, i * s->rows, a->N - i * s->rows < s->rows ? a->N - i * s->rows : s->rows, work + (size_t)worker * thread_doubles(s), now + worker * s->group);
 }
 
 nb_status nb_cpu_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err)
@@ -112,6 +113,6 @@ nb_status nb_cpu_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_erro
         return nb_fail(err, NB_INTERNAL, "gptq_sweep: an order needs fixed groups");
     if (a->groups_fixed && a->groups != a->groups_fixed)
         memcpy(a->groups, a->groups_fixed, (size_t)(a->N * s.G) * sizeof *a->groups);
-    nb_pool_run(s.cpu->pool, (a->N + kRows - 1) / kRows, sweep_chunk, &s);
+    nb_pool_run(s.cpu->pool, (a->N + s.rows - 1) / s.rows, sweep_chunk, &s);
     return NB_OK;
 }

@@ -1,14 +1,14 @@
 /* gram.c -- H += X^T X and C += (X_orig - X)^T X in f64.
  *
- * X, and the difference of the streams, are first laid out in panels of 32 columns [panel][M][32], so a tile of the result reads two contiguous
- * pieces. Tiles of 32 x 32 are independent (the tasks of the pool) and take kTokens tokens at a time: products and sums in f32 within such a block
- * (kTokens terms, relative error about sqrt(128) 2^-24), the block is then added in f64. H is symmetric: tiles from the diagonal on are computed,
- * the others mirrored. Cost M K^2 FLOP for H, 2 M K^2 for C; scratch 4 M K bytes, twice with C. */
+ * X, and the difference of the streams, are first laid out in panels of 48 columns [panel][M][48], so a tile of the result reads two contiguous
+ * pieces. Tiles of 48 x 48 are independent (the tasks of the pool) and take NB_GRAM_TOKENS at a time: products and sums in f32 within such a block
+ * (128 terms, relative error about sqrt(128) 2^-24), the block is then added in f64, to a copy of the tile that stays in the cache. H is symmetric:
+ * tiles from the diagonal on are computed, the others are their mirror. Cost M K^2 FLOP for H, 2 M K^2 for C; scratch 4 M K bytes, twice with C. */
 #include "backend/cpu/kernels.h"
 
 #include <string.h>
 
-enum { kPanel = NB_GRAM_PANEL, kTokens = 128 };
+enum { kPanel = NB_GRAM_PANEL };
 
 static int64_t panels(int64_t K)
 {
@@ -32,17 +32,19 @@ static void load_panel(const float *x, int64_t ldx, const float *less, int64_t l
     }
 }
 
-/* out[i0 + i][j0 + j] += sum over the tokens; y and x are whole panels [M][32]. */
-static void add_tile(const nb_cpu *cpu, const float *y, const float *x, int64_t M, int64_t K, int64_t i0, int64_t j0, double *out)
+/* out[i0 + i][j0 + j] += sum over the tokens; y and x are whole panels [M][kPanel]. mirror: out[j0 + j][i0 + i] becomes the same. */
+static void add_tile(const nb_cpu *cpu, const float *y, const float *x, int64_t M, int64_t K, int64_t i0, int64_t j0, bool mirror, double *out)
 {
-    _Alignas(64) float part[kPanel * kPanel];
+    _Alignas(64) double sum[kPanel * kPanel] = {0};
     const int64_t wi = K - i0 < kPanel ? K - i0 : kPanel, wj = K - j0 < kPanel ? K - j0 : kPanel;
-    for (int64_t t = 0; t < M; t += kTokens) {
-        cpu->run->gram_tile(y + t * kPanel, x + t * kPanel, M - t < kTokens ? M - t : kTokens, part);
+    for (int64_t i = 0; i < wi; i++)
+        memcpy(sum + i * kPanel, out + (i0 + i) * K + j0, (size_t)wj * sizeof *sum);
+    cpu->run->gram_tile(y, x, M, sum);
+    for (int64_t i = 0; i < wi; i++)
+        memcpy(out + (i0 + i) * K + j0, sum + i * kPanel, (size_t)wj * sizeof *sum);
+    for (int64_t j = 0; mirror && j < wj; j++)
         for (int64_t i = 0; i < wi; i++)
-            for (int64_t j = 0; j < wj; j++)
-                out[(i0 + i) * K + j0 + j] += (double)part[i * kPanel + j];
-    }
+            out[(j0 + j) * K + i0 + i] = sum[i * kPanel + j];
 }
 
 struct gram_job {
@@ -70,21 +72,9 @@ static void tile_task(const void *arg, int64_t t, int worker)
     const int64_t row = t % j->n, col = t / j->n;
     (void)worker;
     if (col >= row)
-        add_tile(j->cpu, j->x + row * j->one, j->x + col * j->one, a->M, a->K, row * kPanel, col * kPanel, a->h);
+        add_tile(j->cpu, j->x + row * j->one, j->x + col * j->one, a->M, a->K, row * kPanel, col * kPanel, col > row, a->h);
     if (a->x_orig)
-        add_tile(j->cpu, j->diff + row * j->one, j->x + col * j->one, a->M, a->K, row * kPanel, col * kPanel, a->c);
-}
-
-/* Rows of panel i below the diagonal; by tiles again, so that both sides of the mirror stay in the cache. */
-static void mirror_task(const void *arg, int64_t i, int worker)
-{
-    const nb_gram_args *a = ((const struct gram_job *)arg)->a;
-    const int64_t K = a->K;
-    (void)worker;
-    for (int64_t j = 0; j <= i; j++)
-        for (int64_t r = i * kPanel; r < K && r < (i + 1) * kPanel; r++)
-            for (int64_t c = j * kPanel; c < (j + 1) * kPanel && c < r; c++)
-                a->h[r * K + c] = a->h[c * K + r];
+        add_tile(j->cpu, j->diff + row * j->one, j->x + col * j->one, a->M, a->K, row * kPanel, col * kPanel, false, a->c);
 }
 
 nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err)
@@ -95,6 +85,5 @@ nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error
     const struct gram_job j = {nb_cpu_of(be), a, n, one, x, x + n * one};
     nb_pool_run(j.cpu->pool, n, panel_task, &j);
     nb_pool_run(j.cpu->pool, n * n, tile_task, &j);
-    nb_pool_run(j.cpu->pool, n, mirror_task, &j);
     return NB_OK;
 }

@@ -11,6 +11,8 @@ const nb_cpu_kernels NB_LEVEL_NAME(nb_cpu_kernels) = {
     .argmax = NB_LEVEL_NAME(nb_cpu_argmax),
     .product_f64 = NB_LEVEL_NAME(nb_cpu_product_f64),
     .axpy_f64 = NB_LEVEL_NAME(nb_cpu_axpy_f64),
+    .solve_back = NB_LEVEL_NAME(nb_cpu_solve_back),
+    .solve_on = NB_LEVEL_NAME(nb_cpu_solve_on),
     .gram_tile = NB_LEVEL_NAME(nb_cpu_gram_tile),
     .block_error = NB_LEVEL_NAME(nb_cpu_block_error),
 };

@@ -13,7 +13,16 @@ typedef struct nb_product_f64 {
     bool b_by_rows;
 } nb_product_f64;
 
-enum { NB_GRAM_PANEL = 32 }; /* columns of a panel of gram_tile */
+enum { NB_GRAM_PANEL = 48, NB_GRAM_TOKENS = 128 }; /* columns of a panel of gram_tile; tokens summed in f32 */
+enum { NB_SOLVE = 64 };     /* columns that a triangular solve takes at once */
+/* Rows of N that go together through a K x K matrix: many, so that it is read seldom, and yet some tasks a thread. Bits do not depend on it. */
+static inline int64_t nb_cpu_chunk_rows(const nb_backend *be, int64_t N)
+{
+    enum { kStep = 48, kMost = 4 * kStep };
+    const int64_t want = (N / (4 * be->n_thread) + kStep) / kStep * kStep;
+    return want < kMost ? want : kMost;
+}
+
 enum { NB_CLIP_ROWS = 8 };   /* rows of W that block_error takes side by side */
 
 typedef struct nb_cpu_kernels {
@@ -25,9 +34,12 @@ typedef struct nb_cpu_kernels {
     void (*logits_soft_cap)(const nb_cpu *cpu, const nb_soft_cap_args *a);
     void (*argmax)(const nb_cpu *cpu, const nb_argmax_args *a);
     void (*product_f64)(const nb_product_f64 *p);
-    void (*axpy_f64)(double *y, const double *x, double s, int64_t n); /* y += s x */
-    /* part[i][j] = sum over n tokens of a[t][i] b[t][j], f32 with fma, t ascending; a, b [n][NB_GRAM_PANEL] */
-    void (*gram_tile)(const float *a, const float *b, int64_t n, float *part);
+    void (*axpy_f64)(double *y, const double *x, double s, int64_t n); /* y += s x, fused */
+    /* sum[i][j] += sum over n tokens of a[t][i] b[t][j]: f32 with fma within NB_GRAM_TOKENS, t ascending, added in f64; a, b [n][NB_GRAM_PANEL] */
+    void (*gram_tile)(const float *a, const float *b, int64_t n, double *sum);
+    /* x [M,n] := x R^-T (back: the last column first), or x R^-1 (the first column first); R [n,n] upper, n <= NB_SOLVE. */
+    void (*solve_back)(double *x, int64_t ldx, int64_t M, const double *r, int64_t ldr, int64_t n);
+    void (*solve_on)(double *x, int64_t ldx, int64_t M, const double *r, int64_t ldr, int64_t n);
     /* e[c] = sum over i of d[i][c] (H[i][i] d[i][c] + 2 sum over j < i of H[i][j] d[j][c]) for NB_CLIP_ROWS rows c; d [n][NB_CLIP_ROWS]. */
     void (*block_error)(const double *d, const double *h, int64_t ldh, int64_t n, double *e);
 } nb_cpu_kernels;

@@ -16,6 +16,14 @@
 
 #include <math.h>
 
+/* H from its lower triangle: in place the upper one is R's already. */
+static double element(const nb_factor_args *a, int64_t i, int64_t j)
+{
+    if (i == j && a->diag)
+        return a->diag[i];
+    return i > j ? a->h[i * a->K + j] : a->h[j * a->K + i];
+}
+
 nb_status nb_ref_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
 {
     (void)be, (void)err;
@@ -24,7 +32,7 @@ nb_status nb_ref_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
     *a->failed_minor = 0;
     for (int64_t j = K - 1; j >= 0; j--) {
         const int64_t pj = a->perm ? a->perm[j] : j;
-        double d = a->h[pj * K + pj] + a->diag_add[pj];
+        double d = element(a, pj, pj) + a->diag_add[pj];
         for (int64_t k = j + 1; k < K; k++)
             d -= R[j * K + k] * R[j * K + k];
         if (!(d > 0) || isinf(d)) { /* also a NaN */
@@ -34,13 +42,24 @@ nb_status nb_ref_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
         R[j * K + j] = sqrt(d);
         for (int64_t i = 0; i < j; i++) {
             const int64_t pi = a->perm ? a->perm[i] : i;
-            double s = a->h[pi * K + pj];
+            double s = element(a, pi, pj);
             for (int64_t k = j + 1; k < K; k++)
                 s -= R[i * K + k] * R[j * K + k];
             R[i * K + j] = s / R[j * K + j];
         }
-        for (int64_t i = j + 1; i < K; i++)
+        for (int64_t i = j + 1; i < K && R != a->h; i++)
             R[i * K + j] = 0;
+    }
+    return NB_OK;
+}
+
+nb_status nb_ref_unfactor(nb_backend *be, const nb_unfactor_args *a, nb_error *err)
+{
+    (void)be, (void)err;
+    for (int64_t i = 0; i < a->K; i++) {
+        a->h[i * a->K + i] = a->diag[i];
+        for (int64_t j = i + 1; j < a->K; j++)
+            a->h[i * a->K + j] = a->h[j * a->K + i];
     }
     return NB_OK;
 }

@@ -84,6 +84,7 @@ static const nb_backend_ops ref_ops = {
     .gram_scratch = nb_ref_gram_scratch,
     .gram_accumulate = nb_ref_gram_accumulate,
     .factor = nb_ref_factor,
+    .unfactor = nb_ref_unfactor,
     .correct_scratch = nb_ref_correct_scratch,
     .correct = nb_ref_correct,
     .quantize_rows = nb_ref_quantize_rows,

@@ -9,7 +9,8 @@
  *
  * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to nearest. All of it goes into the note.
  * Without H (an expert that too few tokens were sent to) it is rounded with the ranges of least squared error.
- * Cost: K^3 / 3 + 2 N K^2 FLOP, K^2 x (8 + 8 + 4) bytes. */
+ * Where the device can, R lies in H's upper triangle, and H comes back from the lower one at the end (backend.h, unfactor).
+ * Cost: K^3 / 3 + N K^2 FLOP (4 N K^2 more to correct); 8 K^2 bytes, 8 K^2 more for C, and for R where it has its own. */
 #include "base/memory.h"
 #include "quant/quantizer.h"
 
@@ -23,7 +24,9 @@ struct gptq {
     int64_t K, G;
     double *diag, *add; /* [K] host: H_kk; what is added to it */
     int32_t *perm;      /* [K] host, or NULL: natural order */
-    double *r;          /* [K,K] device */
+    double *r;          /* [K,K] device: H's own memory, or `own` */
+    double *own;        /* [K,K] device, or NULL */
+    bool taken;         /* H's upper triangle is not H's at the moment */
     float *sorted;      /* [N,K] device, act-order: W with its columns in the order perm */
     nb_group *fixed;    /* [N,G] device, static groups */
     void *scratch;
@@ -112,7 +115,8 @@ static nb_status factor(struct gptq *g, bool *done, nb_error *err)
     for (double damp = g->j->damp; st == NB_OK && !*done; damp *= 10.0) {
         int64_t failed = 0;
         set_damping(g, damp);
-        const nb_factor_args a = {.h = g->j->h, .diag_add = g->add, .perm = g->perm, .K = g->K, .r = g->r, .failed_minor = &failed};
+        const nb_factor_args a = {.h = g->j->h, .diag = g->diag, .diag_add = g->add, .perm = g->perm, .K = g->K, .r = g->r, .failed_minor = &failed};
+        g->taken = !g->own;
         st = be->op->factor(be, &a, err);
         *done = failed == 0;
         if (damp >= 1.0)
@@ -216,9 +220,22 @@ static nb_status open_buffers(struct gptq *g, nb_error *err)
         st = j->be->op->alloc(j->be, (size_t)(j->N * g->K) * sizeof *g->sorted, "columns in order", (void **)&g->sorted, err);
     else if (st == NB_OK && j->static_groups)
         st = j->be->op->alloc(j->be, (size_t)(j->N * g->G) * sizeof *g->fixed, "static groups", (void **)&g->fixed, err);
-    if (st == NB_OK)
-        st = j->be->op->alloc(j->be, (size_t)(g->K * g->K) * sizeof(double), "a factor", (void **)&g->r, err);
+    g->r = j->h;
+    if (st != NB_OK || (j->be->op->unfactor && j->clip != NB_CLIP_OUTPUT)) /* that clipping reads H behind the factor */
+        return st;
+    st = j->be->op->alloc(j->be, (size_t)(g->K * g->K) * sizeof(double), "a factor", (void **)&g->own, err);
+    g->r = g->own;
     return st;
+}
+
+/* H as it was. */
+static nb_status give_back(struct gptq *g, nb_error *err)
+{
+    const nb_unfactor_args a = {.h = g->j->h, .diag = g->diag, .K = g->K};
+    if (!g->taken)
+        return NB_OK;
+    g->taken = false;
+    return g->j->be->op->unfactor(g->j->be, &a, err);
 }
 
 static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
@@ -242,19 +259,25 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
         st = order_columns(&g, err);
     if (st == NB_OK)
         st = factor(&g, &factored, err);
+    nb_times_lap(j->times, NB_LAP_FACTOR);
     if (st == NB_OK && !factored) {
         snprintf(j->stats->note, sizeof j->stats->note, "not positive definite at damping %.3g: rounded to nearest", j->stats->damp);
-        st = round_to_nearest(j, err);
+        st = give_back(&g, err);
+        if (st == NB_OK)
+            st = round_to_nearest(j, err);
     } else {
         if (st == NB_OK && j->c && j->correction > 0.0)
             st = correct(&g, err);
+        nb_times_lap(j->times, NB_LAP_CORRECT);
         if (st == NB_OK)
             st = sweep(&g, err);
+        if (st == NB_OK)
+            st = give_back(&g, err);
     }
     free(g.diag);
     free(g.add);
     free(g.perm);
-    op->release(j->be, g.r);
+    op->release(j->be, g.own);
     op->release(j->be, g.fixed);
     op->release(j->be, g.sorted);
     op->release(j->be, g.scratch);
@@ -263,7 +286,15 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
 
 const nb_quantizer nb_quantizer_gptq = {.name = "gptq",
                                         .summary = "error feedback through the Hessian of the inputs, corrected for drift",
-                                        .cost = "K^3 / 3 + 2 N K^2 FLOP, 20 K^2 bytes",
+                                        .cost = "K^3 / 3 + 5 N K^2 FLOP, 16 K^2 bytes",
                                         .needs = NB_NEEDS_HESSIAN,
                                         .corrects = true,
                                         .layer = gptq_layer};
+
+const nb_quantizer nb_quantizer_awq_gptq = {.name = "awq-gptq",
+                                            .summary = "inputs scaled as awq does it, rounded as gptq does it",
+                                            .cost = "both of theirs",
+                                            .needs = NB_NEEDS_HESSIAN,
+                                            .corrects = true,
+                                            .input_scales = true,
+                                            .layer = gptq_layer};
