@@ -8,9 +8,9 @@
 typedef struct parts {
     nb_scheme_spec spec;
     int64_t N, K, G;
-    uint8_t *codes; /* [N,K] */
+    uint8_t *codes;   /* [N,K] */
     nb_group *groups; /* [N,G] */
-    int32_t *g_idx; /* [K] */
+    int32_t *g_idx;   /* [K] */
     int n;
     nb_scheme_tensor want[NB_SCHEME_TENSORS];
     nb_tensor tensor[NB_SCHEME_TENSORS]; /* data: bytes[i] */
@@ -32,8 +32,12 @@ static inline parts parts_new(nb_scheme_spec spec, int64_t N, int64_t K)
     for (int i = 0; i < p.n; i++) {
         const nb_scheme_tensor *w = &p.want[i];
         p.bytes[i] = calloc(parts_bytes(w) ? parts_bytes(w) : 1, 1);
-        p.tensor[i] = (nb_tensor){.name = w->suffix, .dtype = w->dtype, .n_dim = w->n_dim, .shape = {w->shape[0], w->n_dim > 1 ? w->shape[1] : 1, 1, 1, 1, 1, 1, 1},
-                                  .data = p.bytes[i], .bytes = parts_bytes(w)};
+        p.tensor[i] = (nb_tensor){.name = w->suffix,
+                                  .dtype = w->dtype,
+                                  .n_dim = w->n_dim,
+                                  .shape = {w->shape[0], w->n_dim > 1 ? w->shape[1] : 1, 1, 1, 1, 1, 1, 1},
+                                  .data = p.bytes[i],
+                                  .bytes = parts_bytes(w)};
     }
     return p;
 }
@@ -49,7 +53,12 @@ static inline void parts_free(parts *p)
 
 static inline nb_matrix parts_matrix(const parts *p, bool ordered)
 {
-    return (nb_matrix){.N = p->N, .K = p->K, .codes = p->codes, .groups = p->groups, .bits = p->spec.bits, .group = p->spec.group,
+    return (nb_matrix){.N = p->N,
+                       .K = p->K,
+                       .codes = p->codes,
+                       .groups = p->groups,
+                       .bits = p->spec.bits,
+                       .group = p->spec.group,
                        .g_idx = ordered ? p->g_idx : NULL};
 }
 

@@ -106,8 +106,13 @@ static uint32_t file_type(const job *j)
 
 static nb_status open_gguf(job *j, nb_error *err)
 {
-    const nb_gguf_sink_spec spec = {
-        .model = j->m, .out = j->o->out, .file_type = file_type(j), .choose = nb_convert_type, .arg = j, .exact = true, .n_thread = j->m->be->n_thread};
+    const nb_gguf_sink_spec spec = {.model = j->m,
+                                    .out = j->o->out,
+                                    .file_type = file_type(j),
+                                    .choose = nb_convert_type,
+                                    .arg = j,
+                                    .exact = true,
+                                    .n_thread = j->m->be->n_thread};
     return nb_gguf_sink_open(&spec, &j->sink, err);
 }
 
@@ -143,8 +148,12 @@ static nb_status open_folder(job *j, nb_error *err)
 /* ---- the forms ---- */
 
 static const form forms[] = {
-    {"gguf", open_gguf},   {"plain", open_folder}, {"gptq", nb_convert_open_packed}, {"gptq_v2", nb_convert_open_packed},
-    {"awq", nb_convert_open_packed}, {"compressed-tensors", nb_convert_open_packed},
+    {"gguf", open_gguf},
+    {"plain", open_folder},
+    {"gptq", nb_convert_open_packed},
+    {"gptq_v2", nb_convert_open_packed},
+    {"awq", nb_convert_open_packed},
+    {"compressed-tensors", nb_convert_open_packed},
 };
 
 static nb_status choose_form(const nb_convert_options *o, const form **out, nb_error *err)

@@ -1,6 +1,6 @@
-/* convert_packed.c -- codes as they are, from one scheme or number format into another. What the target must be able to hold is known before it is begun:
- * every packed linear of the source is unpacked once and looked at (its zeros, its order of inputs), because words like "sym" and "desc_act" in a
- * config are a promise at best. */
+/* convert_packed.c -- codes as they are, from one scheme or number format into another. What the target must be able to hold is known before it is
+ * begun: every packed linear of the source is unpacked once and looked at (its zeros, its order of inputs), because words like "sym" and "desc_act"
+ * in a config are a promise at best. */
 #include "api/convert.h"
 #include "convert/folder_sink.h"
 
@@ -10,17 +10,18 @@
 
 /* What the linears of a checkpoint that are codes have in common. */
 typedef struct looks {
-    int bits, group;          /* group 0: the row */
-    bool sym, ordered;        /* every zero is half the range; some linear has groups by index */
-    float least;              /* of all zeros */
-    char of[NB_TENSOR_NAME];  /* the first one, "": there is none */
+    int bits, group;         /* group 0: the row */
+    bool sym, ordered;       /* every zero is half the range; some linear has groups by index */
+    float least;             /* of all zeros */
+    char of[NB_TENSOR_NAME]; /* the first one, "": there is none */
     bool coded[NB_GROUP_COUNT];
 } looks;
 
 static nb_status unlike(const nb_model *m, const looks *s, const char *name, int bits, int group, nb_error *err)
 {
-    return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "tensor %.100s has %d bits in groups of %d, %.100s %d in groups of %d; in a folder all have the same",
-                      name, bits, group, s->of, s->bits, s->group);
+    return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
+                      "tensor %.100s has %d bits in groups of %d, %.100s %d in groups of %d; in a folder all have the same", name, bits, group, s->of,
+                      s->bits, s->group);
 }
 
 static nb_status look_at(const nb_model *m, const char *name, const nb_matrix *a, looks *s, nb_error *err)
@@ -29,8 +30,8 @@ static nb_status look_at(const nb_model *m, const char *name, const nb_matrix *a
     const int bits = t ? t->bits : a->bits, group = t ? t->group : a->group;
     const float half = (float)(1 << (bits - 1));
     if (t && (t->canon != NB_CANON_AFFINE || !t->split || t->has_min || (float)t->zero != half))
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "tensor %.128s is in %s, which are no codes of such a folder; nibble quantize rounds them", name,
-                          t->name);
+        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
+                          "tensor %.128s is in %s, which are no codes of such a folder; nibble quantize rounds them", name, t->name);
     if (!s->of[0]) {
         s->bits = bits;
         s->group = group;
@@ -56,7 +57,8 @@ static bool is_codes(const nb_container *c, const nb_tensor *t)
 }
 
 /* Calls back for every linear that is codes. */
-static nb_status each_coded(const nb_model *m, nb_status (*visit)(void *arg, nb_slot at, nb_group_id g, const nb_tensor *t, nb_error *err), void *arg, nb_error *err)
+static nb_status each_coded(const nb_model *m, nb_status (*visit)(void *arg, nb_slot at, nb_group_id g, const nb_tensor *t, nb_error *err), void *arg,
+                            nb_error *err)
 {
     nb_status st = NB_OK;
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
@@ -109,8 +111,10 @@ static nb_status spec_of(nb_convert_job *j, const looks *s, nb_error *err)
     const nb_scheme *scheme = nb_scheme_find(j->kind->name);
     nb_status st = NB_OK;
     if (!s->of[0])
-        return nb_fail_at(err, NB_UNSUPPORTED, path, -1, "its linears are floats, which are no codes of %s; nibble quantize rounds them", scheme->name);
-    j->spec = (nb_scheme_spec){.scheme = scheme, .bits = s->bits, .group = s->group, .sym = s->sym, .act_order = s->ordered, .variant = scheme->variant};
+        return nb_fail_at(err, NB_UNSUPPORTED, path, -1, "its linears are floats, which are no codes of %s; nibble quantize rounds them",
+                          scheme->name);
+    j->spec =
+        (nb_scheme_spec){.scheme = scheme, .bits = s->bits, .group = s->group, .sym = s->sym, .act_order = s->ordered, .variant = scheme->variant};
     if (s->ordered && !scheme->orders) {
         st = nb_fail_at(err, NB_UNSUPPORTED, path, -1, "its inputs have an order (desc_act), which %s has no place for", scheme->name);
         nb_hint(err, "--format gptq_v2");
@@ -148,8 +152,15 @@ nb_status nb_convert_open_packed(nb_convert_job *j, nb_error *err)
             j->type[i] = nb_dtype_by_name("f32");
     const nb_tensor *e = nb_family_tensor(j->m->family, c, (nb_slot){.role = NB_ROLE_EMBED}, name);
     const bool bf16 = e && strcmp(nb_convert_type(j, e)->name, "bf16") == 0;
-    const nb_folder_sink_spec spec = {.model = j->m, .out = j->o->out, .choose = nb_convert_type, .arg = j, .scheme = &j->spec, .packs = packs,
-                                      .torch_dtype = bf16 ? "bfloat16" : "float16", .shard_bytes = j->o->max_shard_bytes, .exact = true,
+    const nb_folder_sink_spec spec = {.model = j->m,
+                                      .out = j->o->out,
+                                      .choose = nb_convert_type,
+                                      .arg = j,
+                                      .scheme = &j->spec,
+                                      .packs = packs,
+                                      .torch_dtype = bf16 ? "bfloat16" : "float16",
+                                      .shard_bytes = j->o->max_shard_bytes,
+                                      .exact = true,
                                       .n_thread = j->m->be->n_thread};
     return nb_folder_sink_open(&spec, &j->sink, err);
 }

@@ -18,9 +18,25 @@ enum { kTries = 100 };
 
 static const char *const text_name[NB_FOLDER_TEXTS] = {"config.json",           "generation_config.json", "tokenizer.json",
                                                        "tokenizer_config.json", "quantize_config.json",   "manifest.json"};
-static const char *const carried[] = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-                                      "merges.txt", "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "processor_config.json",
-                                      "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "NOTICE.md", "USE_POLICY.md", "README.md"};
+static const char *const carried[] = {"tokenizer.json",
+                                      "tokenizer_config.json",
+                                      "tokenizer.model",
+                                      "special_tokens_map.json",
+                                      "added_tokens.json",
+                                      "vocab.json",
+                                      "merges.txt",
+                                      "chat_template.jinja",
+                                      "chat_template.json",
+                                      "preprocessor_config.json",
+                                      "processor_config.json",
+                                      "LICENSE",
+                                      "LICENSE.txt",
+                                      "LICENSE.md",
+                                      "NOTICE",
+                                      "NOTICE.txt",
+                                      "NOTICE.md",
+                                      "USE_POLICY.md",
+                                      "README.md"};
 enum { kCarried = sizeof carried / sizeof *carried };
 
 nb_status nb_in_folder(const char *folder, const char *name, char path[NB_FOLDER_PATH], nb_error *err)
@@ -107,8 +123,8 @@ nb_status nb_folder_write_texts(const char *folder, const nb_text text[NB_FOLDER
     return st;
 }
 
-nb_status nb_folder_texts(const nb_text text[NB_FOLDER_TEXTS], nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err), void *arg,
-                          nb_error *err)
+nb_status nb_folder_texts(const nb_text text[NB_FOLDER_TEXTS], nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err),
+                          void *arg, nb_error *err)
 {
     nb_status st = NB_OK;
     for (int i = 0; i < NB_TEXT_MANIFEST && st == NB_OK; i++)
@@ -117,8 +133,8 @@ nb_status nb_folder_texts(const nb_text text[NB_FOLDER_TEXTS], nb_status (*file)
     return st;
 }
 
-nb_status nb_folder_carried(const nb_container *src, nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err), void *arg,
-                            nb_error *err)
+nb_status nb_folder_carried(const nb_container *src, nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err),
+                            void *arg, nb_error *err)
 {
     char path[NB_FOLDER_PATH], folder[NB_FOLDER_PATH];
     nb_status st = NB_OK;

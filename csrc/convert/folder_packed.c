@@ -86,8 +86,8 @@ static nb_status flush(nb_packing *p, nb_error *err)
 {
     const nb_scheme_spec *s = p->plan->scheme;
     const nb_folder_module *m = &p->plan->module[p->module];
-    const nb_matrix a = {.N = m->N, .K = m->K, .codes = p->codes, .groups = p->groups, .bits = s->bits, .group = s->group,
-                         .g_idx = p->ordered ? p->g_idx : NULL};
+    const nb_matrix a = {
+        .N = m->N, .K = m->K, .codes = p->codes, .groups = p->groups, .bits = s->bits, .group = s->group, .g_idx = p->ordered ? p->g_idx : NULL};
     uint8_t *bytes[NB_SCHEME_TENSORS] = {NULL};
     nb_status st = NB_OK;
     for (int i = 0; i < NB_SCHEME_TENSORS && st == NB_OK; i++)
@@ -167,8 +167,8 @@ nb_status nb_packing_read(const nb_packing *p, nb_packing_rows at, int64_t N, nb
     *made = own;
     nb_status st = room && own ? read_parts(p, m, part, there, bytes, err) : NB_NO_ROOM;
     if (st == NB_OK)
-        st = s->scheme->unpack(s, m->name, m->name, m->N, K, there, room + groups + index, (nb_group *)(void *)room, (int32_t *)(void *)(room + groups),
-                               &act_order, p->n_thread, err);
+        st = s->scheme->unpack(s, m->name, m->name, m->N, K, there, room + groups + index, (nb_group *)(void *)room,
+                               (int32_t *)(void *)(room + groups), &act_order, p->n_thread, err);
     for (int64_t r = 0; r < N && st == NB_OK; r++) {
         const int64_t to = nb_row_from(at.order, at.head, r);
         memcpy(own + own_groups + index + to * K, room + groups + index + (at.row + r) * K, (size_t)K);
@@ -180,7 +180,12 @@ nb_status nb_packing_read(const nb_packing *p, nb_packing_rows at, int64_t N, nb
         free(bytes[i]);
     free(room);
     if (st == NB_OK)
-        *out = (nb_matrix){.N = N, .K = K, .codes = own + own_groups + index, .groups = (const nb_group *)(const void *)own, .bits = s->bits, .group = s->group,
+        *out = (nb_matrix){.N = N,
+                           .K = K,
+                           .codes = own + own_groups + index,
+                           .groups = (const nb_group *)(const void *)own,
+                           .bits = s->bits,
+                           .group = s->group,
                            .g_idx = act_order ? (const int32_t *)(const void *)(own + own_groups) : NULL};
     return st;
 }

@@ -1,5 +1,5 @@
-/* folder_packed.h -- the linears of a folder under a scheme: codes are gathered until a module has all its rows (fused roles give theirs one after the
- * other), then packed and written; and read back as a loader would. */
+/* folder_packed.h -- the linears of a folder under a scheme: codes are gathered until a module has all its rows (fused roles give theirs one after
+ * the other), then packed and written; and read back as a loader would. */
 #ifndef NB_CONVERT_FOLDER_PACKED_H
 #define NB_CONVERT_FOLDER_PACKED_H
 

@@ -105,8 +105,13 @@ static nb_status add_module(maker *k, const char *name, nb_slot at, const nb_ten
             continue;
         const int n = snprintf(full, sizeof full, "%s.%s", module->name, part[i].suffix);
         nb_folder_entry *e = &p->entry[p->n];
-        *e = (nb_folder_entry){.name = keep_name(k, full, (size_t)n, err), .type = part[i].dtype, .n_dim = part[i].n_dim, .shape = {part[i].shape[0],
-                               part[i].n_dim > 1 ? part[i].shape[1] : 1, 1, 1, 1, 1, 1, 1}, .src = src, .is_slot = true, .module = p->n_module};
+        *e = (nb_folder_entry){.name = keep_name(k, full, (size_t)n, err),
+                               .type = part[i].dtype,
+                               .n_dim = part[i].n_dim,
+                               .shape = {part[i].shape[0], part[i].n_dim > 1 ? part[i].shape[1] : 1, 1, 1, 1, 1, 1, 1},
+                               .src = src,
+                               .is_slot = true,
+                               .module = p->n_module};
         if (!e->name)
             return NB_NO_ROOM;
         module->entry[i] = p->n++;
@@ -119,8 +124,12 @@ static nb_status add_plain(maker *k, const char *name, nb_slot at, const nb_tens
 {
     const nb_place place = nb_family_slice(nb_config_family(k->m), &k->m->hp, NB_CONTAINER_HF, at);
     nb_folder_entry *e = &k->p->entry[k->p->n++];
-    *e = (nb_folder_entry){.name = keep_name(k, name, strlen(name), err), .src = src, .is_slot = true, .n_dim = place.N ? 2 : 1,
-                           .shape = {place.N ? place.all_rows : place.K, place.K, 1, 1, 1, 1, 1, 1}, .module = -1};
+    *e = (nb_folder_entry){.name = keep_name(k, name, strlen(name), err),
+                           .src = src,
+                           .is_slot = true,
+                           .n_dim = place.N ? 2 : 1,
+                           .shape = {place.N ? place.all_rows : place.K, place.K, 1, 1, 1, 1, 1, 1},
+                           .module = -1};
     return e->name ? NB_OK : NB_NO_ROOM;
 }
 
@@ -239,14 +248,15 @@ static nb_status refuse_unnamed(const nb_model *m, nb_error *err)
     for (int l = -1; l < m->hp.n_layer && st == NB_OK; l++)
         for (int r = 0; r < NB_ROLE_COUNT; r++) {
             char name[NB_TENSOR_NAME];
-            const nb_tensor *t = is_layer_role(r) == (l >= 0) ? nb_family_tensor(m->family, m->container, (nb_slot){.role = (nb_role)r, .layer = l}, name) : NULL;
+            const nb_tensor *t =
+                is_layer_role(r) == (l >= 0) ? nb_family_tensor(m->family, m->container, (nb_slot){.role = (nb_role)r, .layer = l}, name) : NULL;
             if (t)
                 used[t - m->container->tensor] = true;
         }
     for (int64_t i = 0; i < m->container->n_tensor && st == NB_OK; i++)
         if (!used[i] && strcmp(m->container->tensor[i].name, "rope_freqs.weight") != 0)
-            st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "tensor %s has no name in a folder of a %s model", m->container->tensor[i].name,
-                            m->family->name);
+            st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "tensor %s has no name in a folder of a %s model",
+                            m->container->tensor[i].name, m->family->name);
     free(used);
     return st;
 }
@@ -262,8 +272,8 @@ static nb_status choose_types(const maker *k, nb_error *err)
             continue;
         e->type = k->choice->type(k->choice->arg, e->src);
         if (e->is_slot && (!e->type->st_name || e->type->block != 1 || !e->type->encode)) {
-            const nb_status st = nb_fail_at(err, NB_UNSUPPORTED, k->m->container->path, -1, "tensor %s in %s has no place in a folder of plain floats",
-                                            e->src->name, e->type->name);
+            const nb_status st = nb_fail_at(err, NB_UNSUPPORTED, k->m->container->path, -1,
+                                            "tensor %s in %s has no place in a folder of plain floats", e->src->name, e->type->name);
             nb_hint(err, "--grid bf16");
             return st;
         }
@@ -282,8 +292,9 @@ nb_status nb_folder_plan_open(const nb_model *m, const nb_folder_choice *choice,
     p->names = nb_arena_open("names of tensors", err);
     p->of = p->names ? nb_alloc(n_of, sizeof *p->of, "a list of tensors", err) : NULL;
     p->module = p->of ? nb_alloc_zero(choice->scheme ? n_of : 1, sizeof *p->module, "a list of linears", err) : NULL;
-    p->entry = p->module ? nb_alloc_zero(n_of * (choice->scheme ? NB_SCHEME_TENSORS : 1) + (size_t)c->n_tensor, sizeof *p->entry, "a list of tensors", err)
-                         : NULL;
+    p->entry = p->module
+                   ? nb_alloc_zero(n_of * (choice->scheme ? NB_SCHEME_TENSORS : 1) + (size_t)c->n_tensor, sizeof *p->entry, "a list of tensors", err)
+                   : NULL;
     if (!p->entry)
         return NB_NO_ROOM;
     for (size_t i = 0; i < n_of; i++)
@@ -306,7 +317,8 @@ nb_status nb_folder_plan_exceptions(nb_folder_plan *p, const char *const **out, 
     for (int64_t i = 0; i < p->n; i++) {
         const nb_folder_entry *e = &p->entry[i];
         const char *dot = strrchr(e->name, '.');
-        const int64_t embed = nb_folder_plan_find(p, (nb_slot){.role = NB_ROLE_EMBED}), head = nb_folder_plan_find(p, (nb_slot){.role = NB_ROLE_OUTPUT});
+        const int64_t embed = nb_folder_plan_find(p, (nb_slot){.role = NB_ROLE_EMBED}),
+                      head = nb_folder_plan_find(p, (nb_slot){.role = NB_ROLE_OUTPUT});
         if (e->module >= 0 || e->n_dim != 2 || i == embed || i == head || !dot || strcmp(dot, ".weight") != 0)
             continue;
         list[n] = nb_arena_strdup(p->names, e->name, (size_t)(dot - e->name), err);

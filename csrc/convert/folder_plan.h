@@ -1,11 +1,11 @@
 /* folder_plan.h -- which tensors a folder has for a model, whatever the model lies in.
  *
  *   from a folder      its tensors, as they are: what the family does not name is carried along
- *   from a GGUF file   what the family's rows name, layer by layer, an expert at a time. rope_freqs.weight becomes words of config.json; any other tensor
- *                      that no row names has no name in a folder, and is refused
+ *   from a GGUF file   what the family's rows name, layer by layer, an expert at a time. rope_freqs.weight becomes words of config.json; any other
+ * tensor that no row names has no name in a folder, and is refused
  *
- * With a scheme the linears of the layers asked for are modules: a few tensors each (scheme/scheme.h) in the place of one. Linears that share an input are
- * packed together or not at all, as loaders want it; embedding, head and routers never are. */
+ * With a scheme the linears of the layers asked for are modules: a few tensors each (scheme/scheme.h) in the place of one. Linears that share an
+ * input are packed together or not at all, as loaders want it; embedding, head and routers never are. */
 #ifndef NB_CONVERT_FOLDER_PLAN_H
 #define NB_CONVERT_FOLDER_PLAN_H
 
@@ -31,8 +31,8 @@ typedef struct nb_folder_module { /* a linear under the scheme */
 typedef struct nb_folder_choice {
     nb_type_choice type; /* the format of each tensor of the source that is not packed */
     void *arg;
-    const nb_scheme_spec *scheme; /* NULL: plain floats everywhere; borrowed until close */
-    int layer_from, layer_to;     /* the layers whose linears are packed; */
+    const nb_scheme_spec *scheme;         /* NULL: plain floats everywhere; borrowed until close */
+    int layer_from, layer_to;             /* the layers whose linears are packed; */
     bool (*packs)(void *arg, nb_slot at); /* or, where not NULL: whether this one is */
 } nb_folder_choice;
 
@@ -41,12 +41,13 @@ typedef struct nb_folder_plan {
     nb_folder_entry *entry;   /* [n] */
     nb_folder_module *module; /* [n_module] */
     const nb_scheme_spec *scheme;
-    int64_t *of;            /* [(n_layer + 1) * NB_ROLE_COUNT * n_slot] */
-    int n_slot;             /* experts of a mixture, else 1 */
+    int64_t *of; /* [(n_layer + 1) * NB_ROLE_COUNT * n_slot] */
+    int n_slot;  /* experts of a mixture, else 1 */
     nb_arena *names;
 } nb_folder_plan;
 
-/* NB_UNSUPPORTED: a tensor that folders have no name for, or whose chosen format is no float that safetensors has (the sentence says which to ask for). */
+/* NB_UNSUPPORTED: a tensor that folders have no name for, or whose chosen format is no float that safetensors has (the sentence says which to ask
+ * for). */
 nb_status nb_folder_plan_open(const nb_model *m, const nb_folder_choice *choice, nb_folder_plan *out, nb_error *err) NB_CHECKED;
 void nb_folder_plan_close(nb_folder_plan *p);
 

@@ -1,4 +1,5 @@
-/* folder_sink.c -- slots of a model to a folder. From a GGUF file the rows of q and k that were paired are halved again, and the 1 of Gemma's norms goes. */
+/* folder_sink.c -- slots of a model to a folder. From a GGUF file the rows of q and k that were paired are halved again, and the 1 of Gemma's norms
+ * goes. */
 #include "convert/folder_sink.h"
 #include "convert/config_out.h"
 #include "convert/folder_files.h"
@@ -25,8 +26,8 @@ typedef struct folder_sink {
     uint8_t (*sha)[NB_SHA256_BYTES]; /* [plan.n] */
     void *back;                      /* what read gave last */
     nb_text text[NB_FOLDER_TEXTS];
-    char *out, *folder;              /* folder: in the making; NULL: it is gone, or was renamed */
-    bool kept;                       /* it stays when the sink closes */
+    char *out, *folder; /* folder: in the making; NULL: it is gone, or was renamed */
+    bool kept;          /* it stays when the sink closes */
 } folder_sink;
 
 /* ---- slots ---- */
@@ -54,8 +55,15 @@ static nb_place place_of(const folder_sink *s, nb_slot at)
 static nb_rows_out rows_of(const folder_sink *s, int64_t i)
 {
     const nb_folder_entry *e = &s->plan.entry[i];
-    return (nb_rows_out){.write = write_data, .file = s->w, .index = (int)i, .type = e->type, .exact = s->spec.exact, .n_thread = s->spec.n_thread,
-                         .head = s->spec.model->hp.head_dim, .path = nb_container_file(s->src, e->src), .name = e->src->name};
+    return (nb_rows_out){.write = write_data,
+                         .file = s->w,
+                         .index = (int)i,
+                         .type = e->type,
+                         .exact = s->spec.exact,
+                         .n_thread = s->spec.n_thread,
+                         .head = s->spec.model->hp.head_dim,
+                         .path = nb_container_file(s->src, e->src),
+                         .name = e->src->name};
 }
 
 /* A vector of a GGUF file: without its 1, its elements in the hub's order. */
@@ -81,7 +89,8 @@ static nb_status put_vector(folder_sink *s, nb_slot at, const nb_matrix *m, nb_r
 
 static nb_packing_rows packing_of(const folder_sink *s, nb_slot at, int64_t entry)
 {
-    return (nb_packing_rows){.module = s->plan.entry[entry].module, .row = place_of(s, at).row, .order = order_of(s, at), .head = s->spec.model->hp.head_dim};
+    return (nb_packing_rows){
+        .module = s->plan.entry[entry].module, .row = place_of(s, at).row, .order = order_of(s, at), .head = s->spec.model->hp.head_dim};
 }
 
 static nb_status put(folder_sink *s, nb_slot at, const nb_matrix *m, nb_error *err)
@@ -199,7 +208,8 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
     folder_sink *s = (folder_sink *)base;
     nb_sha256_state digest;
     const int64_t embed = nb_folder_plan_find(&s->plan, (nb_slot){.role = NB_ROLE_EMBED});
-    const bool earlier = s->spec.resume && embed >= 0 && !nb_shards_out_touched(s->w, (int)embed); /* sealed by an earlier run, only to be hashed again */
+    const bool earlier =
+        s->spec.resume && embed >= 0 && !nb_shards_out_touched(s->w, (int)embed); /* sealed by an earlier run, only to be hashed again */
     uint8_t *slice = nb_alloc(kHashSlice, 1, "a slice to hash", err);
     nb_status st = slice ? NB_OK : NB_NO_ROOM;
     nb_sha256_init(&digest);
@@ -224,7 +234,9 @@ static nb_status sink_each(nb_sink *base, nb_status (*tensor)(void *arg, const n
     const folder_sink *s = (const folder_sink *)base;
     nb_status st = NB_OK;
     for (int64_t i = 0; i < s->plan.n && st == NB_OK; i++) {
-        nb_sink_tensor t = {.name = s->plan.entry[i].name, .type = s->plan.entry[i].type->name, .file = nb_shards_out_file(s->w, (int)i),
+        nb_sink_tensor t = {.name = s->plan.entry[i].name,
+                            .type = s->plan.entry[i].type->name,
+                            .file = nb_shards_out_file(s->w, (int)i),
                             .bytes = (int64_t)nb_shards_out_tensor_bytes(s->w, (int)i)};
         memcpy(t.sha256, s->sha[i], sizeof t.sha256);
         st = tensor(arg, &t, err);
@@ -324,7 +336,13 @@ static void sink_close(nb_sink *base)
     free(s);
 }
 
-static const nb_sink_ops ops = {.linear = sink_put, .dense = sink_put, .read = sink_read, .seal = sink_seal, .commit = sink_commit, .each = sink_each, .files = sink_files,
+static const nb_sink_ops ops = {.linear = sink_put,
+                                .dense = sink_put,
+                                .read = sink_read,
+                                .seal = sink_seal,
+                                .commit = sink_commit,
+                                .each = sink_each,
+                                .files = sink_files,
                                 .close = sink_close};
 
 /* ---- opening ---- */
@@ -367,8 +385,8 @@ static nb_status make_folder(folder_sink *s, nb_error *err)
 
 static nb_status open_weights(folder_sink *s, nb_error *err)
 {
-    const nb_shards_spec spec = {.folder = s->folder ? s->folder : s->out, .shard_bytes = s->spec.shard_bytes, .resume = s->spec.resume,
-                                 .measure = s->spec.measure};
+    const nb_shards_spec spec = {
+        .folder = s->folder ? s->folder : s->out, .shard_bytes = s->spec.shard_bytes, .resume = s->spec.resume, .measure = s->spec.measure};
     nb_status st = nb_shards_out_open(&spec, &s->w, err);
     for (int64_t i = 0; i < s->plan.n && st == NB_OK; i++) {
         const nb_folder_entry *e = &s->plan.entry[i];
@@ -394,8 +412,12 @@ nb_status nb_folder_sink_open(const nb_folder_sink_spec *spec, nb_sink **out, nb
     s->src = spec->model->container;
     if (spec->scheme)
         s->scheme = *spec->scheme;
-    const nb_folder_choice choice = {.type = spec->choose, .arg = spec->arg, .scheme = spec->scheme ? &s->scheme : NULL, .layer_from = spec->layer_from,
-                                     .layer_to = spec->layer_to, .packs = spec->packs};
+    const nb_folder_choice choice = {.type = spec->choose,
+                                     .arg = spec->arg,
+                                     .scheme = spec->scheme ? &s->scheme : NULL,
+                                     .layer_from = spec->layer_from,
+                                     .layer_to = spec->layer_to,
+                                     .packs = spec->packs};
     nb_status st = nb_folder_plan_open(spec->model, &choice, &s->plan, err);
     if (st == NB_OK)
         st = nb_folder_make_texts(spec->model, &s->plan, spec->torch_dtype, s->text, err);

@@ -21,12 +21,12 @@ typedef struct nb_folder_sink_spec {
     bool measure;          /* nothing is made: sizes only; read is refused, digests are of nothing */
     nb_type_choice choose; /* the format of each tensor of the source that is not packed; asked when the sink opens */
     void *arg;
-    const nb_scheme_spec *scheme; /* NULL: plain floats */
-    int layer_from, layer_to;     /* the layers whose linears are packed; */
+    const nb_scheme_spec *scheme;         /* NULL: plain floats */
+    int layer_from, layer_to;             /* the layers whose linears are packed; */
     bool (*packs)(void *arg, nb_slot at); /* or, where not NULL: whether this one is */
-    int64_t shard_bytes;          /* 0: 5 GB */
-    const char *torch_dtype; /* "bfloat16" "float16" "float32" */
-    bool exact;              /* no number becomes an infinity */
+    int64_t shard_bytes;                  /* 0: 5 GB */
+    const char *torch_dtype;              /* "bfloat16" "float16" "float32" */
+    bool exact;                           /* no number becomes an infinity */
     int n_thread;
 } nb_folder_sink_spec;
 

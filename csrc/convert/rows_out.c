@@ -1,5 +1,6 @@
 /* rows_out.c -- converting tensors by slices of rows. Rows are independent: the bytes do not depend on the threads. */
 #include "convert/rows_out.h"
+#include "base/pool.h"
 #include "convert/recode.h"
 
 #include <math.h>
@@ -116,11 +117,45 @@ static nb_status refuse(const nb_rows_out *to, const nb_matrix *m, fault why, nb
                       m->dtype ? m->dtype->name : "codes", to->type->name);
 }
 
+enum { kTaskRows = 16 };
+
+/* One slice of rows: from row r of m on, into q. */
+struct slice {
+    const nb_rows_out *to;
+    const nb_matrix *m;
+    int64_t r, n;
+    size_t scratch_n, out_bytes;
+    float *f, *scratch; /* of every worker */
+    uint8_t *q;
+    int *worst; /* [n_thread] */
+};
+
+static void slice_task(const void *arg, int64_t i, int worker)
+{
+    const struct slice *s = arg;
+    const int64_t end = (i + 1) * kTaskRows < s->n ? (i + 1) * kTaskRows : s->n;
+    for (int64_t j = i * kTaskRows; j < end; j++) {
+        const int64_t from = nb_row_from(s->to->order, s->to->head, s->r + j);
+        const int came = (int)put_row(s->to, s->m, from, s->f + worker * s->m->K, s->scratch + (size_t)worker * s->scratch_n, s->q + (size_t)j * s->out_bytes);
+        s->worst[worker] = came > s->worst[worker] ? came : s->worst[worker];
+    }
+}
+
+/* The greatest fault of all workers. */
+static int convert_slice(nb_pool *pool, const struct slice *s, int n_thread)
+{
+    int worst = FINE;
+    nb_pool_run(pool, (s->n + kTaskRows - 1) / kTaskRows, slice_task, s);
+    for (int i = 0; i < n_thread; i++)
+        worst = s->worst[i] > worst ? s->worst[i] : worst;
+    return worst;
+}
+
 nb_status nb_write_rows(const nb_rows_out *to, const nb_matrix *m, nb_error *err)
 {
     const nb_dtype *t = to->type;
     const int64_t K = m->K;
-    const int n_thread = to->n_thread;
+    nb_pool *pool = NULL;
     nb_status st = can_convert(to, m, err);
     if (st != NB_OK)
         return st;
@@ -128,26 +163,26 @@ nb_status nb_write_rows(const nb_rows_out *to, const nb_matrix *m, nb_error *err
     if (m->dtype == t && to->order == NB_ROWS_SAME)
         return to->write(to->file, to->index, (size_t)(to->row * out_bytes), m->rows, (size_t)(m->N * out_bytes), err);
     const int64_t most = K < kSliceValues ? kSliceValues / K : 1, rows = most < m->N ? most : m->N;
-    const size_t scratch_n = nb_recodes(to, m) ? nb_recode_scratch(K) : m->dtype || t->block == 1 ? (size_t)K : 2 * (size_t)(K / t->group);
-    float *f = nb_alloc((size_t)n_thread * (size_t)K, sizeof *f, to->name, err);
-    uint8_t *q = nb_alloc((size_t)rows, (size_t)out_bytes, to->name, err);
-    float *scratch = nb_alloc((size_t)n_thread, scratch_n * sizeof *scratch, to->name, err);
-    st = f && q && scratch ? NB_OK : NB_NO_ROOM;
-    for (int64_t r = 0; r < m->N && st == NB_OK; r += rows) {
-        const int64_t n = m->N - r < rows ? m->N - r : rows, share = (n + n_thread - 1) / n_thread;
-        int worst = FINE;
-#pragma omp parallel for num_threads(n_thread) schedule(static) reduction(max : worst)
-        for (int thread = 0; thread < n_thread; thread++)
-            for (int64_t j = thread * share; j < n && j < (thread + 1) * share; j++) {
-                const int64_t from = nb_row_from(to->order, to->head, r + j);
-                const int came = (int)put_row(to, m, from, f + thread * K, scratch + (size_t)thread * scratch_n, q + j * out_bytes);
-                worst = came > worst ? came : worst;
-            }
+    const int n_thread = to->n_thread > 1 && rows > kTaskRows ? to->n_thread : 1;
+    struct slice s = {.to = to, .m = m, .out_bytes = (size_t)out_bytes};
+    s.scratch_n = nb_recodes(to, m) ? nb_recode_scratch(K) : m->dtype || t->block == 1 ? (size_t)K : 2 * (size_t)(K / t->group);
+    s.f = nb_alloc((size_t)n_thread * (size_t)K, sizeof *s.f, to->name, err);
+    s.q = nb_alloc((size_t)rows, (size_t)out_bytes, to->name, err);
+    s.scratch = nb_alloc((size_t)n_thread, s.scratch_n * sizeof *s.scratch, to->name, err);
+    s.worst = nb_alloc_zero((size_t)n_thread, sizeof *s.worst, to->name, err);
+    st = s.f && s.q && s.scratch && s.worst ? NB_OK : NB_NO_ROOM;
+    if (st == NB_OK && n_thread > 1) /* not OpenMP: its threads spin for as long as the caller writes and hashes between two slices */
+        st = nb_pool_open(n_thread, &pool, err);
+    for (s.r = 0; s.r < m->N && st == NB_OK; s.r += rows) {
+        s.n = m->N - s.r < rows ? m->N - s.r : rows;
+        const int worst = convert_slice(pool, &s, n_thread);
         st = worst ? refuse(to, m, (fault)worst, err)
-                   : to->write(to->file, to->index, (size_t)((to->row + r) * out_bytes), q, (size_t)(n * out_bytes), err);
+                   : to->write(to->file, to->index, (size_t)((to->row + s.r) * out_bytes), s.q, (size_t)(s.n * out_bytes), err);
     }
-    free(f);
-    free(q);
-    free(scratch);
+    nb_pool_close(pool);
+    free(s.f);
+    free(s.q);
+    free(s.scratch);
+    free(s.worst);
     return st;
 }

@@ -54,6 +54,20 @@ static inline int nb_grid_round(const nb_grid *g, const nb_group *p, float w)
     const float q = __builtin_rintf((w - p->min) / p->scale) + p->zero;
     return q > 0.0f ? q < (float)g->code_max ? (int)q : g->code_max : 0;
 }
+/* The same of n values of one group, in a form that vectorises. */
+static inline void nb_grid_round_n(const nb_grid *g, const nb_group *p, const float *w, int64_t n, uint8_t *code)
+{
+    const float scale = p->scale, zero = p->zero, min = p->min, most = (float)g->code_max;
+    if (scale == 0.0f) {
+        for (int64_t i = 0; i < n; i++)
+            code[i] = (uint8_t)zero;
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const float q = __builtin_rintf((w[i] - min) / scale) + zero, low = q > 0.0f ? q : 0.0f;
+        code[i] = (uint8_t)(int)(low < most ? low : most);
+    }
+}
 static inline float nb_grid_value(const nb_group *p, int code)
 {
     return p->scale * ((float)code - p->zero) + p->min;

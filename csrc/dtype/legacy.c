@@ -200,17 +200,6 @@ static inline int8_t byte_of(float x)
     return (int8_t)(q + (rest >= 0.5f) - (rest <= -0.5f));
 }
 
-/* The greatest magnitude, a NaN passed over. Its bits as integers are ordered as the numbers are, and their maximum vectorises. */
-static inline float absmax_of(const float *x, int n)
-{
-    int32_t most = 0;
-    for (int j = 0; j < n; j++) {
-        const int32_t bits = (int32_t)(nb_f32_bits(x[j]) & 0x7fffffffu), number = bits > 0x7f800000 ? 0 : bits;
-        most = number > most ? number : most;
-    }
-    return nb_f32_from_bits((uint32_t)most);
-}
-
 static void q8_0_encode(const float *src, uint8_t *dst, int64_t n_block)
 {
     q8_0 *b = (q8_0 *)dst;

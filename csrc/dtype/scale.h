@@ -27,27 +27,56 @@ typedef struct range {
     float lo, hi;
 } range;
 
-/* The range of w and of [lo, hi]. */
+/* The range of w and of [lo, hi]. Side by side in eight lanes; where an end is 0 its sign is that of the first such value, so it is looked up in order. */
 static inline range range_of(const float *w, int n, float lo, float hi)
 {
+    enum { kLanes = 8 };
+    float l[kLanes], h[kLanes];
     range r = {lo, hi};
-    for (int i = 0; i < n; i++) {
+    int i = 0;
+    for (int c = 0; c < kLanes; c++) {
+        l[c] = lo;
+        h[c] = hi;
+    }
+    for (; i + kLanes <= n; i += kLanes)
+        for (int c = 0; c < kLanes; c++) {
+            l[c] = w[i + c] < l[c] ? w[i + c] : l[c];
+            h[c] = w[i + c] > h[c] ? w[i + c] : h[c];
+        }
+    for (int c = 0; c < kLanes; c++) {
+        r.lo = l[c] < r.lo ? l[c] : r.lo;
+        r.hi = h[c] > r.hi ? h[c] : r.hi;
+    }
+    if (r.lo == 0.0f || r.hi == 0.0f) {
+        r = (range){lo, hi};
+        i = 0;
+    }
+    for (; i < n; i++) {
         r.lo = w[i] < r.lo ? w[i] : r.lo;
         r.hi = w[i] > r.hi ? w[i] : r.hi;
     }
     return r;
 }
 
+/* The greatest magnitude, a NaN passed over. Its bits as integers are ordered as the numbers are, and their maximum vectorises. */
+static inline float absmax_of(const float *x, int n)
+{
+    int32_t most = 0;
+    for (int j = 0; j < n; j++) {
+        const int32_t bits = (int32_t)(nb_f32_bits(x[j]) & 0x7fffffffu), number = bits > 0x7f800000 ? 0 : bits;
+        most = number > most ? number : most;
+    }
+    return nb_f32_from_bits((uint32_t)most);
+}
+
 /* The signed value of greatest magnitude, the first of equals; 0 if no value compares. */
 static inline float extreme_of(const float *x, int n)
 {
-    float amax = 0.0f, extreme = 0.0f;
-    for (int i = 0; i < n; i++)
-        if (amax < fabsf(x[i])) {
-            amax = fabsf(x[i]);
-            extreme = x[i];
-        }
-    return extreme;
+    const float most = absmax_of(x, n);
+    int i = 0;
+    while (i < n && fabsf(x[i]) != most)
+        i++;
+    return most > 0.0f && i < n ? x[i] : 0.0f;
 }
 
 #endif

@@ -19,7 +19,8 @@ typedef struct nb_shards_spec {
 
 nb_status nb_shards_out_open(const nb_shards_spec *spec, nb_shards_out **out, nb_error *err) NB_CHECKED;
 /* name is borrowed until close. */
-nb_status nb_shards_out_tensor(nb_shards_out *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index, nb_error *err) NB_CHECKED;
+nb_status nb_shards_out_tensor(nb_shards_out *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index,
+                               nb_error *err) NB_CHECKED;
 /* Makes the files, checks free disk, writes the headers. */
 nb_status nb_shards_out_begin(nb_shards_out *w, nb_error *err) NB_CHECKED;
 nb_status nb_shards_out_data(nb_shards_out *w, int index, size_t offset, const void *p, size_t bytes, nb_error *err) NB_CHECKED;
@@ -30,8 +31,9 @@ size_t nb_shards_out_tensor_bytes(const nb_shards_out *w, int index);
 const char *nb_shards_out_file(const nb_shards_out *w, int index); /* its name in the folder */
 size_t nb_shards_out_total_bytes(const nb_shards_out *w);          /* of all files; valid after begin */
 /* Calls back for every file that finish leaves, its index last, with the SHA-256 of its bytes. */
-nb_status nb_shards_out_files(const nb_shards_out *w, nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err),
-                              void *arg, nb_error *err) NB_CHECKED;
+nb_status nb_shards_out_files(const nb_shards_out *w,
+                              nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err), void *arg,
+                              nb_error *err) NB_CHECKED;
 nb_status nb_shards_out_sync(nb_shards_out *w, nb_error *err) NB_CHECKED;
 /* Closes the files, synced; NB_INTERNAL when a tensor is not wholly written. Then the index. */
 nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err) NB_CHECKED;

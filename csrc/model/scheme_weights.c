@@ -1,8 +1,8 @@
 /* scheme_weights.c -- linears that a scheme packed (scheme/scheme.h): what the config says of them, which tensors they are, and their codes.
  *
- * A module NAME is quantized where NAME.qweight (or what the scheme calls it) is there instead of NAME.weight: the tensors decide. A config that leaves a
- * packed module out, or two configs that differ, are refused. Unpacking takes N K bytes, N G x 12 and K x 4, which live until the device has packed the matrix
- * in its own way. */
+ * A module NAME is quantized where NAME.qweight (or what the scheme calls it) is there instead of NAME.weight: the tensors decide. A config that
+ * leaves a packed module out, or two configs that differ, are refused. Unpacking takes N K bytes, N G x 12 and K x 4, which live until the device has
+ * packed the matrix in its own way. */
 #include "base/memory.h"
 #include "model/model.h"
 
@@ -26,9 +26,11 @@ nb_status nb_scheme_read(const nb_container *c, nb_scheme_spec *out, nb_error *e
     if (st != NB_OK || !beside.scheme)
         return st;
     if (out->scheme && (out->scheme != beside.scheme || out->bits != beside.bits || out->group != beside.group || out->sym != beside.sym))
-        return nb_fail_at(err, NB_BAD_INPUT, c->path, -1, "config.json says %s of %d bits in groups of %d%s, the quantization config beside it %s of %d bits in "
-                          "groups of %d%s", out->scheme->name, out->bits, out->group, out->sym ? ", symmetric" : "", beside.scheme->name, beside.bits,
-                          beside.group, beside.sym ? ", symmetric" : "");
+        return nb_fail_at(err, NB_BAD_INPUT, c->path, -1,
+                          "config.json says %s of %d bits in groups of %d%s, the quantization config beside it %s of %d bits in "
+                          "groups of %d%s",
+                          out->scheme->name, out->bits, out->group, out->sym ? ", symmetric" : "", beside.scheme->name, beside.bits, beside.group,
+                          beside.sym ? ", symmetric" : "");
     if (!out->scheme)
         *out = beside;
     return NB_OK;
@@ -89,9 +91,11 @@ static nb_status find_packed(const nb_model *m, nb_slot at, packed *p, nb_error 
         return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is packed, but no config says how", t->name);
     nb_status st = nb_scheme_module(&m->scheme, c->path, p->name, &quantized, &p->spec, err);
     if (st == NB_OK && !quantized)
-        st = nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is packed, but the config leaves its module out", t->name);
+        st = nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset,
+                        "tensor %.128s is packed, but the config leaves its module out", t->name);
     if (st == NB_OK && (p->at.stacked || !p->at.N))
-        st = nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s: packed experts in one tensor are not read", t->name);
+        st = nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s: packed experts in one tensor are not read",
+                        t->name);
     if (st != NB_OK)
         return st;
     const int n_part = p->spec.scheme->tensors(&p->spec, p->at.all_rows, p->at.K, p->want);
@@ -114,8 +118,8 @@ nb_status nb_model_check_packed(const nb_model *m, nb_slot at, nb_error *err)
         snprintf(module, sizeof module, "%.*s", (int)(suffix_of(t) - t->name) - 1, t->name);
         for (const nb_scheme *const *s = nb_schemes; *s; s++)
             if (strcmp(suffix_of(t), "weight") == 0 && beside(c, module, (*s)->weight))
-                return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is there plain and packed (%s)", t->name,
-                                  (*s)->weight);
+                return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is there plain and packed (%s)",
+                                  t->name, (*s)->weight);
         return NB_OK;
     }
     nb_status st = find_packed(m, at, &p, err);
@@ -141,7 +145,12 @@ nb_status nb_model_unpack(const nb_model *m, nb_slot at, nb_matrix *out, void **
     uint8_t *codes = room + groups + index;
     st = p.spec.scheme->unpack(&p.spec, nb_container_file(m->container, p.part[0]), p.name, N, K, p.part, codes, g, g_idx, &act_order,
                                m->be ? m->be->n_thread : 1, err);
-    *out = (nb_matrix){.N = p.at.N, .K = K, .codes = codes + p.at.row * K, .groups = g + p.at.row * G, .bits = p.spec.bits, .group = p.spec.group,
+    *out = (nb_matrix){.N = p.at.N,
+                       .K = K,
+                       .codes = codes + p.at.row * K,
+                       .groups = g + p.at.row * G,
+                       .bits = p.spec.bits,
+                       .group = p.spec.group,
                        .g_idx = act_order ? g_idx : NULL};
     return st;
 }

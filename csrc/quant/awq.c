@@ -7,20 +7,22 @@
 #include <string.h>
 
 enum {
-    kAwqRows = 128, /* every choice is tried on the same rows, so what differs is the choice */
-    kRatios = 20    /* r = i / 20, with and without w */
+    kRows = 512, /* every choice is tried on the same rows, so what differs is the choice */
+    kRatios = 20 /* r = i / 20, with and without the weights */
 };
 
 struct awq {
     const nb_awq_job *j;
-    int64_t M;              /* rows that are tried */
-    float *rows;            /* [M,K] host, those rows of W */
-    float *x, *fill;        /* [K] size of the input; how far its weights fill their groups */
-    float *s;               /* [K] the candidate */
-    float *host;            /* [M,K] */
-    float *w, *scaled, *q;  /* [M,K] device */
-    uint8_t *codes;         /* [M,K] device */
-    nb_group *groups;       /* device */
+    int64_t M;               /* rows that are tried */
+    float *rows;             /* [M,K] host, those rows of W */
+    double *weight;          /* [M] of a row: 1 / tr(W H W^T) of its linear */
+    double *a, *row_error;   /* [K] a_k; [M] */
+    float *x, *fill;         /* [K] size of the input; how far its weights fill their groups */
+    float *s;                /* [K] the candidate */
+    float *host;             /* [M,K] */
+    float *w, *q;            /* [M,K] device */
+    uint8_t *codes;          /* [M,K] device */
+    nb_group *groups;        /* device */
     void *scratch;
 };
 
@@ -29,18 +31,85 @@ static int64_t group_of(const nb_awq_job *j)
     return j->grid->group && j->grid->group < j->K ? j->grid->group : j->K;
 }
 
-/* x_k = sqrt(H_kk): the root mean square of input k, up to a factor that normalising removes. */
-static nb_status measure_inputs(struct awq *a, nb_error *err)
+/* ---- what an input's errors cost ---- */
+
+static nb_status read_diagonal(const nb_awq_job *j, const double *square, double *to, nb_error *err)
 {
-    const nb_awq_job *j = a->j;
     nb_status st = NB_OK;
     for (int64_t k = 0; k < j->K && st == NB_OK; k++) {
-        double d = 0;
-        st = j->be->op->download(j->be, &d, j->h + k * j->K + k, sizeof d, err);
-        if (st == NB_OK && !isfinite(d))
-            return nb_fail(err, NB_BAD_INPUT, "the calibration activations of input %lld are not finite", (long long)k);
-        a->x[k] = (float)sqrt(d);
+        st = j->be->op->download(j->be, &to[k], square + k * j->K + k, sizeof *to, err);
+        if (st == NB_OK && !isfinite(to[k]))
+            st = nb_fail(err, NB_BAD_INPUT, "the calibration activations of input %lld are not finite", (long long)k);
     }
+    return st;
+}
+
+struct key {
+    double h;
+    int32_t k;
+};
+static int falling(const void *a, const void *b)
+{
+    const struct key *x = a, *y = b;
+    return x->h != y->h ? (x->h < y->h ? 1 : -1) : (x->k > y->k) - (x->k < y->k);
+}
+
+/* a_k = R_kk^2, inputs by falling H_kk as the sweep takes them. Not positive definite: a stays the diagonal of H. */
+static nb_status with_feedback(struct awq *a, nb_error *err)
+{
+    const nb_awq_job *j = a->j;
+    nb_backend *be = j->be;
+    const size_t K = (size_t)j->K;
+    struct key *key = nb_alloc(K, sizeof *key, "an order of inputs", err);
+    int32_t *perm = nb_alloc(K, sizeof *perm, "an order of inputs", err);
+    double *add = nb_alloc(2 * K, sizeof *add, "a diagonal", err), *diag = add + K, mean = 0.0, *r = NULL;
+    int64_t failed = 0;
+    nb_status st = key && perm && add ? be->op->alloc(be, K * K * sizeof *r, "a factor", (void **)&r, err) : NB_NO_ROOM;
+    for (size_t k = 0; st == NB_OK && k < K; k++) {
+        key[k] = (struct key){a->a[k], (int32_t)k};
+        mean += a->a[k] == 0.0 ? 1.0 : a->a[k];
+    }
+    for (size_t k = 0; st == NB_OK && k < K; k++)
+        add[k] = j->damp * mean / (double)K + (a->a[k] == 0.0 ? 1.0 : 0.0);
+    if (st == NB_OK) {
+        qsort(key, K, sizeof *key, falling);
+        for (size_t k = 0; k < K; k++)
+            perm[k] = key[k].k;
+        const nb_factor_args f = {.h = j->h, .diag_add = add, .perm = perm, .K = j->K, .r = r, .failed_minor = &failed};
+        st = be->op->factor(be, &f, err);
+    }
+    if (st == NB_OK && !failed) {
+        st = read_diagonal(j, r, diag, err);
+        for (size_t k = 0; st == NB_OK && k < K; k++)
+            a->a[perm[k]] = key[k].h == 0.0 ? 0.0 : diag[k] * diag[k];
+    }
+    be->op->release(be, r);
+    free(key);
+    free(perm);
+    free(add);
+    return st;
+}
+
+/* x_k = sqrt(a_k): of H_kk the root mean square of input k, up to a factor that normalising removes. */
+static nb_status measure_inputs(struct awq *a, nb_error *err)
+{
+    nb_status st = read_diagonal(a->j, a->j->h, a->a, err);
+    if (st == NB_OK && a->j->feedback)
+        st = with_feedback(a, err);
+    for (int64_t k = 0; k < a->j->K && st == NB_OK; k++)
+        a->x[k] = (float)sqrt(a->a[k]);
+    return st;
+}
+
+/* Rows [m0, m0 + M) are of one linear. */
+static nb_status weigh_rows(struct awq *a, int64_t m0, int64_t M, nb_error *err)
+{
+    const nb_awq_job *j = a->j;
+    double all = 0.0;
+    const nb_quant_error_args e = {.w = a->w + m0 * j->K, .N = M, .K = j->K, .h = j->h, .out = &all, .scratch = a->scratch};
+    const nb_status st = j->be->op->quant_error(j->be, &e, err);
+    for (int64_t m = m0; m < m0 + M; m++)
+        a->weight[m] = all > 0.0 ? 1.0 / all : 0.0;
     return st;
 }
 
@@ -101,51 +170,87 @@ static void candidate(struct awq *a, double r, bool with_weights)
         a->s[k] = a->x[k] > 0.0f ? a->s[k] / mid : 1.0f; /* an input that never comes must not be scaled out of range */
 }
 
-/* tr(D H D^T), D = W - round(W s) / s, of the rows that are tried. */
+/* E(s) for the candidate. */
 static nb_status error_of(struct awq *a, double *out, nb_error *err)
 {
     const nb_awq_job *j = a->j;
     nb_backend *be = j->be;
     const int64_t K = j->K;
     const size_t bytes = (size_t)(a->M * K) * sizeof(float);
-    for (int64_t i = 0; i < a->M * K; i++)
-        a->host[i] = a->rows[i] * a->s[i % K];
-    nb_status st = be->op->upload(be, a->scaled, a->host, bytes, err);
-    const nb_quantize_rows_args rows = {.w = a->scaled, .N = a->M, .K = K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
+#pragma omp parallel for num_threads(j->n_thread) schedule(static)
+    for (int64_t m = 0; m < a->M; m++)
+        for (int64_t k = 0; k < K; k++)
+            a->host[m * K + k] = a->rows[m * K + k] * a->s[k];
+    nb_status st = be->op->upload(be, a->q, a->host, bytes, err);
+    const nb_quantize_rows_args rows = {.w = a->q, .N = a->M, .K = K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
     const nb_dequantize_args back = {.codes = a->codes, .groups = a->groups, .N = a->M, .K = K, .grid = j->grid, .q = a->q};
-    const nb_quant_error_args e = {.w = a->w, .q = a->q, .N = a->M, .K = K, .h = j->h, .out = out, .scratch = a->scratch};
     if (st == NB_OK)
         st = be->op->quantize_rows(be, &rows, err);
     if (st == NB_OK)
         st = be->op->dequantize(be, &back, err);
     if (st == NB_OK)
         st = be->op->download(be, a->host, a->q, bytes, err);
-    for (int64_t i = 0; i < a->M * K && st == NB_OK; i++)
-        a->host[i] /= a->s[i % K];
-    if (st == NB_OK)
-        st = be->op->upload(be, a->q, a->host, bytes, err);
-    return st == NB_OK ? be->op->quant_error(be, &e, err) : st;
+    if (st != NB_OK)
+        return st;
+#pragma omp parallel for num_threads(j->n_thread) schedule(static)
+    for (int64_t m = 0; m < a->M; m++) {
+        double e = 0.0;
+        for (int64_t k = 0; k < K; k++) {
+            const double d = (double)(a->host[m * K + k] / a->s[k] - a->rows[m * K + k]);
+            e += a->a[k] * d * d;
+        }
+        a->row_error[m] = a->weight[m] * e;
+    }
+    *out = 0.0;
+    for (int64_t m = 0; m < a->M; m++) /* in the order of the rows, whatever the threads */
+        *out += a->row_error[m];
+    return NB_OK;
+}
+
+/* Of a linear with `rows` rows these many are tried. */
+static int64_t tried(int64_t rows)
+{
+    return rows < kRows ? rows : kRows;
+}
+
+static nb_status pick_rows(struct awq *a, nb_error *err)
+{
+    const nb_awq_job *j = a->j;
+    const size_t row = (size_t)j->K * sizeof(float);
+    int64_t n0 = 0, m0 = 0;
+    for (int p = 0; p < NB_AWQ_PARTS; n0 += j->part[p], m0 += tried(j->part[p]), p++)
+        for (int64_t m = 0; m < tried(j->part[p]); m++)
+            memcpy(a->rows + (m0 + m) * j->K, j->w + (n0 + m * j->part[p] / tried(j->part[p])) * j->K, row);
+    nb_status st = j->be->op->upload(j->be, a->w, a->rows, (size_t)a->M * row, err);
+    m0 = 0;
+    for (int p = 0; p < NB_AWQ_PARTS && st == NB_OK; m0 += tried(j->part[p]), p++)
+        st = j->part[p] ? weigh_rows(a, m0, tried(j->part[p]), err) : NB_OK;
+    return st;
 }
 
 static nb_status open_buffers(struct awq *a, nb_error *err)
 {
     const nb_awq_job *j = a->j;
     nb_backend *be = j->be;
-    const size_t n = (size_t)(a->M * j->K), K = (size_t)j->K;
+    for (int p = 0; p < NB_AWQ_PARTS; p++)
+        a->M += tried(j->part[p]);
+    const size_t n = (size_t)(a->M * j->K), K = (size_t)j->K, M = (size_t)a->M;
     const int64_t group = group_of(j);
     const nb_quant_error_args e = {.N = a->M, .K = j->K};
     a->rows = nb_alloc(n, sizeof(float), "rows of weights", err);
     a->host = nb_alloc(n, sizeof(float), "rows of weights", err);
     a->x = nb_alloc(3 * K, sizeof(float), "scales of inputs", err);
-    if (!a->rows || !a->host || !a->x)
+    a->a = nb_alloc(K + 2 * M, sizeof(double), "scales of inputs", err);
+    if (!a->rows || !a->host || !a->x || !a->a)
         return NB_NO_ROOM;
     a->fill = a->x + K;
     a->s = a->fill + K;
+    a->weight = a->a + K;
+    a->row_error = a->weight + M;
     const struct {
         void **to;
         size_t bytes;
     } device[] = {{(void **)&a->w, n * 4},
-                  {(void **)&a->scaled, n * 4},
                   {(void **)&a->q, n * 4},
                   {(void **)&a->codes, n},
                   {(void **)&a->groups, (size_t)(a->M * ((j->K + group - 1) / group)) * sizeof(nb_group)},
@@ -153,26 +258,25 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = be->op->alloc(be, device[i].bytes, "rows of weights", device[i].to, err);
-    for (int64_t m = 0; m < a->M; m++)
-        memcpy(a->rows + m * j->K, j->w + m * j->N / a->M * j->K, K * sizeof(float));
-    return st == NB_OK ? be->op->upload(be, a->w, a->rows, n * 4, err) : st;
+    return st == NB_OK ? pick_rows(a, err) : st;
 }
 
 static void close_buffers(struct awq *a)
 {
-    void *device[] = {a->w, a->scaled, a->q, a->codes, a->groups, a->scratch};
+    void *device[] = {a->w, a->q, a->codes, a->groups, a->scratch};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         a->j->be->op->release(a->j->be, device[i]);
     free(a->rows);
     free(a->host);
     free(a->x);
+    free(a->a);
 }
 
 nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb_error *err)
 {
-    struct awq a = {.j = j, .M = j->N < kAwqRows ? j->N : kAwqRows};
+    struct awq a = {.j = j};
     const nb_backend_ops *op = j->be->op;
-    nb_status st = nb_op_check(j->be, op->quantize_rows && op->dequantize && op->quant_error, "quant_error", err);
+    nb_status st = nb_op_check(j->be, op->quantize_rows && op->dequantize && op->quant_error && (op->factor || !j->feedback), "quant_error", err);
     if (st == NB_OK)
         st = open_buffers(&a, err);
     if (st == NB_OK)

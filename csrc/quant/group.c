@@ -2,6 +2,7 @@
  *
  * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
  * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, and W twice; R lies in H where the device can). */
+#include "base/pool.h"
 #include "quant/pipe.h"
 
 #include <math.h>
@@ -34,11 +35,12 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
     const struct {
         void **to;
         size_t bytes;
-    } device[] = {{(void **)&k->q, n * 4}, {(void **)&k->d_codes, n}, {(void **)&k->d_groups, n_group * sizeof(nb_group)}};
+    } device[] = {{(void **)&k->d_codes, n}, {(void **)&k->d_groups, n_group * sizeof(nb_group)}, {(void **)&k->q, n * 4}};
+    const size_t n_device = p->o->quantizer->needs == NB_NEEDS_NOTHING ? 2 : 3; /* values are for the report and the sweep */
     nb_status st = NB_OK;
     if (p->o->act_order && !(k->g_idx = nb_alloc_zero((size_t)k->K, sizeof *k->g_idx, "an order of inputs", err))) /* written under a plan as well */
         return NB_NO_ROOM;
-    for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
+    for (size_t i = 0; i < n_device && st == NB_OK; i++)
         st = p->be->op->alloc(p->be, device[i].bytes, "weights of a layer", device[i].to, err);
     return st;
 }
@@ -75,19 +77,43 @@ static void decode_row(const nb_matrix *a, int64_t n, float *to)
         to[k] = nb_grid_value(&a->groups[n * G + (a->g_idx ? a->g_idx[k] : k / group)], a->codes[n * a->K + k]);
 }
 
+struct decoding {
+    const nb_pipe *p;
+    const nb_matrix *a;
+    nb_role role;
+    bool packed;
+    float *to;
+    int64_t *bad; /* one of the rows with a value that is not finite */
+};
+
+static void decode_task(const void *arg, int64_t n, int worker)
+{
+    const struct decoding *d = arg;
+    const int64_t K = d->a->K;
+    float *row = d->to + (d->packed ? nb_family_packed_row(d->p->m->family, &d->p->m->hp, d->role, n) : n) * K;
+    uint32_t most = 0; /* of the magnitudes' bits: NaN and Inf are above all numbers */
+    (void)worker;
+    decode_row(d->a, n, row);
+    for (int64_t k = 0; k < K; k++) {
+        uint32_t bits;
+        memcpy(&bits, &row[k], sizeof bits);
+        most = (bits & 0x7fffffff) > most ? bits & 0x7fffffff : most;
+    }
+    for (int64_t was = __atomic_load_n(d->bad, __ATOMIC_RELAXED); most >= 0x7f800000 && n > was;) /* the last one, whatever the threads */
+        if (__atomic_compare_exchange_n(d->bad, &was, n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            break;
+}
+
 /* Decodes a matrix; *bad: a row with a value that is not finite, or -1. packed: its rows in the order in which the role's are packed. */
 static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed, float *to, int64_t *bad)
 {
-    int64_t worst = -1;
-#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
-    for (int64_t n = 0; n < a->N; n++) {
-        float *row = to + (packed ? nb_family_packed_row(p->m->family, &p->m->hp, role, n) : n) * a->K;
-        decode_row(a, n, row);
-        for (int64_t k = 0; k < a->K; k++)
-            if (!isfinite(row[k]))
-                worst = n;
-    }
-    *bad = worst;
+    nb_pool *pool = NULL;
+    const struct decoding d = {p, a, role, packed, to, bad};
+    *bad = -1;
+    if (p->o->n_thread > 1 && nb_pool_open(p->o->n_thread, &pool, NULL) != NB_OK)
+        pool = NULL;
+    nb_pool_run(pool, a->N, decode_task, &d);
+    nb_pool_close(pool);
 }
 
 /* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a checkpoint like that must not be quantized silently. */

@@ -55,8 +55,8 @@ static void close_layer(nb_pipe *p)
 static nb_status open_frame(nb_pipe *p, int layer, nb_error *err)
 {
     const nb_status st = nb_frame_open(p->m, layer, &p->quantized.layer.frame, err);
-    if (st == NB_OK && p->o->quantizer->input_scales) /* the quantized stream's norms will differ */
-        return nb_frame_open(p->m, layer, &p->original.layer.frame, err);
+    if (p->o->quantizer->input_scales) /* the quantized stream's norms will differ */
+        return st == NB_OK ? nb_frame_open(p->m, layer, &p->original.layer.frame, err) : st;
     p->original.layer.frame = p->quantized.layer.frame; /* shared, borrowed */
     return st;
 }

@@ -40,7 +40,7 @@ typedef struct nb_quant_job {
     int32_t *g_idx;    /* [K] host, out under act_order */
     uint8_t *codes;    /* [N,K] out */
     nb_group *groups;  /* [N,G] out */
-    float *q;          /* [N,K] out, dequantized */
+    float *q;          /* [N,K] out, dequantized; NULL: nobody reads it (a quantizer without needs) */
     nb_quant_stats *stats;
     nb_times *times;   /* or NULL */
 } nb_quant_job;

@@ -3,6 +3,8 @@
 
 nb_status nb_quant_values(const nb_quant_job *j, nb_error *err)
 {
+    if (!j->q)
+        return NB_OK;
     const nb_dequantize_args back = {.codes = j->codes, .groups = j->groups, .N = j->N, .K = j->K, .grid = j->grid, .q = j->q};
     const nb_status st = nb_op_check(j->be, j->be->op->dequantize != NULL, "dequantize", err);
     return st == NB_OK ? j->be->op->dequantize(j->be, &back, err) : st;

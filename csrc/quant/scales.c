@@ -141,7 +141,11 @@ static nb_status search(nb_pipe *p, const struct pass *a, nb_group_id g, int lay
     }
     for (int64_t k = 0; st == NB_OK && k < K; k++)
         p->scale[g][k] = 1.0f;
-    const nb_awq_job job = {.be = p->be, .grid = &p->o->grid, .w = w, .N = N, .K = K, .h = a->h[g], .tie = tie};
+    nb_role role[3];
+    nb_awq_job job = {.be = p->be, .grid = &p->o->grid, .w = w, .N = N, .K = K, .h = a->h[g], .tie = tie, .feedback = p->o->quantizer->corrects,
+                      .damp = p->o->damp, .n_thread = p->o->n_thread};
+    for (int i = nb_group_roles(g, role) - 1; i >= 0; i--)
+        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &job.part[i], &K);
     if (st == NB_OK && !p->dry) {
         float *s = nb_alloc((size_t)K, sizeof *s, "scales of inputs", err);
         st = s ? nb_pipe_decode(p, (nb_group_at){g, layer, 0}, w, err) : NB_NO_ROOM; /* unscaled: this group's scales are all 1 so far, rows of v and up keep their codes */

@@ -1,5 +1,5 @@
-/* times.h -- where the time of the layers goes, phase by phase: a lap ends one. On a device that works behind the host's back a phase is charged for the
- * waiting that falls into it. */
+/* times.h -- where the time of the layers goes, phase by phase: a lap ends one. On a device that
+ * works behind the host's back a phase is charged for the waiting that falls into it. */
 #ifndef NB_QUANT_TIMES_H
 #define NB_QUANT_TIMES_H
 
@@ -11,9 +11,9 @@ typedef enum nb_lap {
     NB_LAP_STATISTICS, /* H, C */
     NB_LAP_FACTOR,
     NB_LAP_CORRECT,
-    NB_LAP_ROUND,      /* parameters, sweep, values */
-    NB_LAP_ERRORS,     /* figures of the report */
-    NB_LAP_WRITE,      /* into the sink, sealing */
+    NB_LAP_ROUND,  /* parameters, sweep, values */
+    NB_LAP_ERRORS, /* figures of the report */
+    NB_LAP_WRITE,  /* into the sink, sealing */
     NB_LAP_COUNT
 } nb_lap;
 

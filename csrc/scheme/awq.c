@@ -60,8 +60,10 @@ static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, 
 {
     (void)err;
     /* zero_point even when every zero is 8: that is how readers come to look at qzeros */
-    nb_text_printf(t, "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":%d,\"zero_point\":true,\"version\":\"gemm\",\"format\":\"gemm\","
-                      "\"modules_to_not_convert\":[", s->group ? s->group : -1);
+    nb_text_printf(t,
+                   "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":%d,\"zero_point\":true,\"version\":\"gemm\",\"format\":\"gemm\","
+                   "\"modules_to_not_convert\":[",
+                   s->group ? s->group : -1);
     for (int i = 0; skip[i]; i++) {
         nb_text_puts(t, i ? "," : "");
         nb_text_json(t, skip[i], strlen(skip[i]));
@@ -95,8 +97,8 @@ static nb_status check(const nb_scheme_spec *s, const char *name, int64_t N, int
         return nb_fail(err, NB_UNSUPPORTED, "AWQ checkpoints have no place for the order of inputs (--act-order)");
     if (fits(s, N, K))
         return NB_OK;
-    return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: AWQ needs outputs in eights and inputs in whole groups of %d", name, (long long)N, (long long)K,
-                   s->group);
+    return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: AWQ needs outputs in eights and inputs in whole groups of %d", name, (long long)N,
+                   (long long)K, s->group);
 }
 
 static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tensor out[NB_SCHEME_TENSORS])
@@ -111,7 +113,8 @@ static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tens
 
 /* ---- words ---- */
 
-static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread, nb_error *err)
+static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread,
+                      nb_error *err)
 {
     const nb_linear l = {.name = name, .N = m->N, .K = m->K, .G = nb_scheme_groups(s, m->K), .err = err};
     const int64_t words = m->N / kPer;
@@ -144,8 +147,9 @@ static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix
     return NB_OK;
 }
 
-static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K, const nb_tensor *const part[NB_SCHEME_TENSORS],
-                        uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order, int n_thread, nb_error *err)
+static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K,
+                        const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order,
+                        int n_thread, nb_error *err)
 {
     const nb_linear l = {.path = path, .name = name, .N = N, .K = K, .G = nb_scheme_groups(s, K), .err = err};
     const int64_t words = N / kPer;
@@ -177,5 +181,13 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
     return NB_OK;
 }
 
-const nb_scheme nb_scheme_awq = {.name = "awq", .summary = "AutoAWQ's GEMM form, 4 bits", .weight = "qweight", .read_config = read_config, .write_config = write_config,
-                                 .module = module_spec, .check = check, .tensors = tensors, .pack = pack, .unpack = unpack};
+const nb_scheme nb_scheme_awq = {.name = "awq",
+                                 .summary = "AutoAWQ's GEMM form, 4 bits",
+                                 .weight = "qweight",
+                                 .read_config = read_config,
+                                 .write_config = write_config,
+                                 .module = module_spec,
+                                 .check = check,
+                                 .tensors = tensors,
+                                 .pack = pack,
+                                 .unpack = unpack};

@@ -1,4 +1,5 @@
-/* compressed_tensors.c -- compressed-tensors checkpoints (llm-compressor, vLLM), whole numbers of 2, 3, 4 and 8 bits. q is signed, -2^(b-1) .. 2^(b-1) - 1:
+/* compressed_tensors.c -- compressed-tensors checkpoints (llm-compressor, vLLM), whole numbers of 2, 3, 4 and 8 bits. q is signed, -2^(b-1) ..
+ * 2^(b-1) - 1:
  *
  *   pack-quantized   NAME.weight_packed      I32 [N, ceil(K b / 32)]   a row is the bit stream (bitstream.h) of q + 2^(b-1) along K
  *                    NAME.weight_scale       F16 [N, G]                (any float is read)
@@ -73,11 +74,16 @@ static nb_status read_weights(const nb_config *c, const char *format, nb_scheme_
     if (!grouped && strcmp(strategy, "channel") != 0 && strcmp(strategy, "tensor") != 0)
         return unsupported(c, "the strategy", strategy);
     st = nb_spec_check(c->path, (int64_t)nb_json_offset(w.object), "quantization_config", bits, grouped ? (group > 0 ? group : -2) : 0, c->err);
-    *out = (nb_scheme_spec){.scheme = nb_scheme_find("compressed-tensors"), .bits = (int)bits, .group = grouped && group > 0 ? (int)group : 0, .sym = sym,
-                            .act_order = ordered || (order && strcmp(order, "group") == 0), .variant = variant, .config = out->config};
+    *out = (nb_scheme_spec){.scheme = nb_scheme_find("compressed-tensors"),
+                            .bits = (int)bits,
+                            .group = grouped && group > 0 ? (int)group : 0,
+                            .sym = sym,
+                            .act_order = ordered || (order && strcmp(order, "group") == 0),
+                            .variant = variant,
+                            .config = out->config};
     if (st == NB_OK && variant == BYTES && bits != 8)
-        st = nb_fail_at(c->err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(w.object), "compressed-tensors: a byte for codes of %lld bits is not read",
-                        (long long)bits);
+        st = nb_fail_at(c->err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(w.object),
+                        "compressed-tensors: a byte for codes of %lld bits is not read", (long long)bits);
     return st;
 }
 
@@ -117,15 +123,17 @@ static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, 
         nb_text_puts(t, i ? "," : "");
         nb_text_json(t, skip[i], strlen(skip[i]));
     }
-    nb_text_printf(t, "],\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":%d,\"type\":\"int\",\"symmetric\":%s,", s->bits,
-                   s->sym ? "true" : "false");
+    nb_text_printf(t, "],\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":%d,\"type\":\"int\",\"symmetric\":%s,",
+                   s->bits, s->sym ? "true" : "false");
     if (s->group)
         nb_text_printf(t, "\"strategy\":\"group\",\"group_size\":%d,", s->group);
     else
         nb_text_puts(t, "\"strategy\":\"channel\",\"group_size\":null,");
-    nb_text_printf(t, "\"actorder\":%s,\"dynamic\":false,\"block_structure\":null,\"observer\":\"minmax\",\"observer_kwargs\":{}},"
-                      "\"input_activations\":null,\"output_activations\":null,\"format\":\"pack-quantized\"}},"
-                      "\"kv_cache_scheme\":null,\"global_compression_ratio\":null}", s->act_order ? "\"group\"" : "null");
+    nb_text_printf(t,
+                   "\"actorder\":%s,\"dynamic\":false,\"block_structure\":null,\"observer\":\"minmax\",\"observer_kwargs\":{}},"
+                   "\"input_activations\":null,\"output_activations\":null,\"format\":\"pack-quantized\"}},"
+                   "\"kv_cache_scheme\":null,\"global_compression_ratio\":null}",
+                   s->act_order ? "\"group\"" : "null");
     return NB_OK;
 }
 
@@ -185,8 +193,8 @@ static nb_status check(const nb_scheme_spec *s, const char *name, int64_t N, int
         return nb_fail(err, NB_UNSUPPORTED, "compressed-tensors is written with codes of 2, 3, 4 or 8 bits, not %d", s->bits);
     if (!s->group || K % s->group == 0)
         return NB_OK;
-    return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: compressed-tensors needs inputs in whole groups of %d", name, (long long)N, (long long)K,
-                   s->group);
+    return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: compressed-tensors needs inputs in whole groups of %d", name, (long long)N,
+                   (long long)K, s->group);
 }
 
 static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tensor out[NB_SCHEME_TENSORS])
@@ -220,7 +228,8 @@ static void put_zeros(const nb_scheme_spec *s, const nb_matrix *m, int64_t G, ui
         }
 }
 
-static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread, nb_error *err)
+static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread,
+                      nb_error *err)
 {
     const nb_linear l = {.name = name, .N = m->N, .K = m->K, .G = nb_scheme_groups(s, m->K), .err = err};
     const int half = 1 << (s->bits - 1);
@@ -273,18 +282,22 @@ static bool unused(const nb_tensor *g_idx)
     return false;
 }
 
-static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K, const nb_tensor *const part[NB_SCHEME_TENSORS],
-                        uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order, int n_thread, nb_error *err)
+static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K,
+                        const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order,
+                        int n_thread, nb_error *err)
 {
     const nb_linear l = {.path = path, .name = name, .N = N, .K = K, .G = nb_scheme_groups(s, K), .err = err};
     const bool packed = s->variant == PACKED;
     const int bits = s->bits;
     if (s->group && K % s->group)
-        return nb_part_fault(&l, part[WEIGHT], packed ? "weight_packed" : "weight", "its inputs are no whole groups, as compressed-tensors needs them");
+        return nb_part_fault(&l, part[WEIGHT], packed ? "weight_packed" : "weight",
+                             "its inputs are no whole groups, as compressed-tensors needs them");
     if (packed && bits == 3 && part[WEIGHT] && part[WEIGHT]->n_dim == 2 && part[WEIGHT]->shape[1] != nb_stream_words(K, 3) &&
         part[WEIGHT]->shape[1] == (K + 9) / 10)
-        return nb_fail_at(err, NB_UNSUPPORTED, path, (int64_t)part[WEIGHT]->offset, "tensor %.128s.weight_packed: ten codes of 3 bits a word, as old writers "
-                          "had it, are not read", name);
+        return nb_fail_at(err, NB_UNSUPPORTED, path, (int64_t)part[WEIGHT]->offset,
+                          "tensor %.128s.weight_packed: ten codes of 3 bits a word, as old writers "
+                          "had it, are not read",
+                          name);
     nb_status st = nb_parts_check(&l, s, part);
     if (st == NB_OK)
         st = check_shape(&l, part[SHAPE]);
@@ -304,10 +317,18 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
 #pragma omp parallel for num_threads(n_thread) schedule(static)
     for (int64_t n = 0; n < N; n++)
         for (int64_t k = 0; k < K; k++)
-            codes[n * K + k] = packed ? (uint8_t)nb_stream_get(words + (size_t)n * row, 1, bits, k) : (uint8_t)(words[(size_t)n * row + (size_t)k] + 128);
+            codes[n * K + k] =
+                packed ? (uint8_t)nb_stream_get(words + (size_t)n * row, 1, bits, k) : (uint8_t)(words[(size_t)n * row + (size_t)k] + 128);
     return NB_OK;
 }
 
-const nb_scheme nb_scheme_compressed_tensors = {.name = "compressed-tensors", .summary = "llm-compressor's pack-quantized form, vLLM's own", .weight = "weight_packed",
-                                                .read_config = read_config, .write_config = write_config, .module = module_spec, .check = check,
-                                                .tensors = tensors, .pack = pack, .unpack = unpack};
+const nb_scheme nb_scheme_compressed_tensors = {.name = "compressed-tensors",
+                                                .summary = "llm-compressor's pack-quantized form, vLLM's own",
+                                                .weight = "weight_packed",
+                                                .read_config = read_config,
+                                                .write_config = write_config,
+                                                .module = module_spec,
+                                                .check = check,
+                                                .tensors = tensors,
+                                                .pack = pack,
+                                                .unpack = unpack};

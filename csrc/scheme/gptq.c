@@ -7,9 +7,9 @@
  *
  *   value(n,k) = scales[g_idx[k]][n] * (code - zero)
  *
- * A stored zero is the zero itself in version 2 and zero - 1 in version 1. Writers name the wrong version, so for symmetric weights, whose zero can only be
- * 2^(b-1), the data decide. Without symmetry the word holds, and a zero of 0 has no common form in version 1: by field it wraps to 2^b - 1; GPTQModel
- * subtracts a word of ones, whose borrow runs into the next field. We read both and write neither: version 1 refuses a zero of 0. */
+ * A stored zero is the zero itself in version 2 and zero - 1 in version 1. Writers name the wrong version, so for symmetric weights, whose zero can
+ * only be 2^(b-1), the data decide. Without symmetry the word holds, and a zero of 0 has no common form in version 1: by field it wraps to 2^b - 1;
+ * GPTQModel subtracts a word of ones, whose borrow runs into the next field. We read both and write neither: version 1 refuses a zero of 0. */
 #include "base/memory.h"
 #include "scheme/bitstream.h"
 #include "scheme/part.h"
@@ -73,7 +73,8 @@ static nb_status read_config(const char *path, const nb_json_node *qc, bool *is,
     else if (strcmp(format, "gptq_v2") == 0)
         out->variant = AS_IS;
     else
-        return nb_fail_at(err, NB_UNSUPPORTED, path, (int64_t)nb_json_offset(qc), "GPTQ weights in the format \"%s\" are not read; gptq and gptq_v2 are",
+        return nb_fail_at(err, NB_UNSUPPORTED, path, (int64_t)nb_json_offset(qc),
+                          "GPTQ weights in the format \"%s\" are not read; gptq and gptq_v2 are",
                           nb_escape(shown, (int64_t)sizeof shown, format, (int64_t)strlen(format)));
     return NB_OK;
 }
@@ -83,12 +84,13 @@ static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, 
     const char *const version = s->variant == AS_IS ? "gptq_v2" : "gptq";
     bool head = true;
     (void)err;
-    nb_text_printf(t, "{\"bits\":%d,\"group_size\":%d,\"desc_act\":%s,\"sym\":%s,", s->bits, s->group ? s->group : -1, s->act_order ? "true" : "false",
-                   s->sym ? "true" : "false");
+    nb_text_printf(t, "{\"bits\":%d,\"group_size\":%d,\"desc_act\":%s,\"sym\":%s,", s->bits, s->group ? s->group : -1,
+                   s->act_order ? "true" : "false", s->sym ? "true" : "false");
     for (int i = 0; skip[i]; i++)
         head = head && strcmp(skip[i], "lm_head") != 0;
-    nb_text_printf(t, "\"lm_head\":%s,\"quant_method\":\"gptq\",\"method\":\"gptq\",\"checkpoint_format\":\"%s\",\"format\":\"%s\",\"pack_dtype\":\"int32\"",
-                   head ? "true" : "false", version, version);
+    nb_text_printf(
+        t, "\"lm_head\":%s,\"quant_method\":\"gptq\",\"method\":\"gptq\",\"checkpoint_format\":\"%s\",\"format\":\"%s\",\"pack_dtype\":\"int32\"",
+        head ? "true" : "false", version, version);
     int n = 0;
     for (int i = 0; skip[i]; i++)
         if (strcmp(skip[i], "lm_head") != 0) {
@@ -142,8 +144,8 @@ static nb_status check(const nb_scheme_spec *s, const char *name, int64_t N, int
         return nb_fail(err, NB_UNSUPPORTED, "GPTQ checkpoints have codes of 2, 3, 4 or 8 bits, not %d", s->bits);
     if (K * s->bits % 32 == 0 && N * s->bits % 32 == 0)
         return NB_OK;
-    return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: codes of %d bits in GPTQ need whole words of 32 bits along both sides", name, (long long)N,
-                   (long long)K, s->bits);
+    return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: codes of %d bits in GPTQ need whole words of 32 bits along both sides", name,
+                   (long long)N, (long long)K, s->bits);
 }
 
 static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tensor out[NB_SCHEME_TENSORS])
@@ -173,7 +175,8 @@ static void pack_step(const uint8_t *codes, int n, int bits, uint8_t *words, int
         memcpy(words + (size_t)i * (size_t)N * 4, &w[i], 4);
 }
 
-static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread, nb_error *err)
+static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread,
+                      nb_error *err)
 {
     const nb_linear l = {.name = name, .N = m->N, .K = m->K, .G = nb_scheme_groups(s, m->K), .err = err};
     const int bits = s->bits, stored = s->variant == AS_IS ? 0 : 1;
@@ -194,7 +197,8 @@ static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix
     for (int64_t n0 = 0; n0 < m->N; n0 += kTile)
         for (int64_t k = 0; k < m->K; k += kStep)
             for (int64_t n = n0; n < n0 + kTile && n < m->N; n++)
-                pack_step(m->codes + n * m->K + k, m->K - k < kStep ? (int)(m->K - k) : kStep, bits, bytes[QWEIGHT] + (k * bits / 32 * m->N + n) * 4, m->N);
+                pack_step(m->codes + n * m->K + k, m->K - k < kStep ? (int)(m->K - k) : kStep, bits, bytes[QWEIGHT] + (k * bits / 32 * m->N + n) * 4,
+                          m->N);
     return NB_OK;
 }
 
@@ -235,8 +239,9 @@ static void unpack_step(const uint8_t *words, int64_t N, int n, int bits, uint8_
     }
 }
 
-static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K, const nb_tensor *const part[NB_SCHEME_TENSORS],
-                        uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order, int n_thread, nb_error *err)
+static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K,
+                        const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order,
+                        int n_thread, nb_error *err)
 {
     const nb_linear l = {.path = path, .name = name, .N = N, .K = K, .G = nb_scheme_groups(s, K), .err = err};
     const int bits = s->bits;
@@ -264,8 +269,28 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
     return NB_OK;
 }
 
-const nb_scheme nb_scheme_gptq = {.name = "gptq", .summary = "GPTQ: every loader's; zeros stored less one", .weight = "qweight", .variant = MINUS_ONE, .orders = true, .config_beside = true, .read_config = read_config,
-                                  .write_config = write_config, .module = module_spec, .check = check, .tensors = tensors, .pack = pack, .unpack = unpack};
-const nb_scheme nb_scheme_gptq_v2 = {.name = "gptq_v2", .summary = "GPTQ with zeros stored as they are: what asymmetric weights need", .weight = "qweight", .variant = AS_IS, .orders = true, .config_beside = true,
-                                     .write_config = write_config, .module = module_spec, .check = check, .tensors = tensors, .pack = pack,
+const nb_scheme nb_scheme_gptq = {.name = "gptq",
+                                  .summary = "GPTQ: every loader's; zeros stored less one",
+                                  .weight = "qweight",
+                                  .variant = MINUS_ONE,
+                                  .orders = true,
+                                  .config_beside = true,
+                                  .read_config = read_config,
+                                  .write_config = write_config,
+                                  .module = module_spec,
+                                  .check = check,
+                                  .tensors = tensors,
+                                  .pack = pack,
+                                  .unpack = unpack};
+const nb_scheme nb_scheme_gptq_v2 = {.name = "gptq_v2",
+                                     .summary = "GPTQ with zeros stored as they are: what asymmetric weights need",
+                                     .weight = "qweight",
+                                     .variant = AS_IS,
+                                     .orders = true,
+                                     .config_beside = true,
+                                     .write_config = write_config,
+                                     .module = module_spec,
+                                     .check = check,
+                                     .tensors = tensors,
+                                     .pack = pack,
                                      .unpack = unpack};

@@ -99,7 +99,8 @@ nb_status nb_list_has_part(const char *path, const nb_json_node *list, const cha
     for (const nb_json_node *e = nb_json_first(list); e; e = nb_json_next(e)) {
         const char *s = NULL;
         if (!nb_json_string(e, &s, NULL))
-            return nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)nb_json_offset(e), "quantization_config: modules_to_not_convert holds what is no name");
+            return nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)nb_json_offset(e),
+                              "quantization_config: modules_to_not_convert holds what is no name");
         *yes = *yes || (*s && strstr(name, s));
     }
     return NB_OK;

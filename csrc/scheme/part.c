@@ -25,7 +25,8 @@ static nb_status check_part(const nb_linear *l, const nb_scheme_tensor *want, co
         return NB_OK;
     const bool fits = t->n_dim == want->n_dim && t->shape[0] == want->shape[0] && (want->n_dim < 2 || t->shape[1] == want->shape[1]);
     /* a scale a matrix may lack its second dimension */
-    const bool one = is_float(want->dtype) && t->n_dim == 1 && want->n_dim == 2 && want->shape[1] == 1 && (t->shape[0] == want->shape[0] || t->shape[0] == 1);
+    const bool one =
+        is_float(want->dtype) && t->n_dim == 1 && want->n_dim == 2 && want->shape[1] == 1 && (t->shape[0] == want->shape[0] || t->shape[0] == 1);
     if (!fits && !one) {
         snprintf(what, sizeof what, "has %d dimensions, the first of %lld and the last of %lld, not [%lld,%lld]", t->n_dim, (long long)t->shape[0],
                  (long long)t->shape[t->n_dim ? t->n_dim - 1 : 0], (long long)want->shape[0], (long long)(want->n_dim < 2 ? 1 : want->shape[1]));

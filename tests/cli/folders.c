@@ -1,5 +1,5 @@
-/* folders.c -- `nibble quantize` and `nibble convert` into folders whose linears a scheme packs: what is refused before work begins, what is written runs as
- * what it decodes to, which conversions keep every bit, and who may go on with an unfinished one. */
+/* folders.c -- `nibble quantize` and `nibble convert` into folders whose linears a scheme packs: what is refused before work begins, what is written
+ * runs as what it decodes to, which conversions keep every bit, and who may go on with an unfinished one. */
 #include "cli/transcript.h"
 #include "file/container.h"
 #include "tiny_gguf.h"
@@ -114,23 +114,33 @@ static void spoil(check *c, const char *model, const char *tensor, int v)
 
 static const transcript refused[] = {
     {"--format awq with 8 bits", RTN "--format awq --bits 8", 5, NULL, "AWQ checkpoints have codes of 4 bits, not 8", 0},
-    {"--act-order where no loader knows it", GPTQ "--format compressed-tensors --act-order", 5, NULL, "--act-order in --format compressed-tensors", 0},
-    {"--act-order without a look at the inputs", RTN "--format gptq --act-order", 5, NULL, "--act-order with --method rtn, which looks at no inputs", 0},
+    {"--act-order where no loader knows it", GPTQ "--format compressed-tensors --act-order", 5, NULL, "--act-order in --format compressed-tensors",
+     0},
+    {"--act-order without a look at the inputs", RTN "--format gptq --act-order", 5, NULL, "--act-order with --method rtn, which looks at no inputs",
+     0},
     {"--asym in version 1", RTN "--format gptq --asym --json", 5, NULL, "--asym in --format gptq, where loaders read a zero of 0 in three ways", 0},
     {"--range of another word", RTN "--format gptq --range most", 2, NULL, "most", 0},
-    {"a block format in a folder", RTN "--format gptq --grid q4_0", 5, NULL, "--grid q4_0 in --format gptq, which holds int2, int3, int4 and int8", 0},
+    {"a block format in a folder", RTN "--format gptq --grid q4_0", 5, NULL, "--grid q4_0 in --format gptq, which holds int2, int3, int4 and int8",
+     0},
     {"an embedding of blocks in a folder", RTN "--format gptq --embedding q8_0", 5, NULL, "--embedding q8_0 in a folder", 0},
     {"groups that AWQ's loaders do not have", "quantize %T/odd.gguf -o %T/out -q --method rtn --format awq --group 32 --json", 5, NULL,
-     "model.layers.0.mlp.down_proj.weight is [64,80]: AWQ needs outputs in eights and inputs in whole groups of 32; --group row packs every linear", 0},
-    {"groups that compressed-tensors does not have", "quantize %T/wide.gguf -o %T/out -q --method rtn --format compressed-tensors --group 64", 5, NULL,
-     "is [64,96]: compressed-tensors needs inputs in whole groups of 64; --group 32 or row packs every linear", 0},
+     "model.layers.0.mlp.down_proj.weight is [64,80]: AWQ needs outputs in eights and inputs in whole groups of 32; --group row packs every linear",
+     0},
+    {"groups that compressed-tensors does not have", "quantize %T/wide.gguf -o %T/out -q --method rtn --format compressed-tensors --group 64", 5,
+     NULL, "is [64,96]: compressed-tensors needs inputs in whole groups of 64; --group 32 or row packs every linear", 0},
     {"a size of files that is none", RTN "--format gptq --max-shard-size 5X", 2, NULL, "--max-shard-size 5X: it must be a size", 0},
-    {"several GGUF files", "quantize " TINY " -o %T/out.gguf --max-shard-size 1M", 5, NULL, "--max-shard-size with a GGUF file, which is written in one piece", 0},
-    {"a folder that holds something", "quantize " TINY " -o %T/full -q --method rtn --format gptq", 7, NULL, "full: exists; a folder that is written must be new", 0},
-    {"a folder where a file is", "quantize " TINY " -o %T/text.txt -q --method rtn --format gptq", 7, NULL, "text.txt: exists; a folder that is written must be new", 0},
-    {"floats into codes", "convert " TINY " -o %T/out --format gptq", 5, NULL, "its linears are floats, which are no codes of gptq; nibble quantize rounds them", 0},
-    {"a grid beside codes", "convert " TINY " -o %T/out --format gptq --grid f16", 2, NULL, "--grid f16 with --format gptq, which takes codes as they are", 0},
-    {"blocks with a minimum into codes", "convert %T/q4_1.gguf -o %T/out --format gptq_v2", 5, NULL, "attn_q.weight is in q4_1, which are no codes of such a folder", 0},
+    {"several GGUF files", "quantize " TINY " -o %T/out.gguf --max-shard-size 1M", 5, NULL,
+     "--max-shard-size with a GGUF file, which is written in one piece", 0},
+    {"a folder that holds something", "quantize " TINY " -o %T/full -q --method rtn --format gptq", 7, NULL,
+     "full: exists; a folder that is written must be new", 0},
+    {"a folder where a file is", "quantize " TINY " -o %T/text.txt -q --method rtn --format gptq", 7, NULL,
+     "text.txt: exists; a folder that is written must be new", 0},
+    {"floats into codes", "convert " TINY " -o %T/out --format gptq", 5, NULL,
+     "its linears are floats, which are no codes of gptq; nibble quantize rounds them", 0},
+    {"a grid beside codes", "convert " TINY " -o %T/out --format gptq --grid f16", 2, NULL,
+     "--grid f16 with --format gptq, which takes codes as they are", 0},
+    {"blocks with a minimum into codes", "convert %T/q4_1.gguf -o %T/out --format gptq_v2", 5, NULL,
+     "attn_q.weight is in q4_1, which are no codes of such a folder", 0},
     {"codes of 8 bits into AWQ", "convert %T/q8_0.gguf -o %T/out --format awq", 5, NULL, "AWQ checkpoints have codes of 4 bits, not 8", 0},
     {"codes of 5 bits", "convert %T/q5_0.gguf -o %T/out --format gptq", 5, NULL, "GPTQ checkpoints have codes of 2, 3, 4 or 8 bits, not 5", 0},
     {"codes of 5 bits there", "convert %T/q5_0.gguf -o %T/out --format compressed-tensors", 5, NULL, "codes of 2, 3, 4 or 8 bits, not 5", 0},
@@ -188,7 +198,8 @@ static void written(check *c)
 
 static void sharded(check *c)
 {
-    static const char *const beside[] = {"config.json", "generation_config.json", "quantize_config.json", "manifest.json", "model.safetensors.index.json"};
+    static const char *const beside[] = {"config.json", "generation_config.json", "quantize_config.json", "manifest.json",
+                                         "model.safetensors.index.json"};
     size_t n = 0, m = 0;
     expect(c, RTN "--format gptq --group 32", 0, NULL);
     char *one = bytes_of("out/manifest.json", &n);
@@ -309,7 +320,8 @@ static void ordered(check *c)
 /* GGUF blocks to codes and back, and codes to the blocks that have a place for them. */
 static void blocks(check *c)
 {
-    static const char *const rows[][2] = {{"q4_0", "gptq"}, {"q4_0", "awq"}, {"q4_0", "compressed-tensors"}, {"q8_0", "gptq"}, {"q8_0", "compressed-tensors"}};
+    static const char *const rows[][2] = {
+        {"q4_0", "gptq"}, {"q4_0", "awq"}, {"q4_0", "compressed-tensors"}, {"q8_0", "gptq"}, {"q8_0", "compressed-tensors"}};
     static const char *const codes[][2] = {{"--format gptq --group 64", "q4_0"},
                                            {"--format gptq --group 32 --bits 3", "q4_0"},
                                            {"--format gptq_v2 --group 32 --bits 3 --asym", "q4_0"},
@@ -448,7 +460,8 @@ static void fill_up(const char *path)
 static void full_disk(check *c)
 {
     char small[1024], filler[1100];
-    static const char line[] = "quantize " TINY " -o %T/small/out -t 1 -q --calib %T/text.txt --samples 2 -c 16 --format gptq --group 32 --act-order ";
+    static const char line[] =
+        "quantize " TINY " -o %T/small/out -t 1 -q --calib %T/text.txt --samples 2 -c 16 --format gptq --group 32 --act-order ";
     folder_in(&here, "small", small);
     if (mkdir(small, 0700) != 0 || mount("tmpfs", small, "tmpfs", 0, "size=1m") != 0) {
         check_skip(c, "a small tmpfs cannot be mounted here; tests/fault/disk has full disks for everyone");

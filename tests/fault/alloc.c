@@ -403,6 +403,16 @@ static nb_status rtn_folder(nb_error *err)
     return job_quantize_folder("rtn", err);
 }
 
+static nb_status awq_gptq(nb_error *err)
+{
+    return job_quantize("awq-gptq", err);
+}
+
+static void awq_case(check *c)
+{
+    every(c, awq_gptq, true);
+}
+
 static nb_status gptq_folder(nb_error *err)
 {
     return job_quantize_folder("gptq", err);
@@ -450,6 +460,7 @@ static const check_case cases[] = {
     {"rounding without memory says so, keeps nothing and leaves no file", rtn_case},
     {"converting without memory says so, keeps nothing and leaves nothing behind", convert_case},
     {"GPTQ without memory says so, keeps nothing and leaves no file", gptq_case},
+    {"AWQ before GPTQ without memory says so, keeps nothing and leaves no file", awq_case},
     {"rounding into a folder without memory says so, keeps nothing and leaves no folder", rtn_folder_case},
     {"GPTQ into a folder without memory says so, keeps nothing and leaves no folder", gptq_folder_case},
     {"going on with a run without memory says so and keeps what there is to go on with", resume_case},

@@ -15,11 +15,11 @@
 #include <time.h>
 
 typedef struct crash_job {
-    const char *out;      /* begins with "out"; what a run without faults wrote is kept under the same name with "sound" for "out" */
-    const char *beside;   /* another file of the output, or NULL */
-    const char *run;      /* the command; */
-    const char *resume;   /* going on with it; */
-    const char *inspect;  /* and looking at what it wrote */
+    const char *out;     /* begins with "out"; what a run without faults wrote is kept under the same name with "sound" for "out" */
+    const char *beside;  /* another file of the output, or NULL */
+    const char *run;     /* the command; */
+    const char *resume;  /* going on with it; */
+    const char *inspect; /* and looking at what it wrote */
     int n_by_chance;
 } crash_job;
 

@@ -1,5 +1,5 @@
-/* quant_config.c -- fuzz target: a quantization_config. What is accepted has a width and groups that the rest can rely on, for every module; what a writer says of
- * it is read back as the same. */
+/* quant_config.c -- fuzz target: a quantization_config. What is accepted has a width and groups that the rest can rely on, for every module; what a
+ * writer says of it is read back as the same. */
 #include "fuzz/fuzz.h"
 #include "scheme/scheme.h"
 
@@ -13,7 +13,8 @@ static void promise_spec(const nb_scheme_spec *s)
     const int n = s->scheme->tensors(s, 64, 4096, t);
     FUZZ_PROMISE(n >= 1 && n <= NB_SCHEME_TENSORS, "tensors");
     for (int i = 0; i < n; i++)
-        FUZZ_PROMISE(t[i].suffix && t[i].dtype && t[i].n_dim >= 1 && t[i].n_dim <= 2 && t[i].shape[0] >= 1 && (t[i].n_dim < 2 || t[i].shape[1] >= 1), "a tensor");
+        FUZZ_PROMISE(t[i].suffix && t[i].dtype && t[i].n_dim >= 1 && t[i].n_dim <= 2 && t[i].shape[0] >= 1 && (t[i].n_dim < 2 || t[i].shape[1] >= 1),
+                     "a tensor");
     FUZZ_PROMISE(nb_scheme_bytes(s, 64, 4096) > 0, "bytes");
 }
 

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { kMostSide = 128, kMostDim = 256 };
+enum { kMostSide = 128, kMostDim = 256, kMostCount = kMostDim * kMostDim };
 
 typedef struct feed {
     const uint8_t *p;
@@ -66,6 +66,8 @@ static bool parts_make(parts *x, const nb_scheme_spec *s, int64_t N, int64_t K, 
                 return false;
             count *= (size_t)t->shape[d];
         }
+        if (count > kMostCount)
+            return false;
         t->bytes = count * (size_t)t->dtype->bytes;
         uint8_t *to = malloc(t->bytes ? t->bytes : 1);
         if (!to)

@@ -1,5 +1,5 @@
-/* scheme.c -- GPTQ, AWQ and compressed-tensors against tensors that GPTQModel, AutoAWQ and compressed-tensors packed (tests/data/scheme/README.md): what
- * they wrote unpacks to the codes they were given, and those codes pack to the same bytes. */
+/* scheme.c -- GPTQ, AWQ and compressed-tensors against tensors that GPTQModel, AutoAWQ and compressed-tensors packed (tests/data/scheme/README.md):
+ * what they wrote unpacks to the codes they were given, and those codes pack to the same bytes. */
 #include "base/mapfile.h"
 #include "base/random.h"
 #include "base/scalar.h"
@@ -79,8 +79,10 @@ static const struct gptq_case {
     bool sym, act_order;
     int zeros; /* groups whose zero is 0 */
 } gptq_cases[] = {
-    {"gptq_w4g128asym", "w4g128asym", 4, 128, 64, 256, false, false, 1}, {"gptq_w2g32asym", "w2g32asym", 2, 32, 64, 256, false, false, 5},
-    {"gptq_w3g64sym_desc", "w3g64sym_desc", 3, 64, 64, 256, true, true, 0}, {"gptq_w8g64asym", NULL, 8, 64, 32, 128, false, false, 0},
+    {"gptq_w4g128asym", "w4g128asym", 4, 128, 64, 256, false, false, 1},
+    {"gptq_w2g32asym", "w2g32asym", 2, 32, 64, 256, false, false, 5},
+    {"gptq_w3g64sym_desc", "w3g64sym_desc", 3, 64, 64, 256, true, true, 0},
+    {"gptq_w8g64asym", NULL, 8, 64, 32, 128, false, false, 0},
     {"gptq_w3g64rand", NULL, 3, 64, 32, 128, false, false, 5},
 };
 enum { kGptqCases = sizeof gptq_cases / sizeof *gptq_cases };
@@ -248,6 +250,35 @@ static void worked_example(check *c)
     }
 }
 
+/* docs/FORMATS.md, by hand: 8 9 7 10 8 8 0 15 along inputs, and along outputs for AWQ. */
+static void pages(check *c)
+{
+    static const uint8_t codes[] = {8, 9, 7, 10, 8, 8, 0, 15};
+    static const struct {
+        const char *scheme;
+        uint32_t word, zeros;
+    } rows[] = {{"gptq", 0xf088a798u, 0x77777777u},
+                {"gptq_v2", 0xf088a798u, 0x88888888u},
+                {"awq", 0xf8a90878u, 0x88888888u},
+                {"compressed-tensors", 0xf088a798u, 0}};
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        nb_error err = {.message = ""};
+        const bool along_outputs = strcmp(rows[r].scheme, "awq") == 0;
+        parts p = parts_new(spec_of(rows[r].scheme, 4, 0, true), 8, 8);
+        for (int n = 0; n < 8; n++) {
+            p.groups[n] = (nb_group){.scale = 0.5f, .zero = 8.0f};
+            for (int k = 0; k < 8; k++)
+                p.codes[8 * n + k] = codes[along_outputs ? n : k];
+        }
+        CHECK_EQ(c, parts_pack(&p, false, &err), NB_OK);
+        CHECK_STR(c, err.message, "");
+        CHECK_EQ(c, nb_load_u32(p.bytes[0]), rows[r].word);
+        if (rows[r].zeros)
+            CHECK_EQ(c, nb_load_u32(p.bytes[1]), rows[r].zeros);
+        parts_free(&p);
+    }
+}
+
 /* ---- round trips ---- */
 
 static void round_trip(check *c, nb_scheme_spec spec, int64_t N, int64_t K, bool ordered, nb_rng *rng)
@@ -261,7 +292,9 @@ static void round_trip(check *c, nb_scheme_spec spec, int64_t N, int64_t K, bool
     for (int64_t i = 0; i < N * p.G; i++) {
         const unsigned z = (unsigned)(nb_rng_u64(rng) & mask), least = strcmp(spec.scheme->name, "gptq") == 0;
         p.groups[i] = (nb_group){.scale = nb_f32_from_f16((uint16_t)(nb_rng_u64(rng) % 0x7bff)),
-                                 .zero = (float)(spec.sym ? 1u << (spec.bits - 1) : z > least ? z : least)};
+                                 .zero = (float)(spec.sym    ? 1u << (spec.bits - 1)
+                                                 : z > least ? z
+                                                             : least)};
     }
     for (int64_t k = 0; k < K; k++)
         p.g_idx[k] = ordered ? (int32_t)((K - 1 - k) / (spec.group ? spec.group : K)) : spec.group ? (int32_t)(k / spec.group) : 0;
@@ -293,7 +326,11 @@ static void round_trips(check *c)
     int n = 0;
     for (const nb_scheme *const *s = nb_schemes; *s; s++)
         for (size_t i = 0; i < 4 * 6 * 3 * 4 * 4; i++) {
-            nb_scheme_spec spec = {.scheme = *s, .bits = bits[i % 4], .group = groups[i / 4 % 6], .variant = (*s)->variant, .sym = i / 288 & 1,
+            nb_scheme_spec spec = {.scheme = *s,
+                                   .bits = bits[i % 4],
+                                   .group = groups[i / 4 % 6],
+                                   .variant = (*s)->variant,
+                                   .sym = i / 288 & 1,
                                    .act_order = i / 576 & 1};
             const int64_t N = Ns[i / 24 % 3], K = Ks[i / 72 % 4];
             if ((*s)->check(&spec, "a.linear", N, K, &err) != NB_OK || (spec.act_order && nb_scheme_groups(&spec, K) < 2))
@@ -310,6 +347,7 @@ static const check_case cases[] = {
     {"zeros that GPTQModel borrowed from their neighbours come back", gptq_borrow},
     {"what AutoAWQ packed unpacks to its codes and packs to its bytes", awq_bytes},
     {"what compressed-tensors packed unpacks to its codes and packs to its bytes", ct_bytes},
+    {"the words of the format page, worked by hand", pages},
     {"the worked example: 1.6 -0.7 -3.4 1.7 -2.9 0.5 2.3 6.2 in int8", worked_example},
     {"every scheme gives back what it was given, in every width, group and order, short last groups included", round_trips},
 };

@@ -35,18 +35,24 @@ static const edit edits[] = {
     {"qz-gidx below 0", "gptq", ELEMENT, Q "g_idx", NULL, NB_BAD_INPUT, Q "g_idx: input 5 is in group -1, there are 2", 5, 4, 0xffffffffu},
     {"qz-gidx beyond the groups", "gptq", ELEMENT, Q "g_idx", NULL, NB_BAD_INPUT, "input 63 is in group 2, there are 2", 63, 4, 2},
     {"qz-gidx far beyond", "gptq", ELEMENT, Q "g_idx", NULL, NB_BAD_INPUT, "in group 2147483647", 0, 4, 0x7fffffffu},
-    {"qz-gidx of another length", "gptq", HEADER, "q_proj.g_idx\":{\"dtype\":\"I32\",\"shape\":[64]", "q_proj.g_idx\":{\"dtype\":\"I64\",\"shape\":[32]", NB_BAD_INPUT,
-     Q "g_idx: has 1 dimensions", 0, 0, 0},
+    {"qz-gidx of another length", "gptq", HEADER, "q_proj.g_idx\":{\"dtype\":\"I32\",\"shape\":[64]",
+     "q_proj.g_idx\":{\"dtype\":\"I64\",\"shape\":[32]", NB_BAD_INPUT, Q "g_idx: has 1 dimensions", 0, 0, 0},
     /* 105 */
-    {"qz-packed: another shape", "gptq", HEADER, "q_proj.qweight\":{\"dtype\":\"I32\",\"shape\":[8,64]", "q_proj.qweight\":{\"dtype\":\"I32\",\"shape\":[64,8]", NB_BAD_INPUT,
-     Q "qweight: has 2 dimensions, the first of 64", 0, 0, 0},
-    {"qz-packed: another type", "gptq", HEADER, "q_proj.qweight\":{\"dtype\":\"I32\"", "q_proj.qweight\":{\"dtype\":\"F32\"", NB_BAD_INPUT, "qweight: is of type f32, not i32", 0, 0, 0},
-    {"qz-packed: scales that are no floats", "gptq", HEADER, "q_proj.scales\":{\"dtype\":\"F16\"", "q_proj.scales\":{\"dtype\":\"I16\"", NB_BAD_INPUT, "scales: is of type i16, not f16", 0, 0, 0},
-    {"qz-packed: zeros of another shape", "gptq", HEADER, "q_proj.qzeros\":{\"dtype\":\"I32\",\"shape\":[2,8]", "q_proj.qzeros\":{\"dtype\":\"I32\",\"shape\":[8,2]", NB_BAD_INPUT, "qzeros: has 2", 0, 0, 0},
+    {"qz-packed: another shape", "gptq", HEADER, "q_proj.qweight\":{\"dtype\":\"I32\",\"shape\":[8,64]",
+     "q_proj.qweight\":{\"dtype\":\"I32\",\"shape\":[64,8]", NB_BAD_INPUT, Q "qweight: has 2 dimensions, the first of 64", 0, 0, 0},
+    {"qz-packed: another type", "gptq", HEADER, "q_proj.qweight\":{\"dtype\":\"I32\"", "q_proj.qweight\":{\"dtype\":\"F32\"", NB_BAD_INPUT,
+     "qweight: is of type f32, not i32", 0, 0, 0},
+    {"qz-packed: scales that are no floats", "gptq", HEADER, "q_proj.scales\":{\"dtype\":\"F16\"", "q_proj.scales\":{\"dtype\":\"I16\"", NB_BAD_INPUT,
+     "scales: is of type i16, not f16", 0, 0, 0},
+    {"qz-packed: zeros of another shape", "gptq", HEADER, "q_proj.qzeros\":{\"dtype\":\"I32\",\"shape\":[2,8]",
+     "q_proj.qzeros\":{\"dtype\":\"I32\",\"shape\":[8,2]", NB_BAD_INPUT, "qzeros: has 2", 0, 0, 0},
     {"qz-packed: a tensor is missing", "gptq", HEADER, Q "scales\"", Q "scaler\"", NB_BAD_INPUT, Q "scales: is missing", 0, 0, 0},
-    {"qz-packed: AWQ's other shape", "awq", HEADER, "q_proj.qweight\":{\"dtype\":\"I32\",\"shape\":[64,8]", "q_proj.qweight\":{\"dtype\":\"I32\",\"shape\":[8,64]", NB_BAD_INPUT, "qweight: has 2", 0, 0, 0},
-    {"qz-packed: a shape in a tensor that is another", "ct", ELEMENT, Q "weight_shape", NULL, NB_BAD_INPUT, "weight_shape: says another shape than the model's numbers", 0, 4, 65},
-    {"qz-packed: compressed-tensors without its zeros", "ctasym", HEADER, Q "weight_zero_point\"", Q "weight_zero_paint\"", NB_BAD_INPUT, "weight_zero_point: is missing", 0, 0, 0},
+    {"qz-packed: AWQ's other shape", "awq", HEADER, "q_proj.qweight\":{\"dtype\":\"I32\",\"shape\":[64,8]",
+     "q_proj.qweight\":{\"dtype\":\"I32\",\"shape\":[8,64]", NB_BAD_INPUT, "qweight: has 2", 0, 0, 0},
+    {"qz-packed: a shape in a tensor that is another", "ct", ELEMENT, Q "weight_shape", NULL, NB_BAD_INPUT,
+     "weight_shape: says another shape than the model's numbers", 0, 4, 65},
+    {"qz-packed: compressed-tensors without its zeros", "ctasym", HEADER, Q "weight_zero_point\"", Q "weight_zero_paint\"", NB_BAD_INPUT,
+     "weight_zero_point: is missing", 0, 0, 0},
     /* 106 */
     {"bits 0", "gptq", CONFIG, "\"bits\":4", "\"bits\":0", NB_BAD_INPUT, "codes of 0 bits", 0, 0, 0},
     {"bits 33", "gptq", CONFIG, "\"bits\":4", "\"bits\":33", NB_BAD_INPUT, "codes of 33 bits", 0, 0, 0},
@@ -58,7 +64,8 @@ static const edit edits[] = {
     {"group -2", "gptq", CONFIG, GROUPS32, "\"group_size\":-2", NB_BAD_INPUT, "groups of -2 inputs", 0, 0, 0},
     {"group 0 of AWQ", "awq", CONFIG, GROUPS32, "\"group_size\":0", NB_BAD_INPUT, "groups of -2 inputs", 0, 0, 0},
     {"group 2^40", "gptq", CONFIG, GROUPS32, "\"group_size\":1099511627776", NB_BAD_INPUT, "groups of 1099511627776 inputs", 0, 0, 0},
-    {"groups that leave a short one, GPTQ", "gptq", CONFIG, GROUPS32, "\"group_size\":40", NB_OK, "", 0, 0, 0}, /* 64 = 40 + 24, 128 = 3 x 40 + 8: as many groups as there are */
+    {"groups that leave a short one, GPTQ", "gptq", CONFIG, GROUPS32, "\"group_size\":40", NB_OK, "", 0, 0,
+     0}, /* 64 = 40 + 24, 128 = 3 x 40 + 8: as many groups as there are */
     {"groups that leave a short one, AWQ", "awq", CONFIG, GROUPS32, "\"group_size\":40", NB_BAD_INPUT, "no whole groups", 0, 0, 0},
     {"groups that leave a short one, compressed-tensors", "ct", CONFIG, GROUPS32, "\"group_size\":40", NB_BAD_INPUT, "no whole groups", 0, 0, 0},
     /* 107 */
@@ -67,40 +74,61 @@ static const edit edits[] = {
     {"qz-scale Inf", "awq", ELEMENT, Q "scales", NULL, NB_BAD_INPUT, Q "scales: the scale of output 1, group 1 is infinite", 65, 2, 0x7c00},
     {"qz-scale -Inf", "ct", ELEMENT, Q "weight_scale", NULL, NB_BAD_INPUT, "weight_scale: the scale of output 2, group 1 is infinite", 5, 2, 0xfc00},
     /* 109 */
-    {"qz-mixed: zeros that are not symmetric", "gptq", ELEMENT, Q "qzeros", NULL, NB_BAD_INPUT, "qzeros: holds several zeros, the config says that the weights are symmetric", 3, 4, 0x77777770u},
-    {"qz-mixed: two configs, other bits", "gptq", BESIDE, "\"bits\":4", "\"bits\":8", NB_BAD_INPUT, "config.json says gptq of 4 bits in groups of 32, symmetric, the quantization config beside it gptq of 8", 0, 0, 0},
+    {"qz-mixed: zeros that are not symmetric", "gptq", ELEMENT, Q "qzeros", NULL, NB_BAD_INPUT,
+     "qzeros: holds several zeros, the config says that the weights are symmetric", 3, 4, 0x77777770u},
+    {"qz-mixed: two configs, other bits", "gptq", BESIDE, "\"bits\":4", "\"bits\":8", NB_BAD_INPUT,
+     "config.json says gptq of 4 bits in groups of 32, symmetric, the quantization config beside it gptq of 8", 0, 0, 0},
     {"qz-mixed: two configs, other groups", "gptq", BESIDE, GROUPS32, "\"group_size\":64", NB_BAD_INPUT, "in groups of 64", 0, 0, 0},
-    {"qz-mixed: two configs, another method", "gptq", BESIDE, "\"quant_method\":\"gptq\"", "\"quant_method\":\"awq\"", NB_UNSUPPORTED, "AWQ weights of the version \"gptq\"", 0, 0, 0},
-    {"qz-mixed: a packed module is left out", "awq", CONFIG, "[\"lm_head\"]", "[\"lm_head\",\"q_proj\"]", NB_BAD_INPUT, "is packed, but the config leaves its module out", 0, 0, 0},
-    {"qz-mixed: left out by a pattern", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\"-:.*k_proj\":{}},\"pack_dtype\"", NB_BAD_INPUT, "k_proj.qweight is packed, but the config leaves", 0, 0, 0},
-    {"qz-mixed: left out by another pattern", "ct", CONFIG, "[\"lm_head\"]", "[\"re:.*mlp.up.*\"]", NB_BAD_INPUT, "up_proj.weight_packed is packed, but the config leaves", 0, 0, 0},
+    {"qz-mixed: two configs, another method", "gptq", BESIDE, "\"quant_method\":\"gptq\"", "\"quant_method\":\"awq\"", NB_UNSUPPORTED,
+     "AWQ weights of the version \"gptq\"", 0, 0, 0},
+    {"qz-mixed: a packed module is left out", "awq", CONFIG, "[\"lm_head\"]", "[\"lm_head\",\"q_proj\"]", NB_BAD_INPUT,
+     "is packed, but the config leaves its module out", 0, 0, 0},
+    {"qz-mixed: left out by a pattern", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\"-:.*k_proj\":{}},\"pack_dtype\"", NB_BAD_INPUT,
+     "k_proj.qweight is packed, but the config leaves", 0, 0, 0},
+    {"qz-mixed: left out by another pattern", "ct", CONFIG, "[\"lm_head\"]", "[\"re:.*mlp.up.*\"]", NB_BAD_INPUT,
+     "up_proj.weight_packed is packed, but the config leaves", 0, 0, 0},
     {"qz-mixed: no target", "ct", CONFIG, "[\"Linear\"]", "[\"Conv2d\"]", NB_BAD_INPUT, "is packed, but the config leaves", 0, 0, 0},
-    {"qz-mixed: no config at all", "awq", CONFIG, "\"quantization_config\"", "\"quantized_otherwise\"", NB_BAD_INPUT, "is packed, but no config says how", 0, 0, 0},
-    {"qz-mixed: another scheme's tensors", "ct", CONFIG, "\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\"", "\"quant_method\":\"awq\",\"format\":\"gemm\"", NB_BAD_INPUT, "is not how awq packs its linears", 0, 0, 0},
+    {"qz-mixed: no config at all", "awq", CONFIG, "\"quantization_config\"", "\"quantized_otherwise\"", NB_BAD_INPUT,
+     "is packed, but no config says how", 0, 0, 0},
+    {"qz-mixed: another scheme's tensors", "ct", CONFIG, "\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\"",
+     "\"quant_method\":\"awq\",\"format\":\"gemm\"", NB_BAD_INPUT, "is not how awq packs its linears", 0, 0, 0},
     {"qz-mixed: plain and packed", "gptq", HEADER, Q "scales\"", Q "weight\"", NB_BAD_INPUT, "q_proj.weight", 0, 0, 0},
-    {"an override that the tensors do not follow", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\"+:.*v_proj\":{\"bits\":8}},\"pack_dtype\"", NB_BAD_INPUT, "v_proj.qweight: has 2 dimensions", 0, 0, 0},
-    {"an override that is impossible", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\".*v_proj\":{\"bits\":-8}},\"pack_dtype\"", NB_BAD_INPUT, "codes of -8 bits", 0, 0, 0},
+    {"an override that the tensors do not follow", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\"+:.*v_proj\":{\"bits\":8}},\"pack_dtype\"",
+     NB_BAD_INPUT, "v_proj.qweight: has 2 dimensions", 0, 0, 0},
+    {"an override that is impossible", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\".*v_proj\":{\"bits\":-8}},\"pack_dtype\"", NB_BAD_INPUT,
+     "codes of -8 bits", 0, 0, 0},
     /* words of the config */
-    {"a method that is not read", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":\"bitsandbytes\"", NB_UNSUPPORTED, "the method \"bitsandbytes\" are not read", 0, 0, 0},
+    {"a method that is not read", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":\"bitsandbytes\"", NB_UNSUPPORTED,
+     "the method \"bitsandbytes\" are not read", 0, 0, 0},
     {"a method with an escape", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":\"\\u001b[2J\"", NB_UNSUPPORTED, "\\x1b[2J", 0, 0, 0},
-    {"a format that is not read", "gptq", CONFIG, "\"checkpoint_format\":\"gptq\"", "\"checkpoint_format\":\"marlin\"", NB_UNSUPPORTED, "GPTQ weights in the format \"marlin\"", 0, 0, 0},
-    {"AWQ's other form", "awq", CONFIG, "\"version\":\"gemm\"", "\"version\":\"gemv\"", NB_UNSUPPORTED, "AWQ weights of the version \"gemv\"", 0, 0, 0},
-    {"a format of compressed-tensors that is not read", "ct", CONFIG, "\"format\":\"pack-quantized\"}},", "\"format\":\"nvfp4-pack-quantized\"}},", NB_UNSUPPORTED, "nvfp4-pack-quantized", 0, 0, 0},
-    {"floats under compressed-tensors", "ct", CONFIG, "\"type\":\"int\"", "\"type\":\"float\"", NB_UNSUPPORTED, "weights of the type \"float\"", 0, 0, 0},
-    {"blocks under compressed-tensors", "ct", CONFIG, "\"strategy\":\"group\"", "\"strategy\":\"block\"", NB_UNSUPPORTED, "the strategy \"block\"", 0, 0, 0},
-    {"sparse weights", "ct", CONFIG, "\"kv_cache_scheme\":null", "\"sparsity_config\":{\"format\":\"sparse-24-bitmask\"}", NB_UNSUPPORTED, "sparse-24-bitmask", 0, 0, 0},
+    {"a format that is not read", "gptq", CONFIG, "\"checkpoint_format\":\"gptq\"", "\"checkpoint_format\":\"marlin\"", NB_UNSUPPORTED,
+     "GPTQ weights in the format \"marlin\"", 0, 0, 0},
+    {"AWQ's other form", "awq", CONFIG, "\"version\":\"gemm\"", "\"version\":\"gemv\"", NB_UNSUPPORTED, "AWQ weights of the version \"gemv\"", 0, 0,
+     0},
+    {"a format of compressed-tensors that is not read", "ct", CONFIG, "\"format\":\"pack-quantized\"}},", "\"format\":\"nvfp4-pack-quantized\"}},",
+     NB_UNSUPPORTED, "nvfp4-pack-quantized", 0, 0, 0},
+    {"floats under compressed-tensors", "ct", CONFIG, "\"type\":\"int\"", "\"type\":\"float\"", NB_UNSUPPORTED, "weights of the type \"float\"", 0, 0,
+     0},
+    {"blocks under compressed-tensors", "ct", CONFIG, "\"strategy\":\"group\"", "\"strategy\":\"block\"", NB_UNSUPPORTED, "the strategy \"block\"", 0,
+     0, 0},
+    {"sparse weights", "ct", CONFIG, "\"kv_cache_scheme\":null", "\"sparsity_config\":{\"format\":\"sparse-24-bitmask\"}", NB_UNSUPPORTED,
+     "sparse-24-bitmask", 0, 0, 0},
     {"no groups", "ct", CONFIG, "\"config_groups\"", "\"other_groups\"", NB_BAD_INPUT, "config_groups is missing or empty", 0, 0, 0},
     {"bits that are a word", "gptq", CONFIG, "\"bits\":4", "\"bits\":\"4\"", NB_BAD_INPUT, "bits is no whole number", 0, 0, 0},
     {"sym that is a number", "gptq", CONFIG, "\"sym\":true", "\"sym\":1", NB_BAD_INPUT, "sym is neither true nor false", 0, 0, 0},
-    {"a method that is a number", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":7", NB_BAD_INPUT, "quant_method is no word", 0, 0, 0},
+    {"a method that is a number", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":7", NB_BAD_INPUT, "quant_method is no word", 0, 0,
+     0},
     {"dynamic that is a list", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":[1],\"pack_dtype\"", NB_BAD_INPUT, "dynamic is no object", 0, 0, 0},
     {"a list of modules with a number", "awq", CONFIG, "[\"lm_head\"]", "[7]", NB_BAD_INPUT, "modules_to_not_convert holds what is no name", 0, 0, 0},
-    {"a pattern that does not end", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\"(\":{}},\"pack_dtype\"", NB_BAD_INPUT, "the pattern \"(\" cannot be used", 0, 0, 0},
-    {"a pattern that never ends", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\"-:(([a-z_.0-9]+)+)+[!?]$\":{}},\"pack_dtype\"", NB_BAD_INPUT, "more than a million steps", 0, 0, 0},
+    {"a pattern that does not end", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\"(\":{}},\"pack_dtype\"", NB_BAD_INPUT,
+     "the pattern \"(\" cannot be used", 0, 0, 0},
+    {"a pattern that never ends", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\"-:(([a-z_.0-9]+)+)+[!?]$\":{}},\"pack_dtype\"", NB_BAD_INPUT,
+     "more than a million steps", 0, 0, 0},
     {"a pattern that runs code", "ct", CONFIG, "[\"lm_head\"]", "[\"re:\\\\C+\"]", NB_BAD_INPUT, "cannot be used", 0, 0, 0},
     /* what means the same opens */
     {"null", "gptq", CONFIG, "\"pack_dtype\":\"int32\"", "\"pack_dtype\":\"int32\",\"dynamic\":null", NB_OK, "", 0, 0, 0},
-    {"the other version's name over symmetric zeros", "gptq", CONFIG, "\"checkpoint_format\":\"gptq\"", "\"checkpoint_format\":\"gptq_v2\"", NB_OK, "", 0, 0, 0},
+    {"the other version's name over symmetric zeros", "gptq", CONFIG, "\"checkpoint_format\":\"gptq\"", "\"checkpoint_format\":\"gptq_v2\"", NB_OK,
+     "", 0, 0, 0},
     {"an order of inputs of zeros is none", "asym", ELEMENT, Q "g_idx", NULL, NB_OK, "", -1, 4, 0},
 };
 
@@ -128,7 +156,8 @@ static char *find_in(char *p, size_t n, const char *what)
 /* Changes the copy of the model in `to`. */
 static void apply(check *c, const edit *e, const char *to)
 {
-    static const char *const names[] = {[CONFIG] = "config.json", [BESIDE] = "quantize_config.json", [HEADER] = "model.safetensors", [ELEMENT] = "model.safetensors"};
+    static const char *const names[] = {
+        [CONFIG] = "config.json", [BESIDE] = "quantize_config.json", [HEADER] = "model.safetensors", [ELEMENT] = "model.safetensors"};
     char path[1100];
     size_t n = 0;
     if (e->where == CONFIG) { /* the other one would be a second opinion */
@@ -214,8 +243,8 @@ static void every_edit(check *c)
         const nb_status st = runs(to, &err);
         c->n_check++;
         if (st != edits[i].want || !strstr(err.message, edits[i].word) || (st != NB_OK && !strstr(err.message, "/bad")))
-            check_report(c, __FILE__, __LINE__, "%s in %s: status %d, \"%s\"; expected %d, \"%s\"", edits[i].what, edits[i].model, (int)st, err.message,
-                         (int)edits[i].want, edits[i].word);
+            check_report(c, __FILE__, __LINE__, "%s in %s: status %d, \"%s\"; expected %d, \"%s\"", edits[i].what, edits[i].model, (int)st,
+                         err.message, (int)edits[i].want, edits[i].word);
         folder_remove(to);
     }
 }
@@ -254,14 +283,25 @@ int main(int argc, char **argv)
     static const struct {
         const char *name, *format;
         bool sym;
-    } rows[] = {{"gptq", "gptq", true}, {"asym", "gptq_v2", false}, {"awq", "awq", false}, {"ct", "compressed-tensors", true}, {"ctasym", "compressed-tensors", false}};
+    } rows[] = {{"gptq", "gptq", true},
+                {"asym", "gptq_v2", false},
+                {"awq", "awq", false},
+                {"ct", "compressed-tensors", true},
+                {"ctasym", "compressed-tensors", false}};
     char path[1024];
     nb_error err = {.message = ""};
     here = folder_new();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         nb_quantize_result r;
-        const nb_quantize_options o = {.model = NB_SOURCE_DIR "/tests/data/models/tiny-llama", .out = folder_in(&here, rows[i].name, path), .method = "rtn",
-                                       .format = rows[i].format, .group = 32, .sym_set = true, .sym = rows[i].sym, .device = "cpu", .n_thread = 1};
+        const nb_quantize_options o = {.model = NB_SOURCE_DIR "/tests/data/models/tiny-llama",
+                                       .out = folder_in(&here, rows[i].name, path),
+                                       .method = "rtn",
+                                       .format = rows[i].format,
+                                       .group = 32,
+                                       .sym_set = true,
+                                       .sym = rows[i].sym,
+                                       .device = "cpu",
+                                       .n_thread = 1};
         if (nb_quantize(&o, &r, &err) != NB_OK) {
             fprintf(stderr, "%s\n", err.message);
             return 1;

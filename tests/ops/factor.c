@@ -1,7 +1,9 @@
 /* factor.c -- the reversed Cholesky factor and the least-squares correction, on every backend.
  * NUMERICS.md "factor", "correct".
  *
- * out of factor: failed_minor as a double, then R. */
+ * out of factor: failed_minor as a double, then R. In place: R's lower triangle must still be H's (it is
+ * then set to 0), what lay above H's diagonal and on it is never read (NaN here), and unfactor
+ * gives H back to the bit. */
 #include "ops/bounds.h"
 #include "ops/hessian.h"
 #include "ops/ops.h"
@@ -10,7 +12,54 @@ typedef struct factor_case {
     int64_t K;
     const double *h, *add;
     const int32_t *perm;
+    bool in_place; /* r is h */
 } factor_case;
+
+/* H's strict lower triangle alone. */
+static double *lower_of(const double *h, int64_t K)
+{
+    double *t = ops_alloc((size_t)(K * K), sizeof *t);
+    for (int64_t i = 0; i < K * K; i++)
+        t[i] = i / K > i % K ? h[i] : (double)NAN;
+    return t;
+}
+
+static bool run_in_place(ops *o, const factor_case *k, double *to)
+{
+    nb_error err = {.message = ""};
+    const int64_t K = k->K;
+    const size_t square = (size_t)(K * K) * sizeof(double);
+    if (!o->be->op->unfactor) /* the device has a matrix for R */
+        return false;
+    double *lower = lower_of(k->h, K), *diag = ops_alloc((size_t)K, sizeof *diag), *back = ops_alloc((size_t)(K * K), sizeof *back);
+    for (int64_t i = 0; i < K; i++)
+        diag[i] = k->h[i * (K + 1)];
+    int64_t failed = -1;
+    double *h = ops_inout(o, lower, square);
+    const nb_factor_args a = {.h = h, .diag = diag, .diag_add = k->add, .perm = k->perm, .K = K, .r = h, .failed_minor = &failed};
+    const nb_unfactor_args u = {.h = h, .diag = diag, .K = K};
+    bool good = ops_ok(o, o->be->op->factor(o->be, &a, &err), &err);
+    to[0] = (double)failed;
+    memset(to + 1, 0, square);
+    if (good && failed == 0)
+        ops_get(o, h, to + 1);
+    for (int64_t i = 0; i < K && good && failed == 0; i++)
+        for (int64_t j = 0; j < i; j++) {
+            CHECK_NEAR(o->c, to[1 + i * K + j], k->h[i * K + j], 0, o->what);
+            to[1 + i * K + j] = 0;
+        }
+    good = good && ops_ok(o, o->be->op->unfactor(o->be, &u, &err), &err); /* also behind a minor that failed */
+    if (good) {
+        ops_get(o, h, back);
+        o->c->n_check++;
+        if (memcmp(back, k->h, square) != 0)
+            check_report(o->c, __FILE__, __LINE__, "%s: H did not come back", o->what);
+    }
+    free(lower);
+    free(diag);
+    free(back);
+    return good;
+}
 
 static bool run_factor(ops *o, const void *args, void *out)
 {
@@ -18,6 +67,8 @@ static bool run_factor(ops *o, const void *args, void *out)
     nb_error err = {.message = ""};
     if (!ops_has(o, o->be->op->factor != NULL, "factor"))
         return false;
+    if (k->in_place)
+        return run_in_place(o, k, out);
     const size_t square = (size_t)(k->K * k->K) * sizeof(double);
     int64_t failed = -1;
     const nb_factor_args a = {.h = ops_in(o, k->h, square),
@@ -68,7 +119,8 @@ static void each_factor(check *c, ops_set *set)
 {
     static const int64_t all_K[] = {1, 2, 15, 32, 64, 96, 127, 129, 172, 300};
     for (size_t i = 0; i < sizeof all_K / sizeof *all_K; i++)
-        for (int bad = 0; bad < 2; bad++) {
+        for (int way = 0; way < 4; way++) {
+            const bool bad = way % 2 != 0, in_place = way > 1;
             nb_rng r;
             nb_rng_seed(&r, 40 + i);
             const int64_t K = all_K[i];
@@ -77,10 +129,13 @@ static void each_factor(check *c, ops_set *set)
             int32_t *perm = i % 2 ? hessian_order(h, K) : NULL;
             if (bad) /* one diagonal element far below 0: the minor in which it is reached fails */
                 h[K / 3 * (K + 1)] = -1000;
-            const factor_case k = {.K = K, .h = h, .add = add, .perm = perm};
+            for (int64_t a = 0; a < K; a++) /* symmetric to the bit, as gram_accumulate leaves it */
+                for (int64_t b = 0; b < a; b++)
+                    h[b * K + a] = h[a * K + b];
+            const factor_case k = {.K = K, .h = h, .add = add, .perm = perm, .in_place = in_place};
             char what[64];
-            snprintf(what, sizeof what, "K %d%s%s", (int)K, perm ? " permuted" : "",
-                     bad ? " not positive" : "");
+            snprintf(what, sizeof what, "K %d%s%s%s", (int)K, perm ? " permuted" : "",
+                     bad ? " not positive" : "", in_place ? " in place" : "");
             const size_t bytes = (size_t)(K * K + 1) * sizeof(double);
             if (set)
                 ops_against_ref(set, &factor_test, &k, bytes, K * K * K / 3, what);

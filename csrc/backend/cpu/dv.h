@@ -1,5 +1,6 @@
-/* dv.h -- a vector of f64 of the level's own width (vec.h has f32): wider ones would be taken apart by way of the stack. Every step is one fused
- * multiply and add on every level, so bits do not depend on the level. */
+/* dv.h -- a vector of f64 of the level's own width (vec.h has f32): wider ones would be taken apart
+ * by way of the stack. Every step is one fused multiply and add on every level, so bits do not
+ * depend on the level. */
 #ifndef NB_BACKEND_CPU_DV_H
 #define NB_BACKEND_CPU_DV_H
 

@@ -1,9 +1,11 @@
-/* factor.c -- R upper with P (H + diag) P^T = A = R R^T: Cholesky of the index-reversed matrix in f64 (quantizers.md 2.2).
+/* factor.c -- R upper with P (H + diag) P^T = A = R R^T: Cholesky of the index-reversed matrix in
+ * f64 (quantizers.md 2.2).
  *
- * In R's own upper triangle, by blocks of kBlock columns from the last one on:  the block's columns take out the products with all later ones
- *     A[:end, b] -= R[:end, later] R[b, later]^T     (product_f64, a task some rows)
- * then the diagonal block is factored, then the rows above it are solved against it (solve_back). The lower triangle is never written, so it may hold H
- * (r is h). Cost K^3 / 3 FLOP. */
+ * In R's own upper triangle, by blocks of kBlock columns from the last one on:  the block's columns
+ * take out the products with all later ones A[:end, b] -= R[:end, later] R[b, later]^T
+ * (product_f64, a task some rows) then the diagonal block is factored, then the rows above it are
+ * solved against it (solve_back). The lower triangle is never written, so it may hold H (r is h).
+ * Cost K^3 / 3 FLOP. */
 #include "backend/cpu/kernels.h"
 
 #include <math.h>
@@ -18,7 +20,8 @@ struct factor_job {
 
 /* ---- the diagonal block ---- */
 
-/* A's block minus what later columns take, its upper triangle alone: the products go into a square of their own. */
+/* A's block minus what later columns take, its upper triangle alone: the products go into a square
+ * of their own. */
 static void update_block(const struct factor_job *j)
 {
     const nb_factor_args *a = j->a;
@@ -27,14 +30,23 @@ static void update_block(const struct factor_job *j)
     double *r = a->r + j->b * K;
     for (int64_t i = 0; i < j->n * kBlock; i++)
         t[i] = 0.0;
-    j->cpu->run->product_f64(&(nb_product_f64){.c = t, .a = r + end, .b = r + end, .ldc = kBlock, .lda = K, .ldb = K, .M = j->n, .N = j->n, .K = K - end,
+    j->cpu->run->product_f64(&(nb_product_f64){.c = t,
+                                               .a = r + end,
+                                               .b = r + end,
+                                               .ldc = kBlock,
+                                               .lda = K,
+                                               .ldb = K,
+                                               .M = j->n,
+                                               .N = j->n,
+                                               .K = K - end,
                                                .b_by_rows = true});
     for (int64_t i = 0; i < j->n; i++)
         for (int64_t k = i; k < j->n; k++)
             r[i * K + j->b + k] += t[i * kBlock + k];
 }
 
-/* R R^T = A of n rows, from the last column back. Returns 0, or how many columns (from 1) were reached when it failed. */
+/* R R^T = A of n rows, from the last column back. Returns 0, or how many columns (from 1) were
+ * reached when it failed. */
 static int64_t factor_block(double *r, int64_t ld, int64_t n)
 {
     for (int64_t k = n - 1; k >= 0; k--) {
@@ -57,18 +69,28 @@ static int64_t factor_block(double *r, int64_t ld, int64_t n)
 
 /* ---- tasks ---- */
 
-/* Rows of task i above the block, all earlier-factored columns taken out. The last task is the block itself. */
+/* Rows of task i above the block, all earlier-factored columns taken out. The last task is the
+ * block itself. */
 static void update_task(const void *arg, int64_t i, int worker)
 {
     const struct factor_job *j = arg;
-    const int64_t K = j->a->K, end = j->b + j->n, row = i * j->rows, M = j->b - row < j->rows ? j->b - row : j->rows;
+    const int64_t K = j->a->K, end = j->b + j->n, row = i * j->rows,
+                  M = j->b - row < j->rows ? j->b - row : j->rows;
     double *r = j->a->r;
     (void)worker;
     if (M <= 0)
         update_block(j);
     else
-        j->cpu->run->product_f64(&(nb_product_f64){.c = r + row * K + j->b, .a = r + row * K + end, .b = r + j->b * K + end, .ldc = K, .lda = K, .ldb = K,
-                                                   .M = M, .N = j->n, .K = K - end, .b_by_rows = true});
+        j->cpu->run->product_f64(&(nb_product_f64){.c = r + row * K + j->b,
+                                                   .a = r + row * K + end,
+                                                   .b = r + j->b * K + end,
+                                                   .ldc = K,
+                                                   .lda = K,
+                                                   .ldb = K,
+                                                   .M = M,
+                                                   .N = j->n,
+                                                   .K = K - end,
+                                                   .b_by_rows = true});
 }
 
 static void solve_task(const void *arg, int64_t i, int worker)
@@ -88,7 +110,8 @@ static int64_t cholesky(struct factor_job *j)
     for (int64_t end = K; end > 0; end = j->b) {
         j->b = end > kBlock ? end - kBlock : 0;
         j->n = end - j->b;
-        j->rows = (j->b / 32 + kRows) / kRows * kRows; /* the panel of later columns is copied once a task */
+        j->rows = (j->b / 32 + kRows) / kRows *
+                  kRows; /* the panel of later columns is copied once a task */
         j->rows = j->rows < kRowsMost ? j->rows : kRowsMost;
         const int64_t n_task = (j->b + j->rows - 1) / j->rows;
         nb_pool_run(j->cpu->pool, n_task + 1, update_task, j);
@@ -129,7 +152,8 @@ nb_status nb_cpu_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
 
 enum { kTile = 32 };
 
-/* Rows of tile i: what lies above the diagonal is read from below it, by tiles, so that both sides stay in the cache. */
+/* Rows of tile i: what lies above the diagonal is read from below it, by tiles, so that both sides
+ * stay in the cache. */
 static void unfactor_task(const void *arg, int64_t i, int worker)
 {
     const nb_unfactor_args *a = arg;

@@ -13,6 +13,7 @@ const nb_cpu_kernels NB_LEVEL_NAME(nb_cpu_kernels) = {
     .axpy_f64 = NB_LEVEL_NAME(nb_cpu_axpy_f64),
     .solve_back = NB_LEVEL_NAME(nb_cpu_solve_back),
     .solve_on = NB_LEVEL_NAME(nb_cpu_solve_on),
+    .round_group = NB_LEVEL_NAME(nb_cpu_round_group),
     .gram_tile = NB_LEVEL_NAME(nb_cpu_gram_tile),
     .block_error = NB_LEVEL_NAME(nb_cpu_block_error),
 };

@@ -35,6 +35,8 @@ typedef struct nb_cpu_kernels {
     void (*argmax)(const nb_cpu *cpu, const nb_argmax_args *a);
     void (*product_f64)(const nb_product_f64 *p);
     void (*axpy_f64)(double *y, const double *x, double s, int64_t n); /* y += s x, fused */
+    /* Codes of n values of one group: nb_grid_round of each. */
+    void (*round_group)(const nb_grid *g, const nb_group *p, const float *w, int64_t n, uint8_t *code);
     /* sum[i][j] += sum over n tokens of a[t][i] b[t][j]: f32 with fma within NB_GRAM_TOKENS, t ascending, added in f64; a, b [n][NB_GRAM_PANEL] */
     void (*gram_tile)(const float *a, const float *b, int64_t n, double *sum);
     /* x [M,n] := x R^-T (back: the last column first), or x R^-1 (the first column first); R [n,n] upper, n <= NB_SOLVE. */

@@ -1,15 +1,18 @@
 /* tiles.c -- the products under the ops of quantization; compiled once per level.
  *
- * product_f64: C -= A B, row major. B goes in panels of kPanel columns by kDepth of K, copied so that they lie together (16 KiB, half the first
- * cache; a row stride of 12 KiB, K = 1536, would otherwise fall into one set of it), kWide columns at a time: 512 contiguous bytes of a row before the
- * next page. All rows of A pass over a panel, kRowsF64 at a time in registers:
+ * product_f64: C -= A B, row major. B goes in panels of kPanel columns by kDepth of K, copied so
+ * that they lie together (16 KiB, half the first cache; a row stride of 12 KiB, K = 1536, would
+ * otherwise fall into one set of it), kWide columns at a time: 512 contiguous bytes of a row before
+ * the next page. All rows of A pass over a panel, kRowsF64 at a time in registers:
  *
  *      a[0][k] | acc acc        AVX-512: 12 rows x 2 vectors of 8     AVX2: 6 rows x 2 vectors of 4
  *      ...     | ...
- *      a[5][k] | acc acc        each accumulator: one fma a step, from 0; the depth's sum is then taken from C
+ *      a[5][k] | acc acc        each accumulator: one fma a step, from 0; the depth's sum is then
+ * taken from C
  *
- * gram_tile: sum += A^T B of two panels of NB_GRAM_PANEL columns: f32 with fma within NB_GRAM_TOKENS, tokens ascending, then added in f64. An
- * element's operations do not depend on the level, on M, N or the place of the tile, so neither do the bits. */
+ * gram_tile: sum += A^T B of two panels of NB_GRAM_PANEL columns: f32 with fma within
+ * NB_GRAM_TOKENS, tokens ascending, then added in f64. An element's operations do not depend on the
+ * level, on M, N or the place of the tile, so neither do the bits. */
 #include "backend/cpu/dv.h"
 #include "backend/cpu/level.h"
 
@@ -32,9 +35,12 @@ enum {
     kGramTiles = 1
 #endif
 };
-_Static_assert(kGram / 2 % kGramRows == 0 && kGram % (kGramTiles * NB_LANES) == 0 && kWide % kPanel == 0, "panels are whole tiles");
+_Static_assert(kGram / 2 % kGramRows == 0 && kGram % (kGramTiles * NB_LANES) == 0 &&
+                   kWide % kPanel == 0,
+               "panels are whole tiles");
 
-/* out[i][k][c] = B[k0 + k][n0 + i kPanel + c], zero beyond width <= kWide. Rows are a page apart or more, which no prefetcher of the machine follows. */
+/* out[i][k][c] = B[k0 + k][n0 + i kPanel + c], zero beyond width <= kWide. Rows are a page apart or
+ * more, which no prefetcher of the machine follows. */
 static void pack_columns(const double *b, int64_t ldb, int64_t depth, int64_t width, double *out)
 {
     enum { kAhead = 8 };
@@ -70,15 +76,18 @@ static void pack_rows(const double *b, int64_t ldb, int64_t depth, int64_t width
     }
 }
 
-static inline __attribute__((always_inline)) void rows_f64(const int R, const double *a, int64_t lda, const double *panel, int64_t depth, double *c,
-                                                           int64_t ldc, int64_t width)
+static inline __attribute__((always_inline)) void rows_f64(const int R, const double *a,
+                                                           int64_t lda, const double *panel,
+                                                           int64_t depth, double *c, int64_t ldc,
+                                                           int64_t width)
 {
     nb_dv s[kRowsF64][2];
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
         s[r][0] = s[r][1] = (nb_dv){0};
     for (int64_t k = 0; k < depth; k++) {
-        const nb_dv v0 = nb_dv_load(panel + k * kPanel), v1 = nb_dv_load(panel + k * kPanel + NB_DV);
+        const nb_dv v0 = nb_dv_load(panel + k * kPanel),
+                    v1 = nb_dv_load(panel + k * kPanel + NB_DV);
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
             const double x = a[r * lda + k];
@@ -109,7 +118,8 @@ void NB_LEVEL_NAME(nb_cpu_product_f64)(const nb_product_f64 *p)
     _Alignas(64) double panel[kDepth * kWide];
     for (int64_t n0 = 0; n0 < p->N; n0 += kWide)
         for (int64_t k0 = 0; k0 < p->K; k0 += kDepth) {
-            const int64_t wide = p->N - n0 < kWide ? p->N - n0 : kWide, depth = p->K - k0 < kDepth ? p->K - k0 : kDepth;
+            const int64_t wide = p->N - n0 < kWide ? p->N - n0 : kWide,
+                          depth = p->K - k0 < kDepth ? p->K - k0 : kDepth;
             if (p->b_by_rows)
                 pack_rows(p->b + n0 * p->ldb + k0, p->ldb, depth, wide, panel);
             else
@@ -120,7 +130,8 @@ void NB_LEVEL_NAME(nb_cpu_product_f64)(const nb_product_f64 *p)
                 double *to = p->c + n0 + c;
                 int64_t m = 0;
                 for (; m + kRowsF64 <= p->M; m += kRowsF64)
-                    rows_f64(kRowsF64, a + m * p->lda, p->lda, b, depth, to + m * p->ldc, p->ldc, width);
+                    rows_f64(kRowsF64, a + m * p->lda, p->lda, b, depth, to + m * p->ldc, p->ldc,
+                             width);
                 for (; m < p->M; m++)
                     rows_f64(1, a + m * p->lda, p->lda, b, depth, to + m * p->ldc, p->ldc, width);
             }
@@ -139,7 +150,8 @@ void NB_LEVEL_NAME(nb_cpu_axpy_f64)(double *y, const double *x, double s, int64_
 /* ---- second moments ---- */
 
 /* n <= NB_GRAM_TOKENS tokens of the register tile at (i0, j0). */
-static inline __attribute__((always_inline)) void gram_block(const float *a, const float *b, int64_t n, double *sum)
+static inline __attribute__((always_inline)) void gram_block(const float *a, const float *b,
+                                                             int64_t n, double *sum)
 {
     nb_v s[kGramRows][kGramTiles];
 #pragma GCC unroll 16
@@ -177,8 +189,12 @@ static inline __attribute__((always_inline)) void gram_block(const float *a, con
 void NB_LEVEL_NAME(nb_cpu_gram_tile)(const float *a, const float *b, int64_t n, double *sum)
 {
     for (int64_t t = 0; t < n; t += NB_GRAM_TOKENS)
-        for (int half = 0; half < kGram; half += kGram / 2) /* of A, and a column of tiles of B: 24 KiB that stay in the first cache */
+        for (int half = 0; half < kGram;
+             half +=
+             kGram / 2) /* of A, and a column of tiles of B: 24 KiB that stay in the first cache */
             for (int j0 = 0; j0 < kGram; j0 += kGramTiles * NB_LANES)
                 for (int i0 = half; i0 < half + kGram / 2; i0 += kGramRows)
-                    gram_block(a + t * kGram + i0, b + t * kGram + j0, n - t < NB_GRAM_TOKENS ? n - t : NB_GRAM_TOKENS, sum + i0 * kGram + j0);
+                    gram_block(a + t * kGram + i0, b + t * kGram + j0,
+                               n - t < NB_GRAM_TOKENS ? n - t : NB_GRAM_TOKENS,
+                               sum + i0 * kGram + j0);
 }
