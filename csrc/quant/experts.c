@@ -15,10 +15,15 @@
 
 enum { kTooFew = 16 };
 
+bool nb_pipe_saw_little(int64_t n, int64_t K)
+{
+    return n * kTooFew < K;
+}
+
 /* How far n tokens for K inputs are to be trusted. */
 static nb_moments judge(const nb_pipe *p, int64_t i, int64_t n, int64_t K)
 {
-    nb_moments s = {.h = n ? p->h + i * K * K : NULL, .c = p->two ? p->c + i * K * K : NULL, .n_token = n, .damp = p->o->damp, .too_few = n * kTooFew < K};
+    nb_moments s = {.h = n ? p->h + i * K * K : NULL, .c = p->two ? p->c + i * K * K : NULL, .n_token = n, .damp = p->o->damp, .too_few = nb_pipe_saw_little(n, K)};
     if (!n)
         snprintf(s.note, sizeof s.note, "saw no token: rounded to nearest");
     else if (s.too_few)
@@ -37,7 +42,7 @@ static nb_status quantize_batch(nb_pipe *p, nb_group_id g, int layer, int first,
     nb_status st = NB_OK;
     (void)nb_pipe_group_shape(p, g, &K);
     if (p->calib)
-        st = nb_pipe_gather_experts(p, g, first, n, K, n_token, err);
+        st = nb_pipe_gather_experts(p, g, layer, first, n, K, n_token, err);
     for (int i = 0; i < n && st == NB_OK; i++) {
         const nb_moments s = judge(p, i, p->dry ? K : n_token[i], K); /* a plan takes the dearest way */
         st = nb_pipe_quantize(p, (nb_group_at){g, layer, first + i}, p->calib ? &s : NULL, err);

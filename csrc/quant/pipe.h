@@ -46,7 +46,7 @@ typedef struct nb_pipe {
     nb_acts acts;
     nb_kv kv;
     double *h, *c; /* [K,K] device, of the widest K; of a mixture's experts that many beside each other */
-    float *scale[NB_GROUP_COUNT]; /* [K] host, of the inputs of this layer's groups; NULL: not scaled */
+    float *scale[NB_GROUP_COUNT]; /* [K] host, of the inputs of this layer's groups, of a mixture's down [n_expert, K]; NULL: not scaled */
     void *scratch;
     size_t scratch_bytes;
     int spill;     /* file descriptor of the spilled rows, -1: none */
@@ -137,17 +137,29 @@ nb_status nb_pipe_quantize_experts(nb_pipe *p, nb_group_id g, int layer, nb_erro
 nb_status nb_pipe_read_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 nb_status nb_pipe_source_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 
-/* H of the inputs of experts [first, first + n) over the tokens that each is sent into p->h, the cross terms into p->c, [K,K] each, beside each other.
- * n_token [n]: how many those are. n <= p->batch. */
-nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int first, int n, int64_t K, int64_t *n_token, nb_error *err) NB_CHECKED;
+/* H of the inputs of experts [first, first + n) over the tokens that each is sent into p->h, the cross terms into p->c (as the layer's scales ask), [K,K]
+ * each, beside each other. n_token [n]: how many those are. n <= p->batch. */
+nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, int64_t K, int64_t *n_token, nb_error *err) NB_CHECKED;
+/* Whether n tokens are too few to decide by, for K inputs. */
+bool nb_pipe_saw_little(int64_t n, int64_t K);
+
+/* The same for down, of rows that are not kept: H of experts [first, first + n) is added to h [n][K,K], the tokens to n_token [n], both the caller's. Close
+ * also what a failed open left. */
+typedef struct nb_routing nb_routing;
+nb_status nb_routing_open(nb_pipe *p, int first, int n, int64_t K, double *h, int64_t *n_token, nb_routing **out, nb_error *err) NB_CHECKED;
+/* act: of one sequence, as nb_ffn_mix leaves it. */
+nb_status nb_routing_add(nb_routing *r, const float *act, nb_error *err) NB_CHECKED;
+nb_status nb_routing_finish(nb_routing *r, nb_error *err) NB_CHECKED;
+void nb_routing_close(nb_routing *r);
 
 /* ---- scales of inputs (scales.c) ---- */
 
-/* Finds the scales of the layer, writes what is divided by them (its two norms, the bias of v), and leaves these in the quantized stream's frame. */
+/* Finds the scales of the layer, writes what is divided by them (its two norms, the bias of v) and the router, which reads a norm as well, and leaves these
+ * in the quantized stream's frame. */
 nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
-/* The same vectors as an earlier run wrote them. */
+/* The same as an earlier run wrote them. */
 nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
-/* Whether the role is one of these vectors. */
+/* Whether the role is one of these. */
 bool nb_pipe_is_folded(const nb_pipe *p, nb_role role);
 /* The cross term of group g, gathered with inputs of the original stream that are not divided, as if they were. */
 nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, int64_t K, const nb_moments *s, nb_error *err) NB_CHECKED;

@@ -179,8 +179,6 @@ nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_ca
                  .dry = nb_backend_counts(m->be)};
     const int E = m->hp.n_expert ? m->hp.n_expert : 1;
     p.batch = o->expert_batch && o->expert_batch < E ? o->expert_batch : E;
-    if (m->hp.n_expert && o->quantizer->input_scales)
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "--method %s of a mixture of experts is not there yet; gptq and rtn are", o->quantizer->name);
     if (o->n_done >= o->layer_to) /* nothing is left to measure: no activations */
         p.calib = NULL;
     p.T = p.calib ? (int64_t)calib->n_seq * calib->ctx : 0;
