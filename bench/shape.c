@@ -174,7 +174,8 @@ int main(int argc, char **argv)
 {
     nb_error err = {.message = ""};
     if (argc != 9 && argc != 10 && argc != 12) {
-        fprintf(stderr, "usage: shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab [layers that hold weights [n_expert n_expert_used]]\n");
+        fprintf(stderr, "usage: shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab "
+                        "[layers that hold weights [n_expert n_expert_used]]\n");
         return NB_USAGE;
     }
     int64_t v[6];

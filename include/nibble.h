@@ -225,8 +225,9 @@ typedef struct nb_quantize_result {
     int64_t plan_bytes;        /* host memory that the run was planned to need at most (0: the device cannot plan) */
     int64_t plan_device_bytes; /* of a device with memory of its own, else 0 */
     int64_t spill_bytes;       /* of activations in a file, 0: they stayed in memory */
-    /* Of a mixture with a calibrated method: linears of experts; those whose expert saw no token; saw too few, none included, and were rounded to nearest. */
-    int64_t n_expert_linear, n_expert_unseen, n_expert_rounded;
+    /* Of a mixture under a calibrated method: the experts' linears; of them those that were rounded to nearest because too few tokens were sent to
+     * them; and of these the ones that none was sent to. */
+    int64_t n_expert_linear, n_expert_rounded, n_expert_unseen;
     int32_t expert_passes;     /* over a layer's activations, as the memory allowed */
     /* Extrapolated from the layers that were quantized, when those were not all: the whole model, with the tokens of this run and with full_tokens. */
     bool has_full;

@@ -143,7 +143,8 @@ static void print_text(const nb_quantize_result *r)
         printf("perplexity %.4f +- %.4f -> %.4f +- %.4f, KL %.4f +- %.4f nats a token (median %.4f, 99 %% %.4f), same top %.2f %%\n", r->ppl_before,
                r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr, r->kl_mean, r->kl_stderr, r->kl_median, r->kl_p99, 100.0 * r->top1);
     if (r->n_expert_rounded)
-        printf("experts: %lld of %lld linears saw too few tokens and were rounded to nearest, %lld of them none; more --samples, or a text of more kinds\n",
+        printf("experts: %lld of %lld linears saw too few tokens and were rounded to nearest, %lld of them none; "
+               "more --samples, or a text of more kinds\n",
                (long long)r->n_expert_rounded, (long long)r->n_expert_linear, (long long)r->n_expert_unseen);
     for (size_t i = 0; i < r->n_layer; i++) /* those first that lost most by it */
         if (r->layers[i].rounded && noted++ < 10)

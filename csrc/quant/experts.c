@@ -1,11 +1,14 @@
 /* experts.c -- gate, up and down of a mixture's experts: measured in batches, quantized one by one, then run all together.
  *
- * A batch is as many experts as there is room for their second moments (nb_pipe.batch); each batch passes over the saved activations anew, which costs norm and
- * router again, not the products. An expert is quantized by what it saw:
+ * A batch is as many experts as there is room for their second moments (nb_pipe.batch); each batch passes over the saved activations anew, which
+ * costs norm and router again, not the products. An expert is quantized by what it saw:
  *
  *   n tokens, K inputs    n >= K          as a dense linear
  *                         K / 16 <= n     H has not its full rank and follows the few tokens there are: damping x K / n, 1 at most
  *                         n < K / 16      rounded to nearest with the range of least squared error; n = 0: nothing was measured either
+ *
+ * Measured on the mixture of routing.c (K = 64), mean KL in nats a token (+- 0.0012), attention seeing as little: 16 tokens an expert .0411, without
+ * the damping .0445; 43 tokens .0339 and .0325; 5461 tokens .0153. Rounding all .0472, with ranges of least squared error .0410.
  *
  * The stream runs through what the sink holds, as a loader packs it: codes, not floats, since all experts of a group are needed at once. */
 #include "quant/pipe.h"
@@ -23,7 +26,11 @@ bool nb_pipe_saw_little(int64_t n, int64_t K)
 /* How far n tokens for K inputs are to be trusted. */
 static nb_moments judge(const nb_pipe *p, int64_t i, int64_t n, int64_t K)
 {
-    nb_moments s = {.h = n ? p->h + i * K * K : NULL, .c = p->two ? p->c + i * K * K : NULL, .n_token = n, .damp = p->o->damp, .too_few = nb_pipe_saw_little(n, K)};
+    nb_moments s = {.h = n ? p->h + i * K * K : NULL,
+                    .c = p->two ? p->c + i * K * K : NULL,
+                    .n_token = n,
+                    .damp = p->o->damp,
+                    .too_few = nb_pipe_saw_little(n, K)};
     if (!n)
         snprintf(s.note, sizeof s.note, "saw no token: rounded to nearest");
     else if (s.too_few)
@@ -92,7 +99,8 @@ static nb_status read_slot(nb_pipe *p, nb_slot at, nb_matrix *out, nb_error *err
     nb_family_shape(&p->m->hp, at, &N, &K);
     nb_status st = p->sink->op->read(p->sink, at, out, err);
     if (st == NB_OK && (out->N != N || out->K != K))
-        st = nb_fail(err, NB_INTERNAL, "expert %d of layer %d is read back as %lld x %lld", at.expert, at.layer, (long long)out->N, (long long)out->K);
+        st =
+            nb_fail(err, NB_INTERNAL, "expert %d of layer %d is read back as %lld x %lld", at.expert, at.layer, (long long)out->N, (long long)out->K);
     const int64_t bad = st == NB_OK ? nb_pipe_bad_row(p, out) : -1;
     if (bad >= 0)
         st = nb_fail(err, NB_BAD_INPUT, "expert %d of layer %d is written with NaN or Inf in row %lld", at.expert, at.layer, (long long)bad);

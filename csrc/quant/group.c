@@ -360,8 +360,8 @@ static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *ro
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         int64_t N, K;
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
-        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .bits = p->o->grid.bits, .group = p->o->grid.group,
-                             .g_idx = p->o->act_order ? k->g_idx : NULL};
+        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .bits = p->o->grid.bits,
+                             .group = p->o->grid.group, .g_idx = p->o->act_order ? k->g_idx : NULL};
         st = p->sink->op->linear(p->sink, slot_of(k->at, role[i]), &m, err);
         n0 += N;
     }

@@ -84,8 +84,10 @@ void nb_pipe_close_streams(nb_pipe *p);
 /* From here on the original weights run beside the quantized ones: the original stream begins as a copy. */
 nb_status nb_pipe_fork(nb_pipe *p, nb_error *err) NB_CHECKED;
 
-/* The rows of sequence i that enter group g in t's stream, K floats each: normed into `to` [ctx, hidden_size], or as they lie in mid. s: the layer at work. */
-nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i, const nb_step *s, float *to, const float **out, nb_error *err) NB_CHECKED;
+/* The rows of sequence i that enter group g in t's stream, K floats each: normed into `to` [ctx, hidden_size], or as they lie in mid. s: the layer at
+ * work. */
+nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i, const nb_step *s, float *to, const float **out,
+                        nb_error *err) NB_CHECKED;
 
 /* H of group g's input [K,K] over the quantized stream into p->h, and the cross term of both streams into p->c. */
 nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, nb_error *err) NB_CHECKED;
@@ -137,14 +139,14 @@ nb_status nb_pipe_quantize_experts(nb_pipe *p, nb_group_id g, int layer, nb_erro
 nb_status nb_pipe_read_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 nb_status nb_pipe_source_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 
-/* H of the inputs of experts [first, first + n) over the tokens that each is sent into p->h, the cross terms into p->c (as the layer's scales ask), [K,K]
- * each, beside each other. n_token [n]: how many those are. n <= p->batch. */
+/* H of the inputs of experts [first, first + n) over the tokens that each is sent into p->h, the cross terms into p->c (as the layer's scales ask),
+ * [K,K] each, beside each other. n_token [n]: how many those are. n <= p->batch. */
 nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, int64_t K, int64_t *n_token, nb_error *err) NB_CHECKED;
 /* Whether n tokens are too few to decide by, for K inputs. */
 bool nb_pipe_saw_little(int64_t n, int64_t K);
 
-/* The same for down, of rows that are not kept: H of experts [first, first + n) is added to h [n][K,K], the tokens to n_token [n], both the caller's. Close
- * also what a failed open left. */
+/* The same for down, of rows that are not kept: H of experts [first, first + n) is added to h [n][K,K], the tokens to n_token [n], both the caller's.
+ * Close also what a failed open left. */
 typedef struct nb_routing nb_routing;
 nb_status nb_routing_open(nb_pipe *p, int first, int n, int64_t K, double *h, int64_t *n_token, nb_routing **out, nb_error *err) NB_CHECKED;
 /* act: of one sequence, as nb_ffn_mix leaves it. */
@@ -154,8 +156,8 @@ void nb_routing_close(nb_routing *r);
 
 /* ---- scales of inputs (scales.c) ---- */
 
-/* Finds the scales of the layer, writes what is divided by them (its two norms, the bias of v) and the router, which reads a norm as well, and leaves these
- * in the quantized stream's frame. */
+/* Finds the scales of the layer, writes what is divided by them (its two norms, the bias of v) and the router, which reads a norm as well, and leaves
+ * these in the quantized stream's frame. */
 nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
 /* The same as an earlier run wrote them. */
 nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;

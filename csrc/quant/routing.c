@@ -3,19 +3,20 @@
  *   H_e = sum over the pairs (token t, choice e) of the quantized stream of x x^T:   gate, up   x = the normed row of t
  *                                                                                  down       x = act(gate_e) up_e of t
  *
- * Under the drift correction C_e = sum (x_orig - x) x^T compares x with what the original stream has in its place. The quantized stream's routing decides
- * which pairs there are, since only they reach the expert in the model that is written; where the original stream sent the token elsewhere,
+ * Under the drift correction C_e = sum (x_orig - x) x^T compares x with what the original stream has in its place. The quantized stream's routing
+ * decides which pairs there are, since only they reach the expert in the model that is written; where the original stream sent the token elsewhere,
  *
  *   gate, up   x_orig is the original's normed row all the same: it does not depend on the choice
  *   down       there is no x_orig, as that expert never ran on that token: x_orig = x, the pair asks for what the weights did
  *
- * Measured on a mixture of 4 layers and 6 experts trained on text, KL in nats a token at 4, 3 and 2 bits in groups of 32 (+- 0.0006, 0.0012, 0.0042; 2, 3
- * and 7 % of the pairs are apart): as above .0156 .0544 .251; x_orig = x for gate and up as well .0153 .0584 .257; such pairs left out altogether .0156 .0533
- * .258, of down alone .0151 .0574 .272; the original stream made to follow the quantized one's routing .0155 .0549 .264. It matters at 2 bits only.
+ * Measured on a mixture of 4 layers and 6 experts trained on text, KL in nats a token at 4, 3 and 2 bits in groups of 32 (+- 0.0006, 0.0012, 0.0042;
+ * 2, 3 and 7 % of the pairs are apart): as above .0156 .0544 .251; x_orig = x for gate and up as well .0153 .0584 .257; such pairs left out
+ * altogether .0156 .0533 .258, of down alone .0151 .0574 .272; the original stream made to follow the quantized one's routing .0155 .0549 .264. It
+ * matters at 2 bits only.
  *
- * The rows of an expert are collected, 256 at a time, before they are multiplied: few of a sequence's tokens are one expert's, and a product reads and writes
- * all of H. The blocks depend on the tokens alone, so the bits do not on how many experts one pass measures.
- * Memory: of each expert at work H, C [K,K] f64 and 256 rows (twice with the correction). Cost of a pass: norm and router over all tokens again. */
+ * The rows of an expert are collected, 256 at a time, before they are multiplied: few of a sequence's tokens are one expert's, and a product reads
+ * and writes all of H. The blocks depend on the tokens alone, so the bits do not on how many experts one pass measures. Memory: of each expert at
+ * work H, C [K,K] f64 and 256 rows (twice with the correction). Cost of a pass: norm and router over all tokens again. */
 #include "quant/pipe.h"
 
 #include <stdlib.h>
@@ -45,8 +46,15 @@ struct nb_routing {
 static nb_gram_args gram_of(const nb_routing *r, int e)
 {
     const int64_t at = (int64_t)e * r->K * r->K, from = (int64_t)e * kRows * r->K;
-    return (nb_gram_args){.x = r->x[0] + from, .x_orig = r->c ? r->x[1] + from : NULL, .M = r->have[e], .K = r->K, .ldx = r->K, .ld_orig = r->K,
-                          .h = r->h + at, .c = r->c ? r->c + at : NULL, .scratch = r->p->scratch};
+    return (nb_gram_args){.x = r->x[0] + from,
+                          .x_orig = r->c ? r->x[1] + from : NULL,
+                          .M = r->have[e],
+                          .K = r->K,
+                          .ldx = r->K,
+                          .ld_orig = r->K,
+                          .h = r->h + at,
+                          .c = r->c ? r->c + at : NULL,
+                          .scratch = r->p->scratch};
 }
 
 /* r's fields up to h and c are set. */
@@ -135,7 +143,14 @@ static nb_status collect(nb_routing *r, int e, int32_t at, int32_t n, const floa
     while (n && st == NB_OK) {
         const int32_t some = n < kRows - r->have[e] ? n : kRows - r->have[e];
         for (int s = 0; s < (r->c ? 2 : 1) && st == NB_OK; s++) {
-            const nb_gather_args a = {.x = x[s], .other = x[0], .row = r->d_row[s] + at, .M = some, .K = r->K, .ldx = r->K, .ldo = r->K, .ldy = r->K,
+            const nb_gather_args a = {.x = x[s],
+                                      .other = x[0],
+                                      .row = r->d_row[s] + at,
+                                      .M = some,
+                                      .K = r->K,
+                                      .ldx = r->K,
+                                      .ldo = r->K,
+                                      .ldy = r->K,
                                       .y = r->x[s] + ((int64_t)e * kRows + r->have[e]) * r->K};
             st = be->op->gather_rows(be, &a, err);
         }
@@ -156,7 +171,8 @@ static nb_status add_rows(nb_routing *r, const float *const x[2], nb_error *err)
     nb_status st = NB_OK;
     for (int e = 0; e < r->n; e++)
         n += r->count[e] = list_pairs(r, e, n);
-    for (int s = 0; s < (r->c ? 2 : 1) && st == NB_OK; s++) /* the next lists are not written before the choices have come back, behind all that reads these */
+    for (int s = 0; s < (r->c ? 2 : 1) && st == NB_OK;
+         s++) /* the next lists are not written before the choices have come back, behind all that reads these */
         st = be->op->upload(be, r->d_row[s], r->row[s], (size_t)n * sizeof(int32_t), err);
     for (int e = 0, at = 0; e < r->n && st == NB_OK; at += r->count[e++])
         st = collect(r, e, at, r->count[e], x, err);
@@ -180,8 +196,8 @@ static nb_status finish(nb_routing *r, nb_error *err)
 
 /* ---- both streams as they are kept ---- */
 
-/* What enters the group in t's stream, and the choice of its pairs. gate, up: the router is asked, with the very values and shapes of the stage to come; the
- * original's choice nobody needs. */
+/* What enters the group in t's stream, and the choice of its pairs. gate, up: the router is asked, with the very values and shapes of the stage to
+ * come; the original's choice nobody needs. */
 static nb_status enter(nb_routing *r, const nb_step *step, int s, int32_t i, const float **x, nb_error *err)
 {
     nb_pipe *p = r->p;
@@ -217,14 +233,22 @@ static nb_status sweep(nb_routing *r, nb_error *err)
     return st;
 }
 
-/* The original's inputs of down are not divided by the scales that the quantized stream's are: nb_pipe_scale_drift makes good for pairs that are together, and
- * the others, where x_orig = x, are added to H behind it. */
+/* The original's inputs of down are not divided by the scales that the quantized stream's are: nb_pipe_scale_drift makes good for pairs that are
+ * together, and the others, where x_orig = x, are added to H behind it. */
 nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, int64_t K, int64_t *n_token, nb_error *err)
 {
     const size_t square = (size_t)n * (size_t)(K * K) * sizeof(double);
     const bool divided = p->two && g == NB_GROUP_DOWN && p->scale[g];
-    nb_routing r = {.p = p, .g = g, .which = divided ? TOGETHER : ALL, .first = first, .n = n, .K = K, .P = (int64_t)p->calib->ctx * p->m->hp.n_expert_used,
-                    .h = p->h, .c = p->two ? p->c : NULL, .n_token = n_token};
+    nb_routing r = {.p = p,
+                    .g = g,
+                    .which = divided ? TOGETHER : ALL,
+                    .first = first,
+                    .n = n,
+                    .K = K,
+                    .P = (int64_t)p->calib->ctx * p->m->hp.n_expert_used,
+                    .h = p->h,
+                    .c = p->two ? p->c : NULL,
+                    .n_token = n_token};
     nb_routing apart = r;
     memset(n_token, 0, (size_t)n * sizeof *n_token);
     nb_status st = p->be->op->zero(p->be, p->h, square, err);
@@ -248,7 +272,14 @@ nb_status nb_routing_open(nb_pipe *p, int first, int n, int64_t K, double *h, in
     nb_routing *r = *out = nb_alloc_zero(1, sizeof *r, "a routing", err);
     if (!r)
         return NB_NO_ROOM;
-    *r = (nb_routing){.p = p, .g = NB_GROUP_DOWN, .which = ALL, .first = first, .n = n, .K = K, .P = (int64_t)p->calib->ctx * p->m->hp.n_expert_used, .h = h,
+    *r = (nb_routing){.p = p,
+                      .g = NB_GROUP_DOWN,
+                      .which = ALL,
+                      .first = first,
+                      .n = n,
+                      .K = K,
+                      .P = (int64_t)p->calib->ctx * p->m->hp.n_expert_used,
+                      .h = h,
                       .n_token = n_token};
     memset(n_token, 0, (size_t)n * sizeof *n_token);
     return open_buffers(r, err);

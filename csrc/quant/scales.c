@@ -52,8 +52,10 @@ static nb_status open_pass(nb_pipe *p, struct pass *a, int layer, nb_error *err)
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
         (void)nb_pipe_group_shape(p, (nb_group_id)g, &a->K[g]);
         const size_t n = p->m->hp.n_expert && g == NB_GROUP_DOWN ? (size_t)p->batch : 1, square = n * (size_t)(a->K[g] * a->K[g]) * sizeof(double);
-        st = nb_pipe_is_mixed(p, (nb_group_id)g) ? nb_experts_load(p->m, (nb_group_id)g, layer, g == NB_GROUP_DOWN ? &a->layer.down : &a->layer.gate_up, err)
-                                                 : nb_stack_load(p->m, (nb_group_id)g, layer, &a->layer.stack[g], err);
+        if (nb_pipe_is_mixed(p, (nb_group_id)g))
+            st = nb_experts_load(p->m, (nb_group_id)g, layer, g == NB_GROUP_DOWN ? &a->layer.down : &a->layer.gate_up, err);
+        else
+            st = nb_stack_load(p->m, (nb_group_id)g, layer, &a->layer.stack[g], err);
         if (st == NB_OK)
             st = p->be->op->alloc(p->be, square, "second moments of the inputs", (void **)&a->h[g], err);
         if (st == NB_OK)
@@ -332,7 +334,9 @@ static nb_status read_router(nb_pipe *p, int layer, nb_error *err)
 
 bool nb_pipe_is_folded(const nb_pipe *p, nb_role role)
 {
-    return p->o->quantizer->input_scales && (role == NB_ROLE_ATTN_NORM || role == NB_ROLE_FFN_NORM || role == NB_ROLE_ATTN_V_BIAS || role == NB_ROLE_ROUTER);
+    static const bool folded[NB_ROLE_COUNT] = {
+        [NB_ROLE_ATTN_NORM] = true, [NB_ROLE_FFN_NORM] = true, [NB_ROLE_ATTN_V_BIAS] = true, [NB_ROLE_ROUTER] = true};
+    return p->o->quantizer->input_scales && folded[role];
 }
 
 nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err)

@@ -1,5 +1,5 @@
-/* experts.c -- `nibble quantize` of mixtures of experts, as a user meets it: every method into every format from both containers, what the file holds, that
- * calibration pays, experts that saw little, parts of the layers, the page. */
+/* experts.c -- `nibble quantize` of mixtures of experts, as a user meets it: every method into every format from both containers, what the file
+ * holds, that calibration pays, experts that saw little, parts of the layers, the page. */
 #include "cli/transcript.h"
 #include "file/container.h"
 
@@ -47,7 +47,8 @@ static const struct {
     {"mixtral",
      {"blk.1.ffn_down_exps.weight                   q4_0   [4,32,32]", "blk.0.ffn_gate_exps.weight                   q4_0   [4,32,32]",
       "blk.0.ffn_gate_inp.weight                    f32    [4,32]", "blk.0.attn_q.weight                          q4_0   "},
-     {"model.layers.1.block_sparse_moe.experts.3.w2.%s", "model.layers.0.block_sparse_moe.experts.0.w1.%s", "model.layers.0.block_sparse_moe.gate.weight"}},
+     {"model.layers.1.block_sparse_moe.experts.3.w2.%s", "model.layers.0.block_sparse_moe.experts.0.w1.%s",
+      "model.layers.0.block_sparse_moe.gate.weight"}},
     {"qwen3_moe", /* experts of 16: no block of 32 */
      {"blk.1.ffn_down_exps.weight                   f16    [8,32,16]", "blk.0.ffn_up_exps.weight                     q4_0   [8,16,32]",
       "blk.0.ffn_gate_inp.weight                    f32    [8,32]", "blk.0.attn_q.weight                          q4_0   "},
@@ -84,7 +85,11 @@ static void every_form(check *c, int family)
     static const struct {
         const char *format, *codes;
         bool orders;
-    } formats[] = {{"gguf", "", false}, {"gptq", "qweight", true}, {"gptq_v2", "qweight", true}, {"awq", "qweight", false}, {"compressed-tensors", "weight_packed", false}};
+    } formats[] = {{"gguf", "", false},
+                   {"gptq", "qweight", true},
+                   {"gptq_v2", "qweight", true},
+                   {"awq", "qweight", false},
+                   {"compressed-tensors", "weight_packed", false}};
     char gguf[128], plain[128], line[512];
     snprintf(gguf, sizeof gguf, "%%M/gguf-%s/model.gguf", written[family].family);
     snprintf(plain, sizeof plain, "%%T/plain-%s", written[family].family);
@@ -128,7 +133,8 @@ static void better_than_rounding(check *c)
 {
     static const char *const families[] = {"mixtral", "qwen3_moe"};
     for (int i = 0; i < 2; i++) {
-        const double rtn = kl_of(c, families[i], "rtn"), plain = kl_of(c, families[i], "gptq --correction 0"), corrected = kl_of(c, families[i], "gptq");
+        const double rtn = kl_of(c, families[i], "rtn"), plain = kl_of(c, families[i], "gptq --correction 0"),
+                     corrected = kl_of(c, families[i], "gptq");
         printf("      %s: KL %.4f rounded, %.4f by GPTQ, %.4f corrected\n", families[i], rtn, plain, corrected);
         CHECK(c, rtn > 0.01);
         CHECK(c, plain < 0.85 * rtn);

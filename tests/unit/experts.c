@@ -1,7 +1,8 @@
-/* experts.c -- the statistics of a mixture's experts (quant/routing.c, quant/experts.c) against plain arithmetic, on the small mixtures of tests/data/models.
+/* experts.c -- the statistics of a mixture's experts (quant/routing.c, quant/experts.c) against plain arithmetic, on the small mixtures of
+ * tests/data/models.
  *
- * With o's weights at zero, which every format holds exactly, the first layer's feed-forward reads the normed embeddings, so which tokens go where and what
- * each expert sees is computed here from the checkpoint alone, in double. */
+ * With o's weights at zero, which every format holds exactly, the first layer's feed-forward reads the normed embeddings, so which tokens go where
+ * and what each expert sees is computed here from the checkpoint alone, in double. */
 #include "check.h"
 #include "convert/gguf_sink.h"
 #include "hostile/folder.h"
@@ -36,7 +37,12 @@ static nb_status remember(const nb_quant_job *j, nb_error *err)
 {
     const size_t n = (size_t)(j->N * j->K);
     call *k = &calls[n_call++];
-    *k = (call){.N = j->N, .K = j->K, .n_token = j->n_token, .damp = j->damp, .h = fetch(j->be, j->h, (size_t)(j->K * j->K) * 8), .w = fetch(j->be, j->w, 4 * n)};
+    *k = (call){.N = j->N,
+                .K = j->K,
+                .n_token = j->n_token,
+                .damp = j->damp,
+                .h = fetch(j->be, j->h, (size_t)(j->K * j->K) * 8),
+                .w = fetch(j->be, j->w, 4 * n)};
     const nb_status st = nb_quantizer_find("gptq")->layer(j, err);
     k->q = fetch(j->be, j->q, 4 * n);
     k->codes = fetch(j->be, j->codes, n);
@@ -54,7 +60,8 @@ static void forget(void)
     n_call = 0;
 }
 
-static const nb_quantizer remembering = {.name = "remembering", .summary = "", .cost = "", .needs = NB_NEEDS_HESSIAN, .corrects = true, .layer = remember};
+static const nb_quantizer remembering = {
+    .name = "remembering", .summary = "", .cost = "", .needs = NB_NEEDS_HESSIAN, .corrects = true, .layer = remember};
 
 /* ---- models ---- */
 
@@ -129,8 +136,14 @@ static int64_t pipeline(check *c, nb_model *m, int n_seq, int ctx, int batch, do
     const nb_calib calib = {.ids = ids, .n_seq = n_seq, .ctx = ctx};
     const nb_gguf_sink_spec spec = {.model = m, .out = folder_in(&here, "out.gguf", out), .choose = eight_bits, .n_thread = 1};
     CHECK_EQ(c, nb_grid_find("q8_0", 0, true, &grid, &err), NB_OK);
-    const nb_pipeline_options o = {.quantizer = &remembering, .grid = grid, .damp = 0.01, .correction = correction, .static_groups = true,
-                                   .layer_to = m->hp.n_layer, .expert_batch = batch, .n_thread = 1};
+    const nb_pipeline_options o = {.quantizer = &remembering,
+                                   .grid = grid,
+                                   .damp = 0.01,
+                                   .correction = correction,
+                                   .static_groups = true,
+                                   .layer_to = m->hp.n_layer,
+                                   .expert_batch = batch,
+                                   .n_thread = 1};
     forget();
     CHECK_EQ(c, nb_gguf_sink_open(&spec, &sink, &err), NB_OK);
     if (sink) {
@@ -256,8 +269,19 @@ static void check_dense(check *c, const call *k, const double *h)
         CHECK_EQ(c, be->op->alloc(be, bytes[i], "a test", &p[i], &err), NB_OK);
     CHECK_EQ(c, be->op->upload(be, p[0], k->w, bytes[0], &err), NB_OK);
     CHECK_EQ(c, be->op->upload(be, p[2], h, bytes[2], &err), NB_OK);
-    const nb_quant_job j = {.be = be, .grid = &grid, .w = p[0], .N = k->N, .K = k->K, .h = p[2], .n_token = k->n_token, .damp = k->damp,
-                            .static_groups = true, .codes = p[3], .groups = p[4], .q = p[1], .stats = &stats};
+    const nb_quant_job j = {.be = be,
+                            .grid = &grid,
+                            .w = p[0],
+                            .N = k->N,
+                            .K = k->K,
+                            .h = p[2],
+                            .n_token = k->n_token,
+                            .damp = k->damp,
+                            .static_groups = true,
+                            .codes = p[3],
+                            .groups = p[4],
+                            .q = p[1],
+                            .stats = &stats};
     CHECK_EQ(c, nb_quantizer_find("gptq")->layer(&j, &err), NB_OK);
     uint8_t *codes = fetch(be, p[3], n);
     for (size_t i = 0; i < n; i++)
@@ -364,14 +388,16 @@ static void few_tokens(check *c)
         const bool down = strstr(r->name, ".w2.") != NULL; /* of 32 inputs 2 tokens are a sixteenth */
         CHECK_EQ(c, r->rounded, down ? r->n_token < 2 : r->n_token < 4);
         CHECK(c, isfinite(r->error) == (r->n_token > 0));
-        CHECK(c, strstr(r->note, r->n_token == 0 ? "saw no token: rounded to nearest" : r->rounded ? "inputs: rounded to nearest" : "inputs: damping") != NULL);
+        CHECK(c, strstr(r->note, r->n_token == 0 ? "saw no token: rounded to nearest"
+                                 : r->rounded    ? "inputs: rounded to nearest"
+                                                 : "inputs: damping") != NULL);
         unseen += r->n_token == 0;
         rounded += r->rounded;
     }
     CHECK(c, rounded > unseen);
     for (int i = 0; i < n_call; i++)
         CHECK(c, calls[i].K == 32 || i % 10 < 2 || calls[i].h == NULL); /* nothing was decided by them */
-    pipeline(c, m, 1, 32, 0, 1.0, report); /* between 4 and 64 of 64: more damping */
+    pipeline(c, m, 1, 32, 0, 1.0, report);                              /* between 4 and 64 of 64: more damping */
     for (int i = 0; i < n_call; i++)
         if (i % 10 >= 2 && calls[i].h && calls[i].n_token < calls[i].K)
             CHECK_NEAR(c, calls[i].damp, fmin(1.0, 0.01 * (double)calls[i].K / (double)calls[i].n_token), 1e-12, "damping");
