@@ -8,7 +8,7 @@
 #include "hostile/folder.h"
 #include "quant/pipeline.h"
 
-enum { kSeq = 3, kCtx = 64, kTokens = kSeq * kCtx, kMostCalls = 64, kMostK = 128 };
+enum { kSeq = 10, kCtx = 64, kTokens = kSeq * kCtx, kMostCalls = 64, kMostK = 128 };
 
 static folder here;
 
