@@ -31,7 +31,7 @@ static double number_of(check *c, const char *line, const char *key)
 {
     outcome o = program_run(&here, line, OUT_CAPTURED);
     nb_json *doc = o.code == 0 ? one_object(c, o.out) : NULL;
-    double v = NAN;
+    double v = (double)NAN;
     CHECK_EQ(c, o.code, 0);
     CHECK(c, doc && nb_json_real(nb_json_get(nb_json_root(doc), key), &v));
     nb_json_close(doc);
