@@ -25,7 +25,7 @@ static const nb_flag flags[] = {
     {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
     {"samples", 0, "N", "sequences (default 64)"},
     {"ctx", 'c', "N", "tokens a sequence (default 512)"},
-    {"clip", 0, "HOW", "narrow the groups' ranges: none, mse, p99.9 (default none), output (default of awq)"},
+    {"clip", 0, "HOW", "narrow the groups' ranges: none, mse, p99.9 (default none), output (default of awq and awq-gptq)"},
     {"seed", 0, "S", "seed of self-calibration"},
     {"eval", 0, "FILE", "measure perplexity before and after, KL and agreement on this text"},
     {"max-kl", 0, "X", "with --eval: exit 1 when the mean KL exceeds X nats a token; the file stays"},

@@ -110,8 +110,8 @@ static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_quantize_options *o = &j->o;
     const char *name = o->grid;
-    if (o->act_order && (!j->form->scheme || j->p.quantizer->needs == NB_NEEDS_NOTHING))
-        return nb_fail(err, NB_UNSUPPORTED, j->form->scheme ? "--act-order with --method %s, which looks at no inputs"
+    if (o->act_order && (!j->form->scheme || !j->p.quantizer->orders))
+        return nb_fail(err, NB_UNSUPPORTED, j->form->scheme ? "--act-order with --method %s, which rounds inputs in no order"
                                                             : "--act-order in a GGUF file of --method %s: its blocks have no order", j->p.quantizer->name);
     if (o->range && !j->form->scheme)
         return nb_fail(err, NB_UNSUPPORTED, "--range in a GGUF file, whose formats say by themselves what they reach");

@@ -1,6 +1,7 @@
 /* awq.c -- the search for input scales. */
 #include "quant/awq.h"
 #include "base/memory.h"
+#include "base/pool.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,17 +14,18 @@ enum {
 
 struct awq {
     const nb_awq_job *j;
-    int64_t M;               /* rows that are tried */
-    float *rows;             /* [M,K] host, those rows of W */
-    double *weight;          /* [M] of a row: 1 / tr(W H W^T) of its linear */
-    double *a, *row_error;   /* [K] a_k; [M] */
-    float *x, *fill;         /* [K] size of the input; how far its weights fill their groups */
-    float *s;                /* [K] the candidate */
-    float *host;             /* [M,K] */
-    float *w, *q;            /* [M,K] device */
-    uint8_t *codes;          /* [M,K] device */
-    nb_group *groups;        /* device */
+    int64_t M;             /* rows that are tried */
+    float *rows;           /* [M,K] host, those rows of W */
+    double *weight;        /* [M] of a row: 1 / tr(W H W^T) of its linear */
+    double *a, *row_error; /* [K] a_k; [M] */
+    float *x, *fill;       /* [K] size of the input; how far its weights fill their groups */
+    float *s;              /* [K] the candidate */
+    float *host;           /* [M,K] */
+    float *w, *q;          /* [M,K] device */
+    uint8_t *codes;        /* [M,K] device */
+    nb_group *groups;      /* device */
     void *scratch;
+    nb_pool *pool; /* NULL: one thread */
 };
 
 static int64_t group_of(const nb_awq_job *j)
@@ -39,7 +41,8 @@ static nb_status read_diagonal(const nb_awq_job *j, const double *square, double
     for (int64_t k = 0; k < j->K && st == NB_OK; k++) {
         st = j->be->op->download(j->be, &to[k], square + k * j->K + k, sizeof *to, err);
         if (st == NB_OK && !isfinite(to[k]))
-            st = nb_fail(err, NB_BAD_INPUT, "the calibration activations of input %lld are not finite", (long long)k);
+            st = nb_fail(err, NB_BAD_INPUT,
+                         "the calibration activations of input %lld are not finite", (long long)k);
     }
     return st;
 }
@@ -54,7 +57,8 @@ static int falling(const void *a, const void *b)
     return x->h != y->h ? (x->h < y->h ? 1 : -1) : (x->k > y->k) - (x->k < y->k);
 }
 
-/* a_k = R_kk^2, inputs by falling H_kk as the sweep takes them. Not positive definite: a stays the diagonal of H. */
+/* a_k = R_kk^2, inputs by falling H_kk as the sweep takes them. Not positive definite: a stays the
+ * diagonal of H. */
 static nb_status with_feedback(struct awq *a, nb_error *err)
 {
     const nb_awq_job *j = a->j;
@@ -62,9 +66,12 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
     const size_t K = (size_t)j->K;
     struct key *key = nb_alloc(K, sizeof *key, "an order of inputs", err);
     int32_t *perm = nb_alloc(K, sizeof *perm, "an order of inputs", err);
-    double *add = nb_alloc(2 * K, sizeof *add, "a diagonal", err), *diag = add + K, mean = 0.0, *r = NULL;
+    double *add = nb_alloc(2 * K, sizeof *add, "a diagonal", err), *diag = add + K, mean = 0.0,
+           *r = NULL;
     int64_t failed = 0;
-    nb_status st = key && perm && add ? be->op->alloc(be, K * K * sizeof *r, "a factor", (void **)&r, err) : NB_NO_ROOM;
+    nb_status st = key && perm && add
+                       ? be->op->alloc(be, K * K * sizeof *r, "a factor", (void **)&r, err)
+                       : NB_NO_ROOM;
     for (size_t k = 0; st == NB_OK && k < K; k++) {
         key[k] = (struct key){a->a[k], (int32_t)k};
         mean += a->a[k] == 0.0 ? 1.0 : a->a[k];
@@ -75,7 +82,8 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
         qsort(key, K, sizeof *key, falling);
         for (size_t k = 0; k < K; k++)
             perm[k] = key[k].k;
-        const nb_factor_args f = {.h = j->h, .diag_add = add, .perm = perm, .K = j->K, .r = r, .failed_minor = &failed};
+        const nb_factor_args f = {
+            .h = j->h, .diag_add = add, .perm = perm, .K = j->K, .r = r, .failed_minor = &failed};
         st = be->op->factor(be, &f, err);
     }
     if (st == NB_OK && !failed) {
@@ -90,7 +98,8 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
     return st;
 }
 
-/* x_k = sqrt(a_k): of H_kk the root mean square of input k, up to a factor that normalising removes. */
+/* x_k = sqrt(a_k): of H_kk the root mean square of input k, up to a factor that normalising
+ * removes. */
 static nb_status measure_inputs(struct awq *a, nb_error *err)
 {
     nb_status st = read_diagonal(a->j, a->j->h, a->a, err);
@@ -106,7 +115,8 @@ static nb_status weigh_rows(struct awq *a, int64_t m0, int64_t M, nb_error *err)
 {
     const nb_awq_job *j = a->j;
     double all = 0.0;
-    const nb_quant_error_args e = {.w = a->w + m0 * j->K, .N = M, .K = j->K, .h = j->h, .out = &all, .scratch = a->scratch};
+    const nb_quant_error_args e = {
+        .w = a->w + m0 * j->K, .N = M, .K = j->K, .h = j->h, .out = &all, .scratch = a->scratch};
     const nb_status st = j->be->op->quant_error(j->be, &e, err);
     for (int64_t m = m0; m < m0 + M; m++)
         a->weight[m] = all > 0.0 ? 1.0 / all : 0.0;
@@ -167,7 +177,31 @@ static void candidate(struct awq *a, double r, bool with_weights)
     }
     const float mid = sqrtf(least) * sqrtf(most);
     for (int64_t k = 0; k < K; k++)
-        a->s[k] = a->x[k] > 0.0f ? a->s[k] / mid : 1.0f; /* an input that never comes must not be scaled out of range */
+        a->s[k] = a->x[k] > 0.0f
+                      ? a->s[k] / mid
+                      : 1.0f; /* an input that never comes must not be scaled out of range */
+}
+
+static void scale_row(const void *arg, int64_t m, int worker)
+{
+    const struct awq *a = arg;
+    const int64_t K = a->j->K;
+    (void)worker;
+    for (int64_t k = 0; k < K; k++)
+        a->host[m * K + k] = a->rows[m * K + k] * a->s[k];
+}
+
+static void measure_row(const void *arg, int64_t m, int worker)
+{
+    const struct awq *a = arg;
+    const int64_t K = a->j->K;
+    double e = 0.0;
+    (void)worker;
+    for (int64_t k = 0; k < K; k++) {
+        const double d = (double)(a->host[m * K + k] / a->s[k] - a->rows[m * K + k]);
+        e += a->a[k] * d * d;
+    }
+    a->row_error[m] = a->weight[m] * e;
 }
 
 /* E(s) for the candidate. */
@@ -175,15 +209,13 @@ static nb_status error_of(struct awq *a, double *out, nb_error *err)
 {
     const nb_awq_job *j = a->j;
     nb_backend *be = j->be;
-    const int64_t K = j->K;
-    const size_t bytes = (size_t)(a->M * K) * sizeof(float);
-#pragma omp parallel for num_threads(j->n_thread) schedule(static)
-    for (int64_t m = 0; m < a->M; m++)
-        for (int64_t k = 0; k < K; k++)
-            a->host[m * K + k] = a->rows[m * K + k] * a->s[k];
+    const size_t bytes = (size_t)(a->M * j->K) * sizeof(float);
+    const nb_quantize_rows_args rows = {
+        .w = a->q, .N = a->M, .K = j->K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
+    const nb_dequantize_args back = {
+        .codes = a->codes, .groups = a->groups, .N = a->M, .K = j->K, .grid = j->grid, .q = a->q};
+    nb_pool_run(a->pool, a->M, scale_row, a);
     nb_status st = be->op->upload(be, a->q, a->host, bytes, err);
-    const nb_quantize_rows_args rows = {.w = a->q, .N = a->M, .K = K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
-    const nb_dequantize_args back = {.codes = a->codes, .groups = a->groups, .N = a->M, .K = K, .grid = j->grid, .q = a->q};
     if (st == NB_OK)
         st = be->op->quantize_rows(be, &rows, err);
     if (st == NB_OK)
@@ -192,15 +224,7 @@ static nb_status error_of(struct awq *a, double *out, nb_error *err)
         st = be->op->download(be, a->host, a->q, bytes, err);
     if (st != NB_OK)
         return st;
-#pragma omp parallel for num_threads(j->n_thread) schedule(static)
-    for (int64_t m = 0; m < a->M; m++) {
-        double e = 0.0;
-        for (int64_t k = 0; k < K; k++) {
-            const double d = (double)(a->host[m * K + k] / a->s[k] - a->rows[m * K + k]);
-            e += a->a[k] * d * d;
-        }
-        a->row_error[m] = a->weight[m] * e;
-    }
+    nb_pool_run(a->pool, a->M, measure_row, a);
     *out = 0.0;
     for (int64_t m = 0; m < a->M; m++) /* in the order of the rows, whatever the threads */
         *out += a->row_error[m];
@@ -220,7 +244,8 @@ static nb_status pick_rows(struct awq *a, nb_error *err)
     int64_t n0 = 0, m0 = 0;
     for (int p = 0; p < NB_AWQ_PARTS; n0 += j->part[p], m0 += tried(j->part[p]), p++)
         for (int64_t m = 0; m < tried(j->part[p]); m++)
-            memcpy(a->rows + (m0 + m) * j->K, j->w + (n0 + m * j->part[p] / tried(j->part[p])) * j->K, row);
+            memcpy(a->rows + (m0 + m) * j->K,
+                   j->w + (n0 + m * j->part[p] / tried(j->part[p])) * j->K, row);
     nb_status st = j->be->op->upload(j->be, a->w, a->rows, (size_t)a->M * row, err);
     m0 = 0;
     for (int p = 0; p < NB_AWQ_PARTS && st == NB_OK; m0 += tried(j->part[p]), p++)
@@ -237,6 +262,8 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
     const size_t n = (size_t)(a->M * j->K), K = (size_t)j->K, M = (size_t)a->M;
     const int64_t group = group_of(j);
     const nb_quant_error_args e = {.N = a->M, .K = j->K};
+    if (j->n_thread > 1 && nb_pool_open(j->n_thread, &a->pool, NULL) != NB_OK)
+        a->pool = NULL;
     a->rows = nb_alloc(n, sizeof(float), "rows of weights", err);
     a->host = nb_alloc(n, sizeof(float), "rows of weights", err);
     a->x = nb_alloc(3 * K, sizeof(float), "scales of inputs", err);
@@ -250,11 +277,12 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
     const struct {
         void **to;
         size_t bytes;
-    } device[] = {{(void **)&a->w, n * 4},
-                  {(void **)&a->q, n * 4},
-                  {(void **)&a->codes, n},
-                  {(void **)&a->groups, (size_t)(a->M * ((j->K + group - 1) / group)) * sizeof(nb_group)},
-                  {&a->scratch, be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &e) + 64 : 64}};
+    } device[] = {
+        {(void **)&a->w, n * 4},
+        {(void **)&a->q, n * 4},
+        {(void **)&a->codes, n},
+        {(void **)&a->groups, (size_t)(a->M * ((j->K + group - 1) / group)) * sizeof(nb_group)},
+        {&a->scratch, be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &e) + 64 : 64}};
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = be->op->alloc(be, device[i].bytes, "rows of weights", device[i].to, err);
@@ -266,6 +294,7 @@ static void close_buffers(struct awq *a)
     void *device[] = {a->w, a->q, a->codes, a->groups, a->scratch};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         a->j->be->op->release(a->j->be, device[i]);
+    nb_pool_close(a->pool);
     free(a->rows);
     free(a->host);
     free(a->x);
@@ -276,7 +305,10 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
 {
     struct awq a = {.j = j};
     const nb_backend_ops *op = j->be->op;
-    nb_status st = nb_op_check(j->be, op->quantize_rows && op->dequantize && op->quant_error && (op->factor || !j->feedback), "quant_error", err);
+    nb_status st = nb_op_check(j->be,
+                               op->quantize_rows && op->dequantize && op->quant_error &&
+                                   (op->factor || !j->feedback),
+                               "quant_error", err);
     if (st == NB_OK)
         st = open_buffers(&a, err);
     if (st == NB_OK)
@@ -301,7 +333,9 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
         candidate(&a, (double)(i % kRatios) / kRatios, with_weights);
         st = error_of(&a, &e, err);
         if (st == NB_OK && e < choice->error) {
-            *choice = (nb_awq_choice){.ratio = (double)(i % kRatios) / kRatios, .error = e, .error_plain = choice->error_plain};
+            *choice = (nb_awq_choice){.ratio = (double)(i % kRatios) / kRatios,
+                                      .error = e,
+                                      .error_plain = choice->error_plain};
             memcpy(s, a.s, (size_t)j->K * sizeof *s);
         }
     }

@@ -455,6 +455,7 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
         job.codes = k.d_codes;
         job.groups = k.d_groups;
         job.g_idx = k.g_idx;
+        job.scale = nb_pipe_scales_of(p, at);
         job.h = decides ? s->h : NULL;
         job.c = decides ? s->c : NULL;
         st = name_fault(p, p->o->quantizer->layer(&job, err), slot_of(at, role[0]), err);

@@ -165,6 +165,8 @@ nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
 bool nb_pipe_is_folded(const nb_pipe *p, nb_role role);
 /* The cross term of group g, gathered with inputs of the original stream that are not divided, as if they were. */
 nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, int64_t K, const nb_moments *s, nb_error *err) NB_CHECKED;
+/* [K] of the group's inputs, NULL: they are not scaled. */
+const float *nb_pipe_scales_of(const nb_pipe *p, nb_group_at at);
 /* Whether the group's matrices are not those of the source. */
 bool nb_pipe_is_scaled(const nb_pipe *p, nb_group_id g);
 /* w [N,K] of a role of the group, multiplied by the scales of its inputs and divided by those of what reads it. */

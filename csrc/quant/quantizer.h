@@ -30,6 +30,7 @@ typedef struct nb_quant_job {
     double *h;       /* [K,K] sum of x x^T over the tokens; NULL when nothing is needed, or what was seen does not suffice to decide by. May be worked
                       * in, and is given back as it was */
     const double *c; /* [K,K] sum of (x_orig - x) x^T, or NULL: no correction */
+    const float *scale; /* [K] host, what the inputs were divided by (awq.h), or NULL */
     int64_t n_token;
     double damp;       /* lambda as a share of the mean diagonal, 0.01 */
     double correction; /* alpha of the drift correction, 0..1 */
@@ -48,6 +49,7 @@ typedef struct nb_quant_job {
 typedef struct nb_quantizer {
     const char *name, *summary, *cost;
     nb_needs needs;
+    bool orders;       /* may take the inputs in an order of its own: act-order */
     bool corrects;     /* makes use of the drift correction */
     bool input_scales; /* the layer's weights are scaled before (awq.h, scales.h) */
     nb_clip clip;      /* when none is asked for */

@@ -366,8 +366,7 @@ nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err)
     return st == NB_OK ? read_router(p, layer, err) : st;
 }
 
-/* [K] of the group's inputs, NULL: they are not scaled. */
-static const float *scales_of(const nb_pipe *p, nb_group_at at)
+const float *nb_pipe_scales_of(const nb_pipe *p, nb_group_at at)
 {
     const bool own = nb_pipe_is_mixed(p, at.g) && at.g == NB_GROUP_DOWN; /* each expert's */
     return p->scale[at.g] ? p->scale[at.g] + (own ? (int64_t)at.expert * p->m->hp.intermediate_size : 0) : NULL;
@@ -375,7 +374,7 @@ static const float *scales_of(const nb_pipe *p, nb_group_at at)
 
 nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, int64_t K, const nb_moments *m, nb_error *err)
 {
-    const float *s = scales_of(p, at);
+    const float *s = nb_pipe_scales_of(p, at);
     const size_t n = (size_t)(K * K);
     double *c = NULL;
     if (!m->c || !s || at.g == NB_GROUP_QKV || at.g == NB_GROUP_GATE_UP)
@@ -474,8 +473,8 @@ bool nb_pipe_is_scaled(const nb_pipe *p, nb_group_id g)
 
 void nb_pipe_apply_scales(const nb_pipe *p, nb_group_at at, nb_role role, int64_t N, int64_t K, float *w)
 {
-    const float *in = scales_of(p, at), *out = role == NB_ROLE_ATTN_V ? p->scale[NB_GROUP_O]
-                                               : role == NB_ROLE_FFN_UP ? scales_of(p, (nb_group_at){NB_GROUP_DOWN, at.layer, at.expert})
+    const float *in = nb_pipe_scales_of(p, at), *out = role == NB_ROLE_ATTN_V ? p->scale[NB_GROUP_O]
+                                               : role == NB_ROLE_FFN_UP ? nb_pipe_scales_of(p, (nb_group_at){NB_GROUP_DOWN, at.layer, at.expert})
                                                                         : NULL;
     for (int64_t n = 0; n < N && (in || out); n++) {
         const float by = out ? out[role == NB_ROLE_ATTN_V ? input_of_value(p, n) : n] : 1.0f;

@@ -114,10 +114,10 @@ static void spoil(check *c, const char *model, const char *tensor, int v)
 
 static const transcript refused[] = {
     {"--format awq with 8 bits", RTN "--format awq --bits 8", 5, NULL, "AWQ checkpoints have codes of 4 bits, not 8", 0},
-    {"--act-order where no loader knows it", GPTQ "--format compressed-tensors --act-order", 5, NULL, "--act-order in --format compressed-tensors",
-     0},
-    {"--act-order without a look at the inputs", RTN "--format gptq --act-order", 5, NULL, "--act-order with --method rtn, which looks at no inputs",
-     0},
+    {"--act-order where no loader knows it", GPTQ "--format compressed-tensors --act-order", 5, NULL, "--act-order in --format compressed-tensors", 0},
+    {"--act-order without a look at the inputs", RTN "--format gptq --act-order", 5, NULL, "--act-order with --method rtn, which rounds inputs in no order", 0},
+    {"--act-order where nothing is rounded in an order", "quantize " TINY " -o %T/out -t 1 -q --method awq --format gptq --act-order", 5, NULL,
+     "--act-order with --method awq, which rounds inputs in no order", 0},
     {"--asym in version 1", RTN "--format gptq --asym --json", 5, NULL, "--asym in --format gptq, where loaders read a zero of 0 in three ways", 0},
     {"--range of another word", RTN "--format gptq --range most", 2, NULL, "most", 0},
     {"a block format in a folder", RTN "--format gptq --grid q4_0", 5, NULL, "--grid q4_0 in --format gptq, which holds int2, int3, int4 and int8",
@@ -489,6 +489,40 @@ static void full_disk(check *c)
     gone("sound");
 }
 
+/* Scales of inputs go into every container; what is there runs as it should. */
+static void scaled(check *c)
+{
+    static const char *const as[] = {"out.gguf --grid q4_0", "out.gguf --grid q4_1", "out --format awq --group 32", "out --format gptq --group 32",
+                                     "out --format gptq --group 32 --act-order", "out --format gptq_v2 --asym --bits 3 --group 32",
+                                     "out --format compressed-tensors --group 32"};
+    static const char *const methods[] = {"rtn", "awq", "awq-gptq"};
+    char line[400];
+    expect(c, "convert %M/tiny-llama -o %T/whole.gguf --grid f32 -q", 0, NULL); /* its vocabulary is the files' of its kind */
+    for (size_t i = 0; i < sizeof as / sizeof *as; i++) {
+        const bool gguf = strncmp(as[i], "out.gguf", 8) == 0;
+        double kl[3] = {0};
+        for (int m = 0; m < 3; m++) {
+            if (m < 2 && strstr(as[i], "--act-order"))
+                continue;
+            snprintf(line, sizeof line, "quantize %%M/tiny-llama -o %%T/%s --method %s -t 1 -q %s", as[i], methods[m], m ? "--calib %T/text.txt --samples 4 -c 32" : "");
+            expect(c, line, 0, NULL);
+            snprintf(line, sizeof line, "eval %%T/%.*s -f %%T/text.txt --against %s --ctx 32 --all-positions --exact --json -q -t 1", gguf ? 8 : 3, as[i],
+                     gguf ? "%T/whole.gguf" : "%M/tiny-llama");
+            outcome o = program_run(&here, line, OUT_CAPTURED);
+            const char *at = strstr(o.out, "\"kl_mean\":");
+            kl[m] = at ? strtod(at + 10, NULL) : 1e9;
+            program_free(&o);
+            gone("out");
+            gone("out.gguf");
+        }
+        printf("      %s: KL by rtn %.4f, awq %.4f, awq-gptq %.4f\n", as[i], kl[0], kl[1], kl[2]);
+        CHECK(c, kl[2] > 0);
+        CHECK(c, kl[1] <= 1.5 * kl[0]); /* 128 tokens of one sentence do not make random weights better by scales alone */
+        CHECK(c, kl[2] < (kl[0] > 0 ? 0.5 * kl[0] : 0.1));
+    }
+    gone("whole.gguf");
+}
+
 static const check_case cases[] = {
     {"what has no place in a folder is refused before work begins, and leaves nothing", refusals},
     {"every scheme and width is whole and computes what it decodes to", written},
@@ -500,6 +534,7 @@ static const check_case cases[] = {
     {"an unfinished folder is gone on with by its own settings only, and its bytes are checked", other_settings},
     {"a second writer is told the first one's number", two_writers},
     {"a full disk is exit 6, and the run goes on when there is room", full_disk},
+    {"AWQ, with GPTQ and without, goes into every container", scaled},
 };
 
 static void make(const char *name, const tiny_shape *shape)

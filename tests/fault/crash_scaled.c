@@ -1,9 +1,12 @@
-/* crash_scaled.c -- kills of a run that scales inputs (AWQ before GPTQ): what took up scales, the norms, is read back when it is gone on
- * with, and the original stream goes on without them (crash.h). */
+/* crash_scaled.c -- kills of a run that scales inputs (AWQ before GPTQ): what took up scales, the
+ * norms, is read back when it is gone on with, and the original stream goes on without them
+ * (crash.h). */
 #include "fault/crash.h"
 
 static const crash_job job = {.out = "out",
-                              .run = "quantize %M/tiny-llama -o %T/out --method awq-gptq --format gptq --group 32 --calib %T/text.txt --samples 2 -c 16 -t 1 -q",
+                              .run =
+                                  "quantize %M/tiny-llama -o %T/out --method awq-gptq --format "
+                                  "gptq --group 32 --calib %T/text.txt --samples 2 -c 16 -t 1 -q",
                               .resume = "quantize -o %T/out --resume -t 1 -q",
                               .inspect = "inspect %T/out --verify --json",
                               .n_by_chance = 5};

@@ -1,8 +1,10 @@
-/* awq.c -- the search for input scales: its error is the slow form's, large inputs get large scales and rounding loses by them what the method promises,
- * tied inputs share, inputs that never come keep 1. */
+/* awq.c -- the search for input scales: its error is the slow form's, large inputs get large scales
+ * and rounding loses by them what the method promises, tied inputs share, inputs that never come
+ * keep 1. */
 #include "quant/awq.h"
 #include "base/random.h"
 #include "check.h"
+#include "quant/quantizer.h"
 
 static nb_backend *open_cpu(check *c)
 {
@@ -42,7 +44,8 @@ static double *hessian(const double *size, int64_t T, int64_t K, uint64_t seed)
 }
 
 /* D = round(W s) / s - W. */
-static void error_matrix(const nb_grid *g, const float *w, const float *s, int64_t N, int64_t K, double *d)
+static void error_matrix(const nb_grid *g, const float *w, const float *s, int64_t N, int64_t K,
+                         double *d)
 {
     const int64_t group = g->group ? g->group : K;
     float held[1024];
@@ -54,7 +57,9 @@ static void error_matrix(const nb_grid *g, const float *w, const float *s, int64
                 held[i] = w[n * K + k0 + i] * s[k0 + i];
             g->params(g, held, m, &p);
             for (int i = 0; i < m; i++)
-                d[n * K + k0 + i] = (double)nb_grid_value(&p, nb_grid_round(g, &p, held[i])) / (double)s[k0 + i] - (double)w[n * K + k0 + i];
+                d[n * K + k0 + i] =
+                    (double)nb_grid_value(&p, nb_grid_round(g, &p, held[i])) / (double)s[k0 + i] -
+                    (double)w[n * K + k0 + i];
         }
 }
 
@@ -85,7 +90,8 @@ static void large_inputs(check *c)
         size[k] = k % 101 == 7 && k < 505 ? 20.0 : 1.0;
         one[k] = 1.0f;
     }
-    double *h = hessian(size, T, K, 1), *fresh = hessian(size, T, K, 2), *d = malloc(sizeof *d * N * K);
+    double *h = hessian(size, T, K, 1), *fresh = hessian(size, T, K, 2),
+           *d = malloc(sizeof *d * N * K);
     float *w = normals((int64_t)N * K, 3);
     for (int i = 0; be && h && fresh && d && w && i < 2; i++) {
         char name[8];
@@ -93,13 +99,15 @@ static void large_inputs(check *c)
         nb_awq_choice choice;
         snprintf(name, sizeof name, "int%d", bits[i]);
         CHECK_EQ(c, nb_grid_find(name, 128, false, &grid, &err), NB_OK);
-        const nb_awq_job j = {.be = be, .grid = &grid, .w = w, .N = N, .K = K, .part = {N}, .h = h, .n_thread = 2};
+        const nb_awq_job j = {
+            .be = be, .grid = &grid, .w = w, .N = N, .K = K, .part = {N}, .h = h, .n_thread = 2};
         CHECK_EQ(c, nb_awq_search(&j, s, &choice, &err), NB_OK);
         error_matrix(&grid, w, one, N, K, d);
         const double plain = trace(d, fresh, N, K);
         error_matrix(&grid, w, s, N, K, d);
         const double scaled = trace(d, fresh, N, K);
-        printf("      %s: r %.2f, %.3f of rounding's error, %.3f expected\n", name, choice.ratio, scaled / plain, choice.error / choice.error_plain);
+        printf("      %s: r %.2f, %.3f of rounding's error, %.3f expected\n", name, choice.ratio,
+               scaled / plain, choice.error / choice.error_plain);
         CHECK(c, scaled < 0.45 * plain);
         CHECK_NEAR(c, scaled / plain, choice.error / choice.error_plain, 0.1, "what was expected");
         CHECK(c, s[7] > 2.0f * s[8]);
@@ -112,7 +120,8 @@ static void large_inputs(check *c)
     free(w);
 }
 
-/* R_kk^2 with  H + lambda I = R R^T  in the order `perm`: the diagonal that the upper Cholesky factor leaves, taken from the end. */
+/* R_kk^2 with  H + lambda I = R R^T  in the order `perm`: the diagonal that the upper Cholesky
+ * factor leaves, taken from the end. */
 static void feedback_costs(const double *h, const int *perm, int K, double lambda, double *a)
 {
     enum { kMost = 64 };
@@ -158,7 +167,16 @@ static void slow_form(check *c)
     CHECK_EQ(c, nb_grid_find("int4", 16, true, &grid, &err), NB_OK);
     for (int feedback = 0; be && feedback < 2; feedback++) {
         nb_awq_choice choice;
-        const nb_awq_job j = {.be = be, .grid = &grid, .w = w, .N = N, .K = K, .part = {N1, N2}, .h = h, .feedback = feedback, .damp = 0.01, .n_thread = 1};
+        const nb_awq_job j = {.be = be,
+                              .grid = &grid,
+                              .w = w,
+                              .N = N,
+                              .K = K,
+                              .part = {N1, N2},
+                              .h = h,
+                              .feedback = feedback,
+                              .damp = 0.01,
+                              .n_thread = 1};
         CHECK_EQ(c, nb_awq_search(&j, s, &choice, &err), NB_OK);
         for (int plain = 0; plain < 2; plain++) {
             double all[2] = {0};
@@ -203,7 +221,15 @@ static void ties_and_dead(check *c)
     double *h = hessian(size, 64, K, 8);
     float *w = normals(N * K, 9);
     CHECK_EQ(c, nb_grid_find("int3", 16, false, &grid, &err), NB_OK);
-    const nb_awq_job j = {.be = be, .grid = &grid, .w = w, .N = N, .K = K, .part = {N}, .h = h, .tie = tie, .n_thread = 1};
+    const nb_awq_job j = {.be = be,
+                          .grid = &grid,
+                          .w = w,
+                          .N = N,
+                          .K = K,
+                          .part = {N},
+                          .h = h,
+                          .tie = tie,
+                          .n_thread = 1};
     CHECK_EQ(c, nb_awq_search(&j, s, &choice, &err), NB_OK);
     CHECK(c, choice.ratio >= 0.0);
     for (int k = 0; k < 16; k++)
@@ -217,9 +243,73 @@ static void ties_and_dead(check *c)
     free(w);
 }
 
+/* Powers of two that a whole group shares change no grid, so GPTQ must choose the same codes: error
+ * feedback and damping are those of the unscaled inputs. */
+static void gptq_behind_scales(check *c)
+{
+    enum { K = 64, N = 24, kGroup = 16 };
+    static const float by[K / kGroup] = {1.0f, 0.25f, 4.0f, 0.5f};
+    double size[K], *h[2];
+    float s[K], *w[2], q[N * K];
+    uint8_t codes[2][N * K];
+    nb_group groups[N * K / kGroup];
+    int differ = 0, rounded = 0;
+    nb_error err = {.message = ""};
+    nb_grid grid;
+    nb_backend *be = open_cpu(c);
+    CHECK_EQ(c, nb_grid_find("int3", kGroup, false, &grid, &err), NB_OK);
+    for (int k = 0; k < K; k++) {
+        size[k] = 1.0 + (k * 5 % 13);
+        s[k] = by[k / kGroup];
+    }
+    for (int i = 0; be && i < 2; i++) {
+        nb_quant_stats stats = {0};
+        h[i] = hessian(size, 40, K,
+                       21); /* fewer tokens than inputs: only the damping makes it definite */
+        w[i] = normals(N * K, 22);
+        for (int n = 0; i && n < N * K; n++)
+            w[i][n] *= s[n % K];
+        for (int n = 0; i && n < K * K; n++)
+            h[i][n] /= (double)s[n / K] * (double)s[n % K];
+        const nb_quant_job j = {.be = be,
+                                .grid = &grid,
+                                .w = w[i],
+                                .N = N,
+                                .K = K,
+                                .h = h[i],
+                                .scale = i ? s : NULL,
+                                .n_token = 40,
+                                .damp = 0.01,
+                                .codes = codes[i],
+                                .groups = groups,
+                                .q = q,
+                                .stats = &stats};
+        if (i == 0)
+            CHECK_EQ(c, nb_quantizer_find("rtn")->layer(&j, &err), NB_OK);
+        for (int n = 0; i == 0 && n < N * K; n++)
+            codes[1][n] = codes[0][n];
+        CHECK_EQ(c, nb_quantizer_find("gptq")->layer(&j, &err), NB_OK);
+        CHECK_STR(c, stats.note, "");
+        for (int n = 0; i == 0 && n < N * K; n++)
+            rounded += codes[0][n] != codes[1][n];
+        free(h[i]);
+        free(w[i]);
+    }
+    for (int n = 0; n < N * K; n++)
+        differ += codes[0][n] != codes[1][n];
+    printf("      %d of %d codes differ; from rounding's %d\n", differ, N * K, rounded);
+    CHECK(c, rounded > N * K / 10);
+    CHECK(c, differ <= 2); /* ties: the factor is another in its last bits */
+    CHECK_STR(c, err.message, "");
+    nb_backend_close(be);
+}
+
 static const check_case cases[] = {
-    {"large inputs get large scales, and rounding loses less than half of what it did", large_inputs},
+    {"large inputs get large scales, and rounding loses less than half of what it did",
+     large_inputs},
     {"the error is that of the slow form, with feedback and without", slow_form},
     {"tied inputs share a scale, dead ones keep 1, what is not finite is named", ties_and_dead},
+    {"GPTQ behind scales that change no grid chooses the codes it would without",
+     gptq_behind_scales},
 };
 CHECK_MAIN(cases)

@@ -68,15 +68,17 @@ static nb_status clear_dead(struct gptq *g, nb_error *err)
     return st;
 }
 
-/* lambda = damp x mean of the diagonal after the dead inputs got their 1. */
+/* lambda = damp x mean of the diagonal after the dead inputs got their 1. Of scaled inputs it is that of the unscaled ones, lambda / s_k^2: what is known
+ * of the inputs does not grow with the scales, which make small ones as large as the others. */
 static void set_damping(struct gptq *g, double damp)
 {
+    const float *s = g->j->scale;
     double mean = 0.0;
     for (int64_t k = 0; k < g->K; k++)
-        mean += g->diag[k] == 0.0 ? 1.0 : g->diag[k];
+        mean += g->diag[k] == 0.0 ? 1.0 : s ? g->diag[k] * (double)s[k] * (double)s[k] : g->diag[k];
     mean /= (double)g->K;
     for (int64_t k = 0; k < g->K; k++)
-        g->add[k] = damp * mean + (g->diag[k] == 0.0 ? 1.0 : 0.0);
+        g->add[k] = damp * mean / (s ? (double)s[k] * (double)s[k] : 1.0) + (g->diag[k] == 0.0 ? 1.0 : 0.0);
     g->j->stats->damp = damp;
 }
 
@@ -288,6 +290,7 @@ const nb_quantizer nb_quantizer_gptq = {.name = "gptq",
                                         .summary = "error feedback through the Hessian of the inputs, corrected for drift",
                                         .cost = "K^3 / 3 + 5 N K^2 FLOP, 16 K^2 bytes",
                                         .needs = NB_NEEDS_HESSIAN,
+                                        .orders = true,
                                         .corrects = true,
                                         .layer = gptq_layer};
 
@@ -295,6 +298,8 @@ const nb_quantizer nb_quantizer_awq_gptq = {.name = "awq-gptq",
                                             .summary = "inputs scaled as awq does it, rounded as gptq does it",
                                             .cost = "both of theirs",
                                             .needs = NB_NEEDS_HESSIAN,
+                                            .orders = true,
                                             .corrects = true,
                                             .input_scales = true,
+                                            .clip = NB_CLIP_OUTPUT,
                                             .layer = gptq_layer};
