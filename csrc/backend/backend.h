@@ -152,6 +152,14 @@ typedef struct nb_combine_args { /* y[m] (+)= scale * sum over j, ascending, of 
     float *y; /* [M,N]; must not overlap x */
 } nb_combine_args;
 
+/* y[i] = x[row[i]], or where row[i] < 0 other[-1 - row[i]]: the tokens of one expert, out of those of all. */
+typedef struct nb_gather_args {
+    const float *x, *other; /* other: may be NULL when no row is negative */
+    const int32_t *row;     /* [M] device */
+    int64_t M, K, ldx, ldo, ldy;
+    float *y; /* [M,K]; must not overlap what is read */
+} nb_gather_args;
+
 typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m][.] */
     const float *x;
     int64_t M, N, ldx;
@@ -287,6 +295,7 @@ typedef struct nb_backend_ops {
     size_t (*grouped_linear_scratch)(nb_backend *be, const nb_grouped_args *a);
     nb_status (*grouped_linear)(nb_backend *be, const nb_grouped_args *a, nb_error *err);
     nb_status (*combine_experts)(nb_backend *be, const nb_combine_args *a, nb_error *err);
+    nb_status (*gather_rows)(nb_backend *be, const nb_gather_args *a, nb_error *err);
 
     size_t (*gram_scratch)(nb_backend *be, const nb_gram_args *a);
     nb_status (*gram_accumulate)(nb_backend *be, const nb_gram_args *a, nb_error *err);
