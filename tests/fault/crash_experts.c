@@ -29,9 +29,5 @@ static const check_case cases[] = {
 
 int main(int argc, char **argv)
 {
-    if (!crash_begin())
-        return 1;
-    const int rc = check_main(cases, sizeof cases / sizeof *cases, argc, argv);
-    folder_gone(&here);
-    return rc;
+    return crash_main(cases, sizeof cases / sizeof *cases, argc, argv);
 }
