@@ -32,6 +32,7 @@ typedef struct nb_model_options {
     bool exact;         /* CPU: activations, KV cache and sums in f32; no int8 shortcut */
     int32_t n_thread;   /* 0: all this process may use */
     const char *kv_type; /* NULL, "f32" or "f16" */
+    bool allow_nonfinite; /* scales of packed linears may be NaN or infinite; else NB_BAD_INPUT names the tensor */
 } nb_model_options;
 
 /* path: a GGUF file (of a split one any part), a folder with safetensors and config.json, or a name of the hub, ORG/REPO[@REVISION], that is in its
@@ -118,7 +119,7 @@ typedef struct nb_generate_result {
     const char *stop; /* "end" "length" "caller" "context" */
 } nb_generate_result;
 
-/* Continues sequence 0 of the session. */
+/* Continues sequence 0 of the session. NB_BAD_INPUT: the model computes numbers that are not finite. */
 NB_API nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_result *r, nb_error *err) NB_CHECKED;
 NB_API void nb_generate_result_free(nb_generate_result *r);
 
@@ -258,6 +259,7 @@ typedef struct nb_convert_options {
     const char *format; /* NULL: "gguf" when out ends in .gguf, else "plain" (a folder of safetensors); also "gptq" "gptq_v2" "awq" "compressed-tensors" */
     const char *grid;   /* number format of the matrices: f32 f16 bf16 q8_0 ...; NULL: as they are */
     int64_t max_shard_bytes; /* as in nb_quantize_options */
+    bool allow_nonfinite;    /* as in nb_model_options */
     int32_t n_thread;
     void (*progress)(void *arg, int32_t layer, int32_t n_layer);
     void *arg;

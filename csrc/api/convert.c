@@ -232,7 +232,7 @@ static nb_status add_tensor(void *arg, const nb_sink_tensor *t, nb_error *err)
 nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
-    const nb_model_options mo = {.device = "cpu", .n_thread = o->n_thread};
+    const nb_model_options mo = {.device = "cpu", .n_thread = o->n_thread, .allow_nonfinite = o->allow_nonfinite};
     job j = {.o = o};
     sums all = {0};
     memset(r, 0, sizeof *r);
