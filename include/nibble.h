@@ -159,14 +159,14 @@ typedef struct nb_quantize_options {
     int32_t bits;            /* 0: from the grid, else 2 3 4 8 */
     int32_t group;           /* 0: default; -1: row */
     bool sym_set, sym;       /* --sym / --asym */
-    const char *grid;        /* NULL or a grid name: q4_0 q4_1 q5_0 q5_1 q8_0; an unknown one lists all */
-    const char *format;      /* NULL: from out; "gguf" "gptq" "gptq_v2" "awq" "compressed-tensors" */
+    const char *grid;        /* NULL or a grid name: q4_0 q4_1 q5_0 q5_1 q8_0 int4 ...; an unknown one lists all */
+    const char *format;      /* NULL: from out; "gguf" "plain" (floats) "gptq" "gptq_v2" "awq" "compressed-tensors" */
     bool correction_set;
     double correction;       /* 0..1, default 1 */
     double damp;             /* 0: default 0.01 */
     const char *clip; /* NULL: the method's own; none, mse, p99.9, output */
     const char *range;       /* of symmetric groups in a folder: NULL: "full"; "absmax" */
-    bool act_order;          /* gptq into gptq, gptq_v2: inputs in the order of their weight in the error, groups by index */
+    bool act_order;          /* gptq into gptq, gptq_v2, plain: inputs in the order of their weight in the error, groups by index */
     bool no_static_groups;   /* gptq: parameters from current values, natural order */
     const char *calib;       /* NULL: built-in default "self"; "self"; or a text file's path */
     int32_t samples, ctx;    /* 0: 64 and 512 on the CPU */
