@@ -12,6 +12,7 @@ const nb_flag nb_global_flags[] = {
     {"threads", 't', "N", "CPU threads (default: all this process may use)"},
     {"exact", 0, NULL, "activations, KV cache and sums in f32"},
     {"kv-type", 0, "f32|f16", "type of the KV cache"},
+    {"allow-nonfinite", 0, NULL, "read packed linears whose scales are NaN or infinite, to look at or convert them"},
     {"json", 0, NULL, "one JSON object on stdout"},
     {"quiet", 'q', NULL, "no progress"},
     {"verbose", 'v', NULL, "say on stderr which kernels serve the model, the device, the threads"},

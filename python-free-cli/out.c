@@ -120,7 +120,8 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
 
 nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_error *err)
 {
-    *o = (nb_model_options){.device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact"), .kv_type = nb_flag_text(a, "kv-type")};
+    *o = (nb_model_options){.device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact"), .kv_type = nb_flag_text(a, "kv-type"),
+                             .allow_nonfinite = nb_flag_on(a, "allow-nonfinite")};
     return nb_flag_int(a, "threads", 1, 1024, &o->n_thread, err);
 }
 

@@ -44,14 +44,14 @@ static nb_status choose_format(nb_quantize_job *j, nb_error *err)
     if (!n)
         return nb_fail(err, NB_USAGE, "-o OUT is missing");
     const bool gguf = n > 5 && strcmp(out + n - 5, ".gguf") == 0;
-    if (f && (strcmp(f, "plain") == 0 || strcmp(f, "bnb") == 0))
-        return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf, gptq, gptq_v2, awq and compressed-tensors are", f);
+    if (f && strcmp(f, "bnb") == 0)
+        return nb_fail(err, NB_UNSUPPORTED, "--format bnb is not there yet; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are");
     j->form = form_named(f ? f : gguf ? "gguf" : j->o.sym_set && !j->o.sym ? "gptq_v2" : "gptq");
     if (!j->form)
-        return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, gptq, gptq_v2, awq and compressed-tensors are there", f);
-    if (j->o.max_shard_bytes && !j->form->scheme)
+        return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", f);
+    if (j->o.max_shard_bytes && !j->form->folder)
         return nb_fail(err, NB_UNSUPPORTED, "--max-shard-size with a GGUF file, which is written in one piece");
-    if (j->form->scheme && gguf)
+    if (j->form->folder && gguf)
         return nb_fail(err, NB_USAGE, "--format %s is a folder, %s is called like a GGUF file", j->form->name, out);
     return NB_OK;
 }
@@ -69,24 +69,33 @@ static bool not_there_yet(const char *grid)
 
 enum { kGroup = 128 }; /* inputs that share a scale in a folder, when nothing is said */
 
-/* A folder holds whole numbers: --bits, --group and --sym, or --grid int4. */
-static nb_status choose_int_grid(nb_quantize_job *j, nb_error *err)
+/* Whole numbers: --bits, --group and --sym, or --grid int4. */
+static nb_status find_int_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_quantize_options *o = &j->o;
-    const nb_scheme *scheme = nb_scheme_find(j->form->scheme);
     char name[16];
     const bool sym = !o->sym_set || o->sym;
     snprintf(name, sizeof name, "int%d", o->bits ? o->bits : 4);
     if (o->bits && o->bits != 2 && o->bits != 3 && o->bits != 4 && o->bits != 8)
         return nb_fail(err, NB_USAGE, "--bits %d, it must be 2, 3, 4 or 8", o->bits);
-    nb_status st = nb_grid_find(o->grid ? o->grid : name, o->group > 0 ? o->group : o->group < 0 ? 0 : kGroup, sym, &j->p.grid, err);
+    const nb_status st = nb_grid_find(o->grid ? o->grid : name, o->group > 0 ? o->group : o->group < 0 ? 0 : kGroup, sym, &j->p.grid, err);
     if (st != NB_OK)
         return st;
     if (j->p.grid.dtype)
         return nb_fail(err, NB_UNSUPPORTED, "--grid %s in --format %s, which holds int2, int3, int4 and int8", j->p.grid.name, j->form->name);
     if (o->bits && o->bits != j->p.grid.bits)
         return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, o->grid, j->p.grid.bits);
-    if (o->range && (st = nb_grid_set_range(&j->p.grid, o->range, err)) != NB_OK)
+    return o->range ? nb_grid_set_range(&j->p.grid, o->range, err) : NB_OK;
+}
+
+/* The codes of a folder. */
+static nb_status choose_packed_grid(nb_quantize_job *j, nb_error *err)
+{
+    const nb_quantize_options *o = &j->o;
+    const nb_scheme *scheme = nb_scheme_find(j->form->scheme);
+    const bool sym = !o->sym_set || o->sym;
+    nb_status st = find_int_grid(j, err);
+    if (st != NB_OK)
         return st;
     if (!sym && strcmp(j->form->name, "gptq") == 0) {
         st = nb_fail(err, NB_UNSUPPORTED, "--asym in --format gptq, where loaders read a zero of 0 in three ways");
@@ -106,18 +115,27 @@ static nb_status choose_int_grid(nb_quantize_job *j, nb_error *err)
     return scheme->check(&j->scheme, "a linear", some, some, err); /* whether there is any shape that would do */
 }
 
+static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err);
+
+/* A plain folder holds the values of any grid: those of GGUF's blocks where --grid names one, else whole numbers. */
+static nb_status choose_plain_grid(nb_quantize_job *j, nb_error *err)
+{
+    const nb_dtype *t = j->o.grid ? nb_dtype_by_name(j->o.grid) : NULL;
+    if ((t && !t->st_name) || (j->o.grid && not_there_yet(j->o.grid)))
+        return choose_block_grid(j, err);
+    j->p.act_order = j->o.act_order;
+    return find_int_grid(j, err);
+}
+
 /* --grid, or what --bits asks for in a GGUF file: 4 is q4_0, 8 is q8_0 (CONTRACT). */
-static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
+static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_quantize_options *o = &j->o;
-    const char *name = o->grid;
-    if (o->act_order && (!j->form->scheme || !j->p.quantizer->orders))
-        return nb_fail(err, NB_UNSUPPORTED, j->form->scheme ? "--act-order with --method %s, which rounds inputs in no order"
-                                                            : "--act-order in a GGUF file of --method %s: its blocks have no order", j->p.quantizer->name);
-    if (o->range && !j->form->scheme)
-        return nb_fail(err, NB_UNSUPPORTED, "--range in a GGUF file, whose formats say by themselves what they reach");
-    if (j->form->scheme)
-        return choose_int_grid(j, err);
+    const char *name = o->grid, *where = j->form->folder ? "blocks of GGUF" : "a GGUF file";
+    if (o->act_order)
+        return nb_fail(err, NB_UNSUPPORTED, "--act-order in %s of --method %s: its blocks have no order", where, j->p.quantizer->name);
+    if (o->range)
+        return nb_fail(err, NB_UNSUPPORTED, "--range in %s, whose formats say by themselves what they reach", where);
     if (!name) {
         const int bits = o->bits ? o->bits : 4;
         if (bits == 4)
@@ -141,12 +159,19 @@ static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
         return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, name, j->p.grid.bits);
     if (o->group && o->group != j->p.grid.group)
         return o->group < 0
-                   ? nb_fail(err, NB_UNSUPPORTED, "--group row in a GGUF file; %s has groups of %d", name, j->p.grid.group)
-                   : nb_fail(err, NB_UNSUPPORTED, "--group %d in a GGUF file; %s has groups of %d", o->group, name, j->p.grid.group);
+                   ? nb_fail(err, NB_UNSUPPORTED, "--group row in %s; %s has groups of %d", where, name, j->p.grid.group)
+                   : nb_fail(err, NB_UNSUPPORTED, "--group %d in %s; %s has groups of %d", o->group, where, name, j->p.grid.group);
     if (o->sym_set && o->sym != j->p.grid.sym)
-        return nb_fail(err, o->grid ? NB_USAGE : NB_UNSUPPORTED, "--%s in a GGUF file of %s, which is %s", o->sym ? "sym" : "asym", name,
+        return nb_fail(err, o->grid ? NB_USAGE : NB_UNSUPPORTED, "--%s in %s of %s, which is %s", o->sym ? "sym" : "asym", where, name,
                        j->p.grid.sym ? "symmetric" : "not symmetric");
     return NB_OK;
+}
+
+static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
+{
+    if (j->o.act_order && j->form->folder && !j->p.quantizer->orders)
+        return nb_fail(err, NB_UNSUPPORTED, "--act-order with --method %s, which rounds inputs in no order", j->p.quantizer->name);
+    return j->form->scheme ? choose_packed_grid(j, err) : j->form->folder ? choose_plain_grid(j, err) : choose_block_grid(j, err);
 }
 
 /* --clip: none, or how the range of a group is narrowed; the quantizer's own when nothing is said. */
@@ -169,8 +194,8 @@ static nb_status choose_clip(nb_quantize_job *j, nb_error *err)
 
 static nb_status choose_embedding(nb_quantize_job *j, nb_error *err)
 {
-    const char *e = j->o.embedding ? j->o.embedding : j->form->scheme ? "keep" : "q8_0";
-    if (j->form->scheme && strcmp(e, "keep") != 0 && strcmp(e, "f32") != 0 && strcmp(e, "f16") != 0 && strcmp(e, "bf16") != 0)
+    const char *e = j->o.embedding ? j->o.embedding : j->form->folder ? "keep" : "q8_0";
+    if (j->form->folder && strcmp(e, "keep") != 0 && strcmp(e, "f32") != 0 && strcmp(e, "f16") != 0 && strcmp(e, "bf16") != 0)
         return nb_fail(err, NB_UNSUPPORTED, "--embedding %.40s in a folder, where it is keep, f32, f16 or bf16", e);
     if (strcmp(e, "keep") == 0)
         return NB_OK;
@@ -246,7 +271,7 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
         st = choose_clip(j, err);
     if (st == NB_OK)
         st = nb_refuse_input(o->model, o->out, err);
-    if (st == NB_OK && !j->form->scheme && !o->dry_run) /* before a work folder is made beside a device */
+    if (st == NB_OK && !j->form->folder && !o->dry_run) /* before a work folder is made beside a device */
         st = nb_outfile_check(o->out, err);
     return st;
 }

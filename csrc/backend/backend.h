@@ -160,7 +160,7 @@ typedef struct nb_gather_args {
     float *y; /* [M,K]; must not overlap what is read */
 } nb_gather_args;
 
-typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m][.] */
+typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m][.]; -1: a NaN or +Inf is among them */
     const float *x;
     int64_t M, N, ldx;
     int32_t *out;

@@ -33,7 +33,7 @@ static nb_status next_token(struct run *g, const int32_t *tokens, int32_t n, int
     const nb_status st = nb_session_step(g->s, 0, tokens, n, false, g->logits, err);
     if (st == NB_OK)
         *next = nb_sample_token(g->logits, g->m->hp.vocab_size, &g->o->sampling, nb_rng_u64(&g->rng), g->work);
-    return st;
+    return st == NB_OK && *next < 0 ? nb_logits_fault(g->m, nb_session_length(g->s, 0), err) : st;
 }
 
 /* Appends the token's characters and shows them; false when the caller wants no more. */

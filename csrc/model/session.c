@@ -209,7 +209,9 @@ nb_status nb_session_step_greedy(nb_session *s, int32_t seq, const int32_t *toke
     const nb_argmax_args a = {.x = s->logits, .M = 1, .N = s->m->hp.vocab_size, .ldx = s->m->hp.vocab_size, .out = s->next};
     if (st == NB_OK)
         st = be->op->argmax(be, &a, err);
-    return st == NB_OK ? be->op->download(be, next, s->next, sizeof *next, err) : st;
+    if (st == NB_OK)
+        st = be->op->download(be, next, s->next, sizeof *next, err);
+    return st == NB_OK && *next < 0 ? nb_logits_fault(s->m, s->length[seq], err) : st;
 }
 
 nb_status nb_session_decode(nb_session *s, const int32_t *tokens, int32_t n_seq, float *logits, nb_error *err)

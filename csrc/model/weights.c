@@ -328,6 +328,7 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
         st = nb_hparams_read(m->container, &m->family, &m->hp, err);
     if (st == NB_OK)
         st = nb_scheme_read(m->container, &m->scheme, err);
+    m->scheme.allow_nonfinite = o && o->allow_nonfinite;
     if (st == NB_OK)
         st = nb_model_check_tensors(m, err);
     if (st == NB_OK && m->tokenizer && nb_tokenizer_vocab_size(m->tokenizer) > m->hp.vocab_size)

@@ -84,8 +84,10 @@ static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t 
             static const nb_sampling plain = {.temp = 1.0f, .top_p = 1.0f};
             if ((size_t)t + 1 < len[i])
                 continue;
-            c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t + 1] =
-                nb_sample_token(logits + (int64_t)i * m->hp.vocab_size, m->hp.vocab_size, &plain, nb_rng_u64(&rng[i]), work);
+            const int32_t id = nb_sample_token(logits + (int64_t)i * m->hp.vocab_size, m->hp.vocab_size, &plain, nb_rng_u64(&rng[i]), work);
+            c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t + 1] = id;
+            if (id < 0)
+                st = nb_logits_fault(m, t + 1, err);
         }
     }
     return st;

@@ -58,6 +58,7 @@ static const transcript rows[] = {
     {"a model cut in half", "run %T/cut.gguf --ids 1 --json", 4, NULL, "cut.gguf: ", 0},
     {"a pipe that calls itself a model", "inspect %T/pipe.gguf", 4, NULL, "not a regular file", 0},
     {"a pickle", "inspect %T/model.bin", 5, NULL, "a pickle, which is a program", 0},
+    {"a folder whose weights are a pickle", "run %T/pickled --ids 1 --json", 5, NULL, "pytorch_model.bin: a pickle, which is a program", 0},
     {"an architecture nobody knows", "run %T/arch.gguf --ids 1", 5, NULL, "unknown architecture \"xlama\", known: llama", 0},
     {"a folder without a model", "inspect %M", 3, NULL, "a folder without config.json", 0},
     {"run without a model", "run -p a", 2, NULL, "MODEL is missing", 0},
@@ -162,6 +163,10 @@ static void make_folder(void)
     folder_write(&here, "short.txt", text, 20);
     folder_write(&here, "empty.gguf", "", 0);
     folder_write(&here, "model.bin", "\x80\x02}", 3);
+    if (mkdir(folder_in(&here, "pickled", path), 0777) != 0)
+        exit(1);
+    folder_write(&here, "pickled/config.json", "{}", 2);
+    folder_write(&here, "pickled/pytorch_model.bin", "\x80\x02}", 3);
     char *p = folder_bytes(&here, "tiny.gguf", &n);
     folder_write(&here, "cut.gguf", p, n / 2);
     char *arch = find(p, n, "llama");
