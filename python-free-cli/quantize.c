@@ -206,7 +206,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK && o.layers_set)
         st = parse_range(nb_flag_text(a, "layers"), &o.layer_from, &o.layer_to, err);
     if (st == NB_OK && nb_flag_on(a, "sym") && nb_flag_on(a, "asym"))
-        st = nb_fail(err, NB_USAGE, "--sym and --asym");
+        st = nb_fail(err, NB_USAGE, "--sym and --asym exclude each other; give one");
     if (st == NB_OK)
         st = nb_flag_int(a, "bits", 2, 8, &o.bits, err);
     if (st == NB_OK && nb_flag_text(a, "group") && (strcmp(nb_flag_text(a, "group"), "row") == 0 || strcmp(nb_flag_text(a, "group"), "-1") == 0))

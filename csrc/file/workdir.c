@@ -93,10 +93,14 @@ nb_status nb_workdir_open(const char *out, nb_workdir **dir, nb_error *err)
             close(d->lock);
         st = take_lock(d, path, &again, err);
     }
-    if (st == NB_OK)
+    const bool locked = st == NB_OK;
+    if (locked)
         st = sign(d, path, err);
     if (st != NB_OK) {
-        nb_workdir_close(d);
+        if (locked && !d->was_there) /* nothing is in it that a run could go on with */
+            nb_workdir_discard(d);
+        else
+            nb_workdir_close(d);
         return st;
     }
     if (err) /* what a lost race left */

@@ -1,6 +1,7 @@
 /* weights.c -- from the tensors of a checkpoint to packed weights: what is there, what shape it must have, which linears are stacked. */
 #include "backend/count.h"
 #include "base/clock.h"
+#include "base/nearest.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -346,7 +347,9 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
             st = nb_fail(err, strcmp(o->kv_type, "bf16") == 0 || strcmp(o->kv_type, "q8") == 0 || strcmp(o->kv_type, "fp8") == 0
                                   ? NB_UNSUPPORTED
                                   : NB_USAGE,
-                         "KV cache type \"%s\": f32 and f16 are there", o->kv_type);
+                         "KV cache type \"%.40s\": f32 and f16 are there", o->kv_type);
+            static const char *const types[] = {"f32", "f16", NULL};
+            nb_nearest_of(o->kv_type, types, "--kv-type ", err);
             goto done;
         }
         m->be->kv_type = strcmp(o->kv_type, "f32") == 0 ? NB_KV_F32 : NB_KV_F16;
