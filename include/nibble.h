@@ -190,6 +190,9 @@ typedef struct nb_quantize_layer {
     const char *name;
     double error, error_rtn; /* tr(D H D^T) / tr(W H W^T); NAN without calibration */
     double bits_per_weight;
+    bool expert;      /* of a mixture's expert: */
+    int64_t n_token;  /* of the calibration text that were sent to it */
+    bool rounded;     /* which were too few to decide by, so it was rounded to nearest */
     const char *note; /* "" or e.g. "damping 0.1", "kept rtn" */
 } nb_quantize_layer;
 
@@ -222,6 +225,10 @@ typedef struct nb_quantize_result {
     int64_t plan_bytes;        /* host memory that the run was planned to need at most (0: the device cannot plan) */
     int64_t plan_device_bytes; /* of a device with memory of its own, else 0 */
     int64_t spill_bytes;       /* of activations in a file, 0: they stayed in memory */
+    /* Of a mixture under a calibrated method: the experts' linears; of them those that were rounded to nearest because too few tokens were sent to
+     * them; and of these the ones that none was sent to. */
+    int64_t n_expert_linear, n_expert_rounded, n_expert_unseen;
+    int32_t expert_passes;     /* over a layer's activations, as the memory allowed */
     /* Extrapolated from the layers that were quantized, when those were not all: the whole model, with the tokens of this run and with full_tokens. */
     bool has_full;
     int32_t full_layers;

@@ -79,6 +79,9 @@ static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
            (long long)r->peak_rss_bytes);
     printf(",\"plan_bytes\":%lld,\"plan_device_bytes\":%lld,\"spill_bytes\":%lld,\"resumed_layers\":%d", (long long)r->plan_bytes,
            (long long)r->plan_device_bytes, (long long)r->spill_bytes, r->resumed_layers);
+    if (r->n_expert_linear || r->expert_passes)
+        printf(",\"experts\":{\"passes\":%d,\"linears\":%lld,\"unseen\":%lld,\"rounded\":%lld}", r->expert_passes, (long long)r->n_expert_linear,
+               (long long)r->n_expert_unseen, (long long)r->n_expert_rounded);
     if (r->has_full) {
         printf(",\"extrapolated\":{\"layers\":%d", r->full_layers);
         put_number("seconds", r->full_seconds);
@@ -112,7 +115,10 @@ static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
         printf("%s{\"name\":\"%s\"", i ? "," : "", r->layers[i].name);
         put_number("error", r->layers[i].error);
         put_number("error_rtn", r->layers[i].error_rtn);
-        printf(",\"bits_per_weight\":%.4f,\"note\":", r->layers[i].bits_per_weight);
+        printf(",\"bits_per_weight\":%.4f", r->layers[i].bits_per_weight);
+        if (r->layers[i].expert)
+            printf(",\"tokens\":%lld,\"rounded\":%s", (long long)r->layers[i].n_token, r->layers[i].rounded ? "true" : "false");
+        printf(",\"note\":");
         nb_put_json(stdout, r->layers[i].note, strlen(r->layers[i].note));
         putchar('}');
     }
@@ -136,8 +142,15 @@ static void print_text(const nb_quantize_result *r)
     if (r->has_eval)
         printf("perplexity %.4f +- %.4f -> %.4f +- %.4f, KL %.4f +- %.4f nats a token (median %.4f, 99 %% %.4f), same top %.2f %%\n", r->ppl_before,
                r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr, r->kl_mean, r->kl_stderr, r->kl_median, r->kl_p99, 100.0 * r->top1);
+    if (r->n_expert_rounded)
+        printf("experts: %lld of %lld linears saw too few tokens and were rounded to nearest, %lld of them none; "
+               "more --samples, or a text of more kinds\n",
+               (long long)r->n_expert_rounded, (long long)r->n_expert_linear, (long long)r->n_expert_unseen);
+    for (size_t i = 0; i < r->n_layer; i++) /* those first that lost most by it */
+        if (r->layers[i].rounded && noted++ < 10)
+            printf("note: %s: %s\n", r->layers[i].name, r->layers[i].note);
     for (size_t i = 0; i < r->n_layer; i++)
-        if (r->layers[i].note[0] && noted++ < 10)
+        if (r->layers[i].note[0] && !r->layers[i].rounded && noted++ < 10)
             printf("note: %s: %s\n", r->layers[i].name, r->layers[i].note);
     if (noted > 10)
         printf("note: %zu more\n", noted - 10);

@@ -15,7 +15,7 @@ static nb_status open_model(nb_quantize_job *j, nb_error *err)
     if (st == NB_OK)
         st = nb_quantize_choose_types(j, err);
     if (st == NB_OK) {
-        j->report = nb_alloc_zero((size_t)j->m->hp.n_layer * NB_ROLE_COUNT, sizeof *j->report, "the report", err);
+        j->report = nb_alloc_zero((size_t)nb_pipeline_most_reports(j->m), sizeof *j->report, "the report", err);
         st = j->report ? NB_OK : NB_NO_ROOM;
     }
     return st;

@@ -96,9 +96,15 @@ nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_
         return NB_NO_ROOM;
     r->n_layer = (size_t)j->n_report;
     r->owner = j->report; /* the names and notes live there */
-    for (int64_t i = 0; i < j->n_report; i++)
-        r->layers[i] = (nb_quantize_layer){.name = j->report[i].name, .error = j->report[i].error, .error_rtn = j->report[i].error_rtn,
-                                           .bits_per_weight = j->report[i].bits_per_weight, .note = j->report[i].note};
+    for (int64_t i = 0; i < j->n_report; i++) {
+        const nb_linear_report *l = &j->report[i];
+        const bool counted = l->expert && j->p.quantizer->needs != NB_NEEDS_NOTHING;
+        r->layers[i] = (nb_quantize_layer){.name = l->name, .error = l->error, .error_rtn = l->error_rtn, .bits_per_weight = l->bits_per_weight,
+                                           .expert = counted, .n_token = l->n_token, .rounded = l->rounded, .note = l->note};
+        r->n_expert_linear += counted;
+        r->n_expert_unseen += counted && l->rounded && l->n_token == 0;
+        r->n_expert_rounded += counted && l->rounded;
+    }
     j->report = NULL;
     return NB_OK;
 }

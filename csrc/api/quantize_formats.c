@@ -50,11 +50,13 @@ static nb_status choose_gguf(nb_quantize_job *j, nb_error *err)
         for (int g = 0; g < NB_GROUP_COUNT; g++) {
             nb_role role[3];
             char name[NB_TENSOR_NAME];
-            for (int r = nb_group_roles((nb_group_id)g, role) - 1; r >= 0; r--) {
-                const nb_tensor *t = nb_family_tensor(j->m->family, c, (nb_slot){.role = role[r], .layer = l}, name);
-                if (t)
-                    j->type[t - c->tensor] = nb_pipeline_fits(j->m, (nb_group_id)g, &j->p) ? j->p.grid.dtype : nb_dtype_by_name("f16");
-            }
+            const nb_dtype *type = nb_pipeline_fits(j->m, (nb_group_id)g, &j->p) ? j->p.grid.dtype : nb_dtype_by_name("f16");
+            for (int r = nb_group_roles((nb_group_id)g, role) - 1; r >= 0; r--)
+                for (int e = 0; e < nb_model_n_slot(j->m, role[r]); e++) {
+                    const nb_tensor *t = nb_family_tensor(j->m->family, c, (nb_slot){.role = role[r], .layer = l, .expert = e}, name);
+                    if (t)
+                        j->type[t - c->tensor] = type;
+                }
         }
     return NB_OK;
 }

@@ -1,7 +1,8 @@
 /* quantize_plan.c -- the memory of a run, known before it begins: the pipeline itself over a device and a sink that only count (backend/count.h).
  *
  * What the process holds already (the directory of the checkpoint, the tokenizer) is what it is; the plan adds the pipeline's peak to it. Where that is
- * more than the budget the activations go into a file; where that does not suffice the run is refused, with the numbers and what would fit. */
+ * more than the budget fewer experts of a mixture are measured at once, down to one; then the activations go into a file (with as many experts as fit
+ * again); where that does not suffice the run is refused, with the numbers and what would fit. */
 #include "api/quantize.h"
 #include "backend/count.h"
 #include "base/clock.h"
@@ -22,7 +23,8 @@ static need needs(const nb_backend *be, const nb_count *n, int64_t base)
 }
 
 /* The pipeline with these options, counted. */
-static nb_status count_run(nb_quantize_job *j, int64_t base, int32_t samples, int32_t ctx, double correction, bool spill, need *out, nb_error *err)
+static nb_status count_run(nb_quantize_job *j, int64_t base, int32_t samples, int32_t ctx, double correction, bool spill, int experts, need *out,
+                           nb_error *err)
 {
     nb_backend *be = NULL;
     nb_sink *sink = NULL;
@@ -31,13 +33,14 @@ static nb_status count_run(nb_quantize_job *j, int64_t base, int32_t samples, in
     nb_pipeline_options p = j->p;
     p.correction = correction;
     p.spill = spill ? "" : NULL;
+    p.expert_batch = experts;
     p.progress = NULL;
     p.stop = NULL;
     p.times = NULL;
     p.sealed = NULL;
     p.n_done = 0; /* as if all were to be done: the plan is the same however often it was interrupted */
     p.ends_done = false;
-    nb_linear_report *report = nb_alloc((size_t)j->m->hp.n_layer * NB_ROLE_COUNT, sizeof *report, "the report of a plan", err);
+    nb_linear_report *report = nb_alloc((size_t)nb_pipeline_most_reports(j->m), sizeof *report, "the report of a plan", err);
     nb_status st = report ? nb_backend_count_open(j->m->be, false, &be, err) : NB_NO_ROOM;
     if (st == NB_OK)
         st = nb_quantize_open_sink(j, false, true, &sink, err);
@@ -78,6 +81,24 @@ static nb_status count_writer(nb_quantize_job *j, int64_t base, need *out, nb_er
     return st;
 }
 
+/* As few passes as fit: *spill, *experts and what they need; when nothing fits, the least there is. limit 0: everything fits. */
+static nb_status fit(nb_quantize_job *j, int64_t base, int64_t limit, bool calibrated, bool *spill, int *experts, need *out, nb_error *err)
+{
+    const int all = j->m->hp.n_expert ? j->m->hp.n_expert : 1;
+    const int64_t device = (int64_t)j->m->be->memory_bytes;
+    for (int s = 0; s <= (calibrated ? 1 : 0); s++)
+        for (int n = all; n; n /= 2) {
+            const nb_status st = count_run(j, base, j->o.samples, j->o.ctx, j->o.correction, s, n, out, err);
+            *spill = s;
+            *experts = n;
+            if (st != NB_OK || ((!limit || out->host <= limit) && (!device || out->device <= device)))
+                return st;
+            if (!calibrated)
+                break;
+        }
+    return NB_OK;
+}
+
 static double mib(int64_t bytes)
 {
     return (double)bytes / 1048576.0;
@@ -87,7 +108,7 @@ static nb_status refuse(nb_quantize_job *j, int64_t base, int64_t limit, need le
 {
     need plain = {0};
     char with[160] = "";
-    if (calibrated && j->o.correction > 0.0 && count_run(j, base, j->o.samples, j->o.ctx, 0.0, true, &plain, err) == NB_OK && plain.host <= limit)
+    if (calibrated && j->o.correction > 0.0 && count_run(j, base, j->o.samples, j->o.ctx, 0.0, true, 1, &plain, err) == NB_OK && plain.host <= limit)
         snprintf(with, sizeof with, "; with --correction 0 it needs %.1f MiB", mib(plain.host));
     const nb_status st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1, "%.1f MiB of memory are needed%s, there are %.1f MiB%s", mib(least.host),
                                     calibrated ? " even with the activations on disk" : "", mib(limit), with);
@@ -113,12 +134,9 @@ nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *
     need memory = {0}, writer = {0}, full = {0};
     if (!j->m->be->op->measure_weight) /* this device cannot plan */
         return j->o.memory ? nb_op_check(j->m->be, false, "planning (--memory)", err) : NB_OK;
-    nb_status st = count_run(j, base, j->o.samples, j->o.ctx, j->o.correction, false, &memory, err);
     bool spill = false;
-    if (st == NB_OK && calibrated && limit && memory.host > limit) {
-        spill = true;
-        st = count_run(j, base, j->o.samples, j->o.ctx, j->o.correction, true, &memory, err);
-    }
+    int experts = 0;
+    nb_status st = fit(j, base, limit, calibrated, &spill, &experts, &memory, err);
     if (st == NB_OK && limit && memory.host > limit)
         st = refuse(j, base, limit, memory, calibrated, err);
     if (st == NB_OK && j->m->be->memory_bytes && memory.device > (int64_t)j->m->be->memory_bytes)
@@ -130,15 +148,16 @@ nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *
         st = refuse_writer(j, limit, writer, err);
     if (st == NB_OK && calibrated && j->o.layer_to - j->o.layer_from < j->m->hp.n_layer) {
         const int32_t ctx = j->m->hp.ctx_len < 2048 ? j->m->hp.ctx_len : 2048;
-        st = count_run(j, base, 128, ctx, j->o.correction, spill, &full, err);
+        st = count_run(j, base, 128, ctx, j->o.correction, spill, experts, &full, err);
         r->full_plan_bytes = full.host;
     }
     if (st != NB_OK)
         return st;
-    const int64_t d = j->m->hp.hidden_size, q = (int64_t)j->m->hp.n_head * j->m->hp.head_dim, f = j->m->hp.intermediate_size;
     r->plan_bytes = memory.host > writer.host ? memory.host : writer.host;
     r->plan_device_bytes = memory.device > writer.device ? memory.device : writer.device;
-    r->spill_bytes = spill ? (int64_t)j->o.samples * j->o.ctx * (d + (q > f ? q : f)) * 4 * (j->o.correction > 0.0 ? 2 : 1) : 0;
+    r->spill_bytes = spill ? (int64_t)j->o.samples * j->o.ctx * nb_pipeline_row_width(j->m) * 4 * (j->o.correction > 0.0 ? 2 : 1) : 0;
+    r->expert_passes = calibrated && j->m->hp.n_expert ? (j->m->hp.n_expert + experts - 1) / experts : 0;
+    j->p.expert_batch = experts;
     j->p.spill = spill && j->work ? nb_workdir_path(j->work) : NULL;
     return NB_OK;
 }

@@ -207,7 +207,7 @@ static nb_status restore_linear(nb_quantize_job *j, const char *path, const nb_j
 {
     const char *name = NULL, *note = NULL;
     size_t n = 0, note_n = 0;
-    if (j->n_report >= (int64_t)j->m->hp.n_layer * NB_ROLE_COUNT)
+    if (j->n_report >= nb_pipeline_most_reports(j->m))
         return nb_fail_at(err, NB_BAD_INPUT, path, -1, "it speaks of more linears than the model has");
     nb_linear_report *r = &j->report[j->n_report];
     *r = (nb_linear_report){.error = (double)__builtin_nan(""), .error_rtn = (double)__builtin_nan("")};
@@ -216,6 +216,7 @@ static nb_status restore_linear(nb_quantize_job *j, const char *path, const nb_j
         return nb_fail_at(err, NB_BAD_INPUT, path, -1, "its record of a linear cannot be read");
     memcpy(r->name, name, n);
     memcpy(r->note, note, note_n);
+    r->expert = nb_json_int(nb_json_get(l, "tokens"), &r->n_token) && nb_json_bool(nb_json_get(l, "rounded"), &r->rounded);
     (void)nb_json_real(nb_json_get(l, "error"), &r->error); /* null: not measured */
     (void)nb_json_real(nb_json_get(l, "error_rtn"), &r->error_rtn);
     j->n_report++;
@@ -299,6 +300,8 @@ static void put_linears(nb_text *t, const nb_linear_report *r, int n)
         nb_text_number(t, r[i].error_rtn);
         nb_text_puts(t, ",\"bits_per_weight\":");
         nb_text_number(t, r[i].bits_per_weight);
+        if (r[i].expert)
+            nb_text_printf(t, ",\"tokens\":%lld,\"rounded\":%s", (long long)r[i].n_token, r[i].rounded ? "true" : "false");
         nb_text_puts(t, ",\"note\":");
         nb_text_json(t, r[i].note, strlen(r[i].note));
         nb_text_puts(t, "}");

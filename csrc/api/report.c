@@ -141,11 +141,15 @@ static nb_status linears(facts *f, const nb_quantize_result *r, nb_error *err)
 static void notes(facts *f, const nb_quantize_result *r)
 {
     size_t n = 0;
-    for (size_t i = 0; i < r->n_layer; i++)
-        if (r->layers[i].note[0] && n++ < kWarnings - 1)
-            snprintf(f->sentence[n - 1], kSentence, "%.120s: %.120s", r->layers[i].name, r->layers[i].note);
+    if (r->n_expert_rounded && n++ < kWarnings - 1)
+        snprintf(f->sentence[0], kSentence, "%lld of the experts' %lld linears saw too few tokens and were rounded to nearest, %lld of them none",
+                 (long long)r->n_expert_rounded, (long long)r->n_expert_linear, (long long)r->n_expert_unseen);
+    for (int rounded = 1; rounded >= 0; rounded--)
+        for (size_t i = 0; i < r->n_layer; i++)
+            if (r->layers[i].note[0] && r->layers[i].rounded == rounded && n++ < kWarnings - 1)
+                snprintf(f->sentence[n - 1], kSentence, "%.120s: %.120s", r->layers[i].name, r->layers[i].note);
     if (n >= kWarnings)
-        snprintf(f->sentence[kWarnings - 1], kSentence, "%zu more linears have a note; the table at the end shows them", n - (kWarnings - 1));
+        snprintf(f->sentence[kWarnings - 1], kSentence, "%zu more notes; the table at the end shows them", n - (kWarnings - 1));
     f->r.n_warning = n < kWarnings ? n : kWarnings;
     for (size_t i = 0; i < f->r.n_warning; i++)
         f->warning[i] = f->sentence[i];

@@ -152,6 +152,14 @@ typedef struct nb_combine_args { /* y[m] (+)= scale * sum over j, ascending, of 
     float *y; /* [M,N]; must not overlap x */
 } nb_combine_args;
 
+/* y[i] = x[row[i]], or where row[i] < 0 other[-1 - row[i]]: the tokens of one expert, out of those of all. */
+typedef struct nb_gather_args {
+    const float *x, *other; /* other: may be NULL when no row is negative */
+    const int32_t *row;     /* [M] device */
+    int64_t M, K, ldx, ldo, ldy;
+    float *y; /* [M,K]; must not overlap what is read */
+} nb_gather_args;
+
 typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m][.] */
     const float *x;
     int64_t M, N, ldx;
@@ -287,6 +295,7 @@ typedef struct nb_backend_ops {
     size_t (*grouped_linear_scratch)(nb_backend *be, const nb_grouped_args *a);
     nb_status (*grouped_linear)(nb_backend *be, const nb_grouped_args *a, nb_error *err);
     nb_status (*combine_experts)(nb_backend *be, const nb_combine_args *a, nb_error *err);
+    nb_status (*gather_rows)(nb_backend *be, const nb_gather_args *a, nb_error *err);
 
     size_t (*gram_scratch)(nb_backend *be, const nb_gram_args *a);
     nb_status (*gram_accumulate)(nb_backend *be, const nb_gram_args *a, nb_error *err);
@@ -331,7 +340,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 4
+#define NB_BACKEND_ABI 5
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */

@@ -230,6 +230,7 @@ NOTHING(add_scaled, nb_add_args)
 NOTHING(route_experts, nb_route_args)
 NOTHING(grouped_linear, nb_grouped_args)
 NOTHING(combine_experts, nb_combine_args)
+NOTHING(gather_rows, nb_gather_args)
 NOTHING(gram_accumulate, nb_gram_args)
 SCRATCH(gram, nb_gram_args)
 NOTHING(unfactor, nb_unfactor_args)
@@ -288,6 +289,7 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(grouped_linear_scratch),
         IF(grouped_linear),
         IF(combine_experts),
+        IF(gather_rows),
         IF(gram_accumulate),
         IF(gram_scratch),
         IF(factor),

@@ -154,7 +154,7 @@ static int64_t choice_at(const nb_step *s)
     return (int64_t)s->batch->n_token * s->m->hp.n_expert_used * s->m->hp.intermediate_size;
 }
 
-static nb_status choose_experts(const nb_step *s, const float *h, float *logits, float *weight, int32_t *expert, nb_error *err)
+nb_status nb_ffn_choose(const nb_step *s, const float *h, float *logits, float *weight, int32_t *expert, nb_error *err)
 {
     const nb_hparams *hp = &s->m->hp;
     nb_backend *be = s->m->be;
@@ -178,7 +178,7 @@ nb_status nb_ffn_mix(const nb_step *s, const float *h, float *gu, float *act, nb
     if (hp->n_expert) {
         float *weight = act + choice_at(s);
         int32_t *expert = (int32_t *)(weight + rows);
-        st = choose_experts(s, h, gu + rows * 2 * n, weight, expert, err);
+        st = nb_ffn_choose(s, h, gu + rows * 2 * n, weight, expert, err);
         if (st == NB_OK)
             st = multiply_experts(s, &s->layer->gate_up, h, hp->n_expert_used, expert, gu, 0, err);
     } else

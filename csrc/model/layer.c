@@ -81,7 +81,7 @@ static void free_made(void *made[3])
     }
 }
 
-static nb_status open_experts(const nb_model *m, nb_group_id g, int layer, nb_experts *out, nb_error *err)
+nb_status nb_experts_load(const nb_model *m, nb_group_id g, int layer, nb_experts *out, nb_error *err)
 {
     nb_role role[3];
     nb_matrix part[3] = {0};
@@ -119,7 +119,7 @@ static nb_status open_experts(const nb_model *m, nb_group_id g, int layer, nb_ex
     return st;
 }
 
-static void close_experts(const nb_model *m, nb_experts *x)
+void nb_experts_close(const nb_model *m, nb_experts *x)
 {
     for (int i = 0; i < x->n_weight; i++) {
         for (int e = 0; x->w[i] && e < m->hp.n_expert; e++)
@@ -137,9 +137,9 @@ nb_status nb_layer_open(const nb_model *m, int layer, nb_layer *out, nb_error *e
     for (int g = 0; g < (m->hp.n_expert ? NB_GROUP_GATE_UP : NB_GROUP_COUNT) && st == NB_OK; g++)
         st = nb_stack_load(m, (nb_group_id)g, layer, &out->stack[g], err);
     if (st == NB_OK && m->hp.n_expert)
-        st = open_experts(m, NB_GROUP_GATE_UP, layer, &out->gate_up, err);
+        st = nb_experts_load(m, NB_GROUP_GATE_UP, layer, &out->gate_up, err);
     if (st == NB_OK && m->hp.n_expert)
-        st = open_experts(m, NB_GROUP_DOWN, layer, &out->down, err);
+        st = nb_experts_load(m, NB_GROUP_DOWN, layer, &out->down, err);
     return st;
 }
 
@@ -148,8 +148,8 @@ void nb_layer_close(const nb_model *m, nb_layer *y)
     nb_frame_close(m->be, &y->frame);
     for (int g = 0; g < NB_GROUP_COUNT; g++)
         nb_stack_close(m->be, &y->stack[g]);
-    close_experts(m, &y->gate_up);
-    close_experts(m, &y->down);
+    nb_experts_close(m, &y->gate_up);
+    nb_experts_close(m, &y->down);
 }
 
 /* ---- scratch ---- */

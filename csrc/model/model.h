@@ -97,6 +97,9 @@ nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *o
 /* Packs one f32 matrix [N,K] of host memory as the whole group. */
 nb_status nb_stack_from_f32(nb_backend *be, const float *w, int64_t N, int64_t K, nb_stack *out, nb_error *err) NB_CHECKED;
 void nb_stack_close(nb_backend *be, nb_stack *s);
+/* The same of every expert of a mixture; close also what a failed load left. */
+nb_status nb_experts_load(const nb_model *m, nb_group_id g, int layer, nb_experts *out, nb_error *err) NB_CHECKED;
+void nb_experts_close(const nb_model *m, nb_experts *x);
 
 /* A vector tensor (norm, bias) decoded to f32 as the decoder uses it: with the 1 that the Hub leaves out of Gemma's norms, paired elements halved. host [K of the slot] is the caller's. */
 nb_status nb_model_decode_vector(const nb_model *m, nb_slot at, float *host, nb_error *err) NB_CHECKED;
@@ -151,6 +154,8 @@ nb_status nb_attn_norm(const nb_step *s, const float *x, float *h, nb_error *err
 nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, nb_error *err) NB_CHECKED; /* q,k,v, their norms, rope, cache, attention */
 nb_status nb_attn_out(const nb_step *s, const float *att, float *x, nb_error *err) NB_CHECKED;            /* x += att Wo^T, normed or scaled */
 nb_status nb_ffn_norm(const nb_step *s, const float *x, float *h, nb_error *err) NB_CHECKED;              /* h = norm(x) */
+/* Of a mixture: which experts each token of h is sent to, n_expert_used a token: expert, weight [M, n_expert_used]; logits [M, n_expert] is room. */
+nb_status nb_ffn_choose(const nb_step *s, const float *h, float *logits, float *weight, int32_t *expert, nb_error *err) NB_CHECKED;
 nb_status nb_ffn_mix(const nb_step *s, const float *h, float *gu, float *act, nb_error *err) NB_CHECKED;  /* act(h Wg^T) * (h Wu^T) */
 nb_status nb_ffn_out(const nb_step *s, const float *act, float *x, nb_error *err) NB_CHECKED;             /* x += act Wd^T, normed or scaled */
 

@@ -1,4 +1,4 @@
-/* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down): decoded, quantized, written, reported.
+/* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down; of one expert the last two): decoded, quantized, written, reported.
  *
  * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
  * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, and W twice; R lies in H where the device can). */
@@ -12,6 +12,8 @@
 
 /* Device buffers of a group's job. */
 struct work {
+    nb_group_at at;
+    const double *h; /* of the statistics, NULL: none */
     int64_t N, K, G;
     float *w, *q; /* [N,K] device */
     uint8_t *d_codes;
@@ -45,9 +47,21 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
 
 /* ---- from matrices to f32 ---- */
 
-static const char *tensor_name(const nb_pipe *p, nb_role role, int layer, char name[NB_TENSOR_NAME])
+static nb_slot slot_of(nb_group_at at, nb_role role)
 {
-    (void)nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role, .layer = layer}, name);
+    return (nb_slot){.role = role, .layer = at.layer, .expert = at.expert};
+}
+
+/* What people call a linear: its tensor; where that holds all experts, with the expert's number before the last dot, as if it lay alone. */
+static const char *linear_name(const nb_pipe *p, nb_slot at, char name[NB_TENSOR_NAME])
+{
+    char tail[NB_TENSOR_NAME];
+    (void)nb_family_tensor(p->m->family, p->m->container, at, name);
+    char *dot = strrchr(name, '.');
+    if (dot && nb_family_slice(p->m->family, &p->m->hp, p->m->container->kind, at).stacked) {
+        snprintf(tail, sizeof tail, "%s", dot);
+        snprintf(dot, (size_t)(name + NB_TENSOR_NAME - dot), ".%d%.100s", at.expert, tail);
+    }
     return name;
 }
 
@@ -103,17 +117,17 @@ static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bo
 }
 
 /* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a checkpoint like that must not be quantized silently. */
-nb_status nb_pipe_decode(nb_pipe *p, nb_group_id g, int layer, float *to, nb_error *err)
+nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
 {
     nb_role role[3];
-    const int n_role = nb_group_roles(g, role);
+    const int n_role = nb_group_roles(at.g, role);
     nb_status st = NB_OK;
     for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
         nb_matrix a;
         void *made = NULL;
         int64_t bad = -1;
         char name[NB_TENSOR_NAME];
-        st = nb_model_matrix(p->m, (nb_slot){.role = role[i], .layer = layer}, &a, &made, err);
+        st = nb_model_matrix(p->m, slot_of(at, role[i]), &a, &made, err);
         if (st == NB_OK)
             decode_matrix(p, &a, role[i], false, to, &bad);
         free(made);
@@ -121,22 +135,22 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_id g, int layer, float *to, nb_err
             break;
         if (bad >= 0)
             st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld",
-                            tensor_name(p, role[i], layer, name), (long long)bad);
+                            linear_name(p, slot_of(at, role[i]), name), (long long)bad);
         else
-            nb_pipe_apply_scales(p, g, role[i], a.N, a.K, to);
+            nb_pipe_apply_scales(p, at, role[i], a.N, a.K, to);
         to += a.N * a.K;
     }
     return st;
 }
 
 /* The weights of the group on the device. */
-static nb_status upload_group(nb_pipe *p, struct work *k, nb_group_id g, int layer, nb_error *err)
+static nb_status upload_group(nb_pipe *p, struct work *k, nb_error *err)
 {
     const size_t bytes = (size_t)(k->N * k->K) * sizeof(float);
     float *host = NULL;
     nb_status st = nb_pipe_host(p, 1, bytes, "weights of a layer", (void **)&host, err);
     if (st == NB_OK)
-        st = nb_pipe_decode(p, g, layer, host, err);
+        st = nb_pipe_decode(p, k->at, host, err);
     if (st == NB_OK)
         st = p->be->op->alloc(p->be, bytes, "weights of a layer", (void **)&k->w, err);
     if (st == NB_OK)
@@ -147,10 +161,11 @@ static nb_status upload_group(nb_pipe *p, struct work *k, nb_group_id g, int lay
     return st;
 }
 
-static int64_t group_rows(const nb_pipe *p, const nb_role *role, int n_role, int64_t *K)
+int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K)
 {
+    nb_role role[3];
     int64_t N = 0;
-    for (int i = 0; i < n_role; i++) {
+    for (int i = nb_group_roles(g, role) - 1; i >= 0; i--) {
         int64_t n;
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &n, K);
         N += n;
@@ -169,22 +184,23 @@ static nb_status stack_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_error 
     nb_role role[3];
     const int n_role = nb_group_roles(g, role);
     int64_t K = 0, n0 = 0;
-    const int64_t N = group_rows(p, role, n_role, &K);
+    const int64_t N = nb_pipe_group_shape(p, g, &K);
     float *host = NULL;
     nb_status st = nb_pipe_host(p, (size_t)(N * K), sizeof *host, "weights of a layer", (void **)&host, err);
     for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
         nb_matrix a;
         int64_t bad = -1;
         char name[NB_TENSOR_NAME];
-        st = p->sink->op->read(p->sink, (nb_slot){.role = role[i], .layer = layer}, &a, err);
+        const nb_slot at = {.role = role[i], .layer = layer};
+        st = p->sink->op->read(p->sink, at, &a, err);
         if (st != NB_OK)
             break;
         if (a.K != K || n0 + a.N > N)
-            st = nb_fail(err, NB_INTERNAL, "tensor %s is read back as %lld x %lld", tensor_name(p, role[i], layer, name), (long long)a.N, (long long)a.K);
+            st = nb_fail(err, NB_INTERNAL, "tensor %s is read back as %lld x %lld", linear_name(p, at, name), (long long)a.N, (long long)a.K);
         else
             decode_matrix(p, &a, role[i], true, host + n0 * K, &bad);
         if (bad >= 0)
-            st = nb_fail(err, NB_BAD_INPUT, "tensor %s is written with NaN or Inf in row %lld", tensor_name(p, role[i], layer, name), (long long)bad);
+            st = nb_fail(err, NB_BAD_INPUT, "tensor %s is written with NaN or Inf in row %lld", linear_name(p, at, name), (long long)bad);
         n0 += a.N;
     }
     if (st == NB_OK)
@@ -200,18 +216,21 @@ static nb_status original_stack(nb_pipe *p, nb_group_id g, int layer, nb_error *
 
 nb_status nb_pipe_read_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
 {
+    if (nb_pipe_is_mixed(p, g))
+        return nb_pipe_read_experts(p, g, layer, err);
     const nb_status st = original_stack(p, g, layer, err);
     return st == NB_OK ? stack_from_sink(p, g, layer, err) : st;
 }
 
 nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
 {
+    if (nb_pipe_is_mixed(p, g))
+        return nb_pipe_source_experts(p, g, layer, err);
     const nb_status st = original_stack(p, g, layer, err);
     return st == NB_OK ? nb_stack_load(p->m, g, layer, &p->quantized.layer.stack[g], err) : st;
 }
 
-/* A row with a value that is not finite, or -1. Scales of codes were looked at when they were read. */
-static int64_t bad_row(const nb_pipe *p, const nb_matrix *a)
+int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a)
 {
     enum { kPiece = 1024 }; /* whole blocks of every format */
     int64_t worst = -1;
@@ -229,10 +248,9 @@ static int64_t bad_row(const nb_pipe *p, const nb_matrix *a)
     return worst;
 }
 
-nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
+nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
-    const nb_slot at = {.role = role, .layer = layer};
     const nb_place place = nb_family_place(p->m->family, &p->m->hp, p->m->container, at, name);
     if (!place.t)
         return NB_OK;
@@ -240,7 +258,7 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
     nb_matrix m = {.N = 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
     void *made = NULL;
     nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
-    const int64_t bad = st == NB_OK ? bad_row(p, &m) : -1;
+    const int64_t bad = st == NB_OK ? nb_pipe_bad_row(p, &m) : -1;
     if (bad >= 0)
         st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset, "tensor %s holds NaN or Inf in row %lld", place.t->name,
                         (long long)bad);
@@ -251,12 +269,20 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err)
     return st;
 }
 
+void nb_pipe_release_pages(nb_pipe *p, nb_group_at at)
+{
+    nb_role role[3];
+    char name[NB_TENSOR_NAME];
+    for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--)
+        nb_container_release(p->m->container, nb_family_tensor(p->m->family, p->m->container, slot_of(at, role[i]), name));
+}
+
 /* ---- the report ---- */
 
 /* tr(D H D^T) of rows [n0, n0 + N), D = w - q (q NULL: D = w). */
 static nb_status measure(nb_pipe *p, const struct work *k, const float *q, int64_t n0, int64_t N, double *out, nb_error *err)
 {
-    nb_quant_error_args a = {.w = k->w + n0 * k->K, .q = q ? q + n0 * k->K : NULL, .N = N, .K = k->K, .h = p->h, .out = out};
+    nb_quant_error_args a = {.w = k->w + n0 * k->K, .q = q ? q + n0 * k->K : NULL, .N = N, .K = k->K, .h = k->h, .out = out};
     nb_status st = nb_op_check(p->be, p->be->op->quant_error != NULL, "quant_error", err);
     if (st == NB_OK)
         st = nb_pipe_scratch(p, p->be->op->quant_error_scratch ? p->be->op->quant_error_scratch(p->be, &a) : 0, err);
@@ -295,12 +321,14 @@ static nb_status report_errors(nb_pipe *p, const struct work *k, const nb_role *
 }
 
 /* A record for each of the group's linears. */
-static nb_linear_report *begin_report(nb_pipe *p, const nb_role *role, int n_role, int layer, double bits)
+static nb_linear_report *begin_report(nb_pipe *p, nb_group_at at, double bits)
 {
+    nb_role role[3];
+    const int n_role = nb_group_roles(at.g, role);
     nb_linear_report *r = p->report + p->n_report;
     for (int i = 0; i < n_role; i++) {
-        r[i] = (nb_linear_report){.bits_per_weight = bits, .error = (double)NAN, .error_rtn = (double)NAN};
-        tensor_name(p, role[i], layer, r[i].name);
+        r[i] = (nb_linear_report){.bits_per_weight = bits, .error = (double)NAN, .error_rtn = (double)NAN, .expert = nb_pipe_is_mixed(p, at.g)};
+        snprintf(r[i].name, sizeof r[i].name, "%s", linear_name(p, slot_of(at, role[i]), (char[NB_TENSOR_NAME]){0}));
     }
     p->n_report += n_role;
     return r;
@@ -316,7 +344,7 @@ static double stored_bits(const nb_pipe *p, int64_t N, int64_t K)
 /* ---- quantizing ---- */
 
 /* Codes and groups, from the device into the sink. */
-static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *role, int n_role, int layer, nb_error *err)
+static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *role, int n_role, nb_error *err)
 {
     const size_t n = (size_t)(k->N * k->K), n_group = (size_t)(k->N * k->G);
     uint8_t *codes = NULL;
@@ -332,9 +360,9 @@ static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *ro
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         int64_t N, K;
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
-        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .bits = p->o->grid.bits, .group = p->o->grid.group,
-                             .g_idx = p->o->act_order ? k->g_idx : NULL};
-        st = p->sink->op->linear(p->sink, (nb_slot){.role = role[i], .layer = layer}, &m, err);
+        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .bits = p->o->grid.bits,
+                             .group = p->o->grid.group, .g_idx = p->o->act_order ? k->g_idx : NULL};
+        st = p->sink->op->linear(p->sink, slot_of(k->at, role[i]), &m, err);
         n0 += N;
     }
     nb_pipe_host_free(p, codes);
@@ -343,79 +371,82 @@ static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *ro
 }
 
 /* The quantizer's own refusals know no names: what it says is said of the group's first tensor. */
-static nb_status name_fault(const nb_pipe *p, nb_status st, nb_role role, int layer, nb_error *err)
+static nb_status name_fault(const nb_pipe *p, nb_status st, nb_slot at, nb_error *err)
 {
     char name[NB_TENSOR_NAME], what[300];
     if (st != NB_BAD_INPUT || !err)
         return st;
     snprintf(what, sizeof what, "%.299s", err->message);
-    return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s", tensor_name(p, role, layer, name), what);
+    return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s", linear_name(p, at, name), what);
 }
 
 /* The group's matrices as they are, or with the layer's scales where it has some. */
-static nb_status copy_group(nb_pipe *p, const nb_role *role, int n_role, int layer, nb_group_id g, nb_error *err)
+static nb_status copy_group(nb_pipe *p, nb_group_at at, nb_error *err)
 {
+    nb_role role[3];
+    const int n_role = nb_group_roles(at.g, role);
     nb_status st = NB_OK;
     float *host = NULL, *w;
     int64_t K = 0;
-    for (int i = 0; i < n_role && st == NB_OK && !nb_pipe_is_scaled(p, g); i++)
-        st = nb_pipe_copy(p, role[i], layer, err);
-    if (!nb_pipe_is_scaled(p, g))
+    for (int i = 0; i < n_role && st == NB_OK && !nb_pipe_is_scaled(p, at.g); i++)
+        st = nb_pipe_copy(p, slot_of(at, role[i]), err);
+    if (!nb_pipe_is_scaled(p, at.g))
         return st;
-    const int64_t N = group_rows(p, role, n_role, &K);
+    const int64_t N = nb_pipe_group_shape(p, at.g, &K);
     st = nb_pipe_host(p, (size_t)(N * K), sizeof *host, "weights of a layer", (void **)&host, err);
     if (st == NB_OK)
-        st = nb_pipe_decode(p, g, layer, host, err);
+        st = nb_pipe_decode(p, at, host, err);
     w = host;
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         nb_matrix m = {.dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)w};
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &m.N, &m.K);
-        st = p->sink->op->dense(p->sink, (nb_slot){.role = role[i], .layer = layer}, &m, err);
+        st = p->sink->op->dense(p->sink, slot_of(at, role[i]), &m, err);
         w += m.N * m.K;
     }
     nb_pipe_host_free(p, host);
     return st;
 }
 
-/* A group whose K is no multiple of the block is kept, in a format that the sink chose (F16 in GGUF: llama.cpp's fallback). */
-static nb_status keep_group(nb_pipe *p, const nb_role *role, int n_role, int layer, nb_group_id g, nb_error *err)
+/* In a format that the sink chose (F16 in GGUF: llama.cpp's fallback). */
+nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
 {
-    nb_linear_report *r = begin_report(p, role, n_role, layer, 16.0);
-    nb_status st = original_stack(p, g, layer, err);
-    for (int i = 0; i < n_role; i++)
+    nb_role role[3];
+    nb_linear_report *r = begin_report(p, at, 16.0);
+    for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--)
         if (!p->o->quantizer->layer)
             snprintf(r[i].note, sizeof r[i].note, "kept: nothing is rounded");
         else if (p->o->scheme)
             snprintf(r[i].note, sizeof r[i].note, "kept: its shape has no place in %s", p->o->scheme->scheme->name);
         else
             snprintf(r[i].note, sizeof r[i].note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
-    if (st == NB_OK)
-        st = copy_group(p, role, n_role, layer, g, err);
-    return st == NB_OK && p->calib ? stack_from_sink(p, g, layer, err) : st;
+    return copy_group(p, at, err);
 }
 
-nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
+/* What was unusual, of the statistics and of the work. */
+static void write_note(nb_linear_report *r, const nb_moments *s, const nb_quant_stats *stats)
+{
+    const char *of_input = s ? s->note : "";
+    snprintf(r->note, sizeof r->note, "%.90s%s%.34s", of_input, of_input[0] && stats->note[0] ? "; " : "", stats->note);
+    r->n_token = s ? s->n_token : 0;
+    r->rounded = s && s->too_few;
+}
+
+nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_error *err)
 {
     nb_role role[3];
-    const int n_role = nb_group_roles(g, role);
-    struct work k = {0};
-    if (!p->o->quantizer->layer || !nb_pipeline_fits(p->m, g, p->o))
-        return keep_group(p, role, n_role, layer, g, err);
-    k.N = group_rows(p, role, n_role, &k.K);
+    const int n_role = nb_group_roles(at.g, role);
+    const bool decides = s && !s->too_few;
+    struct work k = {.at = at, .h = s ? s->h : NULL};
+    k.N = nb_pipe_group_shape(p, at.g, &k.K);
     const int64_t group = p->o->grid.group ? p->o->grid.group : k.K;
     k.G = (k.K + group - 1) / group;
     nb_quant_stats stats = {0};
-    nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = p->T, .damp = p->o->damp,
+    nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = s ? s->n_token : 0, .damp = s ? s->damp : p->o->damp,
                         .correction = p->o->correction, .static_groups = p->o->static_groups, .act_order = p->o->act_order, .clip = p->o->clip,
                         .times = p->o->times,
-                        .clip_from = p->o->quantizer->input_scales && g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
-    nb_status st = upload_group(p, &k, g, layer, err);
+                        .clip_from = p->o->quantizer->input_scales && at.g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
+    nb_status st = upload_group(p, &k, err);
     nb_times_lap(p->o->times, NB_LAP_READ);
-    if (st == NB_OK && p->calib)
-        st = nb_pipe_gather(p, g, k.K, err);
-    if (st == NB_OK && p->calib)
-        st = nb_pipe_scale_drift(p, g, k.K, err);
-    nb_times_lap(p->o->times, NB_LAP_STATISTICS);
     if (st == NB_OK)
         st = work_open(p, &k, err);
     if (st == NB_OK) {
@@ -424,31 +455,50 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
         job.codes = k.d_codes;
         job.groups = k.d_groups;
         job.g_idx = k.g_idx;
-        job.scale = p->scale[g];
-        job.h = p->calib ? p->h : NULL;
-        job.c = p->two ? p->c : NULL;
-        st = name_fault(p, p->o->quantizer->layer(&job, err), role[0], layer, err);
+        job.scale = nb_pipe_scales_of(p, at);
+        job.h = decides ? s->h : NULL;
+        job.c = decides ? s->c : NULL;
+        st = name_fault(p, p->o->quantizer->layer(&job, err), slot_of(at, role[0]), err);
     }
     nb_times_lap(p->o->times, NB_LAP_ROUND);
     if (st == NB_OK)
-        st = write_group(p, &k, role, n_role, layer, err);
+        st = write_group(p, &k, role, n_role, err);
     nb_times_lap(p->o->times, NB_LAP_WRITE);
     if (st == NB_OK) {
-        nb_linear_report *r = begin_report(p, role, n_role, layer, stored_bits(p, k.N, k.K));
+        nb_linear_report *r = begin_report(p, at, stored_bits(p, k.N, k.K));
         for (int i = 0; i < n_role; i++)
-            snprintf(r[i].note, sizeof r[i].note, "%s", stats.note);
-        if (p->calib)
+            write_note(&r[i], s, &stats);
+        if (k.h)
             st = report_errors(p, &k, role, n_role, r, err);
     }
     work_close(p, &k);
     nb_times_lap(p->o->times, NB_LAP_ERRORS);
+    return st;
+}
+
+nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
+{
+    const nb_group_at at = {g, layer, 0};
+    nb_moments s = {.h = NULL};
+    int64_t K;
+    nb_status st = NB_OK;
+    if (nb_pipe_is_mixed(p, g))
+        return nb_pipe_quantize_experts(p, g, layer, err);
+    if (!nb_pipe_rounds(p, g))
+        st = nb_pipe_keep(p, at, err);
+    else {
+        (void)nb_pipe_group_shape(p, g, &K);
+        st = p->calib ? nb_pipe_gather(p, g, K, &s, err) : NB_OK;
+        if (st == NB_OK && p->calib)
+            st = nb_pipe_scale_drift(p, at, K, &s, err);
+        nb_times_lap(p->o->times, NB_LAP_STATISTICS);
+        if (st == NB_OK)
+            st = nb_pipe_quantize(p, at, p->calib ? &s : NULL, err);
+    }
     if (st == NB_OK && p->calib)
         st = original_stack(p, g, layer, err);
     if (st == NB_OK && p->calib)
         st = stack_from_sink(p, g, layer, err);
-    for (int i = 0; i < n_role; i++) {
-        char name[NB_TENSOR_NAME];
-        nb_container_release(p->m->container, nb_family_tensor(p->m->family, p->m->container, (nb_slot){.role = role[i], .layer = layer}, name));
-    }
+    nb_pipe_release_pages(p, at);
     return st;
 }

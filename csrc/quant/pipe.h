@@ -1,5 +1,5 @@
 /* pipe.h -- what the files of the layer pipeline share: the streams of activations (streams.c), where they lie (rows.c), one group of linears
- * (group.c), the walk over the layers (pipeline.c). */
+ * (group.c), the experts of a mixture (experts.c) and which tokens they see (routing.c), the walk over the layers (pipeline.c). */
 #ifndef NB_QUANT_PIPE_H
 #define NB_QUANT_PIPE_H
 
@@ -12,9 +12,24 @@ typedef struct nb_rows {
     int64_t at;    /* first byte in the file when spilled */
 } nb_rows;
 
+/* Linears that share an input: a group of a layer, in a mixture's feed-forward of one expert (else 0). */
+typedef struct nb_group_at {
+    nb_group_id g;
+    int layer, expert;
+} nb_group_at;
+
+/* What the calibration tokens say of such an input, and how far they are to be trusted. */
+typedef struct nb_moments {
+    double *h, *c;       /* [K,K] device: second moments, of the drift; NULL: not measured */
+    int64_t n_token;     /* summed over */
+    double damp;         /* for the quantizer */
+    bool too_few;        /* to decide by: the quantizer gets neither; h serves the report */
+    char note[96];       /* "" or what is unusual about them */
+} nb_moments;
+
 typedef struct nb_stream { /* activations of all calibration tokens through one set of weights */
     nb_rows x;             /* [T, hidden_size] */
-    nb_rows mid;           /* [T, n_head head_dim] after attention, [T, intermediate_size] after the gate */
+    nb_rows mid;           /* [T, n_head head_dim] after attention, [T, nb_act_width] after the gate: in a mixture with the choice of experts */
     nb_layer layer;        /* the weights it runs through; the frame is shared */
 } nb_stream;
 
@@ -30,13 +45,14 @@ typedef struct nb_pipe {
     bool two; /* the original stream runs: the correction is on and the streams differ */
     nb_acts acts;
     nb_kv kv;
-    double *h, *c; /* [K,K] device, of the widest K */
-    float *scale[NB_GROUP_COUNT]; /* [K] host, of the inputs of this layer's groups; NULL: not scaled */
+    double *h, *c; /* [K,K] device, of the widest K; of a mixture's experts that many beside each other */
+    float *scale[NB_GROUP_COUNT]; /* [K] host, of the inputs of this layer's groups, of a mixture's down [n_expert, K]; NULL: not scaled */
     void *scratch;
     size_t scratch_bytes;
     int spill;     /* file descriptor of the spilled rows, -1: none */
     float *stage;  /* host: rows of one sequence on their way to or from the file */
     int64_t token_ns; /* spent on tokens in this layer: statistics, forward */
+    int batch;        /* experts that are measured at once */
     nb_linear_report *report;
     int64_t n_report;
 } nb_pipe;
@@ -68,39 +84,93 @@ void nb_pipe_close_streams(nb_pipe *p);
 /* From here on the original weights run beside the quantized ones: the original stream begins as a copy. */
 nb_status nb_pipe_fork(nb_pipe *p, nb_error *err) NB_CHECKED;
 
+/* The rows of sequence i that enter group g in t's stream, K floats each: normed into `to` [ctx, hidden_size], or as they lie in mid. s: the layer at
+ * work. */
+nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i, const nb_step *s, float *to, const float **out,
+                        nb_error *err) NB_CHECKED;
+
 /* H of group g's input [K,K] over the quantized stream into p->h, and the cross term of both streams into p->c. */
-nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_error *err) NB_CHECKED;
+nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, nb_error *err) NB_CHECKED;
 
 /* Runs the layer's part behind group g over all sequences of every stream. Its weights are released: no later part needs them. */
 nb_status nb_pipe_advance(nb_pipe *p, nb_group_id g, nb_error *err) NB_CHECKED;
+
+/* Releases the weights of group g in a stream's layer, its experts' in a mixture. */
+void nb_pipe_drop_weights(nb_pipe *p, nb_stream *t, nb_group_id g);
 
 /* ---- groups (group.c) ---- */
 
 /* Quantizes group g of a layer into the sink, reports its linears, and leaves the stacks of both streams. */
 nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
+/* The same of one expert (or of a group that has none) with its statistics, NULL: nothing is needed. Leaves no stacks. */
+nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_error *err) NB_CHECKED;
+/* Writes the linears of a group that has no place in the grid as they are, reports them. */
+nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err) NB_CHECKED;
+/* Rows and inputs of the group's matrices, stacked. */
+int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K);
 /* The group's matrices, stacked [N,K], from the source, with the layer's scales. NB_BAD_INPUT names a tensor that is not finite. */
-nb_status nb_pipe_decode(nb_pipe *p, nb_group_id g, int layer, float *to, nb_error *err) NB_CHECKED;
+nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
+/* A row with a value that is not finite, or -1. Of codes: -1, their scales were looked at when they were read. */
+int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a);
+/* Whether the group's linears get codes; else they are kept. */
+static inline bool nb_pipe_rounds(const nb_pipe *p, nb_group_id g)
+{
+    return p->o->quantizer->layer && nb_pipeline_fits(p->m, g, p->o);
+}
 /* Leaves the stacks of a group that an earlier run wrote. */
 nb_status nb_pipe_read_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 /* Leaves the source's own stack in the quantized stream (and the original one, when it runs). */
 nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
-/* Writes a role's tensor as the sink decided for it, if the model has it; its pages of the source may go. */
-nb_status nb_pipe_copy(nb_pipe *p, nb_role role, int layer, nb_error *err) NB_CHECKED;
+/* Writes a slot as the sink decided for it, if the model has it; its tensor's pages of the source may go. */
+nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err) NB_CHECKED;
+/* The pages of the group's tensors may go. */
+void nb_pipe_release_pages(nb_pipe *p, nb_group_at at);
+
+/* ---- experts of a mixture (experts.c, routing.c) ---- */
+
+/* Whether the group is of experts: gate, up and down of a mixture. */
+static inline bool nb_pipe_is_mixed(const nb_pipe *p, nb_group_id g)
+{
+    return p->m->hp.n_expert && (g == NB_GROUP_GATE_UP || g == NB_GROUP_DOWN);
+}
+
+/* As their namesakes above do, for such a group. */
+nb_status nb_pipe_quantize_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
+nb_status nb_pipe_read_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
+nb_status nb_pipe_source_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
+
+/* H of the inputs of experts [first, first + n) over the tokens that each is sent into p->h, the cross terms into p->c (as the layer's scales ask),
+ * [K,K] each, beside each other. n_token [n]: how many those are. n <= p->batch. */
+nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, int64_t K, int64_t *n_token, nb_error *err) NB_CHECKED;
+/* Whether n tokens are too few to decide by, for K inputs. */
+bool nb_pipe_saw_little(int64_t n, int64_t K);
+
+/* The same for down, of rows that are not kept: H of experts [first, first + n) is added to h [n][K,K], the tokens to n_token [n], both the caller's.
+ * Close also what a failed open left. */
+typedef struct nb_routing nb_routing;
+nb_status nb_routing_open(nb_pipe *p, int first, int n, int64_t K, double *h, int64_t *n_token, nb_routing **out, nb_error *err) NB_CHECKED;
+/* act: of one sequence, as nb_ffn_mix leaves it. */
+nb_status nb_routing_add(nb_routing *r, const float *act, nb_error *err) NB_CHECKED;
+nb_status nb_routing_finish(nb_routing *r, nb_error *err) NB_CHECKED;
+void nb_routing_close(nb_routing *r);
 
 /* ---- scales of inputs (scales.c) ---- */
 
-/* Finds the scales of the layer, writes what is divided by them (its two norms, the bias of v), and leaves these in the quantized stream's frame. */
+/* Finds the scales of the layer, writes what is divided by them (its two norms, the bias of v) and the router, which reads a norm as well, and leaves
+ * these in the quantized stream's frame. */
 nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
-/* The same vectors as an earlier run wrote them. */
+/* The same as an earlier run wrote them. */
 nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
-/* Whether the role is one of these vectors. */
+/* Whether the role is one of these. */
 bool nb_pipe_is_folded(const nb_pipe *p, nb_role role);
 /* The cross term of group g, gathered with inputs of the original stream that are not divided, as if they were. */
-nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_id g, int64_t K, nb_error *err) NB_CHECKED;
+nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, int64_t K, const nb_moments *s, nb_error *err) NB_CHECKED;
+/* [K] of the group's inputs, NULL: they are not scaled. */
+const float *nb_pipe_scales_of(const nb_pipe *p, nb_group_at at);
 /* Whether the group's matrices are not those of the source. */
 bool nb_pipe_is_scaled(const nb_pipe *p, nb_group_id g);
-/* w [N,K] of a role of group g, multiplied by the scales of its inputs and divided by those of what reads it. */
-void nb_pipe_apply_scales(const nb_pipe *p, nb_group_id g, nb_role role, int64_t N, int64_t K, float *w);
+/* w [N,K] of a role of the group, multiplied by the scales of its inputs and divided by those of what reads it. */
+void nb_pipe_apply_scales(const nb_pipe *p, nb_group_at at, nb_role role, int64_t N, int64_t K, float *w);
 void nb_pipe_drop_scales(nb_pipe *p);
 
 #endif

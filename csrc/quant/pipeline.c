@@ -31,6 +31,11 @@ bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_pipeline_option
     return grid->dtype && K % grid->dtype->block == 0;
 }
 
+int64_t nb_pipeline_most_reports(const nb_model *m)
+{
+    return (int64_t)m->hp.n_layer * (NB_ROLE_COUNT + 3 * (int64_t)m->hp.n_expert);
+}
+
 /* ---- one layer ---- */
 
 static void close_layer(nb_pipe *p)
@@ -40,8 +45,8 @@ static void close_layer(nb_pipe *p)
     nb_frame_close(p->be, &p->quantized.layer.frame);
     nb_pipe_drop_scales(p);
     for (int g = 0; g < NB_GROUP_COUNT; g++) {
-        nb_stack_close(p->be, &p->quantized.layer.stack[g]);
-        nb_stack_close(p->be, &p->original.layer.stack[g]);
+        nb_pipe_drop_weights(p, &p->quantized, (nb_group_id)g);
+        nb_pipe_drop_weights(p, &p->original, (nb_group_id)g);
     }
     memset(&p->quantized.layer, 0, sizeof p->quantized.layer);
     memset(&p->original.layer, 0, sizeof p->original.layer);
@@ -71,8 +76,9 @@ static nb_status copy_roles(nb_pipe *p, int layer, bool linears, nb_error *err)
 {
     nb_status st = NB_OK;
     for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
-        if (linears || (!is_linear((nb_role)r) && !nb_pipe_is_folded(p, (nb_role)r)))
-            st = nb_pipe_copy(p, (nb_role)r, layer, err);
+        for (int e = 0; e < nb_model_n_slot(p->m, (nb_role)r) && st == NB_OK; e++)
+            if (linears || (!is_linear((nb_role)r) && !nb_pipe_is_folded(p, (nb_role)r)))
+                st = nb_pipe_copy(p, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e}, err);
     return st;
 }
 
@@ -140,7 +146,7 @@ static nb_status run_ends(nb_pipe *p, nb_error *err)
     const int64_t start = nb_clock_ns();
     nb_status st = NB_OK;
     for (int r = 0; r < NB_ROLE_ATTN_NORM && st == NB_OK; r++)
-        st = nb_pipe_copy(p, (nb_role)r, 0, err);
+        st = nb_pipe_copy(p, (nb_slot){.role = (nb_role)r}, err);
     return st == NB_OK ? seal(p, -1, p->n_report, start, err) : st;
 }
 
@@ -171,9 +177,8 @@ nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_ca
 {
     nb_pipe p = {.m = m, .be = m->be, .o = o, .calib = calib, .sink = sink, .report = report, .n_report = *n_report, .spill = -1,
                  .dry = nb_backend_counts(m->be)};
-    if (m->hp.n_expert)
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
-                          "quantizing a mixture of experts is not there yet; the statistics of each expert's own tokens are missing");
+    const int E = m->hp.n_expert ? m->hp.n_expert : 1;
+    p.batch = o->expert_batch && o->expert_batch < E ? o->expert_batch : E;
     if (o->n_done >= o->layer_to) /* nothing is left to measure: no activations */
         p.calib = NULL;
     p.T = p.calib ? (int64_t)calib->n_seq * calib->ctx : 0;

@@ -10,6 +10,9 @@ typedef struct nb_linear_report {
     char name[128];
     double error, error_rtn; /* tr(D H D^T) / tr(W H W^T); NAN without calibration */
     double bits_per_weight;
+    bool expert;     /* of a mixture's expert, with the tokens that it was sent: */
+    int64_t n_token;
+    bool rounded;    /* which were too few for the quantizer: rounded to nearest */
     char note[128];
 } nb_linear_report;
 
@@ -25,6 +28,7 @@ typedef struct nb_pipeline_options {
     int n_done;               /* the first n_done layers were sealed by an earlier run, their reports are there: read back, not quantized again */
     bool ends_done;           /* so was what belongs to no layer */
     const char *spill;        /* a folder: the activations lie in a file there; NULL: in memory */
+    int expert_batch;         /* experts of a mixture that are measured in one pass over the activations; 0: all. The bytes do not depend on it */
     int n_thread;
     nb_times *times; /* where the time of the layers went; NULL: nobody asks */
     void (*progress)(void *arg, const char *line, int32_t layer, int32_t n_layer, double eta_s);
@@ -39,10 +43,16 @@ typedef struct nb_pipeline_options {
 
 /* Quantizes the linears of m (opened without layers, exact) and writes every slot into the sink. calib NULL: the quantizer needs none. report receives a
  * record per quantized linear, layer by layer, at *n_report on. On a device that only counts (count.h) nothing is read or written: the plan.
- * Memory beyond one group: the activations, n_token x (hidden + max(n_head head_dim, intermediate)) x 4 bytes, twice with the correction, unless they are
- * spilled, and H and C, K^2 x 8 bytes each of the widest K. NB_INTERRUPTED when *stop was set: what was sealed stays. */
+ * Memory beyond one group: the activations, n_token x nb_pipeline_row_width x 4 bytes, twice with the correction, unless they are spilled; H and C,
+ * K^2 x 8 bytes each of the widest K, for each of expert_batch experts of a mixture; and of a mixture one group of all experts as it is packed.
+ * NB_INTERRUPTED when *stop was set: what was sealed stays. */
 nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_sink *sink,
                           nb_linear_report *report, int64_t *n_report, nb_error *err) NB_CHECKED;
+
+/* Records that a run can write at most. */
+int64_t nb_pipeline_most_reports(const nb_model *m);
+/* Floats a calibration token takes, in one stream. */
+int64_t nb_pipeline_row_width(const nb_model *m);
 
 /* Whether the group's tensors can be stored: K a multiple of the grid's block, or as the scheme wants it. */
 bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_pipeline_options *o);

@@ -27,7 +27,8 @@ typedef struct nb_quant_job {
     const nb_grid *grid;
     float *w;        /* [N,K] natural column order; holds the corrected target afterwards */
     int64_t N, K;
-    double *h;       /* [K,K] sum of x x^T over the tokens; NULL when nothing is needed. May be worked in, and is given back as it was */
+    double *h;       /* [K,K] sum of x x^T over the tokens; NULL when nothing is needed, or what was seen does not suffice to decide by. May be worked
+                      * in, and is given back as it was */
     const double *c; /* [K,K] sum of (x_orig - x) x^T, or NULL: no correction */
     const float *scale; /* [K] host, what the inputs were divided by (awq.h), or NULL */
     int64_t n_token;

@@ -34,8 +34,12 @@ static nb_status clipped(const nb_quant_job *j, nb_group *groups, uint8_t *codes
     return st;
 }
 
-nb_status nb_quant_round(const nb_quant_job *j, nb_group *groups, uint8_t *codes, nb_error *err)
+nb_status nb_quant_round(const nb_quant_job *job, nb_group *groups, uint8_t *codes, nb_error *err)
 {
+    nb_quant_job copy = *job;
+    const nb_quant_job *j = &copy;
+    if (copy.clip == NB_CLIP_OUTPUT && !copy.h) /* nothing was seen to measure the output on */
+        copy.clip = NB_CLIP_MSE;
     const int64_t plain = j->clip == NB_CLIP_NONE ? j->N : j->clip_from;
     const nb_quantize_rows_args rows = {.w = j->w, .N = plain, .K = j->K, .grid = j->grid, .groups = groups, .codes = codes};
     nb_status st = nb_op_check(j->be, j->be->op->quantize_rows != NULL, "quantize_rows", err);

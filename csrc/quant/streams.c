@@ -1,17 +1,11 @@
 /* streams.c -- the activations of the calibration tokens, stage by stage.
  *
  * A stage handles all sequences before the next begins, so a stream's activations are kept whole: x [T, hidden], and the input of the next linear
- * (mid) [T, max(n_head head_dim, intermediate)]. Sequence i has the rows [i ctx, (i + 1) ctx). */
+ * (mid) [T, max(n_head head_dim, nb_act_width)]. Sequence i has the rows [i ctx, (i + 1) ctx). */
 #include "base/clock.h"
 #include "quant/pipe.h"
 
 #include <stdlib.h>
-
-static int64_t max3(int64_t a, int64_t b, int64_t c)
-{
-    const int64_t m = a > b ? a : b;
-    return m > c ? m : c;
-}
 
 static int64_t q_width(const nb_pipe *p)
 {
@@ -61,7 +55,7 @@ static const struct {
 
 static int64_t mid_width(const nb_pipe *p, nb_group_id g)
 {
-    return g == NB_GROUP_QKV || g == NB_GROUP_O ? q_width(p) : p->m->hp.intermediate_size;
+    return g == NB_GROUP_QKV || g == NB_GROUP_O ? q_width(p) : nb_act_width(&p->m->hp);
 }
 
 /* Runs a stage over every sequence of a stream. */
@@ -84,8 +78,17 @@ static nb_status each_sequence(nb_pipe *p, nb_stream *t, nb_group_id g, nb_error
         if (st == NB_OK)
             st = after[g].into_x ? nb_rows_put(p, &t->x, i, d, err) : nb_rows_put(p, &t->mid, i, width, err);
     }
-    nb_stack_close(p->be, &t->layer.stack[g]);
+    nb_pipe_drop_weights(p, t, g);
     return st;
+}
+
+void nb_pipe_drop_weights(nb_pipe *p, nb_stream *t, nb_group_id g)
+{
+    nb_stack_close(p->be, &t->layer.stack[g]);
+    if (g == NB_GROUP_GATE_UP)
+        nb_experts_close(p->m, &t->layer.gate_up);
+    if (g == NB_GROUP_DOWN)
+        nb_experts_close(p->m, &t->layer.down);
 }
 
 nb_status nb_pipe_advance(nb_pipe *p, nb_group_id g, nb_error *err)
@@ -100,8 +103,7 @@ nb_status nb_pipe_advance(nb_pipe *p, nb_group_id g, nb_error *err)
 
 /* ---- statistics ---- */
 
-/* The rows of sequence i that enter group g, in t's stream: normed into `to`, or in mid as they are. */
-static nb_status group_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i, const nb_step *s, float *to, const float **out, nb_error *err)
+nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i, const nb_step *s, float *to, const float **out, nb_error *err)
 {
     const bool normed = g == NB_GROUP_QKV || g == NB_GROUP_GATE_UP;
     float *rows = NULL;
@@ -113,13 +115,14 @@ static nb_status group_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int3
     return g == NB_GROUP_QKV ? nb_attn_norm(s, rows, to, err) : nb_ffn_norm(s, rows, to, err);
 }
 
-nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_error *err)
+nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
     const int32_t ctx = p->calib->ctx;
     const nb_batch batch = {.n_token = ctx, .seq = p->acts.seq, .pos = p->acts.pos, .max_len = ctx};
     const nb_step s = {.m = p->m, .layer = &p->quantized.layer, .batch = &batch};
     nb_gram_args a = {.M = ctx, .K = K, .ldx = K, .ld_orig = K, .h = p->h, .c = p->two ? p->c : NULL, .x_orig = p->two ? p->acts.qkv : NULL};
+    *out = (nb_moments){.h = p->h, .c = p->two ? p->c : NULL, .n_token = p->T, .damp = p->o->damp};
     nb_status st = nb_pipe_scratch(p, p->be->op->gram_scratch ? p->be->op->gram_scratch(p->be, &a) : 0, err);
     if (st == NB_OK)
         st = p->be->op->zero(p->be, p->h, (size_t)(K * K) * sizeof(double), err);
@@ -128,9 +131,9 @@ nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_error *err)
     a.scratch = p->scratch;
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++) {
         a.x_orig = NULL;
-        st = group_input(p, g, &p->quantized, i, &s, p->acts.h, &a.x, err);
+        st = nb_pipe_input(p, g, &p->quantized, i, &s, p->acts.h, &a.x, err);
         if (st == NB_OK && p->two) /* qkv's buffer is free here and wider than hidden_size */
-            st = group_input(p, g, &p->original, i, &s, p->acts.qkv, &a.x_orig, err);
+            st = nb_pipe_input(p, g, &p->original, i, &s, p->acts.qkv, &a.x_orig, err);
         if (st == NB_OK)
             st = p->be->op->gram_accumulate(p->be, &a, err);
     }
@@ -221,12 +224,27 @@ nb_status nb_pipe_fork(nb_pipe *p, nb_error *err)
     return st;
 }
 
+/* Floats of the widest second moments: of a mixture those of p->batch experts. */
+static size_t moments(const nb_pipe *p)
+{
+    const nb_hparams *hp = &p->m->hp;
+    const int64_t d = hp->hidden_size, q = q_width(p), f = hp->intermediate_size, dense = d > q ? d : q, mixed = d > f ? d : f;
+    const size_t one = (size_t)dense * (size_t)dense, all = (size_t)p->batch * (size_t)mixed * (size_t)mixed;
+    return one > all ? one : all;
+}
+
+int64_t nb_pipeline_row_width(const nb_model *m)
+{
+    const int64_t q = (int64_t)m->hp.n_head * m->hp.head_dim, act = nb_act_width(&m->hp);
+    return m->hp.hidden_size + (q > act ? q : act);
+}
+
 nb_status nb_pipe_open_streams(nb_pipe *p, nb_error *err)
 {
     const nb_hparams *hp = &p->m->hp;
     const bool both = p->o->correction > 0.0;
-    const int64_t d = hp->hidden_size, mid = max3(q_width(p), hp->intermediate_size, 0), K = max3(d, mid, 0);
-    const size_t square = (size_t)(K * K) * sizeof(double);
+    const int64_t d = hp->hidden_size, mid = nb_pipeline_row_width(p->m) - d, K = d > mid ? d : mid;
+    const size_t square = moments(p) * sizeof(double);
     const int32_t ctx = p->calib->ctx;
     nb_backend *be = p->be;
     nb_rows *rows[] = {&p->quantized.x, &p->quantized.mid, &p->original.x, &p->original.mid};

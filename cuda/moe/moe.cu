@@ -119,6 +119,19 @@ nb_status nb_cuda_combine_experts(nb_backend *be, const nb_combine_args *a, nb_e
     return nb_launch(be, "combine_experts", combine_kernel, nb_blocks(a->M * a->N), dim3(256), 0, err, c);
 }
 
+__global__ void gather_kernel(nb_gather_args a)
+{
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < a.M * a.K; i += (int64_t)gridDim.x * blockDim.x) {
+        const int64_t row = a.row[i / a.K], k = i % a.K;
+        a.y[i / a.K * a.ldy + k] = row >= 0 ? a.x[row * a.ldx + k] : a.other[(-1 - row) * a.ldo + k];
+    }
+}
+
+nb_status nb_cuda_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err)
+{
+    return nb_launch(be, "gather_rows", gather_kernel, nb_blocks(a->M * a->K), dim3(256), 0, err, *a);
+}
+
 __global__ void add_kernel(const float *x, int64_t ldx, float scale, int64_t M, int64_t N, float *y, int64_t ldy)
 {
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < M * N; i += (int64_t)gridDim.x * blockDim.x)

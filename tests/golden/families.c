@@ -270,8 +270,8 @@ static void gguf_families(check *c)
     }
 }
 
-/* Quantized through the calibrated walk into 8 bits, a model stays what it is; fused tensors are written slice by slice. A mixture
- * is refused. */
+/* Quantized through the calibrated walk into 8 bits, a model stays what it is; fused tensors are written slice by slice, experts
+ * of a stacked one each by its own tokens; those of qwen3_moe's down are narrower than a block and kept. */
 static void quantized(check *c)
 {
     char model[700], out[700];
@@ -280,21 +280,20 @@ static void quantized(check *c)
         nb_error err = {.message = ""};
         nb_quantize_result r = {0};
         int32_t vocab_size = 0;
-        const bool mixture = strcmp(rows[i].family, "mixtral") == 0 || strcmp(rows[i].family, "qwen3_moe") == 0;
         if (strcmp(rows[i].family, "mistral") == 0)
             continue;
         snprintf(model, sizeof model, "%s/tests/data/models/gguf-%s/model.gguf", NB_SOURCE_DIR, rows[i].family);
         snprintf(out, sizeof out, "%s/families-%s.gguf", NB_BINARY_DIR, rows[i].family);
         const nb_quantize_options o = {.model = model, .out = out, .method = "gptq", .grid = "q8_0", .embedding = "keep", .device = "cpu", .n_thread = 2,
                                        .calib = NB_SOURCE_DIR "/tests/data/text/eval-own.txt", .samples = 4, .ctx = 48};
-        CHECK_EQ(c, nb_quantize(&o, &r, &err), mixture ? NB_UNSUPPORTED : NB_OK);
-        CHECK_HAS(c, err.message, mixture ? "a mixture of experts is not there yet" : "");
+        CHECK_EQ(c, nb_quantize(&o, &r, &err), NB_OK);
+        CHECK_STR(c, err.message, "");
         for (size_t l = 0; l < r.n_layer; l++)
-            CHECK(c, r.layers[l].error <= r.layers[l].error_rtn && r.layers[l].error < 1e-4);
+            CHECK(c, strncmp(r.layers[l].note, "kept f16", 8) == 0 || (r.layers[l].error <= r.layers[l].error_rtn && r.layers[l].error < 1e-4));
         nb_quantize_result_free(&r);
         char folder[600];
         snprintf(folder, sizeof folder, "%s/tests/data/models/gguf-%s", NB_SOURCE_DIR, rows[i].family);
-        if (!mixture && golden_open(c, folder, &g)) {
+        if (golden_open(c, folder, &g)) {
             float *got = run(c, out, "cpu", &g, NULL, &vocab_size);
             double d2 = 0, w2 = 0;
             for (int64_t k = 0; got && k < (int64_t)g.n_id * vocab_size; k++) {
@@ -302,7 +301,9 @@ static void quantized(check *c)
                 w2 += (double)g.logits[k] * (double)g.logits[k];
             }
             printf("      %s: relative L2 %.2g\n", rows[i].family, sqrt(d2 / w2));
-            CHECK(c, got && sqrt(d2 / w2) < 6e-2); /* 4.3e-2 seen: rounding to 8 bits moves peaked scores */
+            const bool mixture = strcmp(rows[i].family, "mixtral") == 0 || strcmp(rows[i].family, "qwen3_moe") == 0;
+            /* 4.3e-2 seen: rounding to 8 bits moves peaked scores; 7.5e-2 where one of the 24 tokens goes to another expert (plain rounding: 5.8e-2) */
+            CHECK(c, got && sqrt(d2 / w2) < (mixture ? 1e-1 : 6e-2));
             free(got);
             golden_close(&g);
         }

@@ -1,4 +1,4 @@
-/* moe.c -- route_experts, grouped_linear, combine_experts and add_scaled on every backend. NUMERICS.md, entries of these names. */
+/* moe.c -- route_experts, grouped_linear, combine_experts, gather_rows and add_scaled on every backend. NUMERICS.md, entries of these names. */
 #include "ops/bounds.h"
 #include "ops/ops.h"
 #include "ops/weights.h"
@@ -260,6 +260,76 @@ static void each_sum(check *c, ops_set *set)
     }
 }
 
+/* ---- gather_rows ---- */
+
+typedef struct gather_case {
+    int64_t M, K, ldx, ldo, ldy, rows, others;
+    const float *x, *other;
+    const int32_t *row;
+} gather_case;
+
+static bool run_gather(ops *o, const void *args, void *out)
+{
+    const gather_case *k = args;
+    nb_error err = {.message = ""};
+    if (!ops_has(o, o->be->op->gather_rows != NULL, "gather_rows"))
+        return false;
+    const nb_gather_args a = {.x = ops_in(o, k->x, (size_t)(k->rows * k->ldx) * sizeof(float)),
+                              .other = k->others ? ops_in(o, k->other, (size_t)(k->others * k->ldo) * sizeof(float)) : NULL,
+                              .row = ops_in(o, k->row, (size_t)k->M * sizeof(int32_t)),
+                              .M = k->M,
+                              .K = k->K,
+                              .ldx = k->ldx,
+                              .ldo = k->ldo,
+                              .ldy = k->ldy,
+                              .y = ops_out(o, (size_t)(k->M * k->ldy) * sizeof(float))};
+    const bool good = ops_ok(o, o->be->op->gather_rows(o->be, &a, &err), &err);
+    if (good)
+        ops_get(o, a.y, out);
+    return good;
+}
+
+static void compare_gather(ops *o, const void *args, const void *got, const void *want)
+{
+    const gather_case *c = args;
+    const float *y = got, *ref = want;
+    ops_gaps(o, got, sizeof(float), c->M, c->K, c->ldy);
+    for (int64_t i = 0; i < c->M; i++)
+        for (int64_t k = 0; k < c->K; k++)
+            CHECK_NEAR(o->c, y[i * c->ldy + k], ref[i * c->ldy + k], 0, o->what);
+}
+
+static void each_gather(check *c, ops_set *set)
+{
+    static const ops_test test = {run_gather, compare_gather};
+    static const int64_t all_M[] = {1, 7, 64, 200}, all_K[] = {1, 17, 576, 1000};
+    for (int i = 0; i < 16; i++) {
+        nb_rng r;
+        nb_rng_seed(&r, (uint64_t)(52000 + i));
+        gather_case k = {.M = all_M[i % 4], .K = all_K[i / 4], .rows = 40, .others = i % 2 ? 9 : 0};
+        k.ldx = k.K + i % 3;
+        k.ldo = k.K + i % 2;
+        k.ldy = k.K + i % 5;
+        float *x = ops_rows(&r, k.rows, k.K, k.ldx, 1.0f), *other = ops_rows(&r, 9, k.K, k.ldo, 1.0f);
+        int32_t *row = calloc((size_t)k.M, sizeof *row);
+        for (int64_t m = 0; row && m < k.M; m++)
+            row[m] = (int32_t)(nb_rng_u64(&r) % (uint64_t)(k.rows + k.others)) - (int32_t)k.others;
+        k.x = x;
+        k.other = other;
+        k.row = row;
+        char what[128];
+        snprintf(what, sizeof what, "gather M %d K %d%s", (int)k.M, (int)k.K, k.others ? " of two" : "");
+        const size_t bytes = (size_t)(k.M * k.ldy) * sizeof(float);
+        if (set)
+            ops_against_ref(set, &test, &k, bytes, k.M * k.K, what);
+        else if (i % 5 == 3)
+            ops_same_bits(c, &test, &k, bytes, k.M * k.K, what);
+        free(x);
+        free(other);
+        free(row);
+    }
+}
+
 /* ---- worked values ---- */
 
 static void worked_values(check *c)
@@ -303,6 +373,12 @@ static void worked_values(check *c)
     const nb_add_args add = {.x = y, .M = 1, .N = 1, .ldx = 1, .ldy = 1, .scale = 0.5f, .y = &sum};
     CHECK_EQ(c, be->op->add_scaled(be, &add, &err), NB_OK);
     CHECK_NEAR(c, sum, 146.5, 0, "added");
+    static const float rows[] = {1, 2, 3}, others[] = {10, 20};
+    static const int32_t from[] = {2, -2, 0};
+    float taken[3];
+    const nb_gather_args take = {.x = rows, .other = others, .row = from, .M = 3, .K = 1, .ldx = 1, .ldo = 1, .ldy = 1, .y = taken};
+    CHECK_EQ(c, be->op->gather_rows(be, &take, &err), NB_OK);
+    CHECK(c, taken[0] == 3.0f && taken[1] == 20.0f && taken[2] == 1.0f);
     be->op->release_weight(be, w[0]);
     be->op->release_weight(be, w[1]);
     nb_backend_close(be);
@@ -328,8 +404,13 @@ static void sums_agree(check *c)
 {
     with_set(c, each_sum);
 }
+static void gathers_agree(check *c)
+{
+    with_set(c, each_gather);
+}
 static void same_bits(check *c)
 {
+    each_gather(c, NULL);
     each_route(c, NULL);
     each_grouped(c, NULL);
     each_sum(c, NULL);
@@ -340,6 +421,7 @@ static const check_case cases[] = {
     {"every backend chooses ref's experts with its weights", route_agrees},
     {"every backend agrees with ref on grouped products of every kind of weight", grouped_agrees},
     {"every backend agrees with ref on weighted sums", sums_agree},
+    {"every backend gathers the same rows", gathers_agree},
     {"the bits do not depend on the run or the number of threads", same_bits},
 };
 CHECK_MAIN(cases)

@@ -71,6 +71,7 @@ nb_status nb_cpu_route_experts(nb_backend *be, const nb_route_args *a, nb_error 
 size_t nb_cpu_grouped_linear_scratch(nb_backend *be, const nb_grouped_args *a);
 nb_status nb_cpu_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_error *err);
 nb_status nb_cpu_combine_experts(nb_backend *be, const nb_combine_args *a, nb_error *err);
+nb_status nb_cpu_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err);
 
 /* ---- quantization ---- */
 size_t nb_cpu_gram_scratch(nb_backend *be, const nb_gram_args *a);

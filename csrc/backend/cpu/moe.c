@@ -130,6 +130,23 @@ nb_status nb_cpu_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_err
     return st;
 }
 
+/* ---- gather_rows ---- */
+
+static void copy_row(const void *arg, int64_t i, int worker)
+{
+    const nb_gather_args *a = arg;
+    const int64_t row = a->row[i];
+    (void)worker;
+    memcpy(a->y + i * a->ldy, row >= 0 ? a->x + row * a->ldx : a->other + (-1 - row) * a->ldo, (size_t)a->K * sizeof(float));
+}
+
+nb_status nb_cpu_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err)
+{
+    (void)err;
+    nb_pool_run(a->M * a->K > kThreadsFrom ? nb_cpu_of(be)->pool : NULL, a->M, copy_row, a);
+    return NB_OK;
+}
+
 /* ---- sums ---- */
 
 static void combine_row(const void *arg, int64_t m, int worker)

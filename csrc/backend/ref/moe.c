@@ -4,6 +4,7 @@
  *   route_experts    p = softmax(logits of a token); its n_used greatest, one by one, the lower expert of equals; divided by their sum if asked
  *   grouped_linear   y[p] = x[p / share] W[expert[p]]^T
  *   combine_experts  y[m] (+)= scale sum_j weight[m][j] x[m n_used + j]
+ *   gather_rows      y[i] = x[row[i]], or other[-1 - row[i]]
  *   add_scaled       y += scale x */
 #include "backend/ref/ref_ops.h"
 
@@ -64,6 +65,15 @@ nb_status nb_ref_combine_experts(nb_backend *be, const nb_combine_args *a, nb_er
             float *y = a->y + m * a->ldy + n;
             *y = (float)((double)a->scale * sum + (a->add ? (double)*y : 0.0));
         }
+    return NB_OK;
+}
+
+nb_status nb_ref_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err)
+{
+    (void)be, (void)err;
+    for (int64_t i = 0; i < a->M; i++)
+        for (int64_t k = 0; k < a->K; k++)
+            a->y[i * a->ldy + k] = a->row[i] >= 0 ? a->x[a->row[i] * a->ldx + k] : a->other[(-1 - a->row[i]) * a->ldo + k];
     return NB_OK;
 }
 

@@ -8,6 +8,7 @@
  *   R R^T = P (H + lambda I) P^T, U = R^-1 (one factorisation; backend.h nb_factor_args), then the sweep (nb_gptq_sweep_args)
  *
  * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to nearest. All of it goes into the note.
+ * Without H (an expert that too few tokens were sent to) it is rounded with the ranges of least squared error.
  * Where the device can, R lies in H's upper triangle, and H comes back from the lower one at the end (backend.h, unfactor).
  * Cost: K^3 / 3 + N K^2 FLOP (4 N K^2 more to correct); 8 K^2 bytes, 8 K^2 more for C, and for R where it has its own. */
 #include "base/memory.h"
@@ -244,6 +245,11 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
     struct gptq g = {.j = j, .K = j->K};
     bool factored = false;
     const nb_backend_ops *op = j->be->op;
+    if (!j->h) { /* an expert that saw too little */
+        nb_quant_job unseen = *j;
+        unseen.clip = j->clip == NB_CLIP_NONE ? NB_CLIP_MSE : j->clip;
+        return round_to_nearest(&unseen, err);
+    }
     nb_status st = nb_op_check(j->be, op->factor && op->gptq_sweep && op->quantize_rows && op->dequantize, "gptq_sweep", err);
     if (st == NB_OK)
         st = open_buffers(&g, err);
