@@ -1,7 +1,7 @@
 /* hints.c -- what to do after an error, a row each (hints.h).
  *
  * A row is a command line with places: %c the command, %m the model, %f the file the sentence speaks of, %d its folder, %o the offset in it, %l the whole
- * line that was given, %h the name of the hub. A row whose place cannot be filled in, or not so that a shell takes it as it stands, does not fit. */
+ * line that was given. A row whose place cannot be filled in, or not so that a shell takes it as it stands, does not fit. */
 #include "hints.h"
 #include "base/nearest.h"
 #include "base/status.h"
@@ -50,6 +50,18 @@ static bool no_file(const nb_line *l, const nb_error *err)
 {
     (void)l;
     return !err->file[0];
+}
+
+static bool any_file(const nb_line *l, const nb_error *err)
+{
+    return !no_file(l, err);
+}
+
+static bool in_folder(const nb_line *l, const nb_error *err)
+{
+    struct stat sb;
+    (void)l;
+    return stat(err->file, &sb) == 0 && S_ISDIR(sb.st_mode);
 }
 
 static bool in_model(const nb_line *l, const nb_error *err)
@@ -117,13 +129,16 @@ static const row rows[] = {
     {NB_NOT_FOUND, NULL, any, "did you mean %n?"},
     {NB_NOT_FOUND, NULL, any, "ls %d"},
     {NB_BAD_INPUT, "quantize", in_work_folder, "%l --restart"},
-    {NB_BAD_INPUT, NULL, from_hub, "nibble pull %h"},
+    {NB_BAD_INPUT, "quantize", in_work_folder, "give the same command again with --restart"},
+    {NB_BAD_INPUT, NULL, from_hub, "nibble pull %m"},
     {NB_BAD_INPUT, NULL, in_whole_file, "sha256sum %f # is it the publisher's?"},
     {NB_BAD_INPUT, "run", no_file, "nibble tokenize %m -p TEXT"},
     {NB_BAD_INPUT, NULL, in_model, "ls -l %d"},
+    {NB_BAD_INPUT, NULL, in_folder, "nibble inspect %f"},
     {NB_BAD_INPUT, NULL, any, "od -A d -c -j %o -N 64 %f"},
     {NB_BAD_INPUT, NULL, any, "head -c 300 %f"},
     {NB_UNSUPPORTED, NULL, no_command, "nibble --help"},
+    {NB_UNSUPPORTED, "convert", any_file, "nibble quantize %m -o OUT"},
     {NB_UNSUPPORTED, NULL, in_model, "nibble doctor --features"},
     {NB_NO_ROOM, NULL, in_output, "df -h %d"},
     {NB_NO_ROOM, NULL, any, "nibble plan %m"},
@@ -208,7 +223,7 @@ static bool put_near_file(nb_text *t, const char *path)
     }
     if (d)
         closedir(d);
-    if (!near.name)
+    if (!near.name || near.distance > 2)
         return false;
     char whole[2 * kPath];
     snprintf(whole, sizeof whole, "%s%s", slash ? folder : "", best);
@@ -233,7 +248,6 @@ static bool put_place(nb_text *t, char place, const nb_line *l, const nb_error *
     case 'c':
         return l->command && put_word(t, l->command->name);
     case 'm':
-    case 'h':
         return m && put_word(t, m);
     case 'f':
         return put_path(t, err->file);

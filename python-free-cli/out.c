@@ -112,6 +112,8 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
         got = fread(piece, 1, kPiece, f);
         st = b.n + got > kMost ? nb_fail_at(err, NB_BAD_INPUT, f == stdin ? "stdin" : path, -1, "a text of more than %d bytes", (int)kMost)
                                : nb_buf_add(&b, piece, got, err);
+        if (st == NB_BAD_INPUT)
+            nb_hint(err, "head -c 64M TEXT > PART");
     }
     if (st == NB_OK && ferror(f))
         st = nb_fail_errno_at(err, path, "cannot read");

@@ -175,7 +175,9 @@ static nb_status gate(const nb_args *a, const nb_quantize_options *o, const nb_q
 {
     if (!nb_flag_on(a, "max-kl") || o->dry_run || (r->has_eval && r->kl_mean <= max_kl))
         return NB_OK;
-    return nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays", r->kl_mean, max_kl);
+    nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays", r->kl_mean, max_kl);
+    nb_hint(err, "more --bits, a smaller --group, more --samples or --calib FILE lose less");
+    return NB_NEGATIVE;
 }
 
 static nb_status parse_range(const char *text, int32_t *from, int32_t *to, nb_error *err)

@@ -111,16 +111,21 @@ int32_t nb_session_ctx_len(const nb_session *s)
     return s->ctx_len;
 }
 
+void nb_session_hint_room(const nb_session *s, int64_t n, nb_error *err)
+{
+    if (n <= s->m->hp.ctx_len)
+        nb_hint(err, "--ctx %lld", (long long)n);
+    else
+        nb_hint(err, "the model has a context of %d tokens: a shorter text", s->m->hp.ctx_len);
+}
+
 static nb_status check_feed(const nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, nb_error *err)
 {
     if (seq < 0 || seq >= s->n_seq || n_token < 1)
         return nb_fail(err, NB_BAD_INPUT, "sequence %d with %d tokens; the session has %d sequences", seq, n_token, s->n_seq);
     if (n_token > s->ctx_len - s->length[seq]) {
         nb_fail(err, NB_NO_ROOM, "the context is full: %d tokens are held, %d more do not fit into %d", s->length[seq], n_token, s->ctx_len);
-        if (n_token <= s->m->hp.ctx_len - s->length[seq])
-            nb_hint(err, "--ctx %d", s->length[seq] + n_token);
-        else
-            nb_hint(err, "the model has a context of %d tokens: a shorter text", s->m->hp.ctx_len);
+        nb_session_hint_room(s, (int64_t)s->length[seq] + n_token, err);
         return NB_NO_ROOM;
     }
     for (int32_t i = 0; i < n_token; i++)
