@@ -252,7 +252,7 @@ static bool put_place(nb_text *t, char place, const nb_line *l, const nb_error *
     case 'f':
         return put_path(t, err->file);
     case 'd':
-        return put_folder(t, err->file, err->code == NB_NOT_FOUND && !has_folder_missing(l, err));
+        return put_folder(t, err->file, err->code != NB_NOT_FOUND || !has_folder_missing(l, err));
     case 'n':
         return put_near_file(t, err->file);
     case 'o':
