@@ -274,23 +274,6 @@ static nb_status check_token(const reader *r, const char *key, const nb_hparams 
     return NB_OK;
 }
 
-/* auto_map names Python files of the publisher that compute in place of the architecture's own: never run, and never passed over (hardening.md, exit 5). */
-static nb_status refuse_code(const nb_container *c, const nb_json *doc, const char *file, nb_error *err)
-{
-    const nb_json_node *map = doc ? nb_json_get(nb_json_root(doc), "auto_map") : NULL, *first = nb_json_first(map);
-    const char *code = "";
-    char shown[160];
-    size_t n = 0;
-    if (!map || is_null(map) || (nb_json_typeof(map) == NB_JSON_OBJECT && !first))
-        return NB_OK;
-    if (!nb_json_string(first, &code, &n) && !nb_json_string(nb_json_first(first), &code, &n) && !nb_json_string(map, &code, &n))
-        code = "?", n = 1;
-    nb_fail_at(err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(map), "%s: auto_map asks for the publisher's own code, %s, which is never run", file,
-               nb_escape(shown, (int64_t)sizeof shown, code, (int64_t)n));
-    nb_hint(err, "where that code is only what \"architectures\" names, a copy of %s without \"auto_map\" is read", file);
-    return NB_UNSUPPORTED;
-}
-
 static nb_status find_family(reader *r, const nb_family **family, nb_error *err)
 {
     const char *arch = "";
@@ -312,11 +295,7 @@ static nb_status find_family(reader *r, const nb_family **family, nb_error *err)
 nb_status nb_hparams_hf(const nb_container *c, const nb_family **family, nb_hparams *hp, nb_error *err)
 {
     reader r = {.c = c, .root = c->config ? nb_json_root(c->config) : NULL};
-    nb_status st = refuse_code(c, c->config, "config.json", err);
-    if (st == NB_OK)
-        st = refuse_code(c, c->tokenizer_config, "tokenizer_config.json", err);
-    if (st == NB_OK)
-        st = find_family(&r, family, err);
+    nb_status st = find_family(&r, family, err);
     if (st != NB_OK)
         return st;
     if (r.f->hf_nested && nb_json_get(r.root, "text_config"))
