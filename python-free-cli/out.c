@@ -75,12 +75,21 @@ void nb_warn_of_broken_text(const nb_args *a, const char *what, const char *s, s
         fprintf(stderr, "nibble: warning: %s is no UTF-8 at %zu bytes, the first at offset %zu; U+FFFD stands for them\n", what, broken, first);
 }
 
+void nb_tell_error(const nb_error *err)
+{
+    fprintf(stderr, "nibble: error: %s\n", err->message);
+    if (err->hint[0])
+        fprintf(stderr, "hint: %s\n", err->hint);
+}
+
 void nb_put_error(FILE *f, nb_status st, nb_error *err)
 {
     fprintf(f, "\"error\":{\"code\":%d,\"file\":", (int)st);
     nb_put_json(f, err->file, strlen(err->file));
     fprintf(f, ",\"offset\":%lld,\"message\":", (long long)err->offset);
     nb_put_json(f, err->message, strlen(err->message));
+    fputs(",\"hint\":", f);
+    nb_put_json(f, err->hint, strlen(err->hint));
     fputc('}', f);
     err->code = NB_OK;
 }
@@ -103,6 +112,8 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
         got = fread(piece, 1, kPiece, f);
         st = b.n + got > kMost ? nb_fail_at(err, NB_BAD_INPUT, f == stdin ? "stdin" : path, -1, "a text of more than %d bytes", (int)kMost)
                                : nb_buf_add(&b, piece, got, err);
+        if (st == NB_BAD_INPUT)
+            nb_hint(err, "head -c 64M TEXT > PART");
     }
     if (st == NB_OK && ferror(f))
         st = nb_fail_errno_at(err, path, "cannot read");

@@ -170,8 +170,11 @@ nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb
         st = nb_tokenizer_encode(m->tokenizer, o->text, o->text_n, NB_TOKENIZE_BOS, &ids, err);
     const int64_t whole = (int64_t)ids.n / ctx;
     int32_t n_chunk = o->n_chunk;
-    if (st == NB_OK && whole < 1)
+    if (st == NB_OK && whole < 1) {
         st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%zu tokens, one chunk needs %d; give more text or a smaller --ctx", ids.n, ctx);
+        if (ids.n >= 4)
+            nb_hint(err, "--ctx %zu", ids.n);
+    }
     if (st == NB_OK && n_chunk == 0)
         n_chunk = (int32_t)(whole - o->first_chunk);
     if (st == NB_OK && !o->spread && (o->first_chunk < 0 || n_chunk < 1 || o->first_chunk + (int64_t)n_chunk > whole))
