@@ -9,6 +9,10 @@ DEVI float mul_rn(float a, float b) /* a product the compiler may not fuse with 
 {
     return __fmul_rn(a, b);
 }
+DEVI double mul_rn(double a, double b)
+{
+    return __dmul_rn(a, b);
+}
 DEVI float nb_half_get(const uint16_t *p)
 {
     return __half2float(__ushort_as_half(*p));
@@ -20,6 +24,10 @@ DEVI uint16_t nb_half_of(float v)
 #else
 #include "base/scalar.h"
 DEVI float mul_rn(float a, float b)
+{
+    return a * b;
+}
+DEVI double mul_rn(double a, double b)
 {
     return a * b;
 }
