@@ -17,6 +17,14 @@ DEVI uint16_t nb_half_of(float v)
 {
     return __half_as_ushort(__float2half_rn(v));
 }
+DEVI float nb_half_lo(uint32_t v) /* of two in a word */
+{
+    return __half2float(__ushort_as_half((unsigned short)v));
+}
+DEVI float nb_half_hi(uint32_t v)
+{
+    return __half2float(__ushort_as_half((unsigned short)(v >> 16)));
+}
 #else
 #include "base/scalar.h"
 DEVI float mul_rn(float a, float b)
@@ -30,6 +38,14 @@ DEVI float nb_half_get(const uint16_t *p)
 DEVI uint16_t nb_half_of(float v)
 {
     return nb_f16_from_f32(v);
+}
+DEVI float nb_half_lo(uint32_t v)
+{
+    return nb_f32_from_f16((uint16_t)v);
+}
+DEVI float nb_half_hi(uint32_t v)
+{
+    return nb_f32_from_f16((uint16_t)(v >> 16));
 }
 #endif
 
