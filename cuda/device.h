@@ -16,6 +16,7 @@
 struct nb_cuda {
     nb_backend base;
     cudaStream_t stream;
+    int n_sm; /* multiprocessors */
 };
 
 static inline nb_cuda *nb_cuda_of(nb_backend *be)
