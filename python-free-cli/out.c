@@ -137,7 +137,9 @@ nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_e
 
 nb_status nb_need_operand(const nb_args *a, const char *what, nb_error *err)
 {
-    return a->n_operand >= 1 ? NB_OK : nb_fail(err, NB_USAGE, "%s is missing", what);
+    if (a->n_operand >= 1 && a->operand[0][0])
+        return NB_OK;
+    return nb_fail(err, NB_USAGE, "%s is %s", what, a->n_operand ? "empty" : "missing");
 }
 
 /* -v: what serves this model. */

@@ -119,6 +119,8 @@ static nb_status run(const nb_args *a, nb_error *err)
     nb_status st = one_prompt(a, err);
     if (st == NB_OK)
         st = nb_sampling_from_args(a, &n_predict, &ctx, &sampling, err);
+    if (st == NB_OK && nb_flag_text(a, "logits"))
+        st = nb_check_output(nb_flag_text(a, "logits"), a->n_operand ? a->operand[0] : NULL, err);
     if (st == NB_OK)
         st = nb_open_from_args(a, &m, err);
     if (st == NB_OK)
