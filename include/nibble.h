@@ -148,6 +148,7 @@ typedef struct nb_eval_result {
 } nb_eval_result;
 
 /* reference may be NULL. Its vocabulary must be the model's (NB_BAD_INPUT). */
+NB_API nb_status nb_eval_check(const nb_model *m, const nb_eval_options *o, nb_error *err) NB_CHECKED; /* whether the text suffices: before hours of work */
 NB_API nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb_eval_result *r, nb_error *err) NB_CHECKED;
 
 /* ---- quantization ---- */

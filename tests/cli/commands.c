@@ -76,6 +76,8 @@ static const transcript rows[] = {
     {"run without a model", "run -p a", 2, NULL, "MODEL is missing", 0},
     /* run */
     {"run without a prompt", "run " TINY, 2, NULL, "a prompt is missing", 0},
+    {"which is seen before the model", "run %T/none.gguf", 2, NULL, "a prompt is missing", 0},
+    {"so is a prompt's file that is not there", "run %T/none.gguf -f %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
     {"run with a prompt and a file of one", "run " TINY " -p a -f %T/text.txt --json", 2, NULL, "--prompt and --file exclude each other; give one", 0},
     {"run with a prompt and ids", "run " TINY " --ids 1 -p a", 2, NULL, "--prompt and --ids exclude each other", 0},
     {"run with a prompt twice over", "run " TINY " a -f %T/text.txt", 2, NULL, "a prompt as an argument and --file exclude each other", 0},
@@ -123,6 +125,9 @@ static const transcript rows[] = {
      "\"kl_mean\":0.000000", NULL, 0},
     {"eval without a text", "eval " TINY, 2, NULL, "-f TEXT is missing", 0},
     {"eval with a text that is not there", "eval " TINY " -f %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
+    {"eval of chunks that the text does not have", "eval " TINY " -f %T/text.txt -c 64 --first-chunk 99999", 4, NULL,
+     "1 chunks from chunk 99999 on are asked for, the text has ", 0},
+    {"eval of more chunks than the text has places", "eval " TINY " -f %T/text.txt -c 64 --spread --chunks 2000000000", 4, NULL, "\nhint: --first-chunk 0 --chunks ", 0},
     {"eval with a text shorter than a chunk", "eval " TINY " -f %T/short.txt -c 64 --json", 4, NULL, "short.txt: ", 0},
     {"eval against another vocabulary", "eval " TINY " -f %T/text.txt -c 64 -t 1 --against %M/tiny-llama", 4, NULL, "vocabular", 0},
 };
