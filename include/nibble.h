@@ -153,6 +153,9 @@ NB_API nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options
 
 /* ---- quantization ---- */
 
+/* What GPTQ adds to the diagonal of H, as a share of its mean; docs/QUALITY.md has what others gave. */
+#define NB_DEFAULT_DAMP 0.05
+
 typedef struct nb_quantize_options {
     const char *model, *out; /* out: *.gguf, or a folder */
     const char *method;      /* "rtn" "gptq"; others: NB_UNSUPPORTED */
@@ -163,7 +166,7 @@ typedef struct nb_quantize_options {
     const char *format;      /* NULL: from out; "gguf" "gptq" "gptq_v2" "awq" "compressed-tensors" */
     bool correction_set;
     double correction;       /* 0..1, default 1 */
-    double damp;             /* 0: default 0.01 */
+    double damp;             /* 0: NB_DEFAULT_DAMP */
     const char *clip; /* NULL: the method's own; none, mse, p99.9, output */
     const char *range;       /* of symmetric groups in a folder: NULL: "full"; "absmax" */
     bool act_order;          /* gptq into gptq, gptq_v2: inputs in the order of their weight in the error, groups by index */

@@ -20,7 +20,7 @@ static const nb_flag flags[] = {
     {"format", 0, "FORMAT", "gguf, gptq, gptq_v2, awq, compressed-tensors (default by OUT: gguf or gptq)"},
     {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0; keep in a folder)"},
     {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},
-    {"damp", 0, "X", "share of the mean diagonal added to H (default 0.01)"},
+    {"damp", 0, "X", "share of the mean diagonal added to H (default 0.05)"},
     {"no-static-groups", 0, NULL, "scales from current values, natural order"},
     {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
     {"samples", 0, "N", "sequences (default 64)"},

@@ -430,7 +430,7 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     o->sym_set = true;
     o->format = j->form->name;
     o->embedding = j->embedding ? j->embedding->name : "keep";
-    o->damp = o->damp > 0.0 ? o->damp : 0.01;
+    o->damp = o->damp > 0.0 ? o->damp : NB_DEFAULT_DAMP;
     o->correction = o->correction_set ? o->correction : 1.0;
     o->correction_set = true;
     o->samples = o->samples > 0 ? o->samples : 64;

@@ -109,7 +109,7 @@ static void settings(facts *f, const nb_quantize_options *o, const nb_quantize_r
         if (o->ctx)
             say(f, "tokens a sample", "%d", o->ctx);
         say(f, "seed", "%llu", (unsigned long long)o->seed);
-        say(f, "damping", "%g", o->damp > 0 ? o->damp : 0.01);
+        say(f, "damping", "%g", o->damp > 0 ? o->damp : NB_DEFAULT_DAMP);
         say(f, "correction", "%g", o->correction_set ? o->correction : 1.0);
         say_whole(f, "order", o->no_static_groups ? "natural, scales from current values" : "static groups");
     }
