@@ -57,11 +57,12 @@ static bool any_file(const nb_line *l, const nb_error *err)
     return !no_file(l, err);
 }
 
-static bool in_folder(const nb_line *l, const nb_error *err)
+/* A folder, a device, a pipe. */
+static bool no_text(const nb_line *l, const nb_error *err)
 {
     struct stat sb;
     (void)l;
-    return stat(err->file, &sb) == 0 && S_ISDIR(sb.st_mode);
+    return stat(err->file, &sb) == 0 && !S_ISREG(sb.st_mode);
 }
 
 static bool in_model(const nb_line *l, const nb_error *err)
@@ -134,7 +135,7 @@ static const row rows[] = {
     {NB_BAD_INPUT, NULL, in_whole_file, "sha256sum %f # is it the publisher's?"},
     {NB_BAD_INPUT, "run", no_file, "nibble tokenize %m -p TEXT"},
     {NB_BAD_INPUT, NULL, in_model, "ls -l %d"},
-    {NB_BAD_INPUT, NULL, in_folder, "nibble inspect %f"},
+    {NB_BAD_INPUT, NULL, no_text, "ls -ld %f"},
     {NB_BAD_INPUT, NULL, any, "od -A d -c -j %o -N 64 %f"},
     {NB_BAD_INPUT, NULL, any, "head -c 300 %f"},
     {NB_UNSUPPORTED, NULL, no_command, "nibble --help"},

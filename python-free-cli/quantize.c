@@ -172,7 +172,7 @@ static nb_status check_ends(const nb_args *a, double *max_kl, nb_error *err)
     if (st == NB_OK && page && out && strcmp(page, out) == 0)
         st = nb_fail(err, NB_USAGE, "--report and -o name the same file");
     if (st == NB_OK && page)
-        st = nb_check_report(page, a->operand[0], err);
+        st = nb_check_output(page, a->operand[0], err);
     return st;
 }
 

@@ -315,6 +315,14 @@ nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
     return NB_OK;
 }
 
+static nb_status refuse_text(const char *text, const char *flag, const char *path, nb_error *err)
+{
+    struct stat in, out;
+    if (text && stat(text, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return nb_fail_at(err, NB_USAGE, path, -1, "OUT is the text of --%s", flag);
+    return NB_OK;
+}
+
 nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
 {
     nb_quantize_options *o = &j->o;
@@ -331,6 +339,10 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
         st = choose_clip(j, err);
     if (st == NB_OK)
         st = nb_refuse_input(o->model, o->out, err);
+    if (st == NB_OK)
+        st = refuse_text(o->calib, "calib", o->out, err);
+    if (st == NB_OK)
+        st = refuse_text(o->eval_path, "eval", o->out, err);
     if (st == NB_OK && !j->form->folder && !o->dry_run) /* before a work folder is made beside a device */
         st = nb_outfile_check(o->out, err);
     return st;
