@@ -164,6 +164,7 @@ extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_op
     }
     be->memory_bytes = prop.totalGlobalMem;
     c->n_sm = prop.multiProcessorCount;
+    c->sm_shared = prop.sharedMemPerMultiprocessor;
     *out = be;
     return NB_OK;
 }

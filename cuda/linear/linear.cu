@@ -3,6 +3,7 @@
 
 constexpr int kAll = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;
 constexpr int kLeastUnits = 8; /* of a block's piece: fewer are not worth its partial sums */
+constexpr size_t kRoomForTwo = 160 << 10; /* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
 constexpr size_t kAlign = 256;
 
 const nb_cuda_linear_row nb_cuda_linear_rows[] = {
@@ -45,7 +46,9 @@ static Plan plan(const nb_backend *be, const nb_cuda_linear_row *row, const nb_w
     const bool wide = row->max_M > row->tile_M; /* one tile takes all tokens */
     a.tiles = nb_ceil_div(p->n_panel, row->tile_N / kPanel) * (wide ? 1 : columns);
     a.n_oct = columns * row->tile_M / 8;
-    a.n_block = blocks(row, a.tiles, p->n_unit, (int64_t)((const nb_cuda *)be)->n_sm * row->blocks_a_sm);
+    const nb_cuda *c = (const nb_cuda *)be;
+    const int a_sm = c->sm_shared < kRoomForTwo ? 1 : row->blocks_a_sm;
+    a.n_block = blocks(row, a.tiles, p->n_unit, (int64_t)c->n_sm * a_sm);
     const size_t tile = (size_t)(row->tile_N * (wide ? tile_M : row->tile_M)) * sizeof(float);
     a.sum = nb_align256((size_t)p->n_unit * (size_t)a.n_oct * 1024);
     a.part = a.sum + nb_align256((size_t)p->n_unit * (p->shift < 0 ? 2 : 1) * (size_t)a.n_oct * 8 * sizeof(float));
