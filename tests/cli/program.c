@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 
 extern char **environ;
@@ -162,8 +163,13 @@ static int open_terminal(char name[64])
     return fd;
 }
 
+/* The line editor shows its prompt before it takes the terminal out of the mode that echoes; what came between would be seen twice. */
 static void type(int fd, const char *line)
 {
+    const struct timespec nap = {.tv_nsec = 1000000};
+    struct termios t;
+    for (int i = 0; i < PROGRAM_GUARD_S * 1000 && tcgetattr(fd, &t) == 0 && (t.c_lflag & ECHO); i++)
+        nanosleep(&nap, NULL);
     if (write(fd, line, strlen(line)) < 0 || write(fd, "\n", 1) < 0)
         die("a terminal");
 }
