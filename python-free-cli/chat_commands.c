@@ -54,7 +54,8 @@ static nb_status regenerate(nb_chat *c, const char *operand, nb_error *err)
         return nb_fail(err, NB_NO_ROOM, "out of memory for the conversation");
     memcpy(messages, c->messages, n);
     if (c->o.sampling.temp <= 0)
-        fprintf(stderr, "the temperature is 0, so the answer will be the same; start with --temp 0.8 for others\n");
+        fprintf(stderr, "the temperature is 0, so the answer will be the same; start with --temp "
+                        "0.8 for others\n");
     c->o.sampling.seed++;
     c->last = NULL; /* the turn keeps a copy of its own */
     c->messages_n = c->before_last;
@@ -79,7 +80,8 @@ static double per_second(size_t n, double seconds)
 
 static void put_figures(const char *what, const nb_chat_figures *f)
 {
-    fprintf(stderr, "%s%zu tokens read (%.1f a second), %zu answered (%.1f a second)\n", what, f->prompt, per_second(f->prompt, f->prompt_s), f->answer,
+    fprintf(stderr, "%s%zu tokens read (%.1f a second), %zu answered (%.1f a second)\n", what,
+            f->prompt, per_second(f->prompt, f->prompt_s), f->answer,
             per_second(f->answer, f->answer_s));
 }
 
@@ -105,7 +107,9 @@ static nb_status check_place(const char *path, nb_error *err)
     const size_t n = f ? fread(start, 1, sizeof head - 1, f) : 0;
     if (f)
         fclose(f);
-    return n == sizeof head - 1 && memcmp(start, head, n) == 0 ? NB_OK : nb_fail_at(err, NB_USAGE, path, -1, "exists and is no saved conversation");
+    return n == sizeof head - 1 && memcmp(start, head, n) == 0
+               ? NB_OK
+               : nb_fail_at(err, NB_USAGE, path, -1, "exists and is no saved conversation");
 }
 
 static nb_status write_file(const char *path, const nb_text *t, nb_error *err)
@@ -113,7 +117,8 @@ static nb_status write_file(const char *path, const nb_text *t, nb_error *err)
     char partial[4096];
     const int n = snprintf(partial, sizeof partial, "%s.XXXXXX", path);
     if (n < 0 || (size_t)n >= sizeof partial)
-        return nb_fail_at(err, NB_IO, path, -1, "a path of more than %zu bytes", sizeof partial - 8);
+        return nb_fail_at(err, NB_IO, path, -1, "a path of more than %zu bytes",
+                          sizeof partial - 8);
     const int fd = mkstemp(partial);
     if (fd < 0)
         return nb_fail_errno_at(err, path, "cannot create it");
@@ -137,9 +142,11 @@ static nb_status save(nb_chat *c, const char *path, nb_error *err)
     nb_text t = {0};
     nb_status st = check_place(path, err);
     nb_text_puts(&t, head);
-    for (size_t i = 0; i < c->messages_n; i++) { /* inside of a text quotes are escaped: {"role":" begins a message */
+    for (size_t i = 0; i < c->messages_n;
+         i++) { /* inside of a text quotes are escaped: {"role":" begins a message */
         nb_text_add(&t, c->messages + i, 1);
-        if (c->messages[i] == ',' && i > 0 && c->messages[i - 1] == '}' && strncmp(c->messages + i + 1, "{\"role\":\"", 9) == 0)
+        if (c->messages[i] == ',' && i > 0 && c->messages[i - 1] == '}' &&
+            strncmp(c->messages + i + 1, "{\"role\":\"", 9) == 0)
             nb_text_puts(&t, "\n");
     }
     nb_text_puts(&t, foot);
@@ -153,7 +160,8 @@ static nb_status save(nb_chat *c, const char *path, nb_error *err)
     return st;
 }
 
-/* The text between head and foot becomes the conversation if the model's template takes it; otherwise the old one stays. */
+/* The text between head and foot becomes the conversation if the model's template takes it;
+ * otherwise the old one stays. */
 static nb_status load(nb_chat *c, const char *path, nb_error *err)
 {
     static const char system_role[] = "{\"role\":\"system\",";
@@ -162,7 +170,8 @@ static nb_status load(nb_chat *c, const char *path, nb_error *err)
     int32_t *ids = NULL;
     nb_status st = nb_read_text(path, &text, &n, err);
     const size_t around = sizeof head - 1 + sizeof foot - 1;
-    if (st == NB_OK && (n < around || memcmp(text, head, sizeof head - 1) != 0 || memcmp(text + n - (sizeof foot - 1), foot, sizeof foot - 1) != 0))
+    if (st == NB_OK && (n < around || memcmp(text, head, sizeof head - 1) != 0 ||
+                        memcmp(text + n - (sizeof foot - 1), foot, sizeof foot - 1) != 0))
         st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "no conversation that /save wrote");
     if (st != NB_OK) {
         free(text);
@@ -182,7 +191,8 @@ static nb_status load(nb_chat *c, const char *path, nb_error *err)
     nb_chat_cut(c, n);
     free(c->messages);
     c->messages = text;
-    const char *second = strncmp(text, system_role, sizeof system_role - 1) == 0 ? strstr(text, between) : text;
+    const char *second =
+        strncmp(text, system_role, sizeof system_role - 1) == 0 ? strstr(text, between) : text;
     c->system_n = second ? (size_t)(second - text) + (second > text) : n;
     fprintf(stderr, "%zu tokens of conversation\n", n_id);
     return NB_OK;
@@ -208,7 +218,8 @@ static nb_status help(nb_chat *c, const char *operand, nb_error *err)
 {
     (void)c, (void)operand, (void)err;
     for (int i = 0; i < kRows; i++)
-        fprintf(stderr, "  /%-7s %-5s %s\n", rows[i].name, rows[i].operand ? rows[i].operand : "", rows[i].help);
+        fprintf(stderr, "  /%-7s %-5s %s\n", rows[i].name, rows[i].operand ? rows[i].operand : "",
+                rows[i].help);
     fprintf(stderr, "  //            a message that begins with /\n");
     return NB_OK;
 }
@@ -231,8 +242,10 @@ nb_status nb_chat_command(nb_chat *c, const char *line, bool *end, nb_error *err
         *end = !rows[i].run;
         return *end ? NB_OK : rows[i].run(c, words, err);
     }
-    const nb_status st = nb_fail(err, NB_USAGE, "unknown command /%s, nothing was sent to the model; // begins a message with /",
-                                 nb_escape(shown, (int64_t)sizeof shown, name, (int64_t)strlen(name)));
+    const nb_status st =
+        nb_fail(err, NB_USAGE,
+                "unknown command /%s, nothing was sent to the model; // begins a message with /",
+                nb_escape(shown, (int64_t)sizeof shown, name, (int64_t)strlen(name)));
     nb_hint(err, "/help");
     nb_nearest_hint(&near, "/", err);
     return st;

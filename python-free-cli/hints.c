@@ -1,7 +1,8 @@
 /* hints.c -- what to do after an error, a row each (hints.h).
  *
- * A row is a command line with places: %c the command, %m the model, %f the file the sentence speaks of, %d its folder, %o the offset in it, %l the whole
- * line that was given. A row whose place cannot be filled in, or not so that a shell takes it as it stands, does not fit. */
+ * A row is a command line with places: %c the command, %m the model, %f the file the sentence
+ * speaks of, %d its folder, %o the offset in it, %l the whole line that was given. A row whose
+ * place cannot be filled in, or not so that a shell takes it as it stands, does not fit. */
 #include "hints.h"
 #include "base/nearest.h"
 #include "base/status.h"
@@ -18,7 +19,8 @@ enum { kPath = 256 };
 
 static const char *model_of(const nb_line *l)
 {
-    const bool takes = l->command && (strncmp(l->command->operands, "MODEL", 5) == 0 || strncmp(l->command->operands, "PATH", 4) == 0);
+    const bool takes = l->command && (strncmp(l->command->operands, "MODEL", 5) == 0 ||
+                                      strncmp(l->command->operands, "PATH", 4) == 0);
     return takes && l->args->n_operand ? l->args->operand[0] : NULL;
 }
 
@@ -79,7 +81,8 @@ static bool in_whole_file(const nb_line *l, const nb_error *err)
 static bool from_hub(const nb_line *l, const nb_error *err)
 {
     const char *m = model_of(l);
-    return m && !starts_with(m, "/") && !starts_with(m, ".") && strchr(m, '/') && !is_there(m) && err->file[0];
+    return m && !starts_with(m, "/") && !starts_with(m, ".") && strchr(m, '/') && !is_there(m) &&
+           err->file[0];
 }
 
 /* Something that was to be written: OUT, a page, logits. */
@@ -161,7 +164,8 @@ static const row rows[] = {
 /* As a shell takes it; false: not by one line of plain characters. */
 static bool put_word(nb_text *t, const char *s)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+";
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+";
     for (const char *p = s; *p; p++)
         if (*p < ' ' || *p > '~')
             return false;
@@ -173,7 +177,8 @@ static bool put_word(nb_text *t, const char *s)
     return true;
 }
 
-/* A path of a sentence stands there escaped and cut; only one that is neither can be given to a shell. */
+/* A path of a sentence stands there escaped and cut; only one that is neither can be given to a
+ * shell. */
 static bool put_path(nb_text *t, const char *path)
 {
     return *path && strlen(path) < 128 && !strchr(path, '\\') && put_word(t, path);
@@ -195,7 +200,8 @@ static bool put_folder(nb_text *t, const char *path, bool must_be_there)
             snprintf(folder, sizeof folder, ".");
         else
             slash[slash == folder] = 0;
-    } while (must_be_there && !is_there(folder) && strcmp(folder, ".") != 0 && strcmp(folder, "/") != 0);
+    } while (must_be_there && !is_there(folder) && strcmp(folder, ".") != 0 &&
+             strcmp(folder, "/") != 0);
     return put_path(t, folder);
 }
 
@@ -288,8 +294,9 @@ void nb_hint_from_rows(nb_status st, const nb_line *l, nb_error *err)
     err->code = st;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const row *r = &rows[i];
-        if ((r->code == NB_OK || r->code == st) && (!r->command || (l->command && strcmp(r->command, l->command->name) == 0)) && r->fits(l, err) &&
-            fill_in(r->text, l, err))
+        if ((r->code == NB_OK || r->code == st) &&
+            (!r->command || (l->command && strcmp(r->command, l->command->name) == 0)) &&
+            r->fits(l, err) && fill_in(r->text, l, err))
             break;
     }
     err->code = code;

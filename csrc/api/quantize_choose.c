@@ -163,7 +163,8 @@ static nb_status refuse_grid(const char *out, int bits, const char *name, nb_err
         if (s.scheme && s.scheme->check(&s, "a linear", 4096, 4096, NULL) == NB_OK)
             at += (size_t)snprintf(folders + at, sizeof folders - at, " %s", f->name);
     }
-    const nb_status st = nb_fail(err, NB_UNSUPPORTED, "--bits %d into GGUF, whose grids here are %s; folders hold %d bits: --format%s", bits, grids, bits, folders);
+    const nb_status st = nb_fail(err, NB_UNSUPPORTED, "--bits %d into GGUF, whose grids here are %s; folders hold %d bits: --format%s",
+                                 bits, grids, bits, folders);
     const size_t n = strlen(out), stem = n > 5 && strcmp(out + n - 5, ".gguf") == 0 ? n - 5 : n; /* OUT as a folder */
     nb_hint(err, "-o %.*s --format%.*s", (int)(stem < 200 ? stem : 200), out, (int)strcspn(folders + 1, " ") + 1, folders);
     return st;

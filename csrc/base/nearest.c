@@ -17,7 +17,8 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
-/* Optimal string alignment: d(i,j) over the first i letters of a and j of b; row[i % 3] holds d(i, .). */
+/* Optimal string alignment: d(i,j) over the first i letters of a and j of b; row[i % 3] holds d(i,
+ * .). */
 static int distance(const char *a, const char *b)
 {
     int row[3][kMost + 1];

@@ -1,4 +1,5 @@
-/* nearest.h -- which name was meant: the one of a table that what was typed is nearest to. For commands, flags and the words that flags take. */
+/* nearest.h -- which name was meant: the one of a table that what was typed is nearest to. For
+ * commands, flags and the words that flags take. */
 #ifndef NB_BASE_NEAREST_H
 #define NB_BASE_NEAREST_H
 
@@ -10,12 +11,13 @@ extern "C" {
 
 typedef struct nb_nearest {
     const char *given; /* what was typed; borrowed */
-    const char *name;  /* the nearest name offered so far, the first of several; NULL: none is near */
+    const char *name;  /* the nearest one so far, the first of several; NULL: none is near */
     int distance;
 } nb_nearest; /* begins as {.given = TEXT} */
 
-/* Letters to put in, leave out, change or swap with their neighbour (optimal string alignment); capitals count as small letters. A name is near when that is at
- * most a third of what was typed (rounded up, 3 at most) and not all of it. */
+/* Letters to put in, leave out, change or swap with their neighbour (optimal string alignment);
+ * capitals count as small letters. A name is near when that is at most a third of what was typed
+ * (rounded up, 3 at most) and not all of it. */
 void nb_nearest_offer(nb_nearest *n, const char *name);
 
 /* "did you mean PREFIXname?" as the hint, where a name is near; else the hint stays what it is. */

@@ -307,7 +307,7 @@ static bool has_tokenizer(const nb_container *c)
     return nb_gguf_string(c->gguf, "tokenizer.ggml.model", &model, NULL) != NB_OK || model.n != 4 || memcmp(model.p, "none", 4) != 0;
 }
 
-/* auto_map names Python files of the publisher that compute in place of the architecture's own: never run, and never passed over (hardening.md, exit 5). */
+/* auto_map names Python files of the publisher that compute in place of the architecture's own: never run, and never passed over. */
 static nb_status refuse_code(const nb_container *c, const nb_json *doc, const char *file, nb_error *err)
 {
     const nb_json_node *map = doc ? nb_json_get(nb_json_root(doc), "auto_map") : NULL, *first = nb_json_first(map);
@@ -318,7 +318,8 @@ static nb_status refuse_code(const nb_container *c, const nb_json *doc, const ch
         return NB_OK;
     if (!nb_json_string(first, &code, &n) && !nb_json_string(nb_json_first(first), &code, &n) && !nb_json_string(map, &code, &n))
         code = "?", n = 1;
-    nb_fail_at(err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(map), "%s: auto_map asks for the publisher's own code, %s, which is never run", file,
+    nb_fail_at(err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(map),
+               "%s: auto_map asks for the publisher's own code, %s, which is never run", file,
                nb_escape(shown, (int64_t)sizeof shown, code, (int64_t)n));
     nb_hint(err, "where that code is only what \"architectures\" names, a copy of %s without \"auto_map\" is read", file);
     return NB_UNSUPPORTED;

@@ -1,4 +1,5 @@
-/* chat.c -- `nibble chat` at a terminal: turns, and lines that begin with /. The model is tiny-llama with a template that shows all it is given. */
+/* chat.c -- `nibble chat` at a terminal: turns, and lines that begin with /. The model is
+ * tiny-llama with a template that shows all it is given. */
 #include "cli/transcript.h"
 
 static folder here;
@@ -41,10 +42,12 @@ static int context(const outcome *o, int n)
 
 static void unknown(check *c)
 {
-    static const char *const lines[] = {"/frobnicate now", "/stast", "/ hi", "/stats", "/reset now", "/save", "/quit", NULL};
+    static const char *const lines[] = {"/frobnicate now", "/stast", "/ hi",  "/stats",
+                                        "/reset now",      "/save",  "/quit", NULL};
     char text[2048];
     outcome o = talk(c, CHAT, lines);
-    CHECK_HAS(c, behind(&o, 0, text), "nibble: error: unknown command /frobnicate, nothing was sent to the model");
+    CHECK_HAS(c, behind(&o, 0, text),
+              "nibble: error: unknown command /frobnicate, nothing was sent to the model");
     CHECK_HAS(c, text, "hint: /help");
     CHECK_HAS(c, behind(&o, 1, text), "hint: did you mean /stats?");
     CHECK_HAS(c, behind(&o, 2, text), "unknown command /,");
@@ -56,7 +59,10 @@ static void unknown(check *c)
 
 static void help(check *c)
 {
-    static const char *const lines[] = {"/help", "/exit", NULL}, *const names[] = {"/help", "/system", "/save", "/load", "/regen", "/stats", "/reset", "/clear", "/quit"};
+    static const char *const lines[] = {"/help", "/exit", NULL}, *const names[] = {
+                                                                     "/help",  "/system", "/save",
+                                                                     "/load",  "/regen",  "/stats",
+                                                                     "/reset", "/clear",  "/quit"};
     char text[2048];
     outcome o = talk(c, CHAT, lines);
     behind(&o, 0, text);
@@ -65,10 +71,13 @@ static void help(check *c)
     program_free(&o);
 }
 
-/* Tokens are bytes here: r:...; is a message, r the first letter of its role. The session holds the answer but for its last token. */
+/* Tokens are bytes here: r:...; is a message, r the first letter of its role. The session holds the
+ * answer but for its last token. */
 static void counts(check *c)
 {
-    static const char *const lines[] = {"abc", "/stats", "/reset", "abc", "/stats", "/system xy", "abc", "/stats", "/clear", "//c", "/stats", "/quit", NULL};
+    static const char *const lines[] = {"abc",        "/stats", "/reset", "abc",    "/stats",
+                                        "/system xy", "abc",    "/stats", "/clear", "//c",
+                                        "/stats",     "/quit",  NULL};
     char one[2048], two[2048];
     outcome o = talk(c, CHAT, lines);
     const int held = context(&o, 1);
@@ -76,7 +85,8 @@ static void counts(check *c)
     CHECK_STR(c, answer(&o, 0, one), answer(&o, 3, two)); /* nothing of the first turn is left */
     CHECK_EQ(c, context(&o, 4), held);
     CHECK_EQ(c, context(&o, 7), held + 2 + 2 + 1);
-    CHECK_EQ(c, context(&o, 10), held + 2 + 2 + 1 - 1); /* the system message stays, and // is one / */
+    CHECK_EQ(c, context(&o, 10),
+             held + 2 + 2 + 1 - 1); /* the system message stays, and // is one / */
     program_free(&o);
 }
 
@@ -101,11 +111,14 @@ static void saved(check *c)
     char save[600], load[600], text[2048], path[1024];
     snprintf(save, sizeof save, "/save %s/saved.json", here.path);
     snprintf(load, sizeof load, "/load %s/saved.json", here.path);
-    const char *const lines[] = {"a\"b},{c", save, "go on", "/clear", load, "go on", save, "/quit", NULL}, *const again[] = {load, "/clear", "x", "/stats", "/quit", NULL};
+    const char *const lines[] = {"a\"b},{c", save, "go on", "/clear", load,
+                                 "go on",    save, "/quit", NULL},
+                      *const again[] = {load, "/clear", "x", "/stats", "/quit", NULL};
     char one[2048], two[2048];
     outcome o = talk(c, CHAT "--system S ", lines);
     CHECK_HAS(c, behind(&o, 1, text), "saved");
-    CHECK_STR(c, answer(&o, 5, one), answer(&o, 2, two)); /* the same answer to the same conversation */
+    CHECK_STR(c, answer(&o, 5, one),
+              answer(&o, 2, two)); /* the same answer to the same conversation */
     program_free(&o);
     o = program_run(&here, "template %T/talks -f %T/saved.json", OUT_CAPTURED);
     CHECK_EQ(c, o.code, 0);
@@ -113,11 +126,13 @@ static void saved(check *c)
     CHECK_HAS(c, o.out, "u:go on;a:");
     program_free(&o);
     o = talk(c, CHAT, again);
-    CHECK_EQ(c, context(&o, 3), 4 + 4 + 2 + 3); /* of a loaded conversation the system message stays as well */
+    CHECK_EQ(c, context(&o, 3),
+             4 + 4 + 2 + 3); /* of a loaded conversation the system message stays as well */
     program_free(&o);
     size_t n = 0;
     char *p = folder_bytes(&here, "saved.json", &n);
-    CHECK(c, n > 20 && memcmp(p, "{\"messages\":[\n{\"role\":\"system\"", 30) == 0 && p[n - 1] == '\n');
+    CHECK(c, n > 20 && memcmp(p, "{\"messages\":[\n{\"role\":\"system\"", 30) == 0 &&
+                 p[n - 1] == '\n');
     free(p);
     CHECK(c, access(folder_in(&here, "saved.json", path), R_OK) == 0);
 }
@@ -129,9 +144,11 @@ static void files(check *c)
     } rows[] = {
         {"empty.json", "", "no conversation that /save wrote"},
         {"other.json", "{\"messages\":[]}", "no conversation that /save wrote"},
-        {"cut.json", "{\"messages\":[\n{\"role\":\"user\",\"content\":\"a", "no conversation that /save wrote"},
+        {"cut.json", "{\"messages\":[\n{\"role\":\"user\",\"content\":\"a",
+         "no conversation that /save wrote"},
         {"broken.json", "{\"messages\":[\n{\"role\":\"user\",\n]}\n", "the conversation: "},
-        {"owns.json", "{\"messages\":[\n],\"chat_template\":\"{{ 1 }}\",\"x\":[\n]}\n", "brings no template of its own"},
+        {"owns.json", "{\"messages\":[\n],\"chat_template\":\"{{ 1 }}\",\"x\":[\n]}\n",
+         "brings no template of its own"},
         {"none", NULL, "cannot open: No such file or directory"},
     };
     char line[8][600], text[2048], path[1024];
@@ -162,8 +179,10 @@ static void files(check *c)
 
 static void make_folder(void)
 {
-    static const char jinja[] = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}a:{% endif %}";
-    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    static const char jinja[] = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor "
+                                "%}{% if add_generation_prompt %}a:{% endif %}";
+    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
     char path[1024];
     here = folder_new();
     mkdir(folder_in(&here, "talks", path), 0700);
@@ -185,7 +204,8 @@ int main(int argc, char **argv)
         {"/reset, /clear and /system begin anew, // is a message", counts},
         {"/regen answers anew, with another seed", anew},
         {"a saved conversation comes back, and is what `nibble template` reads", saved},
-        {"a file that is no conversation is refused, and nothing but a conversation is replaced", files},
+        {"a file that is no conversation is refused, and nothing but a conversation is replaced",
+         files},
     };
     if (!program_has_terminals()) {
         printf("skipped: no terminal to be had here\n");

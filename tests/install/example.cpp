@@ -1,4 +1,5 @@
-// example.cpp -- the same in C++17: every struct of the headers can begin as {0} or {}, and the calls link.
+// example.cpp -- the same in C++17: every struct of the headers can begin as {0} or {}, and the
+// calls link.
 #include <cstdio>
 #include <nibble.h>
 
@@ -11,11 +12,11 @@ template <class T> static bool empty(const T &t) // {0} left nothing but zeros
     return true;
 }
 
-#define BEGINS(type)                                                                                                                                 \
-    {                                                                                                                                                \
-        static const type a = {0}, b = {};                                                                                                           \
-        if (!empty(a) || !empty(b))                                                                                                                  \
-            return 1;                                                                                                                                \
+#define BEGINS(type)                                                                               \
+    {                                                                                              \
+        static const type a = {0}, b = {};                                                         \
+        if (!empty(a) || !empty(b))                                                                \
+            return 1;                                                                              \
     }
 
 int main(int argc, char **argv)
@@ -67,7 +68,8 @@ int main(int argc, char **argv)
     if (st == NB_OK)
         st = nb_generate(session, &how, &result, &err);
     for (std::size_t i = 0; i < result.n_token; i++)
-        std::printf("%d%c", static_cast<int>(result.tokens[i]), i + 1 < result.n_token ? ' ' : '\n');
+        std::printf("%d%c", static_cast<int>(result.tokens[i]),
+                    i + 1 < result.n_token ? ' ' : '\n');
     if (st != NB_OK)
         std::fprintf(stderr, "example: %s\n", err.message);
     nb_generate_result_free(&result);

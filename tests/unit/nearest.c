@@ -4,13 +4,33 @@
 
 static void offers(check *c)
 {
-    static const char *const names[] = {"quantize", "run", "chat", "convert", "plan", "pull", "gptq", "rtn", "max-tokens", "q4_0", "q4_1", "-n", NULL};
+    static const char *const names[] = {"quantize", "run",  "chat", "convert",    "plan",
+                                        "pull",     "gptq", "rtn",  "max-tokens", "q4_0",
+                                        "q4_1",     "-n",   NULL};
     static const struct {
         const char *given, *name;
     } rows[] = {
-        {"quantise", "quantize"}, {"quantzie", "quantize"}, {"uqantize", "quantize"}, {"quantiz", "quantize"}, {"quantizes", "quantize"},
-        {"rnu", "run"}, {"RUN", "run"}, {"chta", "chat"}, {"pul", "pull"}, {"plun", "plan"}, {"Q4_0", "q4_0"}, {"q4_", "q4_0"}, {"max_tokens", "max-tokens"},
-        {"covnert", "convert"}, {"gtpq", "gptq"}, {"frobnicate", NULL}, {"x", NULL}, {"", NULL}, {"zz", NULL}, {"ru", "run"}, {"converting", "convert"},
+        {"quantise", "quantize"},
+        {"quantzie", "quantize"},
+        {"uqantize", "quantize"},
+        {"quantiz", "quantize"},
+        {"quantizes", "quantize"},
+        {"rnu", "run"},
+        {"RUN", "run"},
+        {"chta", "chat"},
+        {"pul", "pull"},
+        {"plun", "plan"},
+        {"Q4_0", "q4_0"},
+        {"q4_", "q4_0"},
+        {"max_tokens", "max-tokens"},
+        {"covnert", "convert"},
+        {"gtpq", "gptq"},
+        {"frobnicate", NULL},
+        {"x", NULL},
+        {"", NULL},
+        {"zz", NULL},
+        {"ru", "run"},
+        {"converting", "convert"},
         {"conversions", NULL},
         {"a-word-of-more-than-forty-letters-is-no-typing-mistake", NULL},
     };
@@ -27,7 +47,8 @@ static void is_the_distance(check *c)
     static const struct {
         const char *a, *b;
         int d;
-    } rows[] = {{"abcdefghi", "abcdefghi", 0}, {"abcdefghi", "bacdefghi", 1}, {"abcdefghi", "abdefghi", 1}, {"abcdefghi", "abcdxfghij", 2},
+    } rows[] = {{"abcdefghi", "abcdefghi", 0}, {"abcdefghi", "bacdefghi", 1},
+                {"abcdefghi", "abdefghi", 1},  {"abcdefghi", "abcdxfghij", 2},
                 {"abcdefghi", "badcefghx", 3}, {"ABCDEFGHI", "abcdefghi", 0}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         nb_nearest near = {.given = rows[i].a};
