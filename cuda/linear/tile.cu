@@ -14,14 +14,16 @@
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 
-template <class C, int Oct, int Rows, bool Two> struct Tile {
+template <class C_, int Oct_, int Rows_, bool Two> struct Tile {
+    using C = C_;
+    static constexpr int Oct = Oct_, Rows = Rows_, kLines = Two ? 2 : 1; /* of a unit */
     static constexpr int kPanels = Rows / 2, kTokens = kWarps / Rows * Oct * 8;
-    static constexpr int kX = kTokens * 128, kSum = (Two ? 2 : 1) * kTokens * 4; /* bytes of a stage */
+    static constexpr int kX = kTokens * 128, kSum = kLines * kTokens * 4; /* bytes of a stage */
     static constexpr int kStages = C::kBytes == 2048 ? 4 : C::kBytes == 4096 ? 3 : Rows == 8 ? 2 : 3;
     static constexpr int kFloats = 32 * Rows * kTokens; /* of a tile */
     static __host__ __device__ int line_bytes(const Packed &w)
     {
-        return kPanels * (Two ? 2 : 1) * w.line;
+        return kPanels * kLines * w.line;
     }
     static __host__ __device__ int bytes(const Packed &w) /* of a stage */
     {
@@ -29,37 +31,63 @@ template <class C, int Oct, int Rows, bool Two> struct Tile {
     }
 };
 
-DEVI void copy(uint8_t *to, const uint8_t *from, int bytes)
+/* What a thread copies of each unit: the same places of a stage, so that only pointers move on. */
+struct Feed {
+    const uint8_t *codes, *line, *x, *sum;
+    int tile, in;   /* next to be copied */
+    int panel, own; /* of this thread's first piece of codes, of its lines: beyond the last panel zeros are filled in */
+    int lines_end;  /* bytes of a stage's lines */
+};
+
+/* The tile's first unit to copy is `in`. */
+template <class T> DEVI void turn_to(const Packed &w, const Scratch &s, int tile, int in, Feed &f)
 {
-    for (int i = threadIdx.x * 16; i < bytes; i += kThreads * 16)
-        cp_async_16(to + i, from + i);
+    constexpr int kUnitBytes = T::C::kBytes;
+    const int row_tiles = (w.n_panel + T::kPanels - 1) / T::kPanels, panel = tile % row_tiles * T::kPanels, token = tile / row_tiles * T::kTokens;
+    const int at = (int)threadIdx.x * 16, bytes = T::kLines * w.line;
+    f.tile = tile;
+    f.in = in;
+    f.panel = panel + at / kUnitBytes;
+    f.codes = w.codes + ((int64_t)f.panel * w.n_unit + in) * kUnitBytes + at % kUnitBytes;
+    f.lines_end = T::kPanels * bytes;
+    f.own = panel + (bytes ? at / bytes : 0);
+    f.line = w.lines + (int64_t)f.own * w.n_line * w.line + (bytes ? at % bytes : 0);
+    f.x = s.x + ((int64_t)in * s.n_oct + token / 8) * 1024 + at;
+    const int of = at / (T::kTokens * 4); /* the first or second line's sums */
+    f.sum = (const uint8_t *)(s.sum + (int64_t)(T::kLines * in + of) * s.n_oct * 8 + token) + at % (T::kTokens * 4);
 }
 
-/* Unit `in` of the tile at (panel, token). Panels beyond the last are the last once more: their sums are not stored. */
-template <class C, int Oct, int Rows, bool Two> DEVI void fetch(const Packed &w, const Scratch &s, int panel, int token, int in, uint8_t *stage)
+/* Copies a unit and goes on to the next. */
+template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *stage, Feed &f)
 {
-    using T = Tile<C, Oct, Rows, Two>;
-    uint8_t *lines = stage + T::kPanels * C::kBytes, *x = lines + T::line_bytes(w);
+    constexpr int kPass = kThreads * 16, kUnitBytes = T::C::kBytes;
+    const int at = (int)threadIdx.x * 16;
 #pragma unroll
-    for (int i = 0; i < T::kPanels; i++) {
-        const int64_t p = min(panel + i, w.n_panel - 1);
-        copy(stage + i * C::kBytes, w.codes + (p * w.n_unit + in) * C::kBytes, C::kBytes);
-        if (C::kScaled) {
-            const int bytes = Two ? 2 * w.line : w.line;
-            copy(lines + i * bytes, w.lines + (p * w.n_line + (Two ? 2 * in : in >> w.shift)) * w.line, bytes);
-        }
-    }
-    copy(x, s.x + ((int64_t)in * s.n_oct + token / 8) * 1024, T::kX);
-    if (C::kAffine)
-        for (int h = 0; h < (Two ? 2 : 1); h++)
-            copy(x + T::kX + h * T::kTokens * 4, (const uint8_t *)(s.sum + ((int64_t)(Two ? 2 * in + h : in) * s.n_oct * 8 + token)), T::kTokens * 4);
+    for (int i = 0; i < T::kPanels * kUnitBytes; i += kPass)
+        cp_async_16(stage + i + at, f.codes + (int64_t)(i / kUnitBytes) * w.n_unit * kUnitBytes + i % kUnitBytes,
+                    f.panel + i / kUnitBytes < w.n_panel ? 16 : 0);
+    uint8_t *lines = stage + T::kPanels * kUnitBytes, *x = lines + f.lines_end;
+    if (T::C::kScaled && at < f.lines_end)
+        cp_async_16(lines + at, f.line + (int64_t)(T::kLines == 2 ? 2 * f.in : f.in >> w.shift) * w.line, f.own < w.n_panel ? 16 : 0);
+#pragma unroll
+    for (int i = 0; i < T::kX; i += kPass)
+        cp_async_16(x + i + at, f.x + i);
+    if (T::C::kAffine && at < T::kSum)
+        cp_async_16(x + T::kX + at, f.sum);
+    f.codes += kUnitBytes;
+    f.x += s.n_oct * 1024;
+    f.sum += T::kLines * s.n_oct * 32;
+    if (++f.in == w.n_unit)
+        turn_to<T>(w, s, f.tile + 1, 0, f);
 }
 
-template <class C, int Oct, int Rows, bool Two> DEVI void multiply(const Packed &w, const uint8_t *stage, float (&acc)[2][Oct][4])
+template <class T> DEVI void multiply(const Packed &w, const uint8_t *stage, float (&acc)[2][T::Oct][4])
 {
-    using T = Tile<C, Oct, Rows, Two>;
+    using C = typename T::C;
+    constexpr int Oct = T::Oct, Rows = T::Rows;
+    constexpr bool Two = T::kLines == 2;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = warp % Rows, column = warp / Rows; /* of 32 outputs, of 8 Oct tokens */
-    const uint8_t *codes = stage + row / 2 * C::kBytes, *line = stage + T::kPanels * C::kBytes + row / 2 * (Two ? 2 : 1) * w.line;
+    const uint8_t *codes = stage + row / 2 * C::kBytes, *line = stage + T::kPanels * C::kBytes + row / 2 * T::kLines * w.line;
     const uint8_t *x = stage + T::kPanels * C::kBytes + T::line_bytes(w) + column * Oct * 1024;
     const uint8_t *sum = stage + T::kPanels * C::kBytes + T::line_bytes(w) + T::kX + (column * Oct * 8 + (lane & 3) * 2) * 4;
     float part[2][Oct][4] = {};
@@ -126,26 +154,24 @@ template <int Oct, int Rows> DEVI void store(const Packed &w, const Io &io, int 
             }
 }
 
-template <class C, int Oct, int Rows, bool Two> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Packed w, Io io, Scratch s)
+template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Packed w, Io io, Scratch s)
 {
-    using T = Tile<C, Oct, Rows, Two>;
+    constexpr int Oct = T::Oct, Rows = T::Rows;
     DYN_SHARED(uint8_t, ring);
     SHARED(unsigned, flag, [1]);
     const int stage_bytes = T::bytes(w), row_tiles = (w.n_panel + T::kPanels - 1) / T::kPanels, n_block = (int)gridDim.x;
     const int64_t total = (int64_t)s.n_count * w.n_unit;
     const int begin = nb_piece_begin(total, (int)blockIdx.x, n_block), end = nb_piece_begin(total, (int)blockIdx.x + 1, n_block);
-    int next = begin, next_tile = begin / w.n_unit, next_in = begin % w.n_unit, empty = 0, full = 0;
+    int empty = 0, full = 0, left = end - begin; /* units to copy */
+    Feed feed;
+    turn_to<T>(w, s, begin / w.n_unit, begin % w.n_unit, feed);
     const auto fetch_next = [&] {
-        if (next < end)
-            fetch<C, Oct, Rows, Two>(w, s, next_tile % row_tiles * T::kPanels, next_tile / row_tiles * T::kTokens, next_in, ring + empty * stage_bytes);
+        if (left-- > 0)
+            fetch<T>(w, s, ring + empty * stage_bytes, feed);
         cp_async_commit();
-        next++;
-        if (++next_in == w.n_unit) {
-            next_in = 0;
-            next_tile++;
-        }
         empty = empty + 1 == T::kStages ? 0 : empty + 1;
     };
+#pragma unroll 1
     for (int i = 0; i < T::kStages - 1; i++)
         fetch_next();
     for (int at = begin; at < end;) {
@@ -156,7 +182,7 @@ template <class C, int Oct, int Rows, bool Two> __global__ void __launch_bounds_
             cp_async_wait<T::kStages - 2>();
             __syncthreads(); /* everyone's copies are there; and the stage that is filled next has been read by all */
             fetch_next();
-            multiply<C, Oct, Rows, Two>(w, ring + full * stage_bytes, acc);
+            multiply<T>(w, ring + full * stage_bytes, acc);
             full = full + 1 == T::kStages ? 0 : full + 1;
         }
         const int first = nb_piece_owner(total, tile * w.n_unit, n_block), last = nb_piece_owner(total, (tile + 1) * w.n_unit - 1, n_block);
@@ -188,7 +214,7 @@ static nb_status start(nb_backend *be, const char *name, const nb_weight *w, con
 {
     using T = Tile<C, Oct, Rows, Two>;
     const size_t smem = (size_t)T::kStages * (size_t)T::bytes(w->packed);
-    return nb_launch_large(be, name, tile_kernel<C, Oct, Rows, Two>, dim3((unsigned)n_block), dim3(kThreads), smem, err, w->packed, io, s);
+    return nb_launch_large(be, name, tile_kernel<T>, dim3((unsigned)n_block), dim3(kThreads), smem, err, w->packed, io, s);
 }
 
 template <int Oct, int Rows> static nb_status run(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
