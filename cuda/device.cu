@@ -158,6 +158,8 @@ extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_op
         return st;
     }
     be->memory_bytes = prop.totalGlobalMem;
+    c->n_sm = prop.multiProcessorCount;
+    c->sm_shared = prop.sharedMemPerMultiprocessor;
     *out = be;
     return NB_OK;
 }

@@ -16,6 +16,8 @@
 struct nb_cuda {
     nb_backend base;
     cudaStream_t stream;
+    int n_sm;         /* multiprocessors */
+    size_t sm_shared; /* bytes of shared memory each has */
 };
 
 static inline nb_cuda *nb_cuda_of(nb_backend *be)

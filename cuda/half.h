@@ -21,15 +21,15 @@ DEVI uint16_t nb_half_of(float v)
 {
     return __half_as_ushort(__float2half_rn(v));
 }
-DEVI float half2_lo(uint32_t v)
+DEVI float nb_half_lo(uint32_t v) /* of two in a word */
 {
-    return __half2float(__ushort_as_half((unsigned short)(v & 0xffffu)));
+    return __half2float(__ushort_as_half((unsigned short)v));
 }
-DEVI float half2_hi(uint32_t v)
+DEVI float nb_half_hi(uint32_t v)
 {
     return __half2float(__ushort_as_half((unsigned short)(v >> 16)));
 }
-DEVI uint32_t half2_pack(float lo, float hi)
+DEVI uint32_t nb_half_pack(float lo, float hi)
 {
     uint32_t r;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
@@ -53,15 +53,15 @@ DEVI uint16_t nb_half_of(float v)
 {
     return nb_f16_from_f32(v);
 }
-DEVI float half2_lo(uint32_t v)
+DEVI float nb_half_lo(uint32_t v)
 {
-    return nb_f32_from_f16((uint16_t)(v & 0xffffu));
+    return nb_f32_from_f16((uint16_t)v);
 }
-DEVI float half2_hi(uint32_t v)
+DEVI float nb_half_hi(uint32_t v)
 {
     return nb_f32_from_f16((uint16_t)(v >> 16));
 }
-DEVI uint32_t half2_pack(float lo, float hi)
+DEVI uint32_t nb_half_pack(float lo, float hi)
 {
     return nb_f16_from_f32(lo) | (uint32_t)nb_f16_from_f32(hi) << 16;
 }

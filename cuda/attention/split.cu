@@ -39,8 +39,8 @@ DEVI void floats_of(const uint4 (&v)[1], float (&x)[kElements])
     const uint32_t w[4] = {v[0].x, v[0].y, v[0].z, v[0].w};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        x[2 * i] = half2_lo(w[i]);
-        x[2 * i + 1] = half2_hi(w[i]);
+        x[2 * i] = nb_half_lo(w[i]);
+        x[2 * i + 1] = nb_half_hi(w[i]);
     }
 }
 DEVI void floats_of(const uint4 (&v)[2], float (&x)[kElements])

@@ -203,8 +203,8 @@ template <int kDim, int kTileN> __global__ void __launch_bounds__(kThreads, kDim
             /* O */
 #pragma unroll
             for (int n = 0; n < kTilesN; n += 2) {
-                const uint32_t p[4] = {half2_pack(s[n][0], s[n][1]), half2_pack(s[n][2], s[n][3]), half2_pack(s[n + 1][0], s[n + 1][1]),
-                                       half2_pack(s[n + 1][2], s[n + 1][3])};
+                const uint32_t p[4] = {nb_half_pack(s[n][0], s[n][1]), nb_half_pack(s[n][2], s[n][3]), nb_half_pack(s[n + 1][0], s[n + 1][1]),
+                                       nb_half_pack(s[n + 1][2], s[n + 1][3])};
 #pragma unroll
                 for (int c = 0; c < kTilesD; c += 2) {
                     uint32_t vf[4];
