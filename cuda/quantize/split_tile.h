@@ -26,10 +26,10 @@ template <int kParts> DEVI void split_put(Operand<kParts> &o, int r, int pair, f
 {
 #pragma unroll
     for (int p = 0; p < kParts; p++) {
-        const uint32_t w = kParts == 2 ? half2_pack(a, b) : bf2_pack(a, b);
+        const uint32_t w = kParts == 2 ? nb_half_pack(a, b) : bf2_pack(a, b);
         o.part[p][r][pair] = w;
-        a -= kParts == 2 ? half2_lo(w) : bf2_lo(w);
-        b -= kParts == 2 ? half2_hi(w) : bf2_hi(w);
+        a -= kParts == 2 ? nb_half_lo(w) : bf2_lo(w);
+        b -= kParts == 2 ? nb_half_hi(w) : bf2_hi(w);
     }
 }
 
