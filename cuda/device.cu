@@ -76,11 +76,6 @@ static nb_status cuda_zero(nb_backend *be, void *dst, size_t bytes, nb_error *er
     return bytes ? nb_cuda_status(be, cudaMemsetAsync(dst, 0, bytes, nb_cuda_of(be)->stream), "clearing memory", err) : NB_OK;
 }
 
-static size_t no_scratch(nb_backend *, const nb_gram_args *)
-{
-    return 0;
-}
-
 static nb_backend_ops table(void)
 {
     nb_backend_ops op = {};
@@ -110,7 +105,7 @@ static nb_backend_ops table(void)
     op.grouped_linear = nb_cuda_grouped_linear;
     op.combine_experts = nb_cuda_combine_experts;
     op.gather_rows = nb_cuda_gather_rows;
-    op.gram_scratch = no_scratch;
+    op.gram_scratch = nb_cuda_gram_scratch;
     op.gram_accumulate = nb_cuda_gram_accumulate;
     op.factor = nb_cuda_factor;
     op.unfactor = nb_cuda_unfactor;

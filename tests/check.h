@@ -40,6 +40,8 @@ static inline void check_report(check *c, const char *file, int line, const char
     vfprintf(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
+    if (getenv("NIBBLE_CHECK_STOP")) /* tests/mutate: one is enough */
+        exit(1);
 }
 
 #define CHECK(c, cond)                                                                             \

@@ -8,7 +8,7 @@
  *   shared     Q [64][kRow]   K, V [2][kTileN][kRow]     kRow = kDim + 8 halves: an odd number of 16 bytes, 8 rows of ldmatrix fall into 8 groups of banks
  *
  * Operands are f16, as the cache is: K and V come as they lie, q scale and P are rounded once (2^-11, finer than bf16). Head sizes are padded with zeros
- * to kDim. Positions behind the last one that the rows see are filled with zeros, not read.
+ * to kDim. Positions behind the last one that the rows see are not read: that one stands in for them, masked.
  *
  * Tokens of several sequences in one tile: one walk over the cache for each of them, in which the rows of the others see nothing.
  * A tile that all rows see whole is not masked. 4 head_dim FLOP a pair of query and position that is computed. */
@@ -76,16 +76,16 @@ DEVI Walk next_walk(const Attention &a, int m0, int last)
     return w;
 }
 
-/* K and V of positions t0 .. t0 + kTileN - 1 on their way to shared memory, zeros behind hi. */
+/* K and V of positions t0 .. t0 + kTileN - 1 on their way to shared memory, hi's own behind hi. */
 template <int kDim, int kTileN> DEVI void fetch(const Attention &a, const uint16_t *k, const uint16_t *v, int t0, int hi, uint16_t *sk, uint16_t *sv)
 {
     constexpr int kRow = kDim + 8;
     const int pieces = a.head_dim / 8;
     const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
     for (int i = threadIdx.x; i < kTileN * pieces; i += kThreads) {
-        const int r = i / pieces, c = i % pieces * 8, t = t0 + r <= hi ? t0 + r : hi, bytes = t0 + r <= hi ? 16 : 0;
-        cp_async_16(&sk[r * kRow + c], k + t * step + c, bytes);
-        cp_async_16(&sv[r * kRow + c], v + t * step + c, bytes);
+        const int r = i / pieces, c = i % pieces * 8, t = t0 + r <= hi ? t0 + r : hi;
+        cp_async_16(&sk[r * kRow + c], k + t * step + c);
+        cp_async_16(&sv[r * kRow + c], v + t * step + c);
     }
     cp_async_commit();
 }

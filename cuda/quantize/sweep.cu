@@ -1,100 +1,181 @@
-/* sweep.cu -- GPTQ over all columns, one warp a row of W (Frantar et al. 2022; without the inverse: csrc/backend/cpu/gptq_sweep.c derives it).
+/* sweep.cu -- GPTQ over all columns (Frantar et al. 2022; without the inverse: csrc/backend/cpu/gptq_sweep.c derives it), by blocks of columns.
  *
- *     X_j = W_j + S_j / R[j][j],  q_j = round(X_j),  D_j = W_j - q_j,  S_l += D_j R[j][l] for l > j
+ *     X_j = W_j + S_j / R[j][j],  q_j = round(X_j),  D_j = W_j - q_j,  S_l = sum over i < l of D_i R[i][l]
  *
- * S [N,K] lives in scratch; the lanes share the update, one of them rounds. At the start of a group without fixed parameters lane 0 solves the group's
- * triangle for its current values, y R[g,g] = S_g. f64, the rounding in f32. Cost 2 N K^2 FLOP, N K^2 / 2 reads of R from the L2. */
+ * For a block of about 128 columns: S of it from all columns before it is one product on the tensor cores (D and R as f32, split into three bf16
+ * each, split_tile.h), then one warp a row goes through the block, in which the lanes share the update of S and one
+ * of them rounds. Where groups are not fixed, the parameters of one come from the current values of its columns when the first of them is reached:
+ * y R[g,g] = S_g. f64 but for D in the product, the rounding in f32. Cost 3 N K^2 multiply-adds of bf16, 2 K / 128 launches. */
 #include "quantize/grid.h"
+#include "quantize/split_tile.h"
 
 constexpr int kRows = 4; /* warps a block */
+constexpr int kBlock = 128;
 
 struct Sweep {
     const float *w;
-    int64_t N, K;
+    int64_t N, K, B; /* B: columns of a block at most */
     const double *r;
     const int32_t *perm; /* device or NULL */
     int fixed;
     nb_group *groups;
     uint8_t *codes;
-    double *sum, *y; /* [N,K] each; y only without fixed groups */
+    float *d;       /* [N,K] in the order of the sweep */
+    double *sum;    /* [N,B] S of the block */
+    double *y;      /* [N,B], only without fixed groups */
     Grid grid;
 };
 
-/* Parameters of the group that begins at column j, from the current values of its columns. */
-DEVI nb_group group_now(const Sweep &a, int64_t n, int64_t j)
+/* S of columns [b, b + n) from all before b. */
+__global__ void __launch_bounds__(kSplitThreads) before_kernel(Sweep a, int64_t b, int n)
 {
-    const int64_t K = a.K, width = K - j < a.grid.group ? K - j : a.grid.group;
-    const double *s = a.sum + n * K + j;
-    double *y = a.y + n * K + j;
-    Range range = range_open();
-    for (int64_t l = 0; l < width; l++) {
-        double v = s[l];
-        for (int64_t i = 0; i < l; i++)
-            v -= y[i] * a.r[(j + i) * K + j + l];
-        y[l] = v / a.r[(j + l) * K + j + l];
-        range_add(&range, (float)((double)a.w[n * K + j + l] + y[l]));
+    DYN_SHARED(Operand<3>, operands);
+    Operand<3> &left = operands[0], &right = operands[1];
+    const int64_t i0 = (int64_t)blockIdx.y * kTile;
+    const int j0 = blockIdx.x * kTile;
+    SplitSum s = {};
+    for (int64_t k0 = 0; k0 < b; k0 += kDepth) {
+        for (int at = threadIdx.x; at < kTile * kTile / 2; at += kSplitThreads) {
+            const int r = at / (kTile / 2), c = at % (kTile / 2);
+            float x[2], y[2];
+#pragma unroll
+            for (int p = 0; p < 2; p++) {
+                const int64_t k = k0 + 2 * c + p;
+                const int j = j0 + 2 * c + p;
+                x[p] = i0 + r < a.N && k < b ? a.d[(i0 + r) * a.K + k] : 0.0f;
+                y[p] = k0 + r < b && j < n ? (float)a.r[(k0 + r) * a.K + b + j] : 0.0f;
+            }
+            split_put(left, r, c, x[0], x[1]);
+            split_put(right, r, c, y[0], y[1]);
+        }
+        __syncthreads();
+        split_multiply<false>(left, right, &s);
+        __syncthreads();
     }
+#pragma unroll
+    for (int p = 0; p < 2; p++)
+#pragma unroll
+        for (int q = 0; q < 4; q++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const int64_t i = i0 + split_row(p, e);
+                const int j = j0 + split_column(q, e);
+                if (i < a.N && j < n)
+                    a.sum[i * a.B + j] = s.sum[p][q][e];
+            }
+}
+
+/* Parameters of the group of `width` columns from column j on (at `in` of its block), from their current values; in lane 0. */
+DEVI nb_group group_now(const Sweep &a, int64_t row, int64_t j, int in, int width)
+{
+    const int lane = threadIdx.x & 31;
+    const int64_t K = a.K;
+    const double *s = a.sum + row * a.B + in;
+    double *y = a.y + row * a.B + in;
+    for (int l = lane; l < width; l += 32)
+        y[l] = s[l];
+    __syncwarp();
+    for (int i = 0; i < width; i++) { /* a finished component is taken out of the others */
+        const double v = y[i] / a.r[(j + i) * K + j + i];
+        __syncwarp(); /* every lane has read y[i] */
+        for (int l = i + lane; l < width; l += 32)
+            y[l] = l == i ? v : y[l] - v * a.r[(j + i) * K + j + l];
+        __syncwarp();
+    }
+    Range range = range_open();
+    for (int l = 0; l < width && lane == 0; l++)
+        range_add(&range, (float)((double)a.w[row * K + j + l] + y[l]));
     return params_of(a.grid, range);
 }
 
-__global__ void __launch_bounds__(32 * kRows) sweep_kernel(Sweep a)
+/* Columns [b, b + n), a warp a row. */
+__global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, int n)
 {
     const int lane = threadIdx.x & 31;
-    const int64_t n = (int64_t)blockIdx.x * kRows + (threadIdx.x >> 5), K = a.K;
-    if (n >= a.N)
+    const int64_t row = (int64_t)blockIdx.x * kRows + (threadIdx.x >> 5), K = a.K;
+    if (row >= a.N)
         return;
-    double *s = a.sum + n * K;
-    for (int64_t l = lane; l < K; l += 32)
-        s[l] = 0.0;
-    __syncwarp();
-    for (int64_t j = 0; j < K; j++) {
+    double *s = a.sum + row * a.B;
+    for (int in = 0; in < n; in++) {
+        const int64_t j = b + in, k = a.perm ? a.perm[j] : j;
+        nb_group *slot = &a.groups[row * a.grid.G + k / a.grid.group];
         double d = 0.0;
-        if (lane == 0) {
-            const int64_t k = a.perm ? a.perm[j] : j;
-            nb_group *slot = &a.groups[n * a.grid.G + k / a.grid.group];
-            nb_group p;
-            if (!a.fixed && k % a.grid.group == 0) {
-                p = group_now(a, n, j);
-                slot->scale = p.scale;
-                slot->zero = p.zero;
-                slot->min = p.min;
-            } else {
-                p.scale = slot->scale;
-                p.zero = slot->zero;
-                p.min = slot->min;
+        if (!a.fixed && j % a.grid.group == 0) {
+            const nb_group now = group_now(a, row, j, in, n - in < a.grid.group ? n - in : (int)a.grid.group);
+            if (lane == 0) {
+                slot->scale = now.scale;
+                slot->zero = now.zero;
+                slot->min = now.min;
             }
-            const double w = (double)a.w[n * K + k];
-            const int code = round_to(a.grid, p, (float)(w + s[j] / a.r[j * K + j]));
-            a.codes[n * K + k] = (uint8_t)code;
+        }
+        if (lane == 0) {
+            nb_group p;
+            p.scale = slot->scale;
+            p.zero = slot->zero;
+            p.min = slot->min;
+            const double w = (double)a.w[row * K + k];
+            const int code = round_to(a.grid, p, (float)(w + s[in] / a.r[j * K + j]));
+            a.codes[row * K + k] = (uint8_t)code;
             d = w - (double)value_of(p, code);
+            a.d[row * K + j] = (float)d;
         }
         d = __shfl_sync(0xffffffffu, d, 0);
-        __syncwarp(); /* a shuffle orders no memory: lane 0 has read the group's sums */
-        for (int64_t l = j + 1 + lane; l < K; l += 32)
-            s[l] += d * a.r[j * K + l];
+        __syncwarp(); /* a shuffle orders no memory: lane 0 has read s[in] */
+        for (int l = in + 1 + lane; l < n; l += 32)
+            s[l] += d * a.r[j * K + b + l];
         __syncwarp();
     }
 }
 
+/* Columns a block: no group is cut. */
+static int64_t block_of(const nb_gptq_sweep_args *a)
+{
+    const int64_t group = a->grid->group && a->grid->group < a->K ? a->grid->group : a->K;
+    return a->groups_fixed || group == a->K ? kBlock : group > kBlock ? group : kBlock / group * group;
+}
+
 size_t nb_cuda_gptq_sweep_scratch(nb_backend *, const nb_gptq_sweep_args *a)
 {
-    const size_t n = nb_align256((size_t)(a->N * a->K) * sizeof(double));
-    return n * (a->groups_fixed ? 1 : 2) + nb_align256((size_t)a->K * sizeof(int32_t));
+    const size_t block = nb_align256((size_t)(a->N * block_of(a)) * sizeof(double));
+    return nb_align256((size_t)a->K * sizeof(int32_t)) + nb_align256((size_t)(a->N * a->K) * sizeof(float)) + block * (a->groups_fixed ? 1 : 2);
+}
+
+static nb_status blocks_of(nb_backend *be, const Sweep &s, nb_error *err)
+{
+    const unsigned tiles = (unsigned)nb_ceil_div(s.N, kTile), rows = (unsigned)nb_ceil_div(s.N, kRows);
+    constexpr size_t bytes = 2 * sizeof(Operand<3>);
+    nb_status st = nb_cuda_status(be, cudaFuncSetAttribute(before_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "shared memory for gptq_sweep", err);
+    for (int64_t b = 0; b < s.K && st == NB_OK; b += s.B) {
+        const int n = (int)(s.K - b < s.B ? s.K - b : s.B);
+        st = nb_launch(be, "gptq_sweep.before", before_kernel, dim3((unsigned)nb_ceil_div(n, kTile), tiles), dim3(kSplitThreads), bytes, err, s, b, n);
+        if (st == NB_OK)
+            st = nb_launch(be, "gptq_sweep.block", block_kernel, dim3(rows), dim3(32 * kRows), 0, err, s, b, n);
+    }
+    return st;
 }
 
 nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err)
 {
     if (a->perm && !a->groups_fixed)
         return nb_fail(err, NB_INTERNAL, "gptq_sweep: an order needs fixed groups");
-    const size_t n = nb_align256((size_t)(a->N * a->K) * sizeof(double));
+    const int64_t B = block_of(a);
     char *at = (char *)a->scratch;
     int32_t *perm = (int32_t *)(void *)at;
     at += nb_align256((size_t)a->K * sizeof *perm);
-    Sweep s = {a->w, a->N, a->K, a->r, a->perm ? perm : NULL, a->groups_fixed != NULL, a->groups, a->codes, (double *)(void *)at, (double *)(void *)(at + n), {}};
+    float *d = (float *)(void *)at;
+    at += nb_align256((size_t)(a->N * a->K) * sizeof *d);
+    double *sum = (double *)(void *)at, *y = (double *)(void *)(at + nb_align256((size_t)(a->N * B) * sizeof *sum));
+    Sweep s = {a->w, a->N, a->K, B, a->r, a->perm ? perm : NULL, a->groups_fixed != NULL, a->groups, a->codes, d, sum, y, {}};
     nb_status st = nb_cuda_grid(be, a->grid, a->K, &s.grid, err);
     if (st == NB_OK && a->perm)
         st = be->op->upload(be, perm, a->perm, (size_t)a->K * sizeof *perm, err);
     if (st == NB_OK && a->groups_fixed && a->groups_fixed != a->groups)
-        st = nb_cuda_status(be, cudaMemcpyAsync(a->groups, a->groups_fixed, (size_t)(a->N * s.grid.G) * sizeof *a->groups, cudaMemcpyDeviceToDevice, nb_cuda_of(be)->stream), "copying groups", err);
-    return st == NB_OK ? nb_launch(be, "gptq_sweep", sweep_kernel, dim3((unsigned)nb_ceil_div(a->N, kRows)), dim3(32 * kRows), 0, err, s) : st;
+        st = nb_cuda_status(be, cudaMemcpyAsync(a->groups, a->groups_fixed, (size_t)(a->N * s.grid.G) * sizeof *a->groups, cudaMemcpyDeviceToDevice,
+                                                nb_cuda_of(be)->stream), "copying groups", err);
+    if (st == NB_OK && !s.fixed && s.grid.group >= a->K) { /* before any update the current values are W's own */
+        const nb_quantize_rows_args whole = {a->w, a->N, a->K, a->grid, a->groups, NULL};
+        st = nb_cuda_quantize_rows(be, &whole, err);
+        s.fixed = 1;
+    }
+    return st == NB_OK ? blocks_of(be, s, err) : st;
 }

@@ -68,7 +68,7 @@ static double *hessian(nb_rng *r, int64_t K)
     for (int64_t t = 0; t < 2 * K; t++) {
         float *x = ops_normals(r, K, 1.0f);
         for (int64_t i = 0; i < K; i++)
-            x[i] *= i % 7 == 3 ? 5.0f : 1.0f;
+            x[i] *= i < 32 && K > 64 ? 0.0f : i % 7 == 3 ? 5.0f : 1.0f; /* a group of dead inputs: all its candidates are equal */
         for (int64_t i = 0; i < K; i++)
             for (int64_t j = 0; j < K; j++)
                 h[i * K + j] += (double)x[i] * (double)x[j];

@@ -171,9 +171,9 @@ static void each_shape(check *c, ops_set *set, nb_backend *ref)
                  s->order ? " ordered" : "");
         const size_t bytes = (size_t)(N * groups_a_row(&k)) * sizeof(nb_group) + (size_t)(N * K);
         if (set)
-            ops_against_ref(set, &test, &k, bytes, N * K * K, what);
+            ops_against_ref(set, &test, &k, bytes, N * K * K / 8, what); /* a lane an update, or matrix instructions */
         else
-            ops_same_bits(c, &test, &k, bytes, N * K * K, what);
+            ops_same_bits(c, &test, &k, bytes, N * K * K / 8, what);
         free(h);
         free(add);
         free(R);

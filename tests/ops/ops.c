@@ -11,13 +11,20 @@ static const ops_row rows[] = {
 enum { N_ROWS = sizeof rows / sizeof *rows, GUARD = 64 };
 _Static_assert((int)N_ROWS <= (int)OPS_MAX_BACKENDS, "a set holds every row");
 
+/* NIBBLE_OPS_ROWS=NAME: ref and that row alone, which must be there (tests/mutate). */
+static bool wanted(const ops_row *row)
+{
+    const char *only = getenv("NIBBLE_OPS_ROWS");
+    return !only || row == rows || strcmp(only, row->label) == 0;
+}
+
 static bool open_row(ops *o, check *c, const ops_row *row, int32_t n_thread)
 {
     nb_error err = {.message = ""};
     const nb_backend_options opt = {.exact = row->exact, .n_thread = n_thread};
     *o = (ops){.c = c, .row = row};
     const nb_status st = nb_backend_open(row->device, &opt, &o->be, &err);
-    if (st != NB_OK && (row->always || st != NB_DEVICE))
+    if (st != NB_OK && (row->always || getenv("NIBBLE_OPS_ROWS") || st != NB_DEVICE))
         check_report(c, __FILE__, __LINE__, "%s does not open: %s", row->label, err.message);
     return st == NB_OK;
 }
@@ -26,7 +33,7 @@ void ops_set_open(ops_set *set, check *c)
 {
     set->n = 0;
     for (int i = 0; i < N_ROWS; i++)
-        if (open_row(&set->o[set->n], c, &rows[i], 0))
+        if (wanted(&rows[i]) && open_row(&set->o[set->n], c, &rows[i], 0))
             set->n++;
 }
 
@@ -209,6 +216,8 @@ void ops_same_bits(check *c, const ops_test *t, const void *args, size_t out_byt
 {
     void *first = ops_alloc(out_bytes, 1), *again = ops_alloc(out_bytes, 1);
     for (int r = 0; r < N_ROWS; r++) {
+        if (!wanted(&rows[r]))
+            continue;
         const int n_run = strcmp(rows[r].device, "cpu") == 0
                               ? 6
                               : 2; /* thread counts 1 2 3 1 2 3, or just twice */

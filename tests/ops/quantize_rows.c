@@ -123,6 +123,10 @@ static void each_grid(check *c, ops_set *set)
             for (int64_t j = k.K / 2; j < k.K; j++)
                 w[j] = fabsf(w[j]);  /* one of one sign */
             w[k.N * k.K - 1] = 3.0f; /* an outlier in the last, maybe short, group */
+            if (k.N > 1) { /* extremes of the same magnitude */
+                w[k.K] = 0.7f;
+                w[k.K + 1] = -0.7f;
+            }
             k.w = w;
             char what[96];
             snprintf(what, sizeof what, "%s group %d%s N %d K %d", grid.name, grid.group,

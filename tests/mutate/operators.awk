@@ -1,0 +1,53 @@
+# operators.awk -- every edit of a source by classic operators, one a line: file, line number, edited line, what was done. -v file=NAME.
+# Comments, includes and assertions are passed over; what does not compile is for the caller to find.
+
+function emit(pos, len, new, what) {
+    printf "%s\t%d\t%s\t%s\n", file, NR, substr($0, 1, pos - 1) new substr($0, pos + len), what
+}
+
+# Every place of the literal text `old`.
+function each(old, new, what,    from, p) {
+    from = 1
+    while ((p = index(substr(code, from), old)) > 0) {
+        emit(from + p - 1, length(old), new, what)
+        from += p - 1 + length(old)
+    }
+}
+
+# Every match of a regular expression `re`: what stands left and right of `by`, without `edge` letters on both ends, swapped.
+function swap(re, by, edge, what,    from, at, text, p, a, b) {
+    from = 1
+    while (match(substr(code, from), re)) {
+        at = from + RSTART - 1 + edge
+        from += RSTART - 1 + RLENGTH
+        text = substr(code, at, RLENGTH - 2 * edge)
+        p = index(text, by)
+        a = substr(text, 1, p - 1)
+        b = substr(text, p + length(by))
+        if (a != b)
+            emit(at, length(text), b by a, what)
+    }
+}
+
+/\/\*/ && !/\*\// { open = 1 } # a comment of several lines
+{ was = open }
+/\*\// { if (open) { open = 0; next } }
+was || /^ *\/\// || /^ *\*/ || /^#/ || /static_assert/ || /nb_fail/ || /^(template|constexpr|struct|static inline)/ { next }
+{
+    code = $0
+    sub(/ *\/\*.*/, "", code) # a comment at the end
+    if (code !~ /[;{)]$/ && code !~ /[,+*:&|?]$/)
+        next
+    each(" < ", " <= ", "comparison"); each(" <= ", " < ", "comparison")
+    each(" > ", " >= ", "comparison"); each(" >= ", " > ", "comparison")
+    each(" == ", " != ", "comparison"); each(" != ", " == ", "comparison")
+    each(" && ", " || ", "condition"); each(" || ", " && ", "condition")
+    each(" + ", " - ", "sign"); each(" - ", " + ", "sign"); each(" += ", " -= ", "sign"); each(" -= ", " += ", "sign")
+    each(" + 1", "", "off by one"); each(" - 1", "", "off by one"); each(" = 0;", " = 1;", "off by one")
+    each("& 31", "& 15", "mask"); each("& 15", "& 7", "mask"); each("& 7)", "& 3)", "mask"); each("& 1)", "& 3)", "mask"); each(">> 5", ">> 4", "mask")
+    each(" * 8", " * 4", "stride"); each(" * 16", " * 8", "stride"); each(" * 32", " * 16", "stride"); each("lane >> 2", "lane >> 3", "stride")
+    swap("\\[[a-z0-9_]+\\]\\[[a-z0-9_]+\\]", "][", 1, "swapped index")
+    swap("[ (][a-z_][a-z0-9_]* - [a-z_][a-z0-9_]*[ ;),]", " - ", 1, "swapped operands"); swap("[ (][a-z_][a-z0-9_]* / [a-z_][a-z0-9_]*[ ;),]", " / ", 1, "swapped operands")
+    each("__syncthreads();", "", "dropped barrier"); each("__syncwarp();", "", "dropped barrier")
+    each("fmaxf(", "fminf(", "maximum"); each("INFINITY", "0.0f", "start of a maximum")
+}
