@@ -113,9 +113,12 @@ static nb_backend_ops table(void)
     op.gram_scratch = no_scratch;
     op.gram_accumulate = nb_cuda_gram_accumulate;
     op.factor = nb_cuda_factor;
+    op.unfactor = nb_cuda_unfactor;
     op.correct_scratch = nb_cuda_correct_scratch;
     op.correct = nb_cuda_correct;
     op.quantize_rows = nb_cuda_quantize_rows;
+    op.clip_rows_scratch = nb_cuda_clip_rows_scratch;
+    op.clip_rows = nb_cuda_clip_rows;
     op.gptq_sweep_scratch = nb_cuda_gptq_sweep_scratch;
     op.gptq_sweep = nb_cuda_gptq_sweep;
     op.dequantize = nb_cuda_dequantize;
@@ -160,6 +163,8 @@ extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_op
         return st;
     }
     be->memory_bytes = prop.totalGlobalMem;
+    c->n_sm = prop.multiProcessorCount;
+    c->sm_shared = prop.sharedMemPerMultiprocessor;
     *out = be;
     return NB_OK;
 }

@@ -149,6 +149,7 @@ typedef struct nb_eval_result {
 } nb_eval_result;
 
 /* reference may be NULL. Its vocabulary must be the model's (NB_BAD_INPUT). */
+NB_API nb_status nb_eval_check(const nb_model *m, const nb_eval_options *o, nb_error *err) NB_CHECKED; /* whether the text suffices: before hours of work */
 NB_API nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb_eval_result *r, nb_error *err) NB_CHECKED;
 
 /* ---- quantization ---- */
@@ -253,8 +254,9 @@ NB_API void nb_quantize_result_free(nb_quantize_result *r);
 /* The run as one HTML page: error per layer and kind, bits, time, what the evaluation measured, the settings. It needs no other file and no
  * script; the same result gives the same bytes. NB_USAGE when path is the model or OUT. */
 NB_API nb_status nb_quantize_report(const nb_quantize_options *o, const nb_quantize_result *r, const char *path, nb_error *err) NB_CHECKED;
-/* Whether the page can be made at path: asked before hours of work. Leaves nothing behind. NB_USAGE when path is the model. */
-NB_API nb_status nb_check_report(const char *path, const char *model, nb_error *err) NB_CHECKED;
+/* Whether a page or an array (nb_write_npy) can be made at path: asked before hours of work. Leaves nothing behind. NB_USAGE when it would replace the
+ * model, or any file that is neither page nor array. */
+NB_API nb_status nb_check_output(const char *path, const char *model, nb_error *err) NB_CHECKED;
 /* ---- conversion ---- */
 
 typedef struct nb_convert_options {

@@ -3,6 +3,7 @@
 #include "api/convert.h"
 #include "api/refuse_input.h"
 #include "base/clock.h"
+#include "base/nearest.h"
 #include "convert/config_out.h"
 #include "convert/folder_sink.h"
 #include "convert/gguf_meta.h"
@@ -26,11 +27,17 @@ static nb_status choose_grid(job *j, nb_error *err)
         return NB_OK;
     char names[400] = "";
     size_t at = 0;
+    nb_nearest near = {.given = j->o->grid};
     for (const nb_dtype *const *t = nb_dtypes; *t && at < sizeof names; t++)
-        if ((*t)->decode && (*t)->encode)
+        if ((*t)->decode && (*t)->encode) {
             at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*t)->name);
-    return nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s", j->o->grid,
-                   j->grid ? "cannot be written" : "is unknown", names);
+            nb_nearest_offer(&near, (*t)->name);
+        }
+    const nb_status st = nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s", j->o->grid,
+                                 j->grid ? "cannot be written" : "is unknown", names);
+    if (!j->grid)
+        nb_nearest_hint(&near, "--grid ", err);
+    return st;
 }
 
 static nb_status open_gguf(job *j, nb_error *err);
@@ -164,7 +171,12 @@ static nb_status choose_form(const nb_convert_options *o, const form **out, nb_e
         return NB_OK;
     if (strcmp(name, "bnb") == 0)
         return nb_fail(err, NB_UNSUPPORTED, "--format bnb is not there yet; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are");
-    return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", name);
+    nb_nearest near = {.given = name};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        nb_nearest_offer(&near, forms[i].name);
+    nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", name);
+    nb_nearest_hint(&near, "--format ", err);
+    return NB_USAGE;
 }
 
 /* ---- the walk ---- */

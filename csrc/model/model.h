@@ -182,6 +182,8 @@ nb_status nb_session_feed(nb_session *s, int32_t seq, const int32_t *tokens, int
 nb_status nb_session_step_greedy(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int32_t *next, nb_error *err) NB_CHECKED;
 const nb_model *nb_session_model(const nb_session *s);
 int32_t nb_session_ctx_len(const nb_session *s);
+/* A hint for n tokens that do not fit: the --ctx that they need, or that the model has no such context. */
+void nb_session_hint_room(const nb_session *s, int64_t n, nb_error *err);
 int64_t nb_session_host_bytes(const nb_session *s); /* of the large buffers on the host: the logits */
 
 /* ---- sampling (sample.c) ---- */

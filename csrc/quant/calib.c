@@ -25,8 +25,11 @@ nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, s
     nb_ids ids = {0};
     memset(out, 0, sizeof *out);
     nb_status st = nb_tokenizer_encode(m->tokenizer, text, n, NB_TOKENIZE_BOS, &ids, err);
-    if (st == NB_OK && ids.n < (size_t)ctx)
+    if (st == NB_OK && ids.n < (size_t)ctx) {
         st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%zu tokens of calibration text, one sequence needs %d", ids.n, ctx);
+        if (ids.n >= 2)
+            nb_hint(err, "--ctx %zu", ids.n);
+    }
     if (st == NB_OK)
         st = reserve(out, n_seq, ctx, err);
     const int64_t step = n_seq > 1 ? ((int64_t)ids.n - ctx) / (n_seq - 1) : 0;

@@ -1,22 +1,84 @@
-/* linear.cu -- the table of linear's rows; the first that fits a call runs. */
+/* linear.cu -- the table of linear's rows, the scratch they share, and a call: the first row that fits runs behind the activations. */
 #include "linear/linear.h"
 
+constexpr int kAll = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;
+constexpr int kLeastUnits = 8; /* of a block's piece: fewer are not worth its partial sums */
+constexpr size_t kRoomForTwo = 160 << 10; /* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
+constexpr size_t kAlign = 256;
+
 const nb_cuda_linear_row nb_cuda_linear_rows[] = {
-    {"gemv_u4", 1 << NB_CUDA_U4, 8, true, nb_cuda_gemv_u4},
-    {"gemm_tile", 1 << NB_CUDA_U4 | 1 << NB_CUDA_BF16, 0, false, nb_cuda_gemm_tile},
+    {"stream", kAll, 16, kPanel, 8, 2, nb_cuda_linear_stream},
+    {"tile_256x32", kAll, 32, 256, 32, 1, nb_cuda_linear_tile_32},
+    {"tile_256x64", kAll, 64, 256, 64, 1, nb_cuda_linear_tile_64},
+    {"tile_128x128", kAll, 0, 128, 128, 1, nb_cuda_linear_tile_128},
 };
 
-size_t nb_cuda_linear_scratch(nb_backend *, const nb_linear_args *)
+static const nb_cuda_linear_row *row_of(const nb_weight *w, int64_t M)
 {
-    return 0;
+    const nb_cuda_linear_row *row = nb_cuda_linear_rows;
+    while (!(row->codes >> w->codes & 1) || (row->max_M && M > row->max_M))
+        row++;
+    return row;
+}
+
+/* How a row meets a shape. */
+struct Plan {
+    int64_t tiles, n_oct;
+    int n_block;
+    size_t sum, part, count, bytes; /* where the parts of scratch begin, behind x, and their end */
+};
+
+/* Blocks: as many as run at once, each with a piece of equal length; or one a tile, where many tokens share what L2 holds and the last wave is full. */
+static int blocks(const nb_cuda_linear_row *row, int64_t tiles, int64_t n_unit, int64_t at_once)
+{
+    const int64_t waves = nb_ceil_div(tiles, at_once), most = tiles * n_unit;
+    if (!row->max_M && tiles > at_once && tiles * 16 >= waves * at_once * 15)
+        return (int)tiles;
+    const int64_t n = nb_ceil_div(most, kLeastUnits);
+    return (int)(n < at_once ? n : at_once);
+}
+
+static Plan plan(const nb_backend *be, const nb_cuda_linear_row *row, const nb_weight *w, int64_t M)
+{
+    const Packed *p = &w->packed;
+    const int64_t columns = nb_ceil_div(M, row->tile_M), tile_M = row->max_M && columns * row->tile_M < row->max_M ? columns * row->tile_M : row->max_M;
+    Plan a;
+    const bool wide = row->max_M > row->tile_M; /* one tile takes all tokens */
+    a.tiles = nb_ceil_div(p->n_panel, row->tile_N / kPanel) * (wide ? 1 : columns);
+    a.n_oct = columns * row->tile_M / 8;
+    const nb_cuda *c = (const nb_cuda *)be;
+    const int a_sm = c->sm_shared < kRoomForTwo ? 1 : row->blocks_a_sm;
+    a.n_block = blocks(row, a.tiles, p->n_unit, (int64_t)c->n_sm * a_sm);
+    const size_t tile = (size_t)(row->tile_N * (wide ? tile_M : row->tile_M)) * sizeof(float);
+    a.sum = nb_align256((size_t)p->n_unit * (size_t)a.n_oct * 1024);
+    a.part = a.sum + nb_align256((size_t)p->n_unit * (p->shift < 0 ? 2 : 1) * (size_t)a.n_oct * 8 * sizeof(float));
+    a.count = a.part + nb_align256(2 * (size_t)a.n_block * tile);
+    a.bytes = a.count + nb_align256((size_t)a.tiles * sizeof(unsigned)) + kAlign;
+    return a;
+}
+
+/* Enough for any M up to the call's, so that who plans for the most tokens has room for fewer. */
+size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a)
+{
+    size_t most = 0;
+    for (const nb_cuda_linear_row *row = nb_cuda_linear_rows;; row++) {
+        const bool last = !row->max_M || row->max_M >= a->M;
+        const size_t n = row->codes >> a->w->codes & 1 ? plan(be, row, a->w, last ? a->M : row->max_M).bytes : 0;
+        most = n > most ? n : most;
+        if (last)
+            return most;
+    }
 }
 
 nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err)
 {
+    if (!a->M)
+        return NB_OK;
+    const nb_cuda_linear_row *row = row_of(a->w, a->M);
+    const Plan p = plan(be, row, a->w, a->M);
     const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add};
-    const bool aligned = (uintptr_t)a->x % 16 == 0 && a->ldx % 4 == 0;
-    const nb_cuda_linear_row *row = nb_cuda_linear_rows;
-    while (!(row->codes >> a->w->codes & 1) || (row->max_M && a->M > row->max_M) || (row->aligned_x && !aligned))
-        row++;
-    return row->run(be, a->w, io, err);
+    uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + kAlign - 1) / kAlign * kAlign);
+    const Scratch s = {at, (float *)(void *)(at + p.sum), (float *)(void *)(at + p.part), (unsigned *)(void *)(at + p.count), (int)p.n_oct, (int)p.tiles};
+    const nb_status st = nb_cuda_activations(be, a->w, io, s, err);
+    return st == NB_OK ? row->run(be, a->w, io, s, p.n_block, err) : st;
 }

@@ -1,8 +1,19 @@
-/* linear.h -- what the rows of linear share: the activations of a call, and where a sum goes. */
+/* linear.h -- what the rows of linear share: the activations of a call, where a sum goes, and how work lies on the grid.
+ *
+ * Activations are brought once a call (activations.cu) into the order of mma's B operand, bf16, gathered as the weight's positions want them:
+ *
+ *   x   [unit][token / 8][half][lane] 16 bytes: steps 2 half and 2 half + 1, two registers each: token g, positions 16 i + 2t (+ 8) and the next
+ *   sum [unit or half a unit][token] f32: the sum of the rounded x, where offsets need it
+ *
+ * so a lane reads its operands of 64 positions in two loads of 16 bytes, and no ldmatrix is wanted. Tokens are filled up with zeros.
+ *
+ * Work is cut into units of 64 positions of a tile of outputs; tiles x units lie on one line, and each block of the grid takes a piece of it of equal
+ * length (within one). So all blocks end together whatever the shape. A tile that several blocks share is added up by the last of them to come, from
+ * the partial sums that each left in scratch, in the order of the blocks: the bits do not depend on who comes last. */
 #ifndef NB_CUDA_LINEAR_LINEAR_H
 #define NB_CUDA_LINEAR_LINEAR_H
 
-#include "linear/weight.h"
+#include "linear/codec.h"
 
 struct Io { /* y = x W^T (+ bias) (+ y) */
     const float *x, *bias;
@@ -10,6 +21,14 @@ struct Io { /* y = x W^T (+ bias) (+ y) */
     int64_t ldx, ldy;
     int M;
     int add;
+};
+
+struct Scratch {        /* of a call */
+    uint8_t *x;         /* [n_unit][n_oct][1024] */
+    float *sum;         /* [n_unit, twice with two lines a unit][8 n_oct] */
+    float *part;        /* [2 blocks][tile] partial sums: of a block's first tile, of its last */
+    unsigned *count;    /* [tiles] blocks that left theirs; zeroed by activations */
+    int n_oct, n_count; /* groups of 8 tokens */
 };
 
 DEVI void nb_store(const Io &io, int m, int n, float v)
@@ -20,16 +39,62 @@ DEVI void nb_store(const Io &io, int m, int n, float v)
     *y = io.add ? *y + v : v;
 }
 
+/* ---- pieces of the line of units ---- */
+
+DEVI int nb_piece_begin(int64_t total, int block, int n_block)
+{
+    return (int)(total * block / n_block);
+}
+DEVI int nb_piece_owner(int64_t total, int unit, int n_block) /* the block whose piece holds the unit */
+{
+    return (int)(((int64_t)(unit + 1) * n_block - 1) / total);
+}
+/* Where a block's partial sums of a tile lie: 0 for the tile its piece begins in, else 1. */
+DEVI int nb_piece_slot(int64_t total, int block, int n_block, int tile, int n_unit)
+{
+    return 2 * block + (nb_piece_begin(total, block, n_block) < tile * n_unit);
+}
+
+/* All threads of a block, after they wrote partial sums: true in all of them when `n` blocks have come. flag: shared. */
+DEVI bool nb_last_to_come(unsigned *count, int n, unsigned *flag)
+{
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0)
+        *flag = atomicAdd(count, 1u) == (unsigned)n - 1;
+    __syncthreads();
+    const bool last = *flag != 0;
+    if (last)
+        __threadfence();
+    return last;
+}
+
+/* ---- rows ---- */
+
 struct nb_cuda_linear_row {
     const char *name;
-    int codes;      /* nb_cuda_codes it serves, as a bit set */
-    int64_t max_M;  /* 0: any */
-    bool aligned_x; /* reads x 16 bytes at a time: x and its rows must lie so */
-    nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, nb_error *err);
+    int codes;          /* nb_cuda_codes it serves, as a bit set */
+    int64_t max_M;      /* 0: any */
+    int tile_N, tile_M; /* outputs and tokens of a tile */
+    int blocks_a_sm;    /* that it is launched with, at most */
+    nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
 };
 extern const nb_cuda_linear_row nb_cuda_linear_rows[]; /* best first; the last serves everything */
 
-nb_status nb_cuda_gemv_u4(nb_backend *be, const nb_weight *w, const Io &io, nb_error *err);
-nb_status nb_cuda_gemm_tile(nb_backend *be, const nb_weight *w, const Io &io, nb_error *err);
+nb_status nb_cuda_activations(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, nb_error *err);
+nb_status nb_cuda_linear_stream(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
+nb_status nb_cuda_linear_tile_32(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
+nb_status nb_cuda_linear_tile_64(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
+nb_status nb_cuda_linear_tile_128(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
+
+/* As nb_launch, for more shared memory than a kernel has unasked. */
+template <class... P, class... A>
+nb_status nb_launch_large(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block, size_t smem, nb_error *err, A &&...args)
+{
+    const cudaError_t e = cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
+    if (e != cudaSuccess)
+        return nb_cuda_status(be, e, name, err);
+    return nb_launch(be, name, k, grid, block, smem, err, static_cast<A &&>(args)...);
+}
 
 #endif

@@ -1,167 +1,348 @@
-/* pack.cu -- from a checkpoint's matrices to the layouts of weight.h, on the host, then one upload. */
-#include "linear/weight.h"
+/* pack.cu -- from a checkpoint's matrices to the layout of weight.h, on the host, then one upload. */
+#include "linear/codec.h"
+#include "linear/layout.h"
 
 #include "base/memory.h"
 #include "base/scalar.h"
 
 #include <cstdlib>
-#include <climits>
+#include <cstring>
 #include <new>
 
-/* Whether a part can lie as U4, and with which offset. */
-static bool fits_u4(const nb_matrix *m, bool *offset, int *zero)
+/* How scales lie (weight.h), tried one after another until every one of a matrix fits. */
+struct Lines {
+    nb_cuda_lines kind;
+    float zero, gain;
+};
+
+/* A row of a part in words of grid.h: codes by input, one nb_group a group. */
+struct Row {
+    uint8_t *code;     /* [K] */
+    nb_group *group;   /* [groups]; a format with one zero for all has it in `zero` and min 0 */
+    float *pair;       /* [2 groups] scratch of split */
+    uint8_t *position; /* [64 n_unit] codes where they are to lie */
+    float *value;      /* [K], BF16 */
+};
+
+static int64_t groups_of(const nb_matrix *m)
 {
-    const nb_dtype *t = m->dtype;
-    if (!t || t->canon != NB_CANON_AFFINE || t->bits != 4 || t->group != kUnit || !t->split || m->K % kUnit)
-        return false;
-    *offset = t->has_min;
-    *zero = t->has_min ? 0 : t->zero;
-    return true;
+    const int64_t g = m->dtype ? m->dtype->group : m->group;
+    return g < 1 ? 1 : nb_ceil_div(m->K, g);
 }
 
-/* Rows of a part as U4 at codes, scale, offset. False: a scale or min that is no f16. */
-static bool rows_to_u4(const nb_matrix *m, bool offset, uint8_t *codes, uint16_t *scale, uint16_t *off, uint8_t *code, float *pair)
+static void read_row(const nb_matrix *m, int64_t n, Row *r)
 {
-    const int64_t units = m->K / kUnit, row = nb_dtype_row_bytes(m->dtype, m->K);
-    for (int64_t n = 0; n < m->N; n++) {
-        m->dtype->split(m->rows + n * row, m->K / m->dtype->block, code, pair, pair + units);
-        for (int64_t u = 0; u < units; u++) {
-            for (int j = 0; j < 16; j++)
-                codes[(n * units + u) * 16 + j] = (uint8_t)(code[u * kUnit + j] | code[u * kUnit + 16 + j] << 4);
-            scale[n * units + u] = nb_f16_from_f32(pair[u]);
-            if (nb_f32_from_f16(scale[n * units + u]) != pair[u])
+    const int64_t G = groups_of(m);
+    const nb_dtype *t = m->dtype;
+    if (!t) {
+        memcpy(r->code, m->codes + n * m->K, (size_t)m->K);
+        memcpy(r->group, m->groups + n * G, (size_t)G * sizeof *r->group);
+        return;
+    }
+    t->split(m->rows + n * nb_dtype_row_bytes(t, m->K), m->K / t->block, r->code, r->pair, r->pair + G);
+    for (int64_t g = 0; g < G; g++)
+        r->group[g] = {r->pair[g], t->has_min ? 0.0f : (float)t->zero, t->has_min ? r->pair[G + g] : 0.0f};
+}
+
+static bool as_half(float v, float gain, uint16_t *h)
+{
+    const float scaled = v / gain; /* a power of two: exact, unless it underflows */
+    *h = nb_f16_from_f32(scaled);
+    return nb_f32_from_f16(*h) * gain == v;
+}
+
+/* The row's place in each of its panel's lines; false when a scale has no room in this kind. */
+static bool write_lines(const Layout *l, const Lines *as, const nb_group *group, int row, int bytes, uint8_t *line)
+{
+    const int at = 8 * (row & 7) + 2 * (row >> 4) + (row >> 3 & 1);
+    for (int64_t i = 0; i < l->n_line; i++, line += bytes) {
+        if (l->group[i] < 0)
+            continue;
+        const nb_group *g = &group[l->group[i]];
+        uint16_t *h = (uint16_t *)(void *)line;
+        if (as->kind == NB_LINE_F32) {
+            float *f = (float *)(void *)line;
+            f[at] = g->scale;
+            f[kPanel + at] = g->min - g->scale * g->zero;
+            continue;
+        }
+        if (!as_half(g->scale, as->gain, h + at))
+            return false;
+        if (as->kind == NB_LINE_OFFSET) {
+            if (g->zero != 0.0f || !as_half(g->min, as->gain, h + kPanel + at))
                 return false;
-            if (offset) {
-                off[n * units + u] = nb_f16_from_f32(pair[units + u]);
-                if (nb_f32_from_f16(off[n * units + u]) != pair[units + u])
-                    return false;
-            }
+        } else if (g->min != 0.0f || !(g->zero >= 0.0f && g->zero <= 255.0f) || (as->kind == NB_LINE_F16 && g->zero != as->zero)) {
+            return false;
+        } else if (as->kind == NB_LINE_ZERO) {
+            line[2 * kPanel + at] = (uint8_t)g->zero;
         }
     }
     return true;
 }
 
-/* Rows of a part as bf16; row has room for K floats. */
-static void rows_to_bf16(const nb_matrix *m, uint16_t *out, float *row)
+/* Codes of a row to their lanes: unit is the panel's first. */
+static void write_codes(nb_cuda_codes codes, const uint8_t *q, int64_t n_unit, int row, uint8_t *unit)
 {
-    const int64_t bytes = m->dtype ? nb_dtype_row_bytes(m->dtype, m->K) : 0, group = m->group ? m->group : m->K;
-    const int64_t G = nb_ceil_div(m->K, group ? group : 1);
-    for (int64_t n = 0; n < m->N; n++) {
-        if (m->dtype)
-            nb_dtype_decode_row(m->dtype, m->rows + n * bytes, row, m->K);
-        else
-            for (int64_t k = 0; k < m->K; k++)
-                row[k] = nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
-        for (int64_t k = 0; k < m->K; k++)
-            out[n * m->K + k] = nb_bf16_from_f32(row[k]);
+    const int block = row >> 4, g = row & 7, hi = row >> 3 & 1;
+    for (int64_t u = 0; u < n_unit; u++, q += kUnit, unit += nb_unit_bytes(codes))
+        for (int i = 0; i < 4; i++)
+            for (int t = 0; t < 4; t++)
+                for (int half = 0; half < 2; half++) {
+                    const uint8_t a = q[16 * i + 8 * half + 2 * t], b = q[16 * i + 8 * half + 2 * t + 1];
+                    const int lane = g * 4 + t, pair = hi + 2 * half;
+                    if (codes == NB_CUDA_U8) {
+                        uint8_t *to = unit + block * 1024 + i / 2 * 512 + lane * 16 + i % 2 * 8 + 2 * pair;
+                        to[0] = a;
+                        to[1] = b;
+                    } else if (codes == NB_CUDA_T4) {
+                        unit[block * 512 + lane * 16 + i * 4 + pair] = (uint8_t)(a | b << 4);
+                    } else {
+                        uint8_t *to = unit + block * 512 + lane * 16 + i * 4 + half; /* bits 4 pair, 16 + 4 pair */
+                        to[0] = (uint8_t)(to[0] | a << (4 * hi));
+                        to[2] = (uint8_t)(to[2] | b << (4 * hi));
+                    }
+                }
+}
+
+static void write_bf16(const float *v, int64_t K, int row, uint8_t *panel)
+{
+    const int block = row >> 4, g = row & 7, hi = row >> 3 & 1;
+    for (int64_t k = 0; k < K; k++) {
+        const int in = (int)(k % kUnit), i = in >> 4, lane = g * 4 + (in >> 1 & 3), pair = hi + 2 * (in >> 3 & 1);
+        uint16_t *to = (uint16_t *)(void *)(panel + k / kUnit * 8192 + block * 2048 + i * 512 + lane * 16);
+        to[2 * pair + (in & 1)] = nb_bf16_from_f32(v[k]);
     }
 }
 
-/* Bytes of the three arrays of weight.h; of a small matrix more than its bf16 form, for they are padded. */
-static size_t u4_bytes(size_t units, bool has_offset)
+static int line_bytes(nb_cuda_lines kind)
 {
-    return nb_align256(units * 16) + nb_align256(units * 2) * (has_offset ? 2 : 1);
+    static const int bytes[] = {0, 2 * kPanel, 3 * kPanel, 4 * kPanel, 8 * kPanel};
+    return bytes[kind];
 }
 
-/* Fills the host image of the stack, u4_bytes long; false when a scale does not fit f16 (the caller then takes bf16). */
-static bool image_u4(const nb_matrix *part, int n_part, const nb_weight *w, uint8_t *image, uint8_t *code, float *pair)
+/* Where the parts of the allocation begin. */
+struct Image {
+    size_t lines, src, pos, bytes;
+};
+static Image image_of(const Layout *l, nb_cuda_lines kind)
 {
-    const size_t units = (size_t)(w->N * w->K / kUnit);
-    uint16_t *scale = (uint16_t *)(void *)(image + nb_align256(units * 16)), *off = scale + nb_align256(units * 2) / 2;
-    int64_t unit = 0;
-    for (int i = 0; i < n_part; i++) {
-        if (!rows_to_u4(&part[i], w->has_offset, image + unit * 16, scale + unit, off + unit, code, pair))
-            return false;
-        unit += part[i].N * part[i].K / kUnit;
+    const size_t n_panel = (size_t)nb_ceil_div(l->N, kPanel);
+    Image at;
+    at.lines = nb_align256(n_panel * (size_t)l->n_unit * nb_unit_bytes(l->codes));
+    at.src = at.lines + nb_align256(n_panel * (size_t)l->n_line * (size_t)line_bytes(kind));
+    at.pos = at.src + (l->src ? nb_align256((size_t)(l->n_unit * kUnit) * sizeof *l->src) : 0);
+    at.bytes = at.pos + (l->src ? nb_align256((size_t)l->K * sizeof *l->pos) : 0);
+    return at;
+}
+
+/* The whole image of a stack, zeroed before; false when a scale does not fit `as`. */
+static bool write_image(const nb_matrix *part, int n_part, const Layout *l, const Lines *as, Row *r, uint8_t *image)
+{
+    const Image at = image_of(l, as->kind);
+    const int bytes = line_bytes(as->kind);
+    const size_t panel_codes = (size_t)l->n_unit * nb_unit_bytes(l->codes), panel_lines = (size_t)l->n_line * (size_t)bytes;
+    int64_t row = 0;
+    for (int i = 0; i < n_part; i++)
+        for (int64_t n = 0; n < part[i].N; n++, row++) {
+            const size_t panel = (size_t)(row / kPanel);
+            uint8_t *unit = image + panel * panel_codes;
+            const int in = (int)(row % kPanel);
+            if (l->codes == NB_CUDA_BF16) {
+                const nb_matrix *m = &part[i];
+                if (m->dtype)
+                    nb_dtype_decode_row(m->dtype, m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), r->value, m->K);
+                else
+                    for (int64_t k = 0, group = m->group ? m->group : m->K, G = groups_of(m); k < m->K; k++)
+                        r->value[k] = nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
+                write_bf16(r->value, m->K, in, unit);
+                continue;
+            }
+            read_row(&part[i], n, r);
+            if (!write_lines(l, as, r->group, in, bytes, image + at.lines + panel * panel_lines))
+                return false;
+            for (int64_t p = 0; p < l->n_unit * kUnit; p++) {
+                const int64_t k = l->src ? l->src[p] : p < l->K ? p : -1;
+                r->position[p] = k < 0 ? 0 : r->code[k];
+            }
+            write_codes(l->codes, r->position, l->n_unit, in, unit);
+        }
+    if (l->src) {
+        memcpy(image + at.src, l->src, (size_t)(l->n_unit * kUnit) * sizeof *l->src);
+        memcpy(image + at.pos, l->pos, (size_t)l->K * sizeof *l->pos);
     }
     return true;
 }
 
-static nb_status upload(nb_backend *be, nb_weight *w, const void *image, nb_error *err)
+/* A gain that puts the greatest scale or offset just below 2^15, where f16 has most room below it. */
+static float gain_of(const nb_matrix *part, int n_part, Row *r)
 {
-    nb_status st = be->op->alloc(be, w->bytes, "a weight matrix", &w->p, err);
-    if (st == NB_OK)
-        st = be->op->upload(be, w->p, image, w->bytes, err);
-    return st == NB_OK ? be->op->sync(be, err) : st; /* the image is freed next */
+    float top = 0.0f;
+    int e = 0;
+    for (int i = 0; i < n_part; i++)
+        for (int64_t n = 0; n < part[i].N; n++) {
+            read_row(&part[i], n, r);
+            for (int64_t g = 0; g < groups_of(&part[i]); g++) {
+                top = fmaxf(top, fabsf(r->group[g].scale));
+                top = fmaxf(top, fabsf(r->group[g].min));
+            }
+        }
+    (void)frexpf(top, &e);
+    return ldexpf(1.0f, e - 15);
 }
 
-/* Shape and layout of the stack; u4: it fits as U4 unless a scale turns out not to be f16. */
-static nb_status describe(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, bool *u4, nb_error *err)
+/* What to try for the lines of a stack, the smallest first; measuring takes the first. */
+static int ways(const nb_matrix *m, nb_cuda_codes codes, Lines *to)
 {
-    *out = NULL;
-    *u4 = true;
+    const nb_dtype *t = m->dtype;
+    const bool two_level = t && t->block != t->group; /* scale x small integer: never an f16 */
+    int n = 0;
+    if (codes == NB_CUDA_BF16)
+        to[n++] = {NB_LINE_NONE, 0.0f, 1.0f};
+    else if (two_level)
+        to[n++] = {NB_LINE_F32, 0.0f, 1.0f};
+    else if (t && t->has_min)
+        to[n++] = {NB_LINE_OFFSET, 0.0f, 1.0f};
+    else if (t)
+        to[n++] = {NB_LINE_F16, t->canon == NB_CANON_TABLE ? 0.0f : (float)t->zero, 1.0f};
+    else {
+        if (m->groups)
+            to[n++] = {NB_LINE_F16, m->groups[0].zero, 1.0f};
+        to[n++] = {NB_LINE_ZERO, 0.0f, 1.0f};
+        to[n++] = {NB_LINE_OFFSET, 0.0f, 1.0f};
+    }
+    return n;
+}
+
+static bool row_open(Row *r, const nb_matrix *m, const Layout *l, nb_error *err)
+{
+    const size_t G = (size_t)groups_of(m), K = (size_t)l->K;
+    r->code = (uint8_t *)nb_alloc(K, 1, "packing a weight", err);
+    r->group = (nb_group *)nb_alloc(G, sizeof *r->group, "packing a weight", err);
+    r->pair = (float *)nb_alloc(G, 2 * sizeof *r->pair, "packing a weight", err);
+    r->position = (uint8_t *)nb_alloc((size_t)(l->n_unit * kUnit), 1, "packing a weight", err);
+    r->value = (float *)nb_alloc(K, sizeof *r->value, "packing a weight", err);
+    return r->code && r->group && r->pair && r->position && r->value;
+}
+
+static void row_close(Row *r)
+{
+    free(r->code);
+    free(r->group);
+    free(r->pair);
+    free(r->position);
+    free(r->value);
+}
+
+/* The image in the first way that fits, to be freed; *as is that way. */
+static uint8_t *make_image(const nb_matrix *part, int n_part, const Layout *l, Lines *as, nb_error *err)
+{
+    Row r = {};
+    Lines way[8];
+    const int n_way = ways(&part[0], l->codes, way);
+    bool ok = row_open(&r, &part[0], l, err), done = false;
+    uint8_t *image = NULL;
+    float gain = 0.0f; /* not looked for yet */
+    for (int i = 0; ok && !done && i < 2 * n_way + 1; i++) {
+        if (i == n_way)
+            gain = gain_of(part, n_part, &r);
+        *as = i < 2 * n_way ? way[i % n_way] : Lines{NB_LINE_F32, 0.0f, 1.0f};
+        if (i >= n_way && i < 2 * n_way)
+            as->gain = gain;
+        const size_t bytes = image_of(l, as->kind).bytes;
+        free(image);
+        image = (uint8_t *)nb_alloc_aligned(bytes, 1, "packing a weight", err);
+        ok = image != NULL;
+        if (ok) {
+            memset(image, 0, bytes);
+            done = write_image(part, n_part, l, as, &r, image);
+        }
+    }
+    row_close(&r);
+    if (!ok) {
+        free(image);
+        return NULL;
+    }
+    return image;
+}
+
+/* All of a weight but its memory. */
+static nb_weight *weight_of(const nb_backend *be, const nb_matrix *m, const Layout *l, const Lines *as, nb_error *err)
+{
     nb_weight *w = new (std::nothrow) nb_weight();
-    if (!w)
-        return nb_fail(err, NB_NO_ROOM, "%s: out of memory for a weight", be->name);
-    w->K = part[0].K;
-    bool offset = false;
-    for (int i = 0; i < n_part; i++) {
-        bool has = false;
-        int zero = 0;
-        *u4 = *u4 && fits_u4(&part[i], &has, &zero) && (i == 0 || (has == offset && zero == w->zero));
-        offset = has;
-        w->zero = zero;
-        w->N += part[i].N;
+    if (!w) {
+        (void)nb_fail(err, NB_NO_ROOM, "%s: out of memory for a weight", be->name);
+        return NULL;
     }
-    w->has_offset = *u4 && offset;
-    if (w->N > INT_MAX || w->K > INT_MAX) {
-        delete w;
-        return nb_fail(err, NB_UNSUPPORTED, "%s: a matrix of more than 2^31 rows or columns", be->name);
-    }
-    *out = w;
-    return NB_OK;
+    w->N = l->N;
+    w->K = l->K;
+    w->codes = l->codes;
+    w->bytes = image_of(l, as->kind).bytes;
+    Packed *p = &w->packed;
+    p->N = (int)l->N;
+    p->K = (int)l->K;
+    p->n_panel = (int)nb_ceil_div(l->N, kPanel);
+    p->n_unit = (int)l->n_unit;
+    p->kind = as->kind;
+    p->line = line_bytes(as->kind);
+    p->n_line = (int)l->n_line;
+    p->shift = l->shift;
+    p->zero = as->zero;
+    p->gain = as->gain;
+    if (l->codes == NB_CUDA_T4)
+        for (int i = 0; i < 16; i++) {
+            const uint32_t v = nb_bf16_from_f32(m->dtype->table[i]);
+            p->low[i / 4] |= (v & 255) << (i % 4 * 8);
+            p->high[i / 4] |= (v >> 8) << (i % 4 * 8);
+        }
+    return w;
 }
 
 nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
 {
-    bool u4 = false;
-    const nb_status st = describe(be, part, n_part, out, &u4, err);
-    if (st == NB_OK) {
-        nb_weight *w = *out;
-        w->codes = u4 ? NB_CUDA_U4 : NB_CUDA_BF16;
-        w->bytes = u4 ? u4_bytes((size_t)(w->N * w->K / kUnit), w->has_offset) : 2 * (size_t)(w->N * w->K);
-    }
+    Layout l;
+    Lines way[8];
+    *out = NULL;
+    const nb_status st = nb_layout_open(be, part, n_part, &l, err);
+    if (st != NB_OK)
+        return st;
+    (void)ways(&part[0], l.codes, way);
+    *out = weight_of(be, &part[0], &l, &way[0], err);
+    nb_layout_close(&l);
+    return *out ? NB_OK : NB_NO_ROOM;
+}
+
+static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, const uint8_t *image, nb_error *err)
+{
+    nb_status st = be->op->alloc(be, w->bytes, "a weight matrix", &w->p, err);
+    if (st == NB_OK)
+        st = be->op->upload(be, w->p, image, w->bytes, err);
+    if (st == NB_OK)
+        st = be->op->sync(be, err); /* the image is freed next */
+    const Image at = image_of(l, (nb_cuda_lines)w->packed.kind);
+    const uint8_t *p = (const uint8_t *)w->p;
+    w->packed.codes = p;
+    w->packed.lines = p + at.lines;
+    w->packed.src = l->src ? (const int32_t *)(const void *)(p + at.src) : NULL;
+    w->packed.pos = l->src ? (const int32_t *)(const void *)(p + at.pos) : NULL;
     return st;
 }
 
 nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
 {
-    bool u4 = false;
-    nb_weight *w = NULL;
+    Layout l;
+    Lines as = {};
     *out = NULL;
-    nb_status st = describe(be, part, n_part, &w, &u4, err);
+    nb_status st = nb_layout_open(be, part, n_part, &l, err);
     if (st != NB_OK)
         return st;
-    const size_t n = (size_t)(w->N * w->K), units = n / kUnit;
-    const size_t as_u4 = u4 ? u4_bytes(units, w->has_offset) : 0, as_bf16 = 2 * n;
-    uint8_t *image = (uint8_t *)nb_alloc_aligned(as_u4 > as_bf16 ? as_u4 : as_bf16, 1, "packing a weight", err);
-    float *row = (float *)nb_alloc((size_t)w->K + 1, 2 * sizeof *row, "packing a weight", err);
-    uint8_t *code = (uint8_t *)nb_alloc((size_t)w->K + 1, 1, "packing a weight", err);
-    st = image && row && code ? NB_OK : NB_NO_ROOM;
-    if (st == NB_OK && u4 && image_u4(part, n_part, w, image, code, row)) {
-        w->codes = NB_CUDA_U4;
-        w->bytes = as_u4;
-    } else if (st == NB_OK) {
-        int64_t at = 0;
-        for (int i = 0; i < n_part; i++) {
-            rows_to_bf16(&part[i], (uint16_t *)(void *)image + at, row);
-            at += part[i].N * part[i].K;
-        }
-        w->codes = NB_CUDA_BF16;
-        w->bytes = as_bf16;
-    }
-    if (st == NB_OK)
-        st = upload(be, w, image, err);
+    uint8_t *image = make_image(part, n_part, &l, &as, err);
+    nb_weight *w = image ? weight_of(be, &part[0], &l, &as, err) : NULL;
+    st = w ? upload(be, w, &l, image, err) : NB_NO_ROOM;
     free(image);
-    free(row);
-    free(code);
+    nb_layout_close(&l);
     if (st != NB_OK) {
         nb_cuda_release_weight(be, w);
         return st;
-    }
-    if (w->codes == NB_CUDA_U4) {
-        w->scale = (const uint16_t *)(const void *)((const uint8_t *)w->p + nb_align256(units * 16));
-        w->offset = w->scale + nb_align256(units * 2) / 2;
     }
     *out = w;
     return NB_OK;

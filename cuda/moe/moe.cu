@@ -4,7 +4,7 @@
  * products of x and the decoded weight, the lanes' sums meet in a fixed tree: simple, right for decode, slow for prompts (W is read once a pair). */
 #include "device.h"
 
-#include "linear/weight.h"
+#include "linear/codec.h"
 #include "reduce.h"
 
 constexpr int kWarps = 4; /* outputs a block: 128 threads */
@@ -59,7 +59,7 @@ struct Grouped {
     int share, e;
 };
 
-template <class W> __global__ void __launch_bounds__(128) grouped_kernel(W w, Grouped a)
+template <class C> __global__ void __launch_bounds__(128) grouped_kernel(Packed w, Grouped a)
 {
     const int lane = threadIdx.x & 31, n = blockIdx.x * kWarps + (threadIdx.x >> 5);
     const int64_t p = blockIdx.y;
@@ -68,7 +68,7 @@ template <class W> __global__ void __launch_bounds__(128) grouped_kernel(W w, Gr
     const float *x = a.x + p / a.share * a.ldx;
     float sum = 0.0f;
     for (int k = lane; k < w.K; k += 32)
-        sum += x[k] * nb_value(w, n, k);
+        sum += x[k] * nb_value<C>(w, n, k);
     sum = nb_warp_sum(sum);
     if (lane == 0)
         a.y[p * a.ldy + n] = sum;
@@ -84,10 +84,9 @@ nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_er
             const nb_weight *w = a->w[e];
             const Grouped g = {a->x + p0 / a->share * a->ldx, a->expert + p0, a->y + p0 * a->ldy, a->ldx, a->ldy, a->share, e};
             const dim3 grid((unsigned)nb_ceil_div(w->N, kWarps), (unsigned)n), block(32 * kWarps);
-            if (w->codes == NB_CUDA_U4)
-                st = nb_launch(be, "grouped_linear<u4>", grouped_kernel<U4>, grid, block, 0, err, nb_u4_of(w), g);
-            else
-                st = nb_launch(be, "grouped_linear<bf16>", grouped_kernel<Bf16>, grid, block, 0, err, nb_bf16_of(w), g);
+            st = nb_with_codec(w, [&](auto codec) {
+                return nb_launch(be, "grouped_linear", grouped_kernel<decltype(codec)>, grid, block, 0, err, w->packed, g);
+            });
         }
     }
     return st;

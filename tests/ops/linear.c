@@ -101,9 +101,9 @@ static void compare_linear(ops *o, const void *args, const void *got, const void
 
 static const ops_test test = {run_linear, compare_linear};
 
-/* Makes the case `seed` of one shape and hands it to `use`. */
-static void with_case(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K,
-                      uint64_t seed)
+/* Makes the case `seed` of one shape and runs it against ref, or twice where set is NULL. It counts as no more than most_work steps: a case that an emulator
+ * must not leave out says 1. */
+static void case_of(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K, uint64_t seed, int64_t most_work)
 {
     nb_rng r;
     nb_rng_seed(&r, seed * 1000003 + (uint64_t)(kind * 7919 + M * 131 + N * 17 + K));
@@ -138,14 +138,31 @@ static void with_case(check *c, ops_set *set, int kind, int64_t M, int64_t N, in
              (int)N, (int)K, k.n_part, (int)k.ldx, (int)k.ldy, k.bias ? " bias" : "",
              k.add ? " add" : "");
     const size_t out_bytes = (size_t)(M * k.ldy) * sizeof(float);
+    const int64_t work = M * N * K < most_work ? M * N * K : most_work;
     if (set)
-        ops_against_ref(set, &test, &k, out_bytes, M * N * K, what);
+        ops_against_ref(set, &test, &k, out_bytes, work, what);
     else
-        ops_same_bits(c, &test, &k, out_bytes, M * N * K, what);
+        ops_same_bits(c, &test, &k, out_bytes, work, what);
     free(x);
     free(y);
     free(bias);
     ops_weight_free(&w);
+}
+
+static void with_case(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K, uint64_t seed)
+{
+    case_of(c, set, kind, M, N, K, seed, INT64_MAX);
+}
+
+static int kind_named(const char *want)
+{
+    char name[64];
+    for (int kind = 0; kind < ops_kind_count(); kind++) {
+        ops_kind_name(kind, name, sizeof name);
+        if (strcmp(name, want) == 0)
+            return kind;
+    }
+    return -1;
 }
 
 static void a_worked_product(check *c)
@@ -216,8 +233,34 @@ static void every_shape(check *c)
     ops_set_close(&set);
 }
 
+/* Deep pipelines, sums cut over blocks, tiles with a part missing, and each tile of tokens: what small shapes do not reach on a GPU. */
+static const struct {
+    const char *kind;
+    int64_t M, N, K;
+} deep[] = {
+    {"int4 group 128 sym", 1, 640, 5120},  {"q4_0", 7, 192, 5120},           {"int4 group 128", 9, 576, 2112}, {"q4_k", 17, 960, 1024},
+    {"int4 group 64", 33, 576, 1600},      {"q4_1", 65, 320, 576},           {"iq4_nl", 5, 128, 4096},         {"mxfp4", 130, 192, 576},
+    {"q8_0", 16, 128, 3072},               {"int8 group 128 act-order", 70, 192, 640}, {"bf16", 3, 192, 4096},   {"bf16", 130, 320, 576},
+    {"int4 group 64 act-order", 12, 192, 3008}, {"int4 group 48", 2, 64, 1536}, {"int4 group 0", 30, 320, 1984}, {"int4 group 128 sym", 150, 1024, 128},
+};
+
+static void deep_shapes(check *c)
+{
+    ops_set set;
+    ops_set_open(&set, c);
+    for (size_t i = 0; i < sizeof deep / sizeof *deep; i++) {
+        const int kind = kind_named(deep[i].kind);
+        CHECK(c, kind >= 0);
+        if (kind >= 0)
+            case_of(c, &set, kind, deep[i].M, deep[i].N, deep[i].K, i, 1);
+    }
+    ops_set_close(&set);
+}
+
 static void same_bits(check *c)
 {
+    for (size_t i = 0; i < 4; i++)
+        case_of(c, NULL, kind_named(deep[i].kind), deep[i].M, deep[i].N, deep[i].K, i, 1);
     for (int kind = 0; kind < ops_kind_count(); kind++) {
         with_case(c, NULL, kind, 1, 272, 1536, 2);
         with_case(c, NULL, kind, 17, 64, 256, 1);
@@ -228,6 +271,7 @@ static const check_case cases[] = {
     {"ref multiplies a worked example", a_worked_product},
     {"every backend agrees with ref on every kind of weight", every_kind},
     {"every backend agrees with ref on every shape of three kinds", every_shape},
+    {"every backend agrees with ref where work is cut over a whole device", deep_shapes},
     {"the bits do not depend on the run or the number of threads", same_bits},
 };
 CHECK_MAIN(cases)

@@ -8,16 +8,24 @@
 
 enum { POOL = 256, TRIES = 100000, MAX_BLOCK = 1024 };
 
+/* How inputs belong to groups: in turn; shuffled, each group of its size (act-order); any, groups of any size. */
+enum { IN_TURN, SHUFFLED, ANY };
+
 /* The canonical rows: bits x group, symmetric and not, one with a minimum. group 0 is the row. */
 static const struct canonical {
     int bits, group;
     bool sym, has_min;
+    int order;
 } canonical[] = {
-    {4, 32, true, false},   {4, 32, false, true}, {4, 64, false, false}, {4, 128, true, false},
-    {4, 128, false, false}, {4, 0, false, false}, {2, 32, false, false}, {2, 64, true, false},
-    {2, 128, false, false}, {2, 0, false, false}, {3, 32, true, false},  {3, 64, false, false},
-    {3, 128, false, false}, {3, 0, true, false},  {8, 32, true, false},  {8, 64, false, false},
-    {8, 128, true, false},  {8, 0, false, false},
+    {4, 32, true, false, IN_TURN}, {4, 32, false, true, IN_TURN}, {4, 64, false, false, IN_TURN},
+    {4, 128, true, false, IN_TURN}, {4, 128, false, false, IN_TURN}, {4, 0, false, false, IN_TURN},
+    {2, 32, false, false, IN_TURN}, {2, 64, true, false, IN_TURN}, {2, 128, false, false, IN_TURN},
+    {2, 0, false, false, IN_TURN}, {3, 32, true, false, IN_TURN}, {3, 64, false, false, IN_TURN},
+    {3, 128, false, false, IN_TURN}, {3, 0, true, false, IN_TURN}, {8, 32, true, false, IN_TURN},
+    {8, 64, false, false, IN_TURN}, {8, 128, true, false, IN_TURN}, {8, 0, false, false, IN_TURN},
+    {4, 48, false, false, IN_TURN}, {4, 96, false, true, IN_TURN}, {4, 192, true, false, IN_TURN},
+    {4, 32, true, false, SHUFFLED}, {4, 64, false, false, SHUFFLED}, {4, 128, true, false, SHUFFLED},
+    {8, 128, false, false, SHUFFLED}, {3, 64, false, true, ANY},
 };
 enum { N_CANONICAL = sizeof canonical / sizeof *canonical };
 
@@ -53,8 +61,8 @@ void ops_kind_name(int kind, char *dst, size_t n)
 {
     const struct canonical *c = canonical_of(kind);
     if (c)
-        snprintf(dst, n, "int%d group %d%s%s", c->bits, c->group, c->sym ? " sym" : "",
-                 c->has_min ? " min" : "");
+        snprintf(dst, n, "int%d group %d%s%s%s", c->bits, c->group, c->sym ? " sym" : "",
+                 c->has_min ? " min" : "", c->order == SHUFFLED ? " act-order" : c->order == ANY ? " any order" : "");
     else
         snprintf(dst, n, "%s", format_of(kind)->name);
 }
@@ -149,9 +157,20 @@ static void make_canonical(const struct canonical *c, nb_rng *r, ops_weight *w)
         p->min =
             c->has_min ? nb_f32_from_f16(nb_f16_from_f32(-2.0f * (float)nb_rng_double(r))) : 0.0f;
     }
+    if (c->order != IN_TURN) {
+        w->g_idx = ops_alloc((size_t)K, sizeof *w->g_idx);
+        for (int64_t k = 0; k < K; k++)
+            w->g_idx[k] = (int32_t)(c->order == ANY ? (int64_t)(nb_rng_u64(r) % (uint64_t)G) : k / group);
+        for (int64_t k = K - 1; k > 0 && c->order == SHUFFLED; k--) {
+            const int64_t j = (int64_t)(nb_rng_u64(r) % (uint64_t)(k + 1));
+            const int32_t g = w->g_idx[k];
+            w->g_idx[k] = w->g_idx[j];
+            w->g_idx[j] = g;
+        }
+    }
     for (int64_t n = 0; n < N; n++)
         for (int64_t k = 0; k < K; k++) {
-            const nb_group *p = &w->groups[n * G + k / group];
+            const nb_group *p = &w->groups[n * G + (w->g_idx ? w->g_idx[k] : k / group)];
             const int code = (int)(nb_rng_u64(r) % (unsigned)(q + 1));
             w->codes[n * K + k] = (uint8_t)code;
             w->value[n * K + k] = nb_grid_value(p, code);
@@ -161,6 +180,7 @@ static void make_canonical(const struct canonical *c, nb_rng *r, ops_weight *w)
     w->m.groups = w->groups;
     w->m.bits = c->bits;
     w->m.group = c->group;
+    w->m.g_idx = w->g_idx;
 }
 
 bool ops_weight_make(int kind, int64_t N, int64_t K, nb_rng *r, ops_weight *out)
@@ -180,6 +200,7 @@ void ops_weight_free(ops_weight *w)
     free(w->rows);
     free(w->codes);
     free(w->groups);
+    free(w->g_idx);
     free(w->value);
     free(w->part);
     *w = (ops_weight){.m = {.N = 0}};

@@ -12,6 +12,7 @@ typedef struct ops_weight {
     nb_matrix m; /* borrows what follows */
     uint8_t *rows, *codes;
     nb_group *groups;
+    int32_t *g_idx;
     float *value; /* [N,K] what m means */
     float *part;  /* [N,K] scale * code alone: a kernel may sum these and correct by the minimum
                      afterwards */

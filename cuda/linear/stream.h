@@ -1,0 +1,293 @@
+/* stream.h -- y = x W^T for 1 to 16 tokens: decode. The weights are read once, at the rate that memory gives.
+ *
+ * A tile is a panel: 64 outputs, all tokens. The warps of a block take the units of its piece in turn; of a unit a warp multiplies all 64 rows, weights as
+ * the 16-row operand of mma.m16n8k16, so that up to 8 tokens waste nothing. Warps never wait for each other within a tile:
+ *
+ *   weights   cp.async into a ring of the warp's own, kStages units deep; a lane copies the 16 bytes that it will read
+ *   lines     behind the unit in the ring; all lanes read them, hence the __syncwarp
+ *   x         from L2 into registers, up to 8 tokens one unit ahead (for more there is no room, and more to do meanwhile)
+ *
+ * Sums: the codes' products in f32 over a line's positions, times scale, less or plus the part of zeros and offsets, which is a multiple of the sum of x
+ * (a product with ones: the same instruction, and it lands where it is wanted); then over the warp's units, over the block's warps in order, over the
+ * blocks in order.
+ *
+ * Bytes: the weights once, x once a panel from L2. Issue slots: docs/PERFORMANCE.md. A kernel for each kind of line, so that none asks in its loop; the
+ * files stream_*.cu share them out, as nvcc takes a second for two. */
+#ifndef NB_CUDA_LINEAR_STREAM_H
+#define NB_CUDA_LINEAR_STREAM_H
+
+#include "linear/linear.h"
+
+constexpr int kSkew = 4; /* f32 behind a token's 64 sums: the warps' stores then fall into 32 banks */
+constexpr int kColumn = kPanel + kSkew;
+
+template <class C_, int Oct_, bool Two_, int Kind_> struct Stream {
+    using C = C_;
+    static constexpr int Oct = Oct_, Kind = Kind_, kLines = Two_ ? 2 : 1; /* of a unit */
+    static constexpr int kLine = Kind == NB_LINE_NONE ? 0 : Kind == NB_LINE_F16 ? 128 : Kind == NB_LINE_ZERO ? 192 : Kind == NB_LINE_OFFSET ? 256 : 512;
+    static constexpr int kStage = C::kBytes + kLines * kLine, kRing = C::kStages * kStage;
+    static constexpr bool kAhead = Oct == 1;
+    static constexpr bool kWide = Oct > 1 && (Two_ || C::kBytes == 4096); /* wants more registers or shared memory a warp than 8 warps leave */
+    static constexpr int kWarps = kWide ? 6 : C::kWarps;
+    static constexpr int kSums = 8 * Oct * kColumn; /* f32 a warp */
+    static constexpr int kBytes = kWarps * (kRing + kSums * 4);
+    static_assert(kBytes <= 98 * 1024, "a block of sm_86, 89 and 120 has 99 KiB");
+};
+
+/* A warp's way through its units. */
+struct Walk {
+    int unit, in, line; /* on the line of units; within the tile; the tile's first line */
+};
+template <int Step> DEVI void advance(Walk &a, const Packed &w)
+{
+    a.unit += Step;
+    a.in += Step;
+    while (a.in >= w.n_unit) {
+        a.in -= w.n_unit;
+        a.line += w.n_line;
+    }
+}
+
+template <class S> DEVI void fetch(const Packed &w, const Walk &at, uint8_t *stage, int lane)
+{
+    const uint8_t *unit = w.codes + (int64_t)at.unit * S::C::kBytes + lane * 16;
+#pragma unroll
+    for (int i = 0; i < S::C::kBytes / 512; i++)
+        cp_async_16(stage + i * 512 + lane * 16, unit + i * 512);
+    const uint8_t *line = w.lines + (int64_t)(at.line + (S::kLines == 2 ? 2 * at.in : at.in >> w.shift)) * S::kLine + lane * 16;
+#pragma unroll
+    for (int i = 0; i < S::kLines * S::kLine; i += 512)
+        if (i + lane * 16 < S::kLines * S::kLine)
+            cp_async_16(stage + S::C::kBytes + i + lane * 16, line + i);
+}
+
+/* Tokens that are not there keep the zeros they began with. */
+template <int Oct> DEVI void fetch_x(const Scratch &s, int M, int unit, int lane, uint4 (&x)[Oct][2])
+{
+    const uint8_t *from = s.x + (int64_t)unit * s.n_oct * 1024 + lane * 16;
+#pragma unroll
+    for (int o = 0; o < Oct; o++)
+        if (8 * o + (lane >> 2) < M) {
+            x[o][0] = ld_v4(from + o * 1024);
+            x[o][1] = ld_v4(from + o * 1024 + 512);
+        }
+}
+
+DEVI void step_of(const uint4 (&x)[2], int i, uint32_t (&b)[2])
+{
+    const uint4 &h = x[i >> 1];
+    b[0] = i & 1 ? h.z : h.x;
+    b[1] = i & 1 ? h.w : h.y;
+}
+
+/* acc += a line's sums. sum: of x, in elements 0 and 1; with one zero for all it comes multiplied by what is to be taken back. */
+template <class S> DEVI void close_line(const uint8_t *line, int at, const float (&part)[S::Oct][4], const float (&sum)[S::Oct][4], float (&acc)[S::Oct][4])
+{
+    using C = typename S::C;
+    float scale[2], back[2] = {0.0f, 0.0f}; /* of rows g and g + 8 */
+    if (S::Kind == NB_LINE_F32) {
+        const uint2 v = ld_v2(line + 4 * at);
+        scale[0] = __uint_as_float(v.x);
+        scale[1] = __uint_as_float(v.y);
+    } else {
+        const uint32_t v = *(const uint32_t *)(const void *)(line + 2 * at);
+        scale[0] = nb_half_lo(v);
+        scale[1] = nb_half_hi(v);
+    }
+    if (S::Kind == NB_LINE_ZERO) { /* 2^23 + zero by its bits; what is taken off leaves the code's bias in */
+        const uint32_t v = *(const uint16_t *)(const void *)(line + 2 * kPanel + at);
+        back[0] = __uint_as_float(prmt(v, 0x4b000000u, 0x7440)) - (8388608.0f - C::kBias);
+        back[1] = __uint_as_float(prmt(v, 0x4b000000u, 0x7441)) - (8388608.0f - C::kBias);
+    } else if (S::Kind == NB_LINE_OFFSET) {
+        const uint32_t v = *(const uint32_t *)(const void *)(line + 2 * (kPanel + at));
+        back[0] = nb_half_lo(v) - C::kBias * scale[0];
+        back[1] = nb_half_hi(v) - C::kBias * scale[1];
+    } else if (S::Kind == NB_LINE_F32 && C::kAffine) {
+        const uint2 v = ld_v2(line + 4 * (kPanel + at));
+        back[0] = __uint_as_float(v.x) - C::kBias * scale[0];
+        back[1] = __uint_as_float(v.y) - C::kBias * scale[1];
+    }
+#pragma unroll
+    for (int o = 0; o < S::Oct; o++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int r = e >> 1, t = e & 1;
+            if (!C::kAffine)
+                acc[o][e] += scale[r] * part[o][e];
+            else if (S::Kind == NB_LINE_F16)
+                acc[o][e] += scale[r] * (part[o][e] - sum[o][t]);
+            else if (S::Kind == NB_LINE_ZERO)
+                acc[o][e] += scale[r] * (part[o][e] - back[r] * sum[o][t]);
+            else
+                acc[o][e] = back[r] * sum[o][t] + (scale[r] * part[o][e] + acc[o][e]);
+        }
+}
+
+/* acc[block of 16 rows] += unit x, a line after another; the fragments as mma leaves them. */
+template <class S> DEVI void multiply(const Packed &w, const uint8_t *stage, int lane, const uint4 (&x)[S::Oct][2], float (&acc)[4][S::Oct][4])
+{
+    using C = typename S::C;
+    constexpr int kSteps = 4 / S::kLines; /* of a line */
+    constexpr uint32_t kOne = 0x3f803f80;
+    const uint32_t ones[4] = {kOne, kOne, kOne, kOne};
+    uint32_t b[2];
+#pragma unroll
+    for (int l = 0; l < S::kLines; l++) {
+        float sum[S::Oct][4] = {};
+#pragma unroll
+        for (int o = 0; o < S::Oct && C::kAffine; o++) {
+#pragma unroll
+            for (int i = 0; i < kSteps; i++) {
+                step_of(x[o], l * kSteps + i, b);
+                mma_m16n8k16_bf16(sum[o], ones, b);
+            }
+            if (S::Kind == NB_LINE_F16) {
+                sum[o][0] *= C::kBias + w.zero;
+                sum[o][1] *= C::kBias + w.zero;
+            }
+        }
+#pragma unroll
+        for (int block = 0; block < 4; block++) {
+            float part[S::Oct][4] = {};
+            uint4 chunk = {0, 0, 0, 0};
+#pragma unroll
+            for (int j = 0; j < kSteps; j++) {
+                const int i = l * kSteps + j;
+                uint32_t a[4];
+                if (j == 0 || i % C::kSteps == 0)
+                    chunk = ld_v4(stage + (block * (4 / C::kSteps) + i / C::kSteps) * 512 + lane * 16);
+                C::fragment(w, chunk, i % C::kSteps, a);
+#pragma unroll
+                for (int o = 0; o < S::Oct; o++) {
+                    step_of(x[o], i, b);
+                    mma_m16n8k16_bf16(C::kScaled ? part[o] : acc[block][o], a, b);
+                }
+            }
+            if (C::kScaled)
+                close_line<S>(stage + C::kBytes + l * S::kLine, 8 * (lane >> 2) + 2 * block, part, sum, acc[block]);
+        }
+    }
+}
+
+/* The block's sum of a tile, out of its warps': to y when it has all of the tile, else left for the last block to come. */
+template <class S>
+DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int64_t total, float (&acc)[4][S::Oct][4], float *sums, unsigned *flag)
+{
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, n_block = (int)gridDim.x;
+    float *own = sums + warp * S::kSums;
+    __syncthreads(); /* the tile before has been read */
+#pragma unroll
+    for (int block = 0; block < 4; block++)
+#pragma unroll
+        for (int o = 0; o < S::Oct; o++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                own[(8 * o + 2 * t + (e & 1)) * kColumn + block * 16 + g + 8 * (e >> 1)] = acc[block][o][e];
+    __syncthreads();
+    const int first = nb_piece_owner(total, tile * w.n_unit, n_block), last = nb_piece_owner(total, (tile + 1) * w.n_unit - 1, n_block);
+    float *left = s.part + (int64_t)nb_piece_slot(total, (int)blockIdx.x, n_block, tile, w.n_unit) * (kPanel * 8 * S::Oct);
+    for (int i = threadIdx.x; i < kPanel * io.M; i += blockDim.x) {
+        const int row = i % kPanel, token = i / kPanel, n = tile * kPanel + row;
+        float v = 0.0f;
+#pragma unroll
+        for (int j = 0; j < S::kWarps; j++)
+            v += sums[j * S::kSums + token * kColumn + row];
+        if (first != last)
+            left[i] = v;
+        else if (n < w.N)
+            nb_store(io, token, n, w.gain * v);
+    }
+    if (first == last || !nb_last_to_come(&s.count[tile], last - first + 1, flag))
+        return;
+    for (int i = threadIdx.x; i < kPanel * io.M; i += blockDim.x) {
+        const int n = tile * kPanel + i % kPanel;
+        float v = 0.0f;
+        for (int c = first; c <= last; c++)
+            v += s.part[(int64_t)nb_piece_slot(total, c, n_block, tile, w.n_unit) * (kPanel * 8 * S::Oct) + i];
+        if (n < w.N)
+            nb_store(io, i / kPanel, n, w.gain * v);
+    }
+}
+
+template <class S> __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io io, Scratch s)
+{
+    constexpr int kWarps = S::kWarps, kStages = S::C::kStages;
+    DYN_SHARED(uint8_t, shared);
+    SHARED(unsigned, flag, [1]);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    uint8_t *ring = shared + warp * S::kRing;
+    float *sums = (float *)(void *)(shared + kWarps * S::kRing);
+    const int64_t total = (int64_t)w.n_panel * w.n_unit;
+    const int begin = nb_piece_begin(total, (int)blockIdx.x, (int)gridDim.x), end = nb_piece_begin(total, (int)blockIdx.x + 1, (int)gridDim.x);
+    Walk at = {begin + warp, begin % w.n_unit + warp, begin / w.n_unit * w.n_line};
+    advance<0>(at, w);
+    Walk next = at;
+    uint4 x[S::Oct][2] = {}, x_next[S::Oct][2] = {};
+    if (S::kAhead && at.unit < end)
+        fetch_x<S::Oct>(s, io.M, at.in, lane, x_next);
+#pragma unroll
+    for (int i = 0; i < kStages - 1; i++) {
+        if (next.unit < end)
+            fetch<S>(w, next, ring + i * S::kStage, lane);
+        cp_async_commit();
+        advance<kWarps>(next, w);
+    }
+    int full = 0, empty = (kStages - 1) * S::kStage; /* where in the ring */
+    for (int tile_begin = begin; tile_begin < end;) {
+        const int tile = tile_begin / w.n_unit, tile_end = min(end, (tile + 1) * w.n_unit);
+        float acc[4][S::Oct][4] = {};
+        while (at.unit < tile_end) {
+            if (S::kAhead) {
+                x[0][0] = x_next[0][0];
+                x[0][1] = x_next[0][1];
+            } else {
+                fetch_x<S::Oct>(s, io.M, at.in, lane, x);
+            }
+            cp_async_wait<kStages - 2>();
+            __syncwarp();
+            if (next.unit < end)
+                fetch<S>(w, next, ring + empty, lane);
+            cp_async_commit();
+            advance<kWarps>(next, w);
+            advance<kWarps>(at, w);
+            if (S::kAhead && at.unit < end)
+                fetch_x<S::Oct>(s, io.M, at.in, lane, x_next);
+            multiply<S>(w, ring + full, lane, x, acc);
+            empty = full;
+            full = full + S::kStage == S::kRing ? 0 : full + S::kStage;
+        }
+        finish<S>(w, io, s, tile, total, acc, sums, flag);
+        tile_begin = tile_end;
+    }
+    cp_async_wait<0>();
+}
+
+/* ---- launching ---- */
+
+struct StreamCall {
+    nb_backend *be;
+    const nb_weight *w;
+    const Io *io;
+    const Scratch *s;
+    int n_block;
+    nb_error *err;
+};
+
+template <class C, bool Two, int Kind> static nb_status stream_start(const StreamCall &c)
+{
+    using One = Stream<C, 1, Two, Kind>;
+    using More = Stream<C, 2, Two, Kind>;
+    const dim3 grid((unsigned)c.n_block);
+    if (c.io->M <= 8)
+        return nb_launch_large(c.be, "stream", stream_kernel<One>, grid, dim3(32 * One::kWarps), One::kBytes, c.err, c.w->packed, *c.io, *c.s);
+    return nb_launch_large(c.be, "stream", stream_kernel<More>, grid, dim3(32 * More::kWarps), More::kBytes, c.err, c.w->packed, *c.io, *c.s);
+}
+template <class C, int Kind> static nb_status stream_lines(const StreamCall &c)
+{
+    return c.w->packed.shift < 0 ? stream_start<C, true, Kind>(c) : stream_start<C, false, Kind>(c);
+}
+
+nb_status nb_cuda_stream_u4(const StreamCall &c);
+nb_status nb_cuda_stream_u8(const StreamCall &c);
+
+#endif
