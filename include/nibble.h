@@ -180,7 +180,8 @@ typedef struct nb_quantize_options {
     int32_t n_thread;
     bool dry_run;            /* everything but the work: plan and sizes */
     int64_t max_shard_bytes; /* of tensors in one file of a folder, unless one alone is larger; 0: 5 GB */
-    int64_t memory;          /* hard budget of the host's memory in bytes; 0: what the machine has */
+    int64_t memory;          /* hard budget of the host's memory in bytes; 0: what the machine has. glibc's malloc keeps freed blocks of up to
+                              * 32 MiB unless mallopt(M_MMAP_THRESHOLD, 1 << 20) was called, as the command line does */
     bool layers_set;         /* only the layers [layer_from, layer_to) are quantized, the others copied as they are */
     int32_t layer_from, layer_to;
     bool resume;             /* go on with what OUT.nibble/ holds; model and settings come from there where model is NULL */

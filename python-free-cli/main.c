@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -145,6 +146,9 @@ int main(int argc, char **argv)
     nb_args args = {.n = 0};
     nb_line line = {.argc = argc, .argv = argv, .args = &args};
     open_standard_streams();
+#ifdef M_MMAP_THRESHOLD /* else glibc raises it with what is freed, to 32 MiB, keeps such blocks, and a plan is held to by a tenth less */
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
     signal(SIGPIPE, SIG_IGN); /* a closed stdout is seen when it is flushed */
     signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of write, not a death */
     nb_watch_mapped_files();

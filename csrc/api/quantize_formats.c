@@ -115,11 +115,15 @@ static nb_status choose_folder(nb_quantize_job *j, nb_error *err)
     return st;
 }
 
+static const nb_dtype *type_of(void *arg, const nb_tensor *t);
+
 nb_status nb_quantize_choose_types(nb_quantize_job *j, nb_error *err)
 {
     j->type = nb_alloc((size_t)j->m->container->n_tensor, sizeof *j->type, "formats", err);
     if (!j->type)
         return NB_NO_ROOM;
+    j->p.kept = type_of;
+    j->p.kept_arg = j;
     return j->form->folder ? choose_folder(j, err) : choose_gguf(j, err);
 }
 

@@ -138,6 +138,16 @@ static nb_status linears(facts *f, const nb_quantize_result *r, nb_error *err)
     return NB_OK;
 }
 
+/* The first linear that has the note, under the same verdict: it speaks for all of them. */
+static size_t first_with(const nb_quantize_result *r, size_t i)
+{
+    size_t k = 0;
+    while (k < i && (r->layers[k].rounded != r->layers[i].rounded || strcmp(r->layers[k].note, r->layers[i].note) != 0))
+        k++;
+    return k;
+}
+
+/* A sentence a note, whatever the number of linears that have it. */
 static void notes(facts *f, const nb_quantize_result *r)
 {
     size_t n = 0;
@@ -145,9 +155,18 @@ static void notes(facts *f, const nb_quantize_result *r)
         snprintf(f->sentence[0], kSentence, "%lld of the experts' %lld linears saw too few tokens and were rounded to nearest, %lld of them none",
                  (long long)r->n_expert_rounded, (long long)r->n_expert_linear, (long long)r->n_expert_unseen);
     for (int rounded = 1; rounded >= 0; rounded--)
-        for (size_t i = 0; i < r->n_layer; i++)
-            if (r->layers[i].note[0] && r->layers[i].rounded == rounded && n++ < kWarnings - 1)
-                snprintf(f->sentence[n - 1], kSentence, "%.120s: %.120s", r->layers[i].name, r->layers[i].note);
+        for (size_t i = 0; i < r->n_layer; i++) {
+            const nb_quantize_layer *l = &r->layers[i];
+            size_t same = 0;
+            if (!l->note[0] || l->rounded != rounded || first_with(r, i) < i || n++ >= kWarnings - 1)
+                continue;
+            for (size_t k = i; k < r->n_layer; k++)
+                same += r->layers[k].rounded == l->rounded && strcmp(r->layers[k].note, l->note) == 0;
+            if (same > 1)
+                snprintf(f->sentence[n - 1], kSentence, "%zu linears, the first %.110s: %.120s", same, l->name, l->note);
+            else
+                snprintf(f->sentence[n - 1], kSentence, "%.120s: %.120s", l->name, l->note);
+        }
     if (n >= kWarnings)
         snprintf(f->sentence[kWarnings - 1], kSentence, "%zu more notes; the table at the end shows them", n - (kWarnings - 1));
     f->r.n_warning = n < kWarnings ? n : kWarnings;

@@ -407,12 +407,22 @@ static nb_status copy_group(nb_pipe *p, nb_group_at at, nb_error *err)
     return st;
 }
 
+/* Of a weight that is kept. */
+static double kept_bits(const nb_pipe *p, nb_slot at)
+{
+    char name[NB_TENSOR_NAME];
+    const nb_tensor *t = nb_family_tensor(p->m->family, p->m->container, at, name);
+    const nb_dtype *type = t && p->o->kept ? p->o->kept(p->o->kept_arg, t) : NULL;
+    return type ? 8.0 * (double)type->bytes / (double)type->block : 16.0;
+}
+
 /* In a format that the sink chose (F16 in GGUF: llama.cpp's fallback). */
 nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
 {
     nb_role role[3];
     nb_linear_report *r = begin_report(p, at, 16.0);
-    for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--)
+    for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--) {
+        r[i].bits_per_weight = kept_bits(p, slot_of(at, role[i]));
         if (!p->o->quantizer->layer)
             snprintf(r[i].note, sizeof r[i].note, "kept: nothing is rounded");
         else if (p->o->scheme)
@@ -420,6 +430,7 @@ nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
         else
             snprintf(r[i].note, sizeof r[i].note, "kept %s: its width is no multiple of %d", p->o->values ? p->o->values->name : "f16",
                      p->o->grid.dtype->block);
+    }
     return copy_group(p, at, err);
 }
 

@@ -2,6 +2,7 @@
 #ifndef NB_QUANT_PIPELINE_H
 #define NB_QUANT_PIPELINE_H
 
+#include "convert/gguf_plan.h"
 #include "convert/sink.h"
 #include "quant/calib.h"
 #include "quant/quantizer.h"
@@ -21,6 +22,8 @@ typedef struct nb_pipeline_options {
     nb_grid grid; /* with a dtype: the file format of the linears */
     const nb_scheme_spec *scheme; /* a folder's, for grids without a dtype; borrowed */
     const nb_dtype *values;       /* the linears are written as what their codes mean, in this float (a plain folder); NULL: as codes */
+    nb_type_choice kept;          /* the format that the sink gives a tensor which gets no codes, for the report; NULL: f16 */
+    void *kept_arg;
     bool act_order;               /* groups of inputs by falling H_kk, where the scheme has a place for them */
     double damp, correction;
     bool static_groups;

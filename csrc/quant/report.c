@@ -17,8 +17,9 @@ static const char kStyle[] =
     "h2{font-size:1.15rem;margin:36px 0 6px}\n"
     "p{margin:4px 0 12px;color:var(--soft);max-width:70ch}\n"
     "dl{margin:0}dt{color:var(--soft);font-size:.85rem}dd{margin:0;overflow-wrap:anywhere}\n"
-    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px}\n"
-    ".figures div{background:var(--panel);border:1px solid var(--rule);border-radius:8px;padding:10px 12px}\n"
+    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:10px}\n"
+    ".figures div{background:var(--panel);border:1px solid var(--rule);border-radius:8px;padding:10px 12px;display:flex;flex-direction:column;"
+    "justify-content:space-between}\n"
     ".figures dd{font-size:1.3rem;font-weight:600;font-variant-numeric:tabular-nums}\n"
     ".settings{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:8px 20px}\n"
     ".warnings{border-left:4px solid var(--warn);margin:16px 0;padding:4px 0 4px 28px}\n"
@@ -48,8 +49,8 @@ static const char kStyle[] =
     "th,td{padding:5px 12px;text-align:right;border-top:1px solid var(--rule);white-space:nowrap}\n"
     "th:first-child,td:first-child,.words td:last-child,.words th:last-child{text-align:left}\n"
     ".formula{white-space:nowrap}sup{line-height:0}\n"
-    "th[scope=row]{font-weight:400}.plain{max-width:900px}.plain th[scope=row]{white-space:normal}\n"
-    ".words td:last-child{white-space:normal;min-width:180px;overflow-wrap:anywhere}\n"
+    "th[scope=row]{font-weight:400}.scroll.plain{max-width:900px}.plain th[scope=row]{white-space:normal}\n"
+    ".words td:last-child{white-space:normal;min-width:280px;overflow-wrap:anywhere}\n"
     "summary{cursor:pointer;padding:6px 0;color:var(--accent)}\n"
     ":focus-visible{outline:2px solid var(--accent);outline-offset:2px}\n"
     "@media(max-width:560px){.rows{grid-template-columns:minmax(0,1fr)}.row{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:0 10px}"
@@ -75,8 +76,8 @@ static void pairs(nb_text *t, const char *kind, const nb_report_pair *p, size_t 
 /* A table that scrolls by itself on a narrow screen, reachable by the keyboard. */
 static void table_begin(nb_text *t, const char *caption, const char *kind, const char *const *head)
 {
-    nb_text_printf(t, "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"%s\"><table%s>\n<caption>%s</caption>\n<thead><tr>", caption,
-                   kind, caption);
+    nb_text_printf(t, "<div class=\"scroll %s\" role=\"region\" tabindex=\"0\" aria-label=\"%s\"><table>\n<caption>%s</caption>\n<thead><tr>", kind,
+                   caption, caption);
     for (; *head; head++)
         nb_text_printf(t, "<th scope=\"col\">%s</th>", *head);
     nb_text_puts(t, "</tr></thead>\n<tbody>\n");
@@ -147,7 +148,7 @@ static void quality(nb_text *t, const nb_report *r)
            "for its own model. Both saw the same tokens: the divergence of the quantized model's predictions from the original's "
            "(0 is no difference) tells what the ranges hide.</p>\n");
     nb_page_ppl_bars(t, e);
-    table_begin(t, "perplexity and divergence", " class=\"plain\"", head);
+    table_begin(t, "perplexity and divergence", "plain", head);
     measure(t, "perplexity before", e->ppl_before, e->ppl_before_stderr, 4);
     measure(t, "perplexity after", e->ppl_after, e->ppl_after_stderr, 4);
     measure(t, "KL divergence, mean, nats a token", e->kl_mean, e->kl_stderr, 5);
@@ -174,7 +175,7 @@ static void errors(nb_text *t, const nb_report *r, const nb_page_kinds *k)
     } else
         nb_text_puts(t, r->n_linear ? "<p>Not measured: the method ran without calibration text.</p>\n" : "<p>No linear was quantized.</p>\n");
     if (r->n_linear) {
-        table_begin(t, "by kind", " class=\"words\"", head);
+        table_begin(t, "by kind", "words", head);
         for (size_t i = 0; i < k->n; i++) {
             const nb_page_kind *a = &k->kind[i];
             row_head(t, a->name);
@@ -220,7 +221,7 @@ static void every_linear(nb_text *t, const nb_report *r)
     if (!r->n_linear)
         return;
     nb_text_printf(t, "<section>\n<h2>Every linear</h2>\n<details><summary>A table of all %zu</summary>\n", r->n_linear);
-    table_begin(t, "every quantized linear", " class=\"words\"", head);
+    table_begin(t, "every quantized linear", "words", head);
     for (size_t i = 0; i < r->n_linear; i++) {
         const nb_report_linear *l = &r->linear[i];
         row_head(t, l->name);

@@ -166,6 +166,31 @@ static void beside(check *c)
     CHECK(c, access(folder_in(&here, "out", (char[1024]){0}), F_OK) != 0);
 }
 
+/* What a linear that is kept takes is what the folder keeps it in, and one sentence speaks for all
+ * of them. */
+static void kept(check *c)
+{
+    outcome o = program_run(
+        &here,
+        "quantize %T/odd.gguf -o %T/out --method rtn --grid q8_0 --format plain --embedding f32 "
+        "--report %T/r.html -t 1 -q --json",
+        OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 0);
+    CHECK_HAS(c, o.out,
+              "{\"name\":\"blk.1.ffn_down.weight\",\"error\":null,\"error_rtn\":null,\"bits_per_"
+              "weight\":32");
+    program_free(&o);
+    has(c, "r.html",
+        "2 linears, the first blk.0.ffn_down.weight: kept f32: its width is no multiple of 32");
+    gone("out");
+    expect(c,
+           "quantize %T/odd.gguf -o %T/out --method rtn --grid q8_0 --format plain -t 1 -q --json",
+           0,
+           "{\"name\":\"blk.1.ffn_down.weight\",\"error\":null,\"error_rtn\":null,\"bits_per_"
+           "weight\":16");
+    gone("out");
+}
+
 static void unfinished(check *c)
 {
     static const char run[] = "quantize " TINY " -o %T/out --format plain --group 32" TEXT;
@@ -223,6 +248,7 @@ static const check_case cases[] = {
     {"in half words they are rounded as converting does it, and config.json names the type",
      narrow},
     {"the folder is whole, says nothing of quantization, and can be quantized again", beside},
+    {"what is kept is reported as it is kept", kept},
     {"a plain folder that was killed is gone on with to the same bytes", unfinished},
     {"what a plain folder cannot hold is refused before work begins", refusals},
 };
