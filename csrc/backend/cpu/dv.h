@@ -44,4 +44,27 @@ static inline nb_dv nb_dv_fma(double x, nb_dv v, nb_dv s) /* x v + s */
 #endif
 }
 
+static inline nb_dv nb_dv_from_f32(const float *p)
+{
+#if defined(__AVX512F__)
+    return (nb_dv)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif defined(__AVX2__)
+    return (nb_dv)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+    return (nb_dv){(double)p[0], (double)p[1]};
+#endif
+}
+
+static inline void nb_dv_to_f32(float *p, nb_dv v)
+{
+#if defined(__AVX512F__)
+    _mm256_storeu_ps(p, _mm512_cvtpd_ps((__m512d)v));
+#elif defined(__AVX2__)
+    _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)v));
+#else
+    p[0] = (float)v[0];
+    p[1] = (float)v[1];
+#endif
+}
+
 #endif

@@ -1,14 +1,19 @@
 /* gram.c -- H += X^T X and C += (X_orig - X)^T X in f64.
  *
- * X, and the difference of the streams, are first laid out in panels of 48 columns [panel][M][48], so a tile of the result reads two contiguous
- * pieces. Tiles of 48 x 48 are independent (the tasks of the pool) and take NB_GRAM_TOKENS at a time: products and sums in f32 within such a block
- * (128 terms, relative error about sqrt(128) 2^-24), the block is then added in f64, to a copy of the tile that stays in the cache. H is symmetric:
- * tiles from the diagonal on are computed, the others are their mirror. Cost M K^2 FLOP for H, 2 M K^2 for C; scratch 4 M K bytes, twice with C. */
+ * X is first laid out as product_f32 reads it: in panels of 16 columns (B), and negated and turned,
+ * 12 columns side by side (A; the product subtracts); the difference of the streams likewise as an
+ * A. Blocks of the result are independent (the tasks of the pool); an element's products are summed
+ * in f32 within NB_DEPTH tokens and added in f64. H is symmetric: blocks from the diagonal on are
+ * computed, the others are their mirror, made at the end. Cost M K^2 FLOP for H, 2 M K^2 for C;
+ * scratch 8 M K bytes, half as much again with C. */
 #include "backend/cpu/kernels.h"
 
-#include <string.h>
-
-enum { kPanel = NB_GRAM_PANEL };
+enum {
+    kPanel = 48,         /* columns laid out by one task: whole panels of B, whole groups of A */
+    kColumns = 16,       /* of a panel of B */
+    kBlock = 2 * kPanel, /* of the result: 256 tokens of both operands are 192 KiB */
+    kMirror = 32
+};
 
 static int64_t panels(int64_t K)
 {
@@ -18,72 +23,97 @@ static int64_t panels(int64_t K)
 size_t nb_cpu_gram_scratch(nb_backend *be, const nb_gram_args *a)
 {
     (void)be;
-    return (size_t)(panels(a->K) * kPanel * a->M) * sizeof(float) * (a->c ? 2 : 1);
-}
-
-/* Panel p of x (minus `less` when given); columns beyond K are zero. */
-static void load_panel(const float *x, int64_t ldx, const float *less, int64_t ld_less, int64_t M, int64_t K, int64_t p, float *out)
-{
-    const int64_t k0 = p * kPanel, width = K - k0 < kPanel ? K - k0 : kPanel;
-    for (int64_t m = 0; m < M; m++, out += kPanel) {
-        for (int64_t k = 0; k < width; k++)
-            out[k] = x[m * ldx + k0 + k] - (less ? less[m * ld_less + k0 + k] : 0.0f);
-        memset(out + width, 0, (size_t)(kPanel - width) * sizeof *out);
-    }
-}
-
-/* out[i0 + i][j0 + j] += sum over the tokens; y and x are whole panels [M][kPanel]. mirror: out[j0 + j][i0 + i] becomes the same. */
-static void add_tile(const nb_cpu *cpu, const float *y, const float *x, int64_t M, int64_t K, int64_t i0, int64_t j0, bool mirror, double *out)
-{
-    _Alignas(64) double sum[kPanel * kPanel] = {0};
-    const int64_t wi = K - i0 < kPanel ? K - i0 : kPanel, wj = K - j0 < kPanel ? K - j0 : kPanel;
-    for (int64_t i = 0; i < wi; i++)
-        memcpy(sum + i * kPanel, out + (i0 + i) * K + j0, (size_t)wj * sizeof *sum);
-    cpu->run->gram_tile(y, x, M, sum);
-    for (int64_t i = 0; i < wi; i++)
-        memcpy(out + (i0 + i) * K + j0, sum + i * kPanel, (size_t)wj * sizeof *sum);
-    for (int64_t j = 0; mirror && j < wj; j++)
-        for (int64_t i = 0; i < wi; i++)
-            out[(j0 + j) * K + i0 + i] = sum[i * kPanel + j];
+    return (size_t)(panels(a->K) * kPanel * a->M) * sizeof(float) * (a->c ? 3 : 2);
 }
 
 struct gram_job {
     const nb_cpu *cpu;
     const nb_gram_args *a;
-    int64_t n, one; /* panels; elements of one */
-    float *x, *diff;
+    float *b, *turned, *diff; /* X; -X; X - X_orig */
 };
+
+/* to[m][0..12) = less - x of 12 columns from k0 on, less NULL: -x; columns beyond K are zero. */
+static void turn(const nb_gram_args *a, const float *x, int64_t ldx, const float *less,
+                 int64_t ld_less, int64_t k0, float *to)
+{
+    const int64_t left = a->K - k0, width = left < 0 ? 0 : left < NB_TURNED ? left : NB_TURNED;
+    for (int64_t m = 0; m < a->M; m++, to += NB_TURNED)
+        for (int64_t k = 0; k < NB_TURNED; k++)
+            to[k] =
+                k < width ? (less ? less[m * ld_less + k0 + k] : 0.0f) - x[m * ldx + k0 + k] : 0.0f;
+}
 
 static void panel_task(const void *arg, int64_t p, int worker)
 {
     const struct gram_job *j = arg;
     const nb_gram_args *a = j->a;
     (void)worker;
-    load_panel(a->x, a->ldx, NULL, 0, a->M, a->K, p, j->x + p * j->one);
-    if (a->x_orig)
-        load_panel(a->x_orig, a->ld_orig, a->x, a->ldx, a->M, a->K, p, j->diff + p * j->one);
+    for (int64_t k0 = p * kPanel; k0 < (p + 1) * kPanel; k0 += kColumns) {
+        float *to = j->b + k0 * a->M;
+        for (int64_t m = 0; m < a->M; m++, to += kColumns)
+            for (int64_t k = 0; k < kColumns; k++)
+                to[k] = k0 + k < a->K ? a->x[m * a->ldx + k0 + k] : 0.0f;
+    }
+    for (int64_t k0 = p * kPanel; k0 < (p + 1) * kPanel; k0 += NB_TURNED) {
+        turn(a, a->x, a->ldx, NULL, 0, k0, j->turned + k0 * a->M);
+        if (a->x_orig)
+            turn(a, a->x_orig, a->ld_orig, a->x, a->ldx, k0, j->diff + k0 * a->M);
+    }
 }
 
-/* Tile t: a column of tiles shares the panel of x. */
-static void tile_task(const void *arg, int64_t t, int worker)
+/* Rows [i, i + M) and columns [k, end) of a result; i and k are multiples of kPanel. */
+static void add_block(const struct gram_job *j, const float *turned, int64_t i, int64_t M,
+                      int64_t k, int64_t end, double *out)
+{
+    const nb_gram_args *a = j->a;
+    const nb_product_f32 p = {.c = out + i * a->K + k,
+                              .a = turned + i * a->M,
+                              .panels = j->b + k * a->M,
+                              .ldc = a->K,
+                              .M = M,
+                              .N = end - k,
+                              .K = a->M,
+                              .turned = true};
+    j->cpu->run->product_f32(&p);
+}
+
+/* Block t: those in a column of blocks share the panels of X. */
+static void block_task(const void *arg, int64_t t, int worker)
 {
     const struct gram_job *j = arg;
-    const nb_gram_args *a = j->a;
-    const int64_t row = t % j->n, col = t / j->n;
+    const int64_t K = j->a->K, n = (K + kBlock - 1) / kBlock, i = t % n * kBlock,
+                  k = t / n * kBlock, M = K - i < kBlock ? K - i : kBlock,
+                  end = k + kBlock < K ? k + kBlock : K;
     (void)worker;
-    if (col >= row)
-        add_tile(j->cpu, j->x + row * j->one, j->x + col * j->one, a->M, a->K, row * kPanel, col * kPanel, col > row, a->h);
-    if (a->x_orig)
-        add_tile(j->cpu, j->diff + row * j->one, j->x + col * j->one, a->M, a->K, row * kPanel, col * kPanel, false, a->c);
+    if (k > i)
+        add_block(j, j->turned, i, M, k, end, j->a->h);
+    for (int64_t d = i; k == i && d < end; d += kPanel) /* on the diagonal */
+        add_block(j, j->turned, d, end - d < kPanel ? end - d : kPanel, d, end, j->a->h);
+    if (j->a->x_orig)
+        add_block(j, j->diff, i, M, k, end, j->a->c);
+}
+
+/* Rows of tile i below the diagonal from what lies above it, by tiles, so that both sides stay in
+ * the cache. */
+static void mirror_task(const void *arg, int64_t i, int worker)
+{
+    const nb_gram_args *a = ((const struct gram_job *)arg)->a;
+    const int64_t K = a->K, end = (i + 1) * kMirror < K ? (i + 1) * kMirror : K;
+    (void)worker;
+    for (int64_t j = 0; j <= i * kMirror; j += kMirror)
+        for (int64_t r = i * kMirror; r < end; r++)
+            for (int64_t c = j; c < r && c < j + kMirror; c++)
+                a->h[r * K + c] = a->h[c * K + r];
 }
 
 nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err)
 {
+    const int64_t n = panels(a->K), n_block = (a->K + kBlock - 1) / kBlock, one = n * kPanel * a->M;
+    float *b = a->scratch;
+    const struct gram_job j = {nb_cpu_of(be), a, b, b + one, b + 2 * one};
     (void)err;
-    const int64_t n = panels(a->K), one = kPanel * a->M;
-    float *x = a->scratch;
-    const struct gram_job j = {nb_cpu_of(be), a, n, one, x, x + n * one};
     nb_pool_run(j.cpu->pool, n, panel_task, &j);
-    nb_pool_run(j.cpu->pool, n * n, tile_task, &j);
+    nb_pool_run(j.cpu->pool, n_block * n_block, block_task, &j);
+    nb_pool_run(j.cpu->pool, (a->K + kMirror - 1) / kMirror, mirror_task, &j);
     return NB_OK;
 }

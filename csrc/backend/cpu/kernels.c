@@ -10,10 +10,10 @@ const nb_cpu_kernels NB_LEVEL_NAME(nb_cpu_kernels) = {
     .logits_soft_cap = NB_LEVEL_NAME(nb_cpu_logits_soft_cap),
     .argmax = NB_LEVEL_NAME(nb_cpu_argmax),
     .product_f64 = NB_LEVEL_NAME(nb_cpu_product_f64),
+    .product_f32 = NB_LEVEL_NAME(nb_cpu_product_f32),
     .axpy_f64 = NB_LEVEL_NAME(nb_cpu_axpy_f64),
     .solve_back = NB_LEVEL_NAME(nb_cpu_solve_back),
     .solve_on = NB_LEVEL_NAME(nb_cpu_solve_on),
     .round_group = NB_LEVEL_NAME(nb_cpu_round_group),
-    .gram_tile = NB_LEVEL_NAME(nb_cpu_gram_tile),
     .block_error = NB_LEVEL_NAME(nb_cpu_block_error),
 };

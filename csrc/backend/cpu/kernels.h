@@ -13,7 +13,18 @@ typedef struct nb_product_f64 {
     bool b_by_rows;
 } nb_product_f64;
 
-enum { NB_GRAM_PANEL = 48, NB_GRAM_TOKENS = 128 }; /* columns of a panel of gram_tile; tokens summed in f32 */
+enum { NB_DEPTH = 256, NB_TURNED = 12 }; /* of K summed in f32; rows of A side by side when it is turned */
+
+/* The same in f32: within NB_DEPTH of K, sums of f32 products, which are then taken from C in f64. */
+typedef struct nb_product_f32 {
+    double *c;
+    const float *a;      /* [M,K], or turned: [M / NB_TURNED][K][NB_TURNED], whole at the end */
+    const double *b;     /* rounded to f32 */
+    const float *panels; /* or B as [N / 16][K][16], whole at the end, and b NULL */
+    int64_t ldc, lda, ldb, M, N, K;
+    bool b_by_rows, turned;
+} nb_product_f32;
+
 enum { NB_SOLVE = 64 };     /* columns that a triangular solve takes at once */
 /* Rows of N that go together through a K x K matrix: many, so that it is read seldom, and yet some tasks a thread. Bits do not depend on it. */
 static inline int64_t nb_cpu_chunk_rows(const nb_backend *be, int64_t N)
@@ -34,11 +45,10 @@ typedef struct nb_cpu_kernels {
     void (*logits_soft_cap)(const nb_cpu *cpu, const nb_soft_cap_args *a);
     void (*argmax)(const nb_cpu *cpu, const nb_argmax_args *a);
     void (*product_f64)(const nb_product_f64 *p);
+    void (*product_f32)(const nb_product_f32 *p);
     void (*axpy_f64)(double *y, const double *x, double s, int64_t n); /* y += s x, fused */
     /* Codes of n values of one group: nb_grid_round of each. */
     void (*round_group)(const nb_grid *g, const nb_group *p, const float *w, int64_t n, uint8_t *code);
-    /* sum[i][j] += sum over n tokens of a[t][i] b[t][j]: f32 with fma within NB_GRAM_TOKENS, t ascending, added in f64; a, b [n][NB_GRAM_PANEL] */
-    void (*gram_tile)(const float *a, const float *b, int64_t n, double *sum);
     /* x [M,n] := x R^-T (back: the last column first), or x R^-1 (the first column first); R [n,n] upper, n <= NB_SOLVE. */
     void (*solve_back)(double *x, int64_t ldx, int64_t M, const double *r, int64_t ldr, int64_t n);
     void (*solve_on)(double *x, int64_t ldx, int64_t M, const double *r, int64_t ldr, int64_t n);

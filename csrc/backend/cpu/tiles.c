@@ -1,4 +1,5 @@
-/* tiles.c -- the products under the ops of quantization; compiled once per level.
+/* tiles.c -- the f64 products under the ops of quantization (product_f32.c has those in f32);
+ * compiled once per level.
  *
  * product_f64: C -= A B, row major. B goes in panels of kPanel columns by kDepth of K, copied so
  * that they lie together (16 KiB, half the first cache; a row stride of 12 KiB, K = 1536, would
@@ -8,11 +9,8 @@
  *      a[0][k] | acc acc        AVX-512: 12 rows x 2 vectors of 8     AVX2: 6 rows x 2 vectors of 4
  *      ...     | ...
  *      a[5][k] | acc acc        each accumulator: one fma a step, from 0; the depth's sum is then
- * taken from C
- *
- * gram_tile: sum += A^T B of two panels of NB_GRAM_PANEL columns: f32 with fma within
- * NB_GRAM_TOKENS, tokens ascending, then added in f64. An element's operations do not depend on the
- * level, on M, N or the place of the tile, so neither do the bits. */
+ * taken from C. An element's operations do not depend on the level, on M, N or the place of the
+ * tile, so neither do the bits. */
 #include "backend/cpu/dv.h"
 #include "backend/cpu/level.h"
 
@@ -20,24 +18,15 @@ enum {
     kPanel = 2 * NB_DV,
     kDepth = 128,
     kWide = 64,
-    kGram = NB_GRAM_PANEL,
 #if defined(__AVX512F__)
-    kRowsF64 = 12,
-    kGramRows = 8,
-    kGramTiles = 3
+    kRowsF64 = 12
 #elif defined(__AVX2__)
-    kRowsF64 = 6,
-    kGramRows = 6,
-    kGramTiles = 1
+    kRowsF64 = 6
 #else
-    kRowsF64 = 2,
-    kGramRows = 2,
-    kGramTiles = 1
+    kRowsF64 = 2
 #endif
 };
-_Static_assert(kGram / 2 % kGramRows == 0 && kGram % (kGramTiles * NB_LANES) == 0 &&
-                   kWide % kPanel == 0,
-               "panels are whole tiles");
+_Static_assert(kWide % kPanel == 0, "panels are whole tiles");
 
 /* out[i][k][c] = B[k0 + k][n0 + i kPanel + c], zero beyond width <= kWide. Rows are a page apart or
  * more, which no prefetcher of the machine follows. */
@@ -145,56 +134,4 @@ void NB_LEVEL_NAME(nb_cpu_axpy_f64)(double *y, const double *x, double s, int64_
         nb_dv_store(y + i, nb_dv_fma(s, nb_dv_load(x + i), nb_dv_load(y + i)));
     for (; i < n; i++)
         y[i] = fma(s, x[i], y[i]);
-}
-
-/* ---- second moments ---- */
-
-/* n <= NB_GRAM_TOKENS tokens of the register tile at (i0, j0). */
-static inline __attribute__((always_inline)) void gram_block(const float *a, const float *b,
-                                                             int64_t n, double *sum)
-{
-    nb_v s[kGramRows][kGramTiles];
-#pragma GCC unroll 16
-    for (int i = 0; i < kGramRows; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < kGramTiles; j++)
-            s[i][j] = nb_v_set1(0.0f);
-    for (int64_t t = 0; t < n; t++, a += kGram, b += kGram) {
-        nb_v v[kGramTiles];
-#pragma GCC unroll 4
-        for (int j = 0; j < kGramTiles; j++)
-            v[j] = nb_v_load(b + j * NB_LANES);
-#pragma GCC unroll 16
-        for (int i = 0; i < kGramRows; i++) {
-            const nb_v x = nb_v_set1(a[i]);
-#pragma GCC unroll 4
-            for (int j = 0; j < kGramTiles; j++)
-                s[i][j] = nb_v_fma(x, v[j], s[i][j]);
-        }
-    }
-    for (int i = 0; i < kGramRows; i++) {
-        _Alignas(64) float part[kGramTiles * NB_LANES];
-        for (int j = 0; j < kGramTiles; j++)
-            nb_v_store(part + j * NB_LANES, s[i][j]);
-        for (int j = 0; j < kGramTiles * NB_LANES; j += NB_DV) {
-            nb_dv v;
-#pragma GCC unroll 8
-            for (int l = 0; l < NB_DV; l++)
-                v[l] = (double)part[j + l];
-            nb_dv_store(sum + i * kGram + j, nb_dv_load(sum + i * kGram + j) + v);
-        }
-    }
-}
-
-void NB_LEVEL_NAME(nb_cpu_gram_tile)(const float *a, const float *b, int64_t n, double *sum)
-{
-    for (int64_t t = 0; t < n; t += NB_GRAM_TOKENS)
-        for (int half = 0; half < kGram;
-             half +=
-             kGram / 2) /* of A, and a column of tiles of B: 24 KiB that stay in the first cache */
-            for (int j0 = 0; j0 < kGram; j0 += kGramTiles * NB_LANES)
-                for (int i0 = half; i0 < half + kGram / 2; i0 += kGramRows)
-                    gram_block(a + t * kGram + i0, b + t * kGram + j0,
-                               n - t < NB_GRAM_TOKENS ? n - t : NB_GRAM_TOKENS,
-                               sum + i0 * kGram + j0);
 }
