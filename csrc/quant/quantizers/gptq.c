@@ -15,6 +15,7 @@
  * Without H (an expert that too few tokens were sent to) it is rounded with the ranges of least squared error.
  * Where the device can, R lies in H's upper triangle, and H comes back from the lower one at the end (backend.h, unfactor).
  * Cost: K^3 / 3 + N K^2 FLOP (K^3 / 3 + 4 N K^2 more to correct); 8 K^2 bytes, 8 K^2 more for C, and for R where it has its own. */
+#include "backend/count.h"
 #include "base/memory.h"
 #include "quant/quantizer.h"
 
@@ -165,21 +166,29 @@ static nb_status correct(struct gptq *g, nb_error *err)
     return st == NB_OK ? give_back(g, err) : st;
 }
 
-/* to[n][j] = from[n][perm[j]], or back: to[n][perm[j]] = from[n][j]. Elements of `size` bytes, device to device by way of the host. */
-static nb_status permute_columns(const struct gptq *g, void *to, const void *from, size_t size, bool back, nb_error *err)
+/* By way of host [2][N K elements of `size` bytes]. */
+static nb_status reorder(const struct gptq *g, void *to, const void *from, size_t size, bool back, uint8_t *host, nb_error *err)
 {
     nb_backend *be = g->j->be;
     const size_t n = (size_t)(g->j->N * g->K) * size;
-    uint8_t *host = nb_alloc(n, 2, "columns in another order", err), *out = host + n;
-    nb_status st = host ? be->op->download(be, host, from, n, err) : NB_NO_ROOM;
+    uint8_t *out = host + n;
+    const nb_status st = be->op->download(be, host, from, n, err);
     for (int64_t i = 0; i < g->j->N && st == NB_OK; i++)
         for (int64_t j = 0; j < g->K; j++) {
             const int64_t a = i * g->K + (back ? g->perm[j] : j), b = i * g->K + (back ? j : g->perm[j]);
             memcpy(out + (size_t)a * size, host + (size_t)b * size, size);
         }
-    if (st == NB_OK)
-        st = be->op->upload(be, to, out, n, err);
-    free(host);
+    return st == NB_OK ? be->op->upload(be, to, out, n, err) : st;
+}
+
+/* to[n][j] = from[n][perm[j]], or back: to[n][perm[j]] = from[n][j]. Elements of `size` bytes, device to device by way of the host. */
+static nb_status permute_columns(const struct gptq *g, void *to, const void *from, size_t size, bool back, nb_error *err)
+{
+    void *room = NULL;
+    nb_status st = nb_host_alloc(g->j->be, (size_t)(g->j->N * g->K) * size, 2, "columns in another order", &room, err);
+    if (st == NB_OK && !nb_backend_counts(g->j->be))
+        st = reorder(g, to, from, size, back, room, err);
+    nb_host_free(g->j->be, room);
     return st;
 }
 
