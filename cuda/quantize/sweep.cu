@@ -120,7 +120,6 @@ __global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, i
             a.d[row * K + j] = (float)d;
         }
         d = __shfl_sync(0xffffffffu, d, 0);
-        __syncwarp(); /* a shuffle orders no memory: lane 0 has read s[in] */
         for (int l = in + 1 + lane; l < n; l += 32)
             s[l] += d * a.r[j * K + b + l];
         __syncwarp();

@@ -143,8 +143,8 @@ static const struct attention_shape {
     {17, 1, 120, 2, 1, 128, 100, 0, 4, NB_KV_F16}, {18, 3, 40, 1, 1, 128, 9, 0, 2, NB_KV_F16},
     {12, 1, 50, 1, 1, 192, 0, 50, 2, NB_KV_F16},  {40, 1, 33, 1, 1, 256, 0, 0, 2, NB_KV_F16},
     {20, 1, 10, 4, 2, 16, 0, 0, 1, NB_KV_F16},    {12, 2, 30, 3, 1, 20, 0, 0, 2, NB_KV_F16},
-    {10, 1, 62, 1, 1, 64, 0, 0, 2, NB_KV_F16}, /* the first query ends one position before its tile */
-    {1, 1, 64, 2, 1, 64, 0, 0, 1, NB_KV_F16},     /* a last split of one position */
+    {10, 1, 62, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16}, /* the first query ends one position before its tile; even weights, so that one shows */
+    {1, 1, 64, 2, 1, 64, 0, 0, 0.1f, NB_KV_F16},  /* a last split of one position */
     {10, 1, 20, 2, 1, 64, 0, 25, 2, NB_KV_F32},   {3, 1, 20, 2, 1, 28, 11, 0, 2, NB_KV_F16},
 };
 
