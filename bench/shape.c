@@ -1,26 +1,22 @@
-/* shape.c -- writes a GGUF llama of a given shape with random weights: what a speed needs of a model, where the model itself is not to be had.
+/* shape.c -- writes a llama of a given shape with random weights: what a speed needs of a model, where the model itself is not to be had.
  *
  *     shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab [layers that hold weights [n_expert n_expert_used]]
  *     shape smollm2.gguf q4_0 30 576 9 3 1536 49152
  *     shape llama-70b.gguf bf16 80 8192 64 8 28672 128256 2      the first two layers hold weights, the others are holes of the file: zeros that take no disk;
  *                                                                with 0 the embedding is a hole too (enough for a plan)
  *     shape mixtral-8x7b.gguf bf16 32 4096 32 8 14336 32000 0 8 2
+ *     shape llama-70b bf16 80 8192 64 8 28672 128256 2           a folder of safetensors, its shards with the same holes (shape_folder.c)
  *
  * Matrices are encoded from normals of deviation 1 / sqrt(K), so activations keep their size; embedding in Q8_0, norms 1. Tokens are the 256 bytes, so that
  * any text can be read, and t259, t260, ... */
 #include "base/memory.h"
-#include "base/random.h"
 #include "file/gguf.h"
+#include "shape.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct shape {
-    int64_t n_layer, hidden, n_head, n_kv_head, inter, vocab, filled; /* filled: layers that hold weights */
-    int64_t n_expert, n_used;                                                   /* 0: no mixture */
-};
 
 struct plan {
     const char *suffix; /* of blk.N., or the whole name when per_layer is false */
@@ -32,7 +28,7 @@ struct plan {
 
 enum { kPlan = 12 };
 
-static void plan_of(const struct shape *s, struct plan *p)
+static void plan_of(const shape *s, struct plan *p)
 {
     const int64_t head = s->hidden / s->n_head, q = s->n_head * head, kv = s->n_kv_head * head;
     const int64_t E = s->n_expert;
@@ -51,7 +47,7 @@ static void plan_of(const struct shape *s, struct plan *p)
     memcpy(p, rows, sizeof rows);
 }
 
-static nb_status keys(nb_gguf_writer *w, const struct shape *s, nb_error *err)
+static nb_status keys(nb_gguf_writer *w, const shape *s, nb_error *err)
 {
     const struct {
         const char *key;
@@ -100,17 +96,22 @@ static nb_status keys(nb_gguf_writer *w, const struct shape *s, nb_error *err)
     return st;
 }
 
+void shape_row(const nb_dtype *t, int64_t K, bool norm, nb_rng *r, float *row, uint8_t *out)
+{
+    const float dev = 1.0f / sqrtf((float)K);
+    for (int64_t k = 0; k < K; k++)
+        row[k] = norm ? 1.0f : dev * nb_rng_normal(r);
+    t->encode(row, out, K / t->block);
+}
+
 static nb_status fill(nb_gguf_writer *w, int index, const struct plan *p, const nb_dtype *t, nb_rng *r, nb_error *err)
 {
     const int64_t K = p->norm ? p->N : p->K, N = p->norm ? 1 : p->N * (p->n_expert ? p->n_expert : 1), bytes = nb_dtype_row_bytes(t, K);
     float *row = nb_alloc((size_t)K, sizeof *row, "a row", err);
     uint8_t *out = nb_alloc((size_t)bytes, 1, "a row", err);
     nb_status st = row && out ? NB_OK : NB_NO_ROOM;
-    const float dev = 1.0f / sqrtf((float)K);
     for (int64_t n = 0; n < N && st == NB_OK; n++) {
-        for (int64_t k = 0; k < K; k++)
-            row[k] = p->norm ? 1.0f : dev * nb_rng_normal(r);
-        t->encode(row, out, K / t->block);
+        shape_row(t, K, p->norm, r, row, out);
         st = nb_gguf_writer_data(w, index, (size_t)(n * bytes), out, (size_t)bytes, err);
     }
     free(row);
@@ -118,12 +119,12 @@ static nb_status fill(nb_gguf_writer *w, int index, const struct plan *p, const 
     return st;
 }
 
-static bool is_hole(const struct shape *s, int64_t layer, const struct plan *p)
+static bool is_hole(const shape *s, int64_t layer, const struct plan *p)
 {
     return !p->norm && layer >= (s->filled ? s->filled : -1);
 }
 
-static nb_status write_all(const char *path, const char *format, const struct shape *s, nb_error *err)
+static nb_status write_all(const char *path, const char *format, const shape *s, nb_error *err)
 {
     struct plan plan[kPlan];
     nb_gguf_writer *w = NULL;
@@ -174,7 +175,7 @@ int main(int argc, char **argv)
 {
     nb_error err = {.message = ""};
     if (argc != 9 && argc != 10 && argc != 12) {
-        fprintf(stderr, "usage: shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab "
+        fprintf(stderr, "usage: shape OUT.gguf|FOLDER FORMAT n_layer hidden n_head n_kv_head intermediate vocab "
                         "[layers that hold weights [n_expert n_expert_used]]\n");
         return NB_USAGE;
     }
@@ -186,9 +187,11 @@ int main(int argc, char **argv)
             return NB_USAGE;
         }
     }
-    const struct shape s = {v[0], v[1], v[2], v[3], v[4], v[5], argc >= 10 ? atoll(argv[9]) : v[0], argc == 12 ? atoll(argv[10]) : 0,
+    const shape s = {v[0], v[1], v[2], v[3], v[4], v[5], argc >= 10 ? atoll(argv[9]) : v[0], argc == 12 ? atoll(argv[10]) : 0,
                             argc == 12 ? atoll(argv[11]) : 0};
-    const nb_status st = write_all(argv[1], argv[2], &s, &err);
+    const size_t n = strlen(argv[1]);
+    const bool gguf = n > 5 && strcmp(argv[1] + n - 5, ".gguf") == 0;
+    const nb_status st = gguf ? write_all(argv[1], argv[2], &s, &err) : shape_folder_write(argv[1], argv[2], &s, &err);
     if (st != NB_OK)
         fprintf(stderr, "shape: %s\n", err.message);
     return (int)st;

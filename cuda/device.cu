@@ -113,9 +113,12 @@ static nb_backend_ops table(void)
     op.gram_scratch = no_scratch;
     op.gram_accumulate = nb_cuda_gram_accumulate;
     op.factor = nb_cuda_factor;
+    op.unfactor = nb_cuda_unfactor;
     op.correct_scratch = nb_cuda_correct_scratch;
     op.correct = nb_cuda_correct;
     op.quantize_rows = nb_cuda_quantize_rows;
+    op.clip_rows_scratch = nb_cuda_clip_rows_scratch;
+    op.clip_rows = nb_cuda_clip_rows;
     op.gptq_sweep_scratch = nb_cuda_gptq_sweep_scratch;
     op.gptq_sweep = nb_cuda_gptq_sweep;
     op.dequantize = nb_cuda_dequantize;

@@ -83,9 +83,12 @@ nb_status nb_cuda_combine_experts(nb_backend *be, const nb_combine_args *a, nb_e
 nb_status nb_cuda_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err);
 nb_status nb_cuda_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);
 nb_status nb_cuda_factor(nb_backend *be, const nb_factor_args *a, nb_error *err);
+nb_status nb_cuda_unfactor(nb_backend *be, const nb_unfactor_args *a, nb_error *err);
 size_t nb_cuda_correct_scratch(nb_backend *be, const nb_correct_args *a);
 nb_status nb_cuda_correct(nb_backend *be, const nb_correct_args *a, nb_error *err);
 nb_status nb_cuda_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err);
+size_t nb_cuda_clip_rows_scratch(nb_backend *be, const nb_clip_rows_args *a);
+nb_status nb_cuda_clip_rows(nb_backend *be, const nb_clip_rows_args *a, nb_error *err);
 size_t nb_cuda_gptq_sweep_scratch(nb_backend *be, const nb_gptq_sweep_args *a);
 nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err);
 nb_status nb_cuda_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err);

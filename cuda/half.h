@@ -9,6 +9,10 @@ DEVI float mul_rn(float a, float b) /* a product the compiler may not fuse with 
 {
     return __fmul_rn(a, b);
 }
+DEVI double mul_rn(double a, double b)
+{
+    return __dmul_rn(a, b);
+}
 DEVI float nb_half_get(const uint16_t *p)
 {
     return __half2float(__ushort_as_half(*p));
@@ -25,9 +29,19 @@ DEVI float nb_half_hi(uint32_t v)
 {
     return __half2float(__ushort_as_half((unsigned short)(v >> 16)));
 }
+DEVI uint32_t nb_half_pack(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
 #else
 #include "base/scalar.h"
 DEVI float mul_rn(float a, float b)
+{
+    return a * b;
+}
+DEVI double mul_rn(double a, double b)
 {
     return a * b;
 }
@@ -46,6 +60,10 @@ DEVI float nb_half_lo(uint32_t v)
 DEVI float nb_half_hi(uint32_t v)
 {
     return nb_f32_from_f16((uint16_t)(v >> 16));
+}
+DEVI uint32_t nb_half_pack(float lo, float hi)
+{
+    return nb_f16_from_f32(lo) | (uint32_t)nb_f16_from_f32(hi) << 16;
 }
 #endif
 

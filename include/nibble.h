@@ -32,6 +32,7 @@ typedef struct nb_model_options {
     bool exact;         /* CPU: activations, KV cache and sums in f32; no int8 shortcut */
     int32_t n_thread;   /* 0: all this process may use */
     const char *kv_type; /* NULL, "f32" or "f16" */
+    bool allow_nonfinite; /* scales of packed linears may be NaN or infinite; else NB_BAD_INPUT names the tensor */
 } nb_model_options;
 
 /* path: a GGUF file (of a split one any part), a folder with safetensors and config.json, or a name of the hub, ORG/REPO[@REVISION], that is in its
@@ -118,7 +119,7 @@ typedef struct nb_generate_result {
     const char *stop; /* "end" "length" "caller" "context" */
 } nb_generate_result;
 
-/* Continues sequence 0 of the session. */
+/* Continues sequence 0 of the session. NB_BAD_INPUT: the model computes numbers that are not finite. */
 NB_API nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_result *r, nb_error *err) NB_CHECKED;
 NB_API void nb_generate_result_free(nb_generate_result *r);
 
@@ -148,9 +149,13 @@ typedef struct nb_eval_result {
 } nb_eval_result;
 
 /* reference may be NULL. Its vocabulary must be the model's (NB_BAD_INPUT). */
+NB_API nb_status nb_eval_check(const nb_model *m, const nb_eval_options *o, nb_error *err) NB_CHECKED; /* whether the text suffices: before hours of work */
 NB_API nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb_eval_result *r, nb_error *err) NB_CHECKED;
 
 /* ---- quantization ---- */
+
+/* What GPTQ adds to the diagonal of H, as a share of its mean; docs/QUALITY.md has what others gave. */
+#define NB_DEFAULT_DAMP 0.05
 
 typedef struct nb_quantize_options {
     const char *model, *out; /* out: *.gguf, or a folder */
@@ -158,14 +163,14 @@ typedef struct nb_quantize_options {
     int32_t bits;            /* 0: from the grid, else 2 3 4 8 */
     int32_t group;           /* 0: default; -1: row */
     bool sym_set, sym;       /* --sym / --asym */
-    const char *grid;        /* NULL or a grid name: q4_0 q4_1 q5_0 q5_1 q8_0; an unknown one lists all */
-    const char *format;      /* NULL: from out; "gguf" "gptq" "gptq_v2" "awq" "compressed-tensors" */
+    const char *grid;        /* NULL or a grid name: q4_0 q4_1 q5_0 q5_1 q8_0 int4 ...; an unknown one lists all */
+    const char *format;      /* NULL: from out; "gguf" "plain" (floats) "gptq" "gptq_v2" "awq" "compressed-tensors" */
     bool correction_set;
     double correction;       /* 0..1, default 1 */
-    double damp;             /* 0: default 0.01 */
+    double damp;             /* 0: NB_DEFAULT_DAMP */
     const char *clip; /* NULL: the method's own; none, mse, p99.9, output */
     const char *range;       /* of symmetric groups in a folder: NULL: "full"; "absmax" */
-    bool act_order;          /* gptq into gptq, gptq_v2: inputs in the order of their weight in the error, groups by index */
+    bool act_order;          /* gptq into gptq, gptq_v2, plain: inputs in the order of their weight in the error, groups by index */
     bool no_static_groups;   /* gptq: parameters from current values, natural order */
     const char *calib;       /* NULL: built-in default "self"; "self"; or a text file's path */
     int32_t samples, ctx;    /* 0: 64 and 512 on the CPU */
@@ -249,8 +254,9 @@ NB_API void nb_quantize_result_free(nb_quantize_result *r);
 /* The run as one HTML page: error per layer and kind, bits, time, what the evaluation measured, the settings. It needs no other file and no
  * script; the same result gives the same bytes. NB_USAGE when path is the model or OUT. */
 NB_API nb_status nb_quantize_report(const nb_quantize_options *o, const nb_quantize_result *r, const char *path, nb_error *err) NB_CHECKED;
-/* Whether the page can be made at path: asked before hours of work. Leaves nothing behind. NB_USAGE when path is the model. */
-NB_API nb_status nb_check_report(const char *path, const char *model, nb_error *err) NB_CHECKED;
+/* Whether a page or an array (nb_write_npy) can be made at path: asked before hours of work. Leaves nothing behind. NB_USAGE when it would replace the
+ * model, or any file that is neither page nor array. */
+NB_API nb_status nb_check_output(const char *path, const char *model, nb_error *err) NB_CHECKED;
 /* ---- conversion ---- */
 
 typedef struct nb_convert_options {
@@ -258,6 +264,7 @@ typedef struct nb_convert_options {
     const char *format; /* NULL: "gguf" when out ends in .gguf, else "plain" (a folder of safetensors); also "gptq" "gptq_v2" "awq" "compressed-tensors" */
     const char *grid;   /* number format of the matrices: f32 f16 bf16 q8_0 ...; NULL: as they are */
     int64_t max_shard_bytes; /* as in nb_quantize_options */
+    bool allow_nonfinite;    /* as in nb_model_options */
     int32_t n_thread;
     void (*progress)(void *arg, int32_t layer, int32_t n_layer);
     void *arg;

@@ -28,12 +28,12 @@ typedef enum nb_status {
     NB_INTERRUPTED = 130 /* SIGINT; resumable */
 } nb_status;
 
-typedef struct nb_error {
-    nb_status code;
+typedef struct nb_error { /* {0} is fine, in C++ too: no enumeration stands first */
     char message[512]; /* one sentence: FILE: WHAT, WHERE */
     char hint[256];    /* a line that can be pasted, or "" */
     char file[256];    /* the file it speaks of, or "" */
     int64_t offset;    /* byte offset in that file, -1 if none */
+    nb_status code;
 } nb_error;
 
 #if defined(__GNUC__)

@@ -2,6 +2,7 @@
  *
  * Every turn renders the whole conversation by the model's template. What of it the session already
  * holds stays: only the tokens behind the common part are fed, as long as the held ones are a prefix. */
+#include "chat.h"
 #include "base/status.h"
 #include "out.h"
 
@@ -23,17 +24,6 @@ static const nb_flag flags[] = {
     {NULL, 0, NULL, NULL},
 };
 
-struct chat {
-    nb_model *m;
-    nb_session *s;
-    char *messages; /* the elements of the JSON array so far, with commas between them */
-    size_t messages_n;
-    int32_t *held; /* what the session was fed, [n_held] */
-    size_t n_held;
-    nb_generate_options o;
-    bool json;
-};
-
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number)
@@ -51,8 +41,7 @@ static bool print_piece(void *arg, int32_t token, const char *text, size_t n)
     return !interrupted && !ferror(stdout);
 }
 
-/* Adds {"role":...,"content":...} to the conversation. */
-static nb_status say(struct chat *c, const char *role, const char *text, size_t n, nb_error *err)
+nb_status nb_chat_say(nb_chat *c, const char *role, const char *text, size_t n, nb_error *err)
 {
     char *all = NULL;
     size_t all_n = 0;
@@ -76,7 +65,7 @@ static nb_status say(struct chat *c, const char *role, const char *text, size_t 
     return NB_OK;
 }
 
-static nb_status render(const struct chat *c, int32_t **ids, size_t *n, nb_error *err)
+nb_status nb_chat_render(const nb_chat *c, int32_t **ids, size_t *n, nb_error *err)
 {
     char *json = NULL;
     size_t json_n = 0;
@@ -95,7 +84,7 @@ static nb_status render(const struct chat *c, int32_t **ids, size_t *n, nb_error
 }
 
 /* Remembers what the session holds: the prompt, then those of the new tokens that were fed. */
-static nb_status remember(struct chat *c, const int32_t *ids, size_t n, const nb_generate_result *r, nb_error *err)
+static nb_status remember(nb_chat *c, const int32_t *ids, size_t n, const nb_generate_result *r, nb_error *err)
 {
     const size_t length = (size_t)nb_session_length(c->s, 0);
     int32_t *held = realloc(c->held, (length ? length : 1) * sizeof *held);
@@ -108,16 +97,43 @@ static nb_status remember(struct chat *c, const int32_t *ids, size_t n, const nb
     return NB_OK;
 }
 
-/* One user turn and its answer. A turn that fails leaves the conversation as it was. */
-static nb_status turn(struct chat *c, const char *text, size_t text_n, nb_error *err)
+void nb_chat_cut(nb_chat *c, size_t n)
+{
+    c->messages_n = n;
+    free(c->last);
+    c->last = NULL;
+    c->last_n = 0;
+}
+
+/* What /regen answers anew; a copy that is not to be had is only that much less. */
+static void keep_last(nb_chat *c, const char *text, size_t n, size_t before)
+{
+    char *copy = malloc(n + 1);
+    if (copy) {
+        memcpy(copy, text, n);
+        copy[n] = 0;
+    }
+    free(c->last);
+    c->last = copy;
+    c->last_n = n;
+    c->before_last = before;
+}
+
+static void count(nb_chat *c, size_t n_prompt, const nb_generate_result *r)
+{
+    c->now = (nb_chat_figures){n_prompt, r->n_token, r->prompt_s, r->gen_s};
+    c->all = (nb_chat_figures){c->all.prompt + n_prompt, c->all.answer + r->n_token, c->all.prompt_s + r->prompt_s, c->all.answer_s + r->gen_s};
+}
+
+nb_status nb_chat_turn(nb_chat *c, const char *text, size_t text_n, nb_error *err)
 {
     const size_t before = c->messages_n;
     nb_generate_result r = {0};
     int32_t *ids = NULL;
     size_t n = 0;
-    nb_status st = say(c, "user", text, text_n, err);
+    nb_status st = nb_chat_say(c, "user", text, text_n, err);
     if (st == NB_OK)
-        st = render(c, &ids, &n, err);
+        st = nb_chat_render(c, &ids, &n, err);
     if (st == NB_OK) {
         const bool goes_on = c->n_held < n && (c->n_held == 0 || memcmp(c->held, ids, c->n_held * sizeof *ids) == 0);
         if (!goes_on) {
@@ -128,52 +144,60 @@ static nb_status turn(struct chat *c, const char *text, size_t text_n, nb_error 
         c->o.n_prompt = n - c->n_held;
         st = nb_generate(c->s, &c->o, &r, err);
     }
-    if (st == NB_OK)
+    if (st == NB_OK) {
+        count(c, c->o.n_prompt, &r);
         st = remember(c, ids, n, &r, err);
+    }
     else { /* the session may hold a part of the prompt */
         nb_session_clear(c->s, 0);
         c->n_held = 0;
     }
     if (st == NB_OK)
-        st = say(c, "assistant", r.text, r.text_n, err);
+        st = nb_chat_say(c, "assistant", r.text, r.text_n, err);
     if (st == NB_OK && c->json)
         nb_print_generation(c->m, n, &r);
     else if (st == NB_OK)
         putchar('\n');
     if (st != NB_OK)
         c->messages_n = before;
+    else
+        keep_last(c, text, text_n, before);
     nb_generate_result_free(&r);
     nb_free(ids);
     return st;
 }
 
-static nb_status talk(struct chat *c, nb_error *err)
+/* What a line asks for: an answer, or what a command does. "//x" is the text "/x". */
+static nb_status take_line(nb_chat *c, const char *line, bool *end, nb_error *err)
+{
+    if (line[0] == '/' && line[1] != '/')
+        return nb_chat_command(c, line, end, err);
+    line += line[0] == '/';
+    return nb_chat_turn(c, line, strlen(line), err);
+}
+
+static nb_status talk(nb_chat *c, nb_error *err)
 {
     nb_status st = NB_OK;
-    if (c->m)
-        fprintf(stderr, "/exit or Ctrl-D ends; Ctrl-C stops an answer.\n");
-    for (char *line = NULL; st == NB_OK && (line = readline("> ")) != NULL; free(line)) {
-        const size_t n = strlen(line);
-        if (strcmp(line, "/exit") == 0) {
-            free(line);
-            break;
-        }
-        if (n == 0)
+    bool end = false;
+    fprintf(stderr, "/help lists the commands, /quit or Ctrl-D ends, Ctrl-C stops an answer.\n");
+    for (char *line = NULL; st == NB_OK && !end && (line = readline("> ")) != NULL; free(line)) {
+        if (line[0] == 0)
             continue;
         add_history(line);
         interrupted = 0;
         void (*old)(int) = signal(SIGINT, on_interrupt);
-        st = turn(c, line, n, err);
+        st = take_line(c, line, &end, err);
         signal(SIGINT, old);
-        if (st == NB_NO_ROOM || st == NB_BAD_INPUT) { /* a shorter or another line may do */
-            fprintf(stderr, "nibble: error: %s\n", err->message);
-            st = NB_OK;
+        if (st != NB_OK && (line[0] == '/' || st == NB_NO_ROOM || st == NB_BAD_INPUT)) { /* another line may do */
+            nb_tell_error(err);
+            st = ferror(stdout) ? st : NB_OK;
         }
     }
     return st;
 }
 
-static nb_status once(const nb_args *a, struct chat *c, nb_error *err)
+static nb_status once(const nb_args *a, nb_chat *c, nb_error *err)
 {
     char *text = NULL;
     size_t n = 0;
@@ -185,7 +209,7 @@ static nb_status once(const nb_args *a, struct chat *c, nb_error *err)
     if (st == NB_OK)
         nb_warn_of_broken_text(a, "stdin", text, n);
     if (st == NB_OK)
-        st = turn(c, text, n, err);
+        st = nb_chat_turn(c, text, n, err);
     free(text);
     return st;
 }
@@ -194,7 +218,7 @@ static nb_status run(const nb_args *a, nb_error *err)
 {
     enum { kUsualCtx = 8192 }; /* a cache that fits in any memory; --ctx asks for more */
     const char *system = nb_flag_text(a, "system");
-    struct chat c = {.json = nb_flag_on(a, "json")};
+    nb_chat c = {.json = nb_flag_on(a, "json")};
     nb_model_info info;
     int32_t ctx = 0;
     c.o = (nb_generate_options){.n_predict = -1, .sampling = {.top_p = 1}, .on_text = c.json ? NULL : print_piece};
@@ -212,11 +236,14 @@ static nb_status run(const nb_args *a, nb_error *err)
     }
     if (st == NB_OK)
         st = nb_session_open(c.m, 1, ctx, &c.s, err);
+    c.ctx = ctx;
     if (st == NB_OK && system)
-        st = say(&c, "system", system, strlen(system), err);
+        st = nb_chat_say(&c, "system", system, strlen(system), err);
+    c.system_n = c.messages_n;
     if (st == NB_OK)
         st = isatty(STDIN_FILENO) ? talk(&c, err) : once(a, &c, err);
     free(c.messages);
+    free(c.last);
     free(c.held);
     nb_session_close(c.s);
     nb_model_close(c.m);

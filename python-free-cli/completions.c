@@ -2,6 +2,7 @@
  *
  * A flag's operand says what may follow: lower-case words joined by | are offered, FILE, MODEL2 and
  * names like OUT.npy are paths, all else (numbers) is left to the user. */
+#include "base/nearest.h"
 #include "base/status.h"
 #include "out.h"
 
@@ -240,14 +241,19 @@ static nb_status run(const nb_args *a, nb_error *err)
     const nb_status st = nb_need_operand(a, "the shell (bash, zsh or fish)", err);
     if (st != NB_OK)
         return st;
-    for (size_t i = 0; i < sizeof shells / sizeof *shells; i++)
+    nb_nearest near = {.given = a->operand[0]};
+    for (size_t i = 0; i < sizeof shells / sizeof *shells; i++) {
         if (strcmp(a->operand[0], shells[i].shell) == 0) {
             shells[i].print();
             return NB_OK;
         }
+        nb_nearest_offer(&near, shells[i].shell);
+    }
     char shown[160];
-    return nb_fail(err, NB_USAGE, "completions: %s is none of bash, zsh, fish",
-                   nb_escape(shown, (int64_t)sizeof shown, a->operand[0], (int64_t)strlen(a->operand[0])));
+    nb_fail(err, NB_USAGE, "completions: %s is none of bash, zsh, fish",
+            nb_escape(shown, (int64_t)sizeof shown, a->operand[0], (int64_t)strlen(a->operand[0])));
+    nb_nearest_hint(&near, "nibble completions ", err);
+    return NB_USAGE;
 }
 
 const nb_command nb_command_completions = {"completions", "bash|zsh|fish", "Prints a completion script for a shell.", no_flags,

@@ -37,6 +37,7 @@ static nb_status run(const nb_args *a, nb_error *err)
                             .out = nb_flag_text(a, "output"),
                             .format = nb_flag_text(a, "format"),
                             .grid = nb_flag_text(a, "grid"),
+                            .allow_nonfinite = nb_flag_on(a, "allow-nonfinite"),
                             .stop = &stop,
                             .progress = nb_flag_on(a, "quiet") || !isatty(STDERR_FILENO) ? NULL : show};
     nb_status st = nb_need_operand(a, "MODEL", err);

@@ -43,6 +43,8 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_read_text(path, &text, &o.text_n, err);
     o.text = text;
     if (st == NB_OK)
+        nb_warn_of_broken_text(a, "the text", text, o.text_n);
+    if (st == NB_OK)
         st = nb_open_from_args(a, &m, err);
     if (st == NB_OK && against) {
         st = nb_model_options_from_args(a, &mo, err);

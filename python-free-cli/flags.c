@@ -1,5 +1,6 @@
 /* flags.c -- parsing by the tables; help from the same tables. */
 #include "flags.h"
+#include "base/nearest.h"
 #include "base/status.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@ const nb_flag nb_global_flags[] = {
     {"threads", 't', "N", "CPU threads (default: all this process may use)"},
     {"exact", 0, NULL, "activations, KV cache and sums in f32"},
     {"kv-type", 0, "f32|f16", "type of the KV cache"},
+    {"allow-nonfinite", 0, NULL, "read packed linears whose scales are NaN or infinite, to look at or convert them"},
     {"json", 0, NULL, "one JSON object on stdout"},
     {"quiet", 'q', NULL, "no progress"},
     {"verbose", 'v', NULL, "say on stderr which kernels serve the model, the device, the threads"},
@@ -77,50 +79,38 @@ static const nb_flag *find(const nb_command *c, const char *name, size_t n, char
     return i >= 0 && others[i].alias ? find_in(c->flags, others[i].alias, strlen(others[i].alias), 0) : f;
 }
 
-/* Levenshtein distance, for "did you mean"; names are short, longer ones do not match. */
-static int distance(const char *a, const char *b)
+/* What was meant: the long name with one dash, the letter with its value glued to it, or the nearest name. */
+static void hint_flag(const nb_command *c, const char *arg, nb_error *err)
 {
-    enum { kMost = 40 };
-    int row[kMost + 1];
-    const int n = (int)strlen(a), m = (int)strlen(b);
-    if (n > kMost || m > kMost)
-        return kMost;
-    for (int j = 0; j <= m; j++)
-        row[j] = j;
-    for (int i = 1; i <= n; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= m; j++) {
-            const int swap = diagonal + (a[i - 1] != b[j - 1]);
-            const int least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = least < swap ? least : swap;
-        }
-    }
-    return row[m];
+    char name[64];
+    const size_t dashes = strspn(arg, "-");
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(arg + dashes, "="), arg + dashes);
+    const nb_flag *letter = dashes == 1 && arg[1] ? find(c, "", 0, arg[1]) : NULL;
+    nb_nearest near = {.given = name};
+    const nb_flag *const tables[] = {c->flags, nb_global_flags};
+    for (int t = 0; t < 2; t++)
+        for (const nb_flag *f = tables[t]; f->name; f++)
+            nb_nearest_offer(&near, f->name);
+    for (int i = 0; i < kOthers; i++)
+        if (others[i].alias && find(c, others[i].name, strlen(others[i].name), 0))
+            nb_nearest_offer(&near, others[i].name);
+    if (letter && letter->operand && !(near.name && near.distance == 0))
+        nb_hint(err, "did you mean -%c %.64s?", letter->letter, arg + 2);
+    else
+        nb_nearest_hint(&near, "--", err);
 }
 
 static nb_status unknown(const nb_command *c, const char *arg, nb_error *err)
 {
-    const char *name = arg + strspn(arg, "-"), *best = NULL;
     char shown[160];
-    int least = 3;
-    const int i = other(c, name, strcspn(name, "="));
+    const char *name = arg + strspn(arg, "-");
+    const size_t n = strcspn(name, "=");
+    const int i = other(c, name, n);
+    nb_escape(shown, (int64_t)sizeof shown, arg, (int64_t)(name - arg) + (int64_t)n); /* as it was typed, without its value */
     if (i >= 0 && !others[i].alias)
-        return nb_fail(err, NB_UNSUPPORTED, "%s: --%s is not there yet", c->name, others[i].name);
-    const nb_flag *const tables[] = {c->flags, nb_global_flags};
-    for (int t = 0; t < 2; t++)
-        for (const nb_flag *f = tables[t]; f->name; f++)
-            if (distance(name, f->name) < least) {
-                least = distance(name, f->name);
-                best = f->name;
-            }
-    nb_escape(shown, (int64_t)sizeof shown, arg, (int64_t)strlen(arg));
+        return nb_fail(err, NB_UNSUPPORTED, "%s: %s is not there yet", c->name, shown);
     const nb_status st = nb_fail(err, NB_USAGE, "%s: unknown flag %s", c->name, shown);
-    if (best)
-        nb_hint(err, "did you mean --%s?", best);
-    else
-        nb_hint(err, "nibble %s --help", c->name);
+    hint_flag(c, arg, err);
     return st;
 }
 

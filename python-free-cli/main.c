@@ -1,5 +1,7 @@
 /* main.c -- `nibble COMMAND`: the table of commands, errors to stderr, the exit code. */
+#include "base/nearest.h"
 #include "base/status.h"
+#include "hints.h"
 #include "out.h"
 
 #include <errno.h>
@@ -35,52 +37,18 @@ const nb_command *const nb_commands[] = {
 /* Commands that CONTRACT reserves and that are not there yet: exit 5, not "unknown". */
 static const char *const reserved[] = {"train", "merge", "serve", NULL};
 
-static int report(nb_status st, nb_error *err, bool json)
+static int report(nb_status st, const nb_line *line, nb_error *err, bool json)
 {
     if (st == NB_OK)
         return 0;
-    fprintf(stderr, "nibble: error: %s\n", err->message);
-    if (err->hint[0])
-        fprintf(stderr, "hint: %s\n", err->hint);
+    nb_hint_from_rows(st, line, err);
+    nb_tell_error(err);
     if (json && !(err->message[0] && err->code == NB_OK)) { /* nb_put_error has told it already */
         putchar('{');
         nb_put_error(stdout, st, err);
         printf("}\n");
     }
     return (int)st;
-}
-
-/* The whole command line as a shell takes it, "" when it is longer than a hint. */
-static void quote_command(int argc, char **argv, char *dst, size_t n)
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+";
-    size_t at = (size_t)snprintf(dst, n, "nibble");
-    for (int i = 1; i < argc && at < n; i++) {
-        const bool bare = *argv[i] && strspn(argv[i], plain) == strlen(argv[i]);
-        at += (size_t)snprintf(dst + at, n - at, bare ? " " : " '");
-        for (const char *p = argv[i]; *p && at < n; p++)
-            at += (size_t)(*p == '\'' ? snprintf(dst + at, n - at, "'\\''") : snprintf(dst + at, n - at, "%c", *p));
-        if (!bare && at < n)
-            at += (size_t)snprintf(dst + at, n - at, "'");
-    }
-    if (at >= n)
-        *dst = 0;
-}
-
-/* What a signal ended can be gone on with: the command that does it, unless the work named one itself. */
-static void hint_again(nb_status st, int argc, char **argv, nb_error *err)
-{
-    char line[sizeof err->hint];
-    if ((int)st <= 128 || err->hint[0])
-        return;
-    quote_command(argc, argv, line, sizeof line);
-    bool plain = line[0] != 0; /* a hint is pasted as it stands, so it is shown only where it needs no escape */
-    for (const char *p = line; *p; p++)
-        plain = plain && *p >= ' ' && *p <= '~';
-    if (plain)
-        nb_hint(err, "%s", line);
-    else
-        nb_hint(err, "give the same command again");
 }
 
 nb_status nb_command_find(const char *name, const nb_command **out, nb_error *err)
@@ -96,7 +64,10 @@ nb_status nb_command_find(const char *name, const nb_command **out, nb_error *er
             return nb_fail(err, NB_UNSUPPORTED, "nibble %s is not there yet", name);
     char shown[160];
     const nb_status st = nb_fail(err, NB_USAGE, "unknown command %s", nb_escape(shown, (int64_t)sizeof shown, name, (int64_t)strlen(name)));
-    nb_hint(err, "nibble --help");
+    nb_nearest near = {.given = name};
+    for (const nb_command *const *c = nb_commands; *c; c++)
+        nb_nearest_offer(&near, (*c)->name);
+    nb_nearest_hint(&near, "nibble ", err);
     return st;
 }
 
@@ -152,10 +123,10 @@ static bool command_first(int argc, char **argv)
     return true;
 }
 
-static nb_status dispatch(int argc, char **argv, nb_args *args, nb_error *err)
+static nb_status dispatch(int argc, char **argv, const nb_command **command, nb_args *args, nb_error *err)
 {
-    const nb_command *c = NULL;
-    nb_status st = nb_command_find(argv[1], &c, err);
+    nb_status st = nb_command_find(argv[1], command, err);
+    const nb_command *c = *command;
     if (st == NB_OK)
         st = nb_args_parse(c, argc - 2, argv + 2, args, err);
     if (st == NB_OK && nb_flag_on(args, "version")) {
@@ -172,14 +143,14 @@ int main(int argc, char **argv)
 {
     nb_error err = {.offset = -1};
     nb_args args = {.n = 0};
+    nb_line line = {.argc = argc, .argv = argv, .args = &args};
     open_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* a closed stdout is seen when it is flushed */
     signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of write, not a death */
     nb_watch_mapped_files();
     if (!command_first(argc, argv)) {
         const nb_status st = nb_fail(&err, NB_USAGE, "a command is missing");
-        nb_hint(&err, "nibble --help");
-        return finish_stdout(report(st, &err, wants_json(argc, argv)));
+        return finish_stdout(report(st, &line, &err, wants_json(argc, argv)));
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         nb_print_overview();
@@ -189,7 +160,6 @@ int main(int argc, char **argv)
         printf("nibble %s\n", nb_version());
         return finish_stdout(0);
     }
-    const nb_status st = dispatch(argc, argv, &args, &err);
-    hint_again(st, argc, argv, &err);
-    return finish_stdout(report(st, &err, wants_json(argc, argv)));
+    const nb_status st = dispatch(argc, argv, &line.command, &args, &err);
+    return finish_stdout(report(st, &line, &err, wants_json(argc, argv)));
 }

@@ -75,12 +75,21 @@ void nb_warn_of_broken_text(const nb_args *a, const char *what, const char *s, s
         fprintf(stderr, "nibble: warning: %s is no UTF-8 at %zu bytes, the first at offset %zu; U+FFFD stands for them\n", what, broken, first);
 }
 
+void nb_tell_error(const nb_error *err)
+{
+    fprintf(stderr, "nibble: error: %s\n", err->message);
+    if (err->hint[0])
+        fprintf(stderr, "hint: %s\n", err->hint);
+}
+
 void nb_put_error(FILE *f, nb_status st, nb_error *err)
 {
     fprintf(f, "\"error\":{\"code\":%d,\"file\":", (int)st);
     nb_put_json(f, err->file, strlen(err->file));
     fprintf(f, ",\"offset\":%lld,\"message\":", (long long)err->offset);
     nb_put_json(f, err->message, strlen(err->message));
+    fputs(",\"hint\":", f);
+    nb_put_json(f, err->hint, strlen(err->hint));
     fputc('}', f);
     err->code = NB_OK;
 }
@@ -93,6 +102,7 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
     *out = NULL;
     *n = 0;
     FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    path = f == stdin ? "stdin" : path;
     if (!f)
         return nb_fail_errno_at(err, path, "cannot open");
     char *piece = malloc(kPiece);
@@ -101,11 +111,13 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
         st = nb_fail_at(err, NB_NO_ROOM, path, -1, "no memory left to read it");
     for (size_t got = 1; got && st == NB_OK;) {
         got = fread(piece, 1, kPiece, f);
-        st = b.n + got > kMost ? nb_fail_at(err, NB_BAD_INPUT, f == stdin ? "stdin" : path, -1, "a text of more than %d bytes", (int)kMost)
+        st = b.n + got > kMost ? nb_fail_at(err, NB_BAD_INPUT, path, -1, "a text of more than %d bytes", (int)kMost)
                                : nb_buf_add(&b, piece, got, err);
+        if (st == NB_BAD_INPUT)
+            nb_hint(err, "head -c 64M TEXT > PART");
     }
     if (st == NB_OK && ferror(f))
-        st = nb_fail_errno_at(err, path, "cannot read");
+        st = f == stdin ? nb_fail_errno(err, "stdin: cannot read") : nb_fail_errno_at(err, path, "cannot read");
     if (f != stdin)
         fclose(f);
     free(piece);
@@ -120,13 +132,16 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
 
 nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_error *err)
 {
-    *o = (nb_model_options){.device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact"), .kv_type = nb_flag_text(a, "kv-type")};
+    *o = (nb_model_options){.device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact"), .kv_type = nb_flag_text(a, "kv-type"),
+                             .allow_nonfinite = nb_flag_on(a, "allow-nonfinite")};
     return nb_flag_int(a, "threads", 1, 1024, &o->n_thread, err);
 }
 
 nb_status nb_need_operand(const nb_args *a, const char *what, nb_error *err)
 {
-    return a->n_operand >= 1 ? NB_OK : nb_fail(err, NB_USAGE, "%s is missing", what);
+    if (a->n_operand >= 1 && a->operand[0][0])
+        return NB_OK;
+    return nb_fail(err, NB_USAGE, "%s is %s", what, a->n_operand ? "empty" : "missing");
 }
 
 /* -v: what serves this model. */

@@ -12,7 +12,9 @@ void nb_put_json_value(FILE *f, const char *json);
 void nb_put_text(const char *s, size_t n);
 /* One line on stderr (not with -q) when the text, called `what`, holds bytes that are no UTF-8. */
 void nb_warn_of_broken_text(const nb_args *a, const char *what, const char *s, size_t n);
-/* The member "error":{"code","file","offset","message"} of an object on stdout. A command that fails with its whole result (a gate) puts it
+/* The sentence and its hint on stderr. */
+void nb_tell_error(const nb_error *err);
+/* The member "error":{"code","file","offset","message","hint"} of an object on stdout. A command that fails with its whole result (a gate) puts it
  * into that object; err->code is NB_OK then, so that main prints no second one. */
 void nb_put_error(FILE *f, nb_status st, nb_error *err);
 

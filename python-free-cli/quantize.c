@@ -15,12 +15,12 @@ static const nb_flag flags[] = {
     {"sym", 0, NULL, "symmetric groups (default)"},
     {"asym", 0, NULL, "groups with a zero of their own; in GGUF q4_1"},
     {"range", 0, "full|absmax", "what symmetric groups reach in a folder (default full)"},
-    {"act-order", 0, NULL, "heaviest inputs first, groups by index: --format gptq, gptq_v2"},
+    {"act-order", 0, NULL, "heaviest inputs first, groups by index: --format gptq, gptq_v2, plain"},
     {"grid", 0, "q4_0|q5_0|...", "the number format; an unknown one lists them"},
-    {"format", 0, "FORMAT", "gguf, gptq, gptq_v2, awq, compressed-tensors (default by OUT: gguf or gptq)"},
+    {"format", 0, "FORMAT", "gguf, gptq, gptq_v2, awq, compressed-tensors, plain: the rounded values as floats (default by OUT: gguf or gptq)"},
     {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0; keep in a folder)"},
     {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},
-    {"damp", 0, "X", "share of the mean diagonal added to H (default 0.01)"},
+    {"damp", 0, "X", "share of the mean diagonal added to H (default 0.05)"},
     {"no-static-groups", 0, NULL, "scales from current values, natural order"},
     {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
     {"samples", 0, "N", "sequences (default 64)"},
@@ -71,7 +71,7 @@ static void put_number(const char *key, double v)
 }
 
 /* st, err: the gate's answer, or NB_OK. */
-static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
+static void print_json(const nb_quantize_result *r, bool dry_run, nb_status st, nb_error *err)
 {
     printf("{\"method\":\"%s\",\"grid\":\"%s\",\"format\":\"%s\",\"bits_per_weight\":%.4f,\"bits_per_weight_linears\":%.4f,\"bytes\":%lld,"
            "\"seconds\":%.3f,\"peak_rss_bytes\":%lld",
@@ -82,6 +82,8 @@ static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
     if (r->n_expert_linear || r->expert_passes)
         printf(",\"experts\":{\"passes\":%d,\"linears\":%lld,\"unseen\":%lld,\"rounded\":%lld}", r->expert_passes, (long long)r->n_expert_linear,
                (long long)r->n_expert_unseen, (long long)r->n_expert_rounded);
+    if (dry_run) /* seconds and peak memory are the planning's own */
+        printf(",\"dry_run\":true");
     if (r->has_full) {
         printf(",\"extrapolated\":{\"layers\":%d", r->full_layers);
         put_number("seconds", r->full_seconds);
@@ -130,11 +132,15 @@ static void print_json(const nb_quantize_result *r, nb_status st, nb_error *err)
     printf("}\n");
 }
 
-static void print_text(const nb_quantize_result *r)
+static void print_text(const nb_quantize_result *r, bool dry_run)
 {
     size_t noted = 0;
-    printf("%s %s: %lld bytes, %.3f bits a weight (%.3f without embedding and head), %.1f s, peak memory %.0f MiB\n", r->method, r->grid,
-           (long long)r->bytes, r->bits_per_weight, r->bits_per_weight_linears, r->seconds, (double)r->peak_rss_bytes / 1048576.0);
+    printf("%s %s: %lld bytes, %.3f bits a weight (%.3f without embedding and head)", r->method, r->grid, (long long)r->bytes, r->bits_per_weight,
+           r->bits_per_weight_linears);
+    if (dry_run) /* what the planning itself took is nobody's question */
+        printf("; a dry run, nothing was written\n");
+    else
+        printf(", %.1f s, peak memory %.0f MiB\n", r->seconds, (double)r->peak_rss_bytes / 1048576.0);
     if (r->plan_bytes)
         printf("planned memory %.0f MiB%s\n", (double)r->plan_bytes / 1048576.0, r->spill_bytes ? ", the activations in a file" : "");
     if (r->has_full)
@@ -166,7 +172,7 @@ static nb_status check_ends(const nb_args *a, double *max_kl, nb_error *err)
     if (st == NB_OK && page && out && strcmp(page, out) == 0)
         st = nb_fail(err, NB_USAGE, "--report and -o name the same file");
     if (st == NB_OK && page)
-        st = nb_check_report(page, a->operand[0], err);
+        st = nb_check_output(page, a->operand[0], err);
     return st;
 }
 
@@ -175,7 +181,9 @@ static nb_status gate(const nb_args *a, const nb_quantize_options *o, const nb_q
 {
     if (!nb_flag_on(a, "max-kl") || o->dry_run || (r->has_eval && r->kl_mean <= max_kl))
         return NB_OK;
-    return nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays", r->kl_mean, max_kl);
+    nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays", r->kl_mean, max_kl);
+    nb_hint(err, "more --bits, a smaller --group, more --samples or --calib FILE lose less");
+    return NB_NEGATIVE;
 }
 
 static nb_status parse_range(const char *text, int32_t *from, int32_t *to, nb_error *err)
@@ -219,7 +227,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK && o.layers_set)
         st = parse_range(nb_flag_text(a, "layers"), &o.layer_from, &o.layer_to, err);
     if (st == NB_OK && nb_flag_on(a, "sym") && nb_flag_on(a, "asym"))
-        st = nb_fail(err, NB_USAGE, "--sym and --asym");
+        st = nb_fail(err, NB_USAGE, "--sym and --asym exclude each other; give one");
     if (st == NB_OK)
         st = nb_flag_int(a, "bits", 2, 8, &o.bits, err);
     if (st == NB_OK && nb_flag_text(a, "group") && (strcmp(nb_flag_text(a, "group"), "row") == 0 || strcmp(nb_flag_text(a, "group"), "-1") == 0))
@@ -251,9 +259,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK) {
         st = gate(a, &o, &r, max_kl, err);
         if (nb_flag_on(a, "json"))
-            print_json(&r, st, err);
+            print_json(&r, o.dry_run, st, err);
         else
-            print_text(&r);
+            print_text(&r, o.dry_run);
     }
     nb_quantize_result_free(&r);
     return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;

@@ -62,34 +62,46 @@ static nb_status one_prompt(const nb_args *a, nb_error *err)
     return NB_OK;
 }
 
-static nb_status read_prompt(const nb_args *a, const nb_model *m, int32_t **ids, size_t *n, nb_error *err)
+/* What was given, before a model of many gigabytes is opened: ids, or a text (*read: what to free of it). */
+typedef struct prompt {
+    int32_t *ids;
+    size_t n;
+    const char *text;
+    char *read;
+    size_t text_n;
+} prompt;
+
+static nb_status read_prompt(const nb_args *a, prompt *p, nb_error *err)
 {
-    const char *given = nb_flag_text(a, "ids"), *file = nb_flag_text(a, "file"), *text = nb_flag_text(a, "prompt");
-    nb_model_info info;
-    if (given)
-        return nb_parse_ids(given, ids, n, err);
-    char *read = NULL;
-    size_t text_n = 0;
+    const char *given = nb_flag_text(a, "ids"), *file = nb_flag_text(a, "file");
     nb_status st = NB_OK;
-    if (!text && a->n_operand > 1)
-        text = a->operand[1];
-    if (!text && !file)
+    p->text = nb_flag_text(a, "prompt");
+    if (given)
+        return nb_parse_ids(given, &p->ids, &p->n, err);
+    if (!p->text && a->n_operand > 1)
+        p->text = a->operand[1];
+    if (!p->text && !file)
         return nb_fail(err, NB_USAGE, "a prompt is missing: -p TEXT, -f FILE or --ids 1,2,3");
-    if (!text) {
-        st = nb_read_text(file, &read, &text_n, err);
-        if (st == NB_OK && text_n && read[text_n - 1] == '\n')
-            text_n--; /* llama.cpp drops one trailing newline too */
-        text = read;
-    } else
-        text_n = strlen(text);
-    nb_model_get_info(m, &info);
+    p->text_n = p->text ? strlen(p->text) : 0;
+    if (!p->text) {
+        st = nb_read_text(file, &p->read, &p->text_n, err);
+        if (st == NB_OK && p->text_n && p->read[p->text_n - 1] == '\n')
+            p->text_n--; /* llama.cpp drops one trailing newline too */
+        p->text = p->read;
+    }
     if (st == NB_OK)
-        nb_warn_of_broken_text(a, "the prompt", text, text_n);
-    if (st == NB_OK)
-        st = info.has_chat_template && !nb_flag_on(a, "raw") ? user_turn(m, text, text_n, ids, n, err)
-                                                            : nb_model_tokenize(m, text, text_n, NB_TEXT_BOS, ids, n, err);
-    free(read);
+        nb_warn_of_broken_text(a, "the prompt", p->text, p->text_n);
     return st;
+}
+
+static nb_status encode_prompt(const nb_args *a, const nb_model *m, prompt *p, nb_error *err)
+{
+    nb_model_info info;
+    if (p->ids)
+        return NB_OK;
+    nb_model_get_info(m, &info);
+    return info.has_chat_template && !nb_flag_on(a, "raw") ? user_turn(m, p->text, p->text_n, &p->ids, &p->n, err)
+                                                          : nb_model_tokenize(m, p->text, p->text_n, NB_TEXT_BOS, &p->ids, &p->n, err);
 }
 
 static nb_status write_logits(nb_model *m, const int32_t *ids, size_t n, int32_t ctx, const char *path, nb_error *err)
@@ -114,29 +126,35 @@ static nb_status run(const nb_args *a, nb_error *err)
     nb_session *s = NULL;
     nb_generate_result r = {.stop = "length"};
     nb_sampling sampling = {.top_p = 1};
-    int32_t *ids = NULL, n_predict = 128, ctx = 0;
-    size_t n = 0;
+    prompt p = {.ids = NULL};
+    int32_t n_predict = 128, ctx = 0;
     nb_status st = one_prompt(a, err);
     if (st == NB_OK)
+        st = nb_need_operand(a, "MODEL", err);
+    if (st == NB_OK)
         st = nb_sampling_from_args(a, &n_predict, &ctx, &sampling, err);
+    if (st == NB_OK && nb_flag_text(a, "logits"))
+        st = nb_check_output(nb_flag_text(a, "logits"), a->n_operand ? a->operand[0] : NULL, err);
+    if (st == NB_OK)
+        st = read_prompt(a, &p, err);
     if (st == NB_OK)
         st = nb_open_from_args(a, &m, err);
     if (st == NB_OK)
-        st = read_prompt(a, m, &ids, &n, err);
+        st = encode_prompt(a, m, &p, err);
     nb_model_info info = {0};
     if (st == NB_OK)
         nb_model_get_info(m, &info);
     if (st == NB_OK && ctx == 0) { /* no larger a cache than this run can fill */
-        const int64_t need = (int64_t)n + (n_predict < 0 ? info.ctx_len : n_predict);
+        const int64_t need = (int64_t)p.n + (n_predict < 0 ? info.ctx_len : n_predict);
         ctx = need < info.ctx_len ? (int32_t)need : info.ctx_len;
     }
     if (st == NB_OK && nb_flag_text(a, "logits")) {
-        st = write_logits(m, ids, n, ctx, nb_flag_text(a, "logits"), err);
+        st = write_logits(m, p.ids, p.n, ctx, nb_flag_text(a, "logits"), err);
         if (st == NB_OK && nb_flag_on(a, "json"))
-            nb_print_generation(m, n, &r); /* nothing was generated */
+            nb_print_generation(m, p.n, &r); /* nothing was generated */
     } else if (st == NB_OK) {
         const bool json = nb_flag_on(a, "json");
-        const nb_generate_options o = {.prompt = ids, .n_prompt = n, .n_predict = n_predict, .ignore_end = nb_flag_on(a, "ignore-eos"),
+        const nb_generate_options o = {.prompt = p.ids, .n_prompt = p.n, .n_predict = n_predict, .ignore_end = nb_flag_on(a, "ignore-eos"),
                                        .continues = nb_flag_on(a, "raw") || nb_flag_text(a, "ids") || !info.has_chat_template,
                                        .sampling = sampling,
                                        .on_text = json ? NULL : print_piece};
@@ -144,13 +162,14 @@ static nb_status run(const nb_args *a, nb_error *err)
         if (st == NB_OK)
             st = nb_generate(s, &o, &r, err);
         if (st == NB_OK && json)
-            nb_print_generation(m, n, &r);
+            nb_print_generation(m, p.n, &r);
         else if (st == NB_OK)
             putchar('\n');
     }
     nb_generate_result_free(&r);
     nb_session_close(s);
-    nb_free(ids);
+    nb_free(p.ids);
+    free(p.read);
     nb_model_close(m);
     return st;
 }

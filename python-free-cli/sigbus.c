@@ -2,6 +2,7 @@
  * Its handler names the file, as any other fault does, and ends the program: there is nothing to go back to.
  *
  * Only calls that are safe in a handler: the kernel's own list of mappings tells which file the address belongs to. */
+#include "base/text.h"
 #include "out.h"
 
 #include <fcntl.h>
@@ -53,25 +54,41 @@ static char *file_of(uintptr_t addr, char *line)
                 path = path_at(line, addr);
                 at = 0;
             } else {
-                line[at++] = (unsigned char)buf[i] < ' ' ? '?' : buf[i]; /* a terminal shows it */
+                line[at++] = buf[i];
             }
     if (fd >= 0)
         close(fd);
     return path;
 }
 
+/* A terminal shows it: what it would act on becomes question marks. */
+static void mask(char *path)
+{
+    const int64_t n = (int64_t)strlen(path);
+    for (int64_t i = 0; i < n;) {
+        uint32_t c = 0;
+        const int len = nb_character(path + i, n - i, &c);
+        if (!len || nb_is_control(c))
+            memset(path + i, '?', len ? (size_t)len : 1);
+        i += len ? len : 1;
+    }
+}
+
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
     char line[kLine];
     (void)context;
-    const char *path = file_of((uintptr_t)info->si_addr, line);
+    char *path = file_of((uintptr_t)info->si_addr, line);
     if (!path) { /* not a mapped file: a fault of ours, with the system's own way to show it */
         signal(sig, SIG_DFL);
         return;
     }
     put("nibble: error: ");
+    mask(path);
     put(path);
-    put(": the file became shorter while it was read, give it whole and start again\n");
+    put(": the file became shorter while it was read, give it whole and start again\nhint: ls -l ");
+    put(path);
+    put("\n");
     _exit(NB_IO);
 }
 

@@ -1,5 +1,6 @@
 /* table.c -- the three forms of a table; rows go out as they come. */
 #include "table.h"
+#include "base/nearest.h"
 #include "base/status.h"
 #include "out.h"
 
@@ -8,7 +9,7 @@
 
 nb_status nb_table_open(const nb_args *a, const nb_column *columns, int n_column, nb_table *out, nb_error *err)
 {
-    static const char *const word[] = {"md", "csv", "json"};
+    static const char *const word[] = {"md", "csv", "json", NULL};
     const char *asked = nb_flag_text(a, "output");
     *out = (nb_table){.form = nb_flag_on(a, "json") ? NB_TABLE_JSON : NB_TABLE_MD, .columns = columns, .n_column = n_column};
     if (!asked)
@@ -21,8 +22,9 @@ nb_status nb_table_open(const nb_args *a, const nb_column *columns, int n_column
     if (strcmp(asked, "svg") == 0)
         return nb_fail(err, NB_UNSUPPORTED, "-o svg: pictures are not there yet; md, csv and json are");
     char shown[160];
-    return nb_fail(err, NB_USAGE, "-o %s is none of md, csv, json",
-                   nb_escape(shown, (int64_t)sizeof shown, asked, (int64_t)strlen(asked)));
+    nb_fail(err, NB_USAGE, "-o %s is none of md, csv, json", nb_escape(shown, (int64_t)sizeof shown, asked, (int64_t)strlen(asked)));
+    nb_nearest_of(asked, word, "-o ", err);
+    return NB_USAGE;
 }
 
 static void head(const nb_table *t)

@@ -34,9 +34,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK && !file)
         st = nb_fail(err, NB_USAGE, "a conversation is missing: -f CONVERSATION.json");
     if (st == NB_OK)
-        st = nb_model_open_text(a->operand[0], &m, err);
-    if (st == NB_OK)
         st = nb_read_text(file, &json, &json_n, err);
+    if (st == NB_OK)
+        st = nb_model_open_text(a->operand[0], &m, err);
     if (st == NB_OK && (as_json || !as_ids))
         st = nb_model_template(m, file, json, json_n, &text, &text_n, err);
     if (st == NB_OK && (as_json || as_ids))

@@ -26,12 +26,12 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_flag_one_of(a, one, err);
     if (st == NB_OK && !text && !file)
         st = nb_fail(err, NB_USAGE, "a text is missing: -p TEXT or -f FILE");
-    if (st == NB_OK)
-        st = nb_model_open_text(a->operand[0], &m, err);
     if (st == NB_OK && !text) {
         st = nb_read_text(file, &read, &text_n, err);
         text = read;
     }
+    if (st == NB_OK)
+        st = nb_model_open_text(a->operand[0], &m, err);
     if (st == NB_OK)
         nb_warn_of_broken_text(a, "the text", text, text_n);
     const unsigned how = (nb_flag_on(a, "special") ? NB_TEXT_SPECIAL : 0u) | (nb_flag_on(a, "no-bos") ? 0u : NB_TEXT_BOS);

@@ -3,6 +3,8 @@
 #include "api/convert.h"
 #include "api/refuse_input.h"
 #include "base/clock.h"
+#include "base/nearest.h"
+#include "convert/config_out.h"
 #include "convert/folder_sink.h"
 #include "convert/gguf_meta.h"
 #include "convert/gguf_sink.h"
@@ -25,11 +27,17 @@ static nb_status choose_grid(job *j, nb_error *err)
         return NB_OK;
     char names[400] = "";
     size_t at = 0;
+    nb_nearest near = {.given = j->o->grid};
     for (const nb_dtype *const *t = nb_dtypes; *t && at < sizeof names; t++)
-        if ((*t)->decode && (*t)->encode)
+        if ((*t)->decode && (*t)->encode) {
             at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*t)->name);
-    return nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s", j->o->grid,
-                   j->grid ? "cannot be written" : "is unknown", names);
+            nb_nearest_offer(&near, (*t)->name);
+        }
+    const nb_status st = nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s", j->o->grid,
+                                 j->grid ? "cannot be written" : "is unknown", names);
+    if (!j->grid)
+        nb_nearest_hint(&near, "--grid ", err);
+    return st;
 }
 
 static nb_status open_gguf(job *j, nb_error *err);
@@ -118,20 +126,11 @@ static nb_status open_gguf(job *j, nb_error *err)
 
 /* ---- a folder of plain floats ---- */
 
-static const char *torch_dtype(const nb_dtype *t)
-{
-    static const char *const names[][2] = {{"f32", "float32"}, {"f16", "float16"}, {"bf16", "bfloat16"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(names[i][0], t->name) == 0)
-            return names[i][1];
-    return NULL;
-}
-
 static nb_status open_folder(job *j, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
     const nb_tensor *t = nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
-    const char *dtype = t ? torch_dtype(nb_convert_type(j, t)) : NULL;
+    const char *dtype = t ? nb_torch_dtype(nb_convert_type(j, t)) : NULL;
     if (j->grid && !dtype)
         return nb_fail(err, NB_UNSUPPORTED, "--grid %s in a folder of plain floats, which are f32, f16 or bf16", j->grid->name);
     const nb_folder_sink_spec spec = {.model = j->m,
@@ -172,7 +171,12 @@ static nb_status choose_form(const nb_convert_options *o, const form **out, nb_e
         return NB_OK;
     if (strcmp(name, "bnb") == 0)
         return nb_fail(err, NB_UNSUPPORTED, "--format bnb is not there yet; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are");
-    return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", name);
+    nb_nearest near = {.given = name};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        nb_nearest_offer(&near, forms[i].name);
+    nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", name);
+    nb_nearest_hint(&near, "--format ", err);
+    return NB_USAGE;
 }
 
 /* ---- the walk ---- */
@@ -240,7 +244,7 @@ static nb_status add_tensor(void *arg, const nb_sink_tensor *t, nb_error *err)
 nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
-    const nb_model_options mo = {.device = "cpu", .n_thread = o->n_thread};
+    const nb_model_options mo = {.device = "cpu", .n_thread = o->n_thread, .allow_nonfinite = o->allow_nonfinite};
     job j = {.o = o};
     sums all = {0};
     memset(r, 0, sizeof *r);

@@ -1,6 +1,7 @@
 /* quantize.c -- nb_quantize: choices, plan, work folder, calibration, the pipeline, the file, the report. */
 #include "api/quantize.h"
 #include "base/clock.h"
+#include "base/mapfile.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,21 @@ static nb_status open_model(nb_quantize_job *j, nb_error *err)
         j->report = nb_alloc_zero((size_t)nb_pipeline_most_reports(j->m), sizeof *j->report, "the report", err);
         st = j->report ? NB_OK : NB_NO_ROOM;
     }
+    return st;
+}
+
+/* The text that the result will be measured on, before the hours that it takes to get one. */
+static nb_status check_eval(const nb_quantize_job *j, nb_error *err)
+{
+    nb_mapfile *f = NULL;
+    if (!j->o.eval_path)
+        return NB_OK;
+    nb_status st = nb_mapfile_open(j->o.eval_path, &f, err);
+    if (st == NB_OK) {
+        const nb_eval_options o = {.text = (const char *)f->p, .text_n = f->n, .text_path = j->o.eval_path};
+        st = nb_eval_check(j->m, &o, err);
+    }
+    nb_mapfile_close(f);
     return st;
 }
 
@@ -115,6 +131,8 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
         st = nb_quantize_work_open(j, err);
     if (st == NB_OK)
         st = open_model(j, err);
+    if (st == NB_OK)
+        st = check_eval(j, err);
     nb_quantize_phase_ends(r, "load", &since);
     if (st == NB_OK)
         st = o->dry_run ? rehearse(j, r, err) : work(j, r, &since, err);

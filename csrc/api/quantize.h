@@ -14,7 +14,9 @@ struct nb_quantize_job;
 
 /* What --format names: a container, and how linears lie in it. */
 typedef struct nb_quantize_form {
-    const char *name, *scheme; /* scheme: of a folder, else NULL */
+    const char *name;
+    bool folder;
+    const char *scheme;        /* of a folder whose linears are codes, else NULL */
     const char *partial;       /* the output in the making, in the work folder */
     nb_status (*open)(struct nb_quantize_job *j, bool resume, bool measure, nb_sink **out, nb_error *err);
     nb_status (*finish)(const char *out, const char *work, bool *done, nb_error *err);
@@ -27,7 +29,7 @@ typedef struct nb_quantize_job {
     nb_quantize_options o;     /* the caller's, every default filled in by nb_quantize_resolve */
     nb_pipeline_options p;
     const nb_quantize_form *form;
-    nb_scheme_spec scheme;     /* of a folder */
+    nb_scheme_spec scheme;     /* of a folder whose linears are codes */
     const nb_dtype *embedding; /* format of embedding and head; NULL: as in the source */
     nb_model *m;
     const nb_dtype **type;     /* [n_tensor] of the output */

@@ -1,6 +1,7 @@
 /* quantize_choose.c -- flags to a quantizer, a file format, a grid: what is refused before any file is touched. */
 #include "api/quantize.h"
 #include "api/refuse_input.h"
+#include "base/nearest.h"
 #include "convert/folder_plan.h"
 #include "file/hub.h"
 #include "file/outfile.h"
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 static nb_status choose_method(nb_quantize_job *j, nb_error *err)
@@ -20,13 +22,18 @@ static nb_status choose_method(nb_quantize_job *j, nb_error *err)
         return NB_OK;
     char names[128] = "";
     size_t at = 0;
-    for (const nb_quantizer *const *q = nb_quantizers; *q && at < sizeof names; q++)
+    nb_nearest near = {.given = name};
+    for (const nb_quantizer *const *q = nb_quantizers; *q && at < sizeof names; q++) {
         at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*q)->name);
+        nb_nearest_offer(&near, (*q)->name);
+    }
     static const char *const known[] = {"awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i], name) == 0)
             return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name, names);
-    return nb_fail(err, NB_USAGE, "--method %s is unknown; there are:%s", name, names);
+    const nb_status st = nb_fail(err, NB_USAGE, "--method %.40s is unknown; there are:%s", name, names);
+    nb_nearest_hint(&near, "--method ", err);
+    return st;
 }
 
 static const nb_quantize_form *form_named(const char *name)
@@ -44,14 +51,20 @@ static nb_status choose_format(nb_quantize_job *j, nb_error *err)
     if (!n)
         return nb_fail(err, NB_USAGE, "-o OUT is missing");
     const bool gguf = n > 5 && strcmp(out + n - 5, ".gguf") == 0;
-    if (f && (strcmp(f, "plain") == 0 || strcmp(f, "bnb") == 0))
-        return nb_fail(err, NB_UNSUPPORTED, "--format %s is not there yet; gguf, gptq, gptq_v2, awq and compressed-tensors are", f);
+    if (f && strcmp(f, "bnb") == 0)
+        return nb_fail(err, NB_UNSUPPORTED, "--format bnb is not there yet; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are");
     j->form = form_named(f ? f : gguf ? "gguf" : j->o.sym_set && !j->o.sym ? "gptq_v2" : "gptq");
-    if (!j->form)
-        return nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, gptq, gptq_v2, awq and compressed-tensors are there", f);
-    if (j->o.max_shard_bytes && !j->form->scheme)
+    if (!j->form) {
+        nb_nearest near = {.given = f};
+        for (const nb_quantize_form *k = nb_quantize_forms; k->name; k++)
+            nb_nearest_offer(&near, k->name);
+        nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", f);
+        nb_nearest_hint(&near, "--format ", err);
+        return NB_USAGE;
+    }
+    if (j->o.max_shard_bytes && !j->form->folder)
         return nb_fail(err, NB_UNSUPPORTED, "--max-shard-size with a GGUF file, which is written in one piece");
-    if (j->form->scheme && gguf)
+    if (j->form->folder && gguf)
         return nb_fail(err, NB_USAGE, "--format %s is a folder, %s is called like a GGUF file", j->form->name, out);
     return NB_OK;
 }
@@ -61,32 +74,41 @@ static bool not_there_yet(const char *grid)
 {
     static const char *const names[] = {"fp4", "nf4", "fp8", "mxfp4", "ternary"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(names[i], grid) == 0)
+        if (strcasecmp(names[i], grid) == 0)
             return true;
-    const size_t n = strlen(grid); /* q2_k_s ... q6_k_l */
-    return n == 6 && grid[0] == 'q' && strncmp(grid + 2, "_k_", 3) == 0 && strchr("sml", grid[5]);
+    const size_t n = strlen(grid); /* q2_k_s ... q6_k_l, in any case as all grids */
+    return n == 6 && strchr("qQ", grid[0]) && strncasecmp(grid + 2, "_k_", 3) == 0 && strchr("smlSML", grid[5]);
 }
 
 enum { kGroup = 128 }; /* inputs that share a scale in a folder, when nothing is said */
 
-/* A folder holds whole numbers: --bits, --group and --sym, or --grid int4. */
-static nb_status choose_int_grid(nb_quantize_job *j, nb_error *err)
+/* Whole numbers: --bits, --group and --sym, or --grid int4. */
+static nb_status find_int_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_quantize_options *o = &j->o;
-    const nb_scheme *scheme = nb_scheme_find(j->form->scheme);
     char name[16];
     const bool sym = !o->sym_set || o->sym;
     snprintf(name, sizeof name, "int%d", o->bits ? o->bits : 4);
     if (o->bits && o->bits != 2 && o->bits != 3 && o->bits != 4 && o->bits != 8)
         return nb_fail(err, NB_USAGE, "--bits %d, it must be 2, 3, 4 or 8", o->bits);
-    nb_status st = nb_grid_find(o->grid ? o->grid : name, o->group > 0 ? o->group : o->group < 0 ? 0 : kGroup, sym, &j->p.grid, err);
+    const nb_status st = nb_grid_find(o->grid ? o->grid : name, o->group > 0 ? o->group : o->group < 0 ? 0 : kGroup, sym, &j->p.grid, err);
     if (st != NB_OK)
         return st;
     if (j->p.grid.dtype)
         return nb_fail(err, NB_UNSUPPORTED, "--grid %s in --format %s, which holds int2, int3, int4 and int8", j->p.grid.name, j->form->name);
     if (o->bits && o->bits != j->p.grid.bits)
         return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, o->grid, j->p.grid.bits);
-    if (o->range && (st = nb_grid_set_range(&j->p.grid, o->range, err)) != NB_OK)
+    return o->range ? nb_grid_set_range(&j->p.grid, o->range, err) : NB_OK;
+}
+
+/* The codes of a folder. */
+static nb_status choose_packed_grid(nb_quantize_job *j, nb_error *err)
+{
+    const nb_quantize_options *o = &j->o;
+    const nb_scheme *scheme = nb_scheme_find(j->form->scheme);
+    const bool sym = !o->sym_set || o->sym;
+    nb_status st = find_int_grid(j, err);
+    if (st != NB_OK)
         return st;
     if (!sym && strcmp(j->form->name, "gptq") == 0) {
         st = nb_fail(err, NB_UNSUPPORTED, "--asym in --format gptq, where loaders read a zero of 0 in three ways");
@@ -106,18 +128,57 @@ static nb_status choose_int_grid(nb_quantize_job *j, nb_error *err)
     return scheme->check(&j->scheme, "a linear", some, some, err); /* whether there is any shape that would do */
 }
 
+static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err);
+
+/* A plain folder holds the values of any grid: those of GGUF's blocks where --grid names one, else whole numbers. */
+static nb_status choose_plain_grid(nb_quantize_job *j, nb_error *err)
+{
+    const nb_dtype *t = j->o.grid ? nb_dtype_by_name(j->o.grid) : NULL;
+    if ((t && !t->st_name) || (j->o.grid && not_there_yet(j->o.grid)))
+        return choose_block_grid(j, err);
+    j->p.act_order = j->o.act_order;
+    return find_int_grid(j, err);
+}
+
+/* A grid, or so many bits, that no GGUF file can be given: which grids can be written, and which folders hold so many bits (0: not asked for). */
+static nb_status refuse_grid(const char *out, int bits, const char *name, nb_error *err)
+{
+    char grids[160], folders[96] = "";
+    size_t at = 0;
+    nb_grid_list(false, grids, sizeof grids);
+    if (!bits) {
+        nb_nearest near = {.given = name};
+        for (const nb_dtype *const *t = nb_dtypes; *t; t++)
+            if ((*t)->rule)
+                nb_nearest_offer(&near, (*t)->name);
+        nb_fail(err, NB_UNSUPPORTED, "--grid %.40s cannot be written yet; those that can are %s", name, grids);
+        if (near.name)
+            nb_hint(err, "--grid %s", near.name);
+        return NB_UNSUPPORTED;
+    }
+    for (const nb_quantize_form *f = nb_quantize_forms; f->name && at < sizeof folders; f++) {
+        nb_scheme_spec s = {.scheme = f->scheme ? nb_scheme_find(f->scheme) : NULL, .bits = bits, .group = 128, .sym = true};
+        if (s.scheme)
+            s.variant = s.scheme->variant;
+        if (s.scheme && s.scheme->check(&s, "a linear", 4096, 4096, NULL) == NB_OK)
+            at += (size_t)snprintf(folders + at, sizeof folders - at, " %s", f->name);
+    }
+    const nb_status st = nb_fail(err, NB_UNSUPPORTED, "--bits %d into GGUF, whose grids here are %s; folders hold %d bits: --format%s",
+                                 bits, grids, bits, folders);
+    const size_t n = strlen(out), stem = n > 5 && strcmp(out + n - 5, ".gguf") == 0 ? n - 5 : n; /* OUT as a folder */
+    nb_hint(err, "-o %.*s --format%.*s", (int)(stem < 200 ? stem : 200), out, (int)strcspn(folders + 1, " ") + 1, folders);
+    return st;
+}
+
 /* --grid, or what --bits asks for in a GGUF file: 4 is q4_0, 8 is q8_0 (CONTRACT). */
-static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
+static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_quantize_options *o = &j->o;
-    const char *name = o->grid;
-    if (o->act_order && (!j->form->scheme || !j->p.quantizer->orders))
-        return nb_fail(err, NB_UNSUPPORTED, j->form->scheme ? "--act-order with --method %s, which rounds inputs in no order"
-                                                            : "--act-order in a GGUF file of --method %s: its blocks have no order", j->p.quantizer->name);
-    if (o->range && !j->form->scheme)
-        return nb_fail(err, NB_UNSUPPORTED, "--range in a GGUF file, whose formats say by themselves what they reach");
-    if (j->form->scheme)
-        return choose_int_grid(j, err);
+    const char *name = o->grid, *where = j->form->folder ? "blocks of GGUF" : "a GGUF file";
+    if (o->act_order)
+        return nb_fail(err, NB_UNSUPPORTED, "--act-order in %s of --method %s: its blocks have no order", where, j->p.quantizer->name);
+    if (o->range)
+        return nb_fail(err, NB_UNSUPPORTED, "--range in %s, whose formats say by themselves what they reach", where);
     if (!name) {
         const int bits = o->bits ? o->bits : 4;
         if (bits == 4)
@@ -125,28 +186,38 @@ static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
         else if (bits == 8)
             name = "q8_0";
         else if (bits == 2 || bits == 3)
-            return nb_fail(err, NB_UNSUPPORTED, "--bits %d has no GGUF format of one scale a group; its files are not there yet", bits);
+            return refuse_grid(o->out, bits, NULL, err);
         else
             return nb_fail(err, NB_USAGE, "--bits %d, it must be 2, 3, 4 or 8", bits);
     }
     const nb_dtype *t = nb_dtype_by_name(name);
     if ((t && !t->rule) || not_there_yet(name))
-        return nb_fail(err, NB_UNSUPPORTED, "--grid %s cannot be written yet; an unknown one lists those that can", name);
+        return refuse_grid(o->out, 0, name, err);
     const nb_status st = nb_grid_find(name, o->group > 0 ? o->group : 0, !o->sym_set || o->sym, &j->p.grid, err);
     if (st != NB_OK)
         return st;
-    if (!j->p.grid.dtype)
-        return nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; grids named like one (q4_0, q8_0) have", name);
+    if (!j->p.grid.dtype) {
+        char grids[160];
+        nb_grid_list(false, grids, sizeof grids);
+        return nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; %s have", name, grids);
+    }
     if (o->bits && o->bits != j->p.grid.bits)
         return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, name, j->p.grid.bits);
     if (o->group && o->group != j->p.grid.group)
         return o->group < 0
-                   ? nb_fail(err, NB_UNSUPPORTED, "--group row in a GGUF file; %s has groups of %d", name, j->p.grid.group)
-                   : nb_fail(err, NB_UNSUPPORTED, "--group %d in a GGUF file; %s has groups of %d", o->group, name, j->p.grid.group);
+                   ? nb_fail(err, NB_UNSUPPORTED, "--group row in %s; %s has groups of %d", where, name, j->p.grid.group)
+                   : nb_fail(err, NB_UNSUPPORTED, "--group %d in %s; %s has groups of %d", o->group, where, name, j->p.grid.group);
     if (o->sym_set && o->sym != j->p.grid.sym)
-        return nb_fail(err, o->grid ? NB_USAGE : NB_UNSUPPORTED, "--%s in a GGUF file of %s, which is %s", o->sym ? "sym" : "asym", name,
+        return nb_fail(err, o->grid ? NB_USAGE : NB_UNSUPPORTED, "--%s in %s of %s, which is %s", o->sym ? "sym" : "asym", where, name,
                        j->p.grid.sym ? "symmetric" : "not symmetric");
     return NB_OK;
+}
+
+static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
+{
+    if (j->o.act_order && j->form->folder && !j->p.quantizer->orders)
+        return nb_fail(err, NB_UNSUPPORTED, "--act-order with --method %s, which rounds inputs in no order", j->p.quantizer->name);
+    return j->form->scheme ? choose_packed_grid(j, err) : j->form->folder ? choose_plain_grid(j, err) : choose_block_grid(j, err);
 }
 
 /* --clip: none, or how the range of a group is narrowed; the quantizer's own when nothing is said. */
@@ -164,21 +235,36 @@ static nb_status choose_clip(nb_quantize_job *j, nb_error *err)
             j->p.clip = rows[i].clip;
             return NB_OK;
         }
-    return j->o.clip ? nb_fail(err, NB_USAGE, "--clip %.40s: none, mse, p99.9 and output are there", j->o.clip) : NB_OK;
+    if (!j->o.clip)
+        return NB_OK;
+    nb_nearest near = {.given = j->o.clip};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        nb_nearest_offer(&near, rows[i].name);
+    nb_fail(err, NB_USAGE, "--clip %.40s: none, mse, p99.9 and output are there", j->o.clip);
+    nb_nearest_hint(&near, "--clip ", err);
+    return NB_USAGE;
 }
 
 static nb_status choose_embedding(nb_quantize_job *j, nb_error *err)
 {
-    const char *e = j->o.embedding ? j->o.embedding : j->form->scheme ? "keep" : "q8_0";
-    if (j->form->scheme && strcmp(e, "keep") != 0 && strcmp(e, "f32") != 0 && strcmp(e, "f16") != 0 && strcmp(e, "bf16") != 0)
+    const char *e = j->o.embedding ? j->o.embedding : j->form->folder ? "keep" : "q8_0";
+    if (j->form->folder && strcmp(e, "keep") != 0 && strcmp(e, "f32") != 0 && strcmp(e, "f16") != 0 && strcmp(e, "bf16") != 0)
         return nb_fail(err, NB_UNSUPPORTED, "--embedding %.40s in a folder, where it is keep, f32, f16 or bf16", e);
     if (strcmp(e, "keep") == 0)
         return NB_OK;
     j->embedding = nb_dtype_by_name(e);
     if ((j->embedding && !j->embedding->encode) || not_there_yet(e))
         return nb_fail(err, NB_UNSUPPORTED, "--embedding %s cannot be written yet; q8_0, q4_0 and f16 can", e);
-    if (!j->embedding)
-        return nb_fail(err, NB_USAGE, "--embedding %s: keep, or a format that can be written, such as q8_0, q4_0, f16", e);
+    if (!j->embedding) {
+        nb_nearest near = {.given = e};
+        nb_nearest_offer(&near, "keep");
+        for (const nb_dtype *const *t = nb_dtypes; *t; t++)
+            if ((*t)->encode)
+                nb_nearest_offer(&near, (*t)->name);
+        nb_fail(err, NB_USAGE, "--embedding %.40s: keep, or a format that can be written, such as q8_0, q4_0, f16", e);
+        nb_nearest_hint(&near, "--embedding ", err);
+        return NB_USAGE;
+    }
     return NB_OK;
 }
 
@@ -230,6 +316,14 @@ nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
     return NB_OK;
 }
 
+static nb_status refuse_text(const char *text, const char *flag, const char *path, nb_error *err)
+{
+    struct stat in, out;
+    if (text && stat(text, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return nb_fail_at(err, NB_USAGE, path, -1, "OUT is the text of --%s", flag);
+    return NB_OK;
+}
+
 nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
 {
     nb_quantize_options *o = &j->o;
@@ -246,7 +340,11 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
         st = choose_clip(j, err);
     if (st == NB_OK)
         st = nb_refuse_input(o->model, o->out, err);
-    if (st == NB_OK && !j->form->scheme && !o->dry_run) /* before a work folder is made beside a device */
+    if (st == NB_OK)
+        st = refuse_text(o->calib, "calib", o->out, err);
+    if (st == NB_OK)
+        st = refuse_text(o->eval_path, "eval", o->out, err);
+    if (st == NB_OK && !j->form->folder && !o->dry_run) /* before a work folder is made beside a device */
         st = nb_outfile_check(o->out, err);
     return st;
 }
@@ -358,7 +456,7 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     o->sym_set = true;
     o->format = j->form->name;
     o->embedding = j->embedding ? j->embedding->name : "keep";
-    o->damp = o->damp > 0.0 ? o->damp : 0.01;
+    o->damp = o->damp > 0.0 ? o->damp : NB_DEFAULT_DAMP;
     o->correction = o->correction_set ? o->correction : 1.0;
     o->correction_set = true;
     o->samples = o->samples > 0 ? o->samples : 64;

@@ -1,5 +1,6 @@
 /* quantize_formats.c -- which format each tensor of the output gets, and the sink that writes it. */
 #include "api/quantize.h"
+#include "convert/config_out.h"
 #include "convert/folder_sink.h"
 #include "convert/gguf_meta.h"
 #include "convert/gguf_sink.h"
@@ -66,12 +67,31 @@ static bool is_plain(const nb_dtype *t)
     return t->st_name && t->block == 1 && t->decode && t->encode && t->bytes <= 4;
 }
 
-/* What a folder's embedding and head are in, and what was no plain float before: as asked, else as the source has its embedding, else bf16. */
+/* What a folder's embedding and head are in, what was no plain float before, and the values of codes: as asked, else as the source has its embedding,
+ * else bf16. */
 static const nb_dtype *dense_type(const nb_quantize_job *j)
 {
     char name[NB_TENSOR_NAME];
     const nb_tensor *t = nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_EMBED}, name);
     return j->embedding ? j->embedding : t && is_plain(t->dtype) ? t->dtype : nb_dtype_by_name("bf16");
+}
+
+/* Where the values of codes go in a plain folder. */
+static void choose_values(nb_quantize_job *j)
+{
+    const nb_container *c = j->m->container;
+    j->p.values = dense_type(j);
+    for (int l = j->o.layer_from; l < j->o.layer_to; l++)
+        for (int g = 0; g < NB_GROUP_COUNT; g++) {
+            nb_role role[3];
+            char name[NB_TENSOR_NAME];
+            for (int r = nb_group_roles((nb_group_id)g, role) - 1; r >= 0; r--)
+                for (int e = 0; e < nb_model_n_slot(j->m, role[r]); e++) {
+                    const nb_tensor *t = nb_family_tensor(j->m->family, c, (nb_slot){.role = role[r], .layer = l, .expert = e}, name);
+                    if (t)
+                        j->type[t - c->tensor] = j->p.values;
+                }
+        }
 }
 
 /* In a folder everything that the scheme does not pack is a float: as it is where it is one. */
@@ -83,6 +103,10 @@ static nb_status choose_folder(nb_quantize_job *j, nb_error *err)
     for (int64_t i = 0; i < c->n_tensor; i++) {
         const nb_tensor *t = &c->tensor[i];
         j->type[i] = is_end(j, t) || (!is_plain(t->dtype) && (t->dtype->decode || nb_tensor_is_packed(c, t))) ? dense_type(j) : t->dtype;
+    }
+    if (!j->form->scheme) {
+        choose_values(j);
+        return NB_OK;
     }
     for (int g = 0; g < NB_GROUP_COUNT; g++)
         any = any || nb_pipeline_fits(j->m, (nb_group_id)g, &j->p);
@@ -96,7 +120,7 @@ nb_status nb_quantize_choose_types(nb_quantize_job *j, nb_error *err)
     j->type = nb_alloc((size_t)j->m->container->n_tensor, sizeof *j->type, "formats", err);
     if (!j->type)
         return NB_NO_ROOM;
-    return j->form->scheme ? choose_folder(j, err) : choose_gguf(j, err);
+    return j->form->folder ? choose_folder(j, err) : choose_gguf(j, err);
 }
 
 static const nb_dtype *type_of(void *arg, const nb_tensor *t)
@@ -122,20 +146,21 @@ static nb_status open_gguf(nb_quantize_job *j, bool resume, bool measure, nb_sin
 static nb_status open_folder(nb_quantize_job *j, bool resume, bool measure, nb_sink **out, nb_error *err)
 {
     /* half-width words for a model of full-width ones: scales are halves, and no loader runs packed weights in full width */
-    const char *torch_dtype = strcmp(dense_type(j)->name, "bf16") == 0 ? "bfloat16" : "float16";
+    const char *torch_dtype = j->p.values ? nb_torch_dtype(j->p.values) : strcmp(dense_type(j)->name, "bf16") == 0 ? "bfloat16" : "float16";
     const nb_folder_sink_spec spec = {.model = j->m, .out = j->o.out, .work = work_of(j, measure), .resume = resume, .measure = measure, .choose = type_of,
-                                      .arg = j, .scheme = &j->scheme, .layer_from = j->o.layer_from, .layer_to = j->o.layer_to, .torch_dtype = torch_dtype,
-                                      .shard_bytes = j->o.max_shard_bytes, .n_thread = j->p.n_thread};
+                                      .arg = j, .scheme = j->form->scheme ? &j->scheme : NULL, .layer_from = j->o.layer_from, .layer_to = j->o.layer_to, .torch_dtype = torch_dtype,
+                                      .shard_bytes = j->o.max_shard_bytes, .exact = j->p.values != NULL, .n_thread = j->p.n_thread};
     return nb_folder_sink_open(&spec, out, err);
 }
 
 const nb_quantize_form nb_quantize_forms[] = {
-    {"gguf", NULL, "partial.gguf", open_gguf, nb_gguf_sink_finish, nb_gguf_sink_discard},
-    {"gptq", "gptq", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
-    {"gptq_v2", "gptq_v2", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
-    {"awq", "awq", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
-    {"compressed-tensors", "compressed-tensors", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
-    {NULL, NULL, NULL, NULL, NULL, NULL},
+    {"gguf", false, NULL, "partial.gguf", open_gguf, nb_gguf_sink_finish, nb_gguf_sink_discard},
+    {"plain", true, NULL, "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
+    {"gptq", true, "gptq", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
+    {"gptq_v2", true, "gptq_v2", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
+    {"awq", true, "awq", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
+    {"compressed-tensors", true, "compressed-tensors", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
+    {NULL, false, NULL, NULL, NULL, NULL, NULL},
 };
 
 nb_status nb_quantize_open_sink(nb_quantize_job *j, bool resume, bool measure, nb_sink **out, nb_error *err)
@@ -175,7 +200,7 @@ static void count_folder(const nb_quantize_job *j, nb_quantize_result *r)
 void nb_quantize_count_bits(const nb_quantize_job *j, nb_quantize_result *r)
 {
     double all = 0, all_n = 0, linear = 0, linear_n = 0;
-    if (j->form->scheme) {
+    if (j->form->folder) {
         count_folder(j, r);
         return;
     }

@@ -99,8 +99,11 @@ nb_status nb_quantize_work_open(nb_quantize_job *j, nb_error *err)
     if (!j->o.out || !*j->o.out)
         return nb_fail(err, NB_USAGE, "-o OUT is missing");
     const int len = snprintf(path, sizeof path, "%s.nibble/journal", j->o.out);
-    if (j->o.resume && (len < 0 || (size_t)len >= sizeof path || stat(path, &sb) != 0))
-        return nb_fail_at(err, NB_NOT_FOUND, j->o.out, -1, "there is no unfinished run of it to go on with");
+    if (j->o.resume && (len < 0 || (size_t)len >= sizeof path || stat(path, &sb) != 0)) {
+        nb_fail_at(err, NB_NOT_FOUND, j->o.out, -1, "there is no unfinished run of it to go on with");
+        nb_hint(err, "nibble quantize MODEL -o OUT begins one");
+        return NB_NOT_FOUND;
+    }
     nb_status st = nb_workdir_open(j->o.out, &j->work, err);
     if (st != NB_OK)
         return st;

@@ -109,7 +109,7 @@ static void settings(facts *f, const nb_quantize_options *o, const nb_quantize_r
         if (o->ctx)
             say(f, "tokens a sample", "%d", o->ctx);
         say(f, "seed", "%llu", (unsigned long long)o->seed);
-        say(f, "damping", "%g", o->damp > 0 ? o->damp : 0.01);
+        say(f, "damping", "%g", o->damp > 0 ? o->damp : NB_DEFAULT_DAMP);
         say(f, "correction", "%g", o->correction_set ? o->correction : 1.0);
         say_whole(f, "order", o->no_static_groups ? "natural, scales from current values" : "static groups");
     }
@@ -183,14 +183,34 @@ static bool same_file(const char *a, const char *b)
 
 static nb_status would_replace(const char *path, nb_error *err)
 {
-    return nb_fail_at(err, NB_USAGE, path, -1, "the report would replace the model");
+    return nb_fail_at(err, NB_USAGE, path, -1, "it would replace the model");
 }
 
-nb_status nb_check_report(const char *path, const char *model, nb_error *err)
+/* A page and an array are made anew each time; whatever else has the name, a part of a model or a text, is not ours to replace. */
+static bool may_go(const char *path)
+{
+    static const char *const heads[] = {NB_REPORT_HEAD, "\x93NUMPY"};
+    char head[16] = "";
+    struct stat sb;
+    if (stat(path, &sb) != 0 || !S_ISREG(sb.st_mode) || sb.st_size == 0)
+        return true; /* nothing, or what no file is made in place of: opening says so */
+    FILE *f = fopen(path, "rb");
+    const size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    if (f)
+        fclose(f);
+    for (int i = 0; i < 2; i++)
+        if (n >= strlen(heads[i]) && memcmp(head, heads[i], strlen(heads[i])) == 0)
+            return true;
+    return false;
+}
+
+nb_status nb_check_output(const char *path, const char *model, nb_error *err)
 {
     nb_outfile *f = NULL;
     if (same_file(path, model))
         return would_replace(path, err);
+    if (!may_go(path))
+        return nb_fail_at(err, NB_USAGE, path, -1, "exists and was not written by this flag; name another file");
     const nb_status st = nb_outfile_open(path, &f, err);
     nb_outfile_close(f);
     return st;

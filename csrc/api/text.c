@@ -93,7 +93,7 @@ static nb_status render(const nb_model *m, const char *path, const char *json, s
     nb_status st = need_tokenizer(m, err);
     if (st == NB_OK && !src) {
         st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "the model has no chat template");
-        nb_hint(err, "--raw takes the prompt as it is");
+        nb_hint(err, "nibble run MODEL --raw -p TEXT takes a text as it is");
     }
     if (st == NB_OK)
         st = nb_json_parse(path, json, n, &doc, err);

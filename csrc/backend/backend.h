@@ -160,7 +160,7 @@ typedef struct nb_gather_args {
     float *y; /* [M,K]; must not overlap what is read */
 } nb_gather_args;
 
-typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m][.] */
+typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m][.]; -1: a NaN or +Inf is among them */
     const float *x;
     int64_t M, N, ldx;
     int32_t *out;
@@ -340,7 +340,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 5
+#define NB_BACKEND_ABI 6
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */

@@ -99,6 +99,22 @@ void nb_count_host_free(nb_backend *be, void *p)
     let_go(of(be), p);
 }
 
+nb_status nb_host_alloc(nb_backend *be, size_t n, size_t size, const char *what, void **out, nb_error *err)
+{
+    if (nb_backend_counts(be))
+        return nb_count_host(be, n * size, out, err);
+    *out = nb_alloc_aligned(n, size, what, err);
+    return *out ? NB_OK : NB_NO_ROOM;
+}
+
+void nb_host_free(nb_backend *be, void *p)
+{
+    if (nb_backend_counts(be))
+        nb_count_host_free(be, p);
+    else
+        free(p);
+}
+
 /* ---- memory ---- */
 
 static void count_close(nb_backend *be)

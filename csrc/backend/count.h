@@ -27,4 +27,8 @@ bool nb_backend_in_host_memory(const nb_backend *be);
 nb_status nb_count_host(nb_backend *be, size_t bytes, void **out, nb_error *err) NB_CHECKED;
 void nb_count_host_free(nb_backend *be, void *p);
 
+/* A buffer of the host that plans must know of, aligned for vector loads: of nb_count_host where the device only counts. NB_NO_ROOM. */
+nb_status nb_host_alloc(nb_backend *be, size_t n, size_t size, const char *what, void **out, nb_error *err) NB_CHECKED;
+void nb_host_free(nb_backend *be, void *p);
+
 #endif

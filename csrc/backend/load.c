@@ -14,6 +14,7 @@
 #include "backend/count.h"
 #include "backend/cpu/cpu.h"
 #include "backend/ref/ref.h"
+#include "base/nearest.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -136,8 +137,10 @@ nb_status nb_backend_open(const char *device, const nb_backend_options *o, nb_ba
     }
     char shown[160];
     nb_escape(shown, (int64_t)sizeof shown, device, (int64_t)strlen(device));
-    return nb_fail(err, NB_USAGE,
-                   "device \"%s\" is none of auto, cpu, ref, simt, cuda:0, cuda:1, ...", shown);
+    static const char *const names[] = {"auto", "cpu", "ref", "simt", "cuda:0", NULL};
+    nb_fail(err, NB_USAGE, "device \"%s\" is none of auto, cpu, ref, simt, cuda:0, cuda:1, ...", shown);
+    nb_nearest_of(device, names, "--device ", err);
+    return NB_USAGE;
 }
 
 static nb_status open_auto(const nb_backend_options *o, nb_backend **out, nb_error *err)

@@ -447,3 +447,12 @@ nb_status nb_generation_config_to_json(const nb_model *m, nb_text *out, nb_error
     nb_text_puts(out, "\n}\n");
     return nb_text_check(out, "generation_config.json", err);
 }
+
+const char *nb_torch_dtype(const nb_dtype *t)
+{
+    static const char *const names[][2] = {{"f32", "float32"}, {"f16", "float16"}, {"bf16", "bfloat16"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i][0], t->name) == 0)
+            return names[i][1];
+    return NULL;
+}

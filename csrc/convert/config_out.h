@@ -16,6 +16,9 @@ nb_status nb_generation_config_to_json(const nb_model *m, nb_text *out, nb_error
 /* The family whose config.json says most of a GGUF file's model: "llama" in GGUF may be Mistral. */
 const nb_family *nb_config_family(const nb_model *m);
 
+/* What torch calls a float type, NULL: it is none of f32, f16, bf16. */
+const char *nb_torch_dtype(const nb_dtype *t);
+
 /* ---- config_rope.c ---- */
 
 /* The llama3 rule whose frequencies are those of the model, found from a file that has them only one by one. false: there is none. */

@@ -4,6 +4,7 @@
 #include "convert/config_out.h"
 #include "convert/folder_files.h"
 #include "convert/folder_packed.h"
+#include "convert/holes.h"
 #include "file/outfile.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ typedef struct folder_sink {
     nb_scheme_spec scheme;
     nb_shards_out *w;
     nb_packing packing;
+    bool *hole;                      /* [plan.n] reads as zero and is copied: never written */
     uint8_t (*sha)[NB_SHA256_BYTES]; /* [plan.n] */
     void *back;                      /* what read gave last */
     nb_text text[NB_FOLDER_TEXTS];
@@ -106,6 +108,10 @@ static nb_status put(folder_sink *s, nb_slot at, const nb_matrix *m, nb_error *e
         return NB_OK;
     if (e->module >= 0)
         return nb_packing_put(&s->packing, packing_of(s, at, i), m, err);
+    if (s->hole[i]) {
+        nb_shards_out_mark(s->w, (int)i);
+        return NB_OK;
+    }
     nb_rows_out to = rows_of(s, i);
     to.row = place.row;
     to.order = place.N ? order_of(s, at) : NB_ROWS_SAME;
@@ -197,7 +203,10 @@ static nb_status copy_rest(folder_sink *s, nb_error *err)
             continue;
         const nb_rows_out to = rows_of(s, i);
         const nb_matrix m = nb_tensor_matrix(e->src);
-        st = nb_write_rows(&to, &m, err);
+        if (s->hole[i])
+            nb_shards_out_mark(s->w, (int)i);
+        else
+            st = nb_write_rows(&to, &m, err);
         nb_container_release(s->src, e->src);
     }
     return st;
@@ -329,6 +338,7 @@ static void sink_close(nb_sink *base)
     nb_folder_plan_close(&s->plan);
     for (int i = 0; i < NB_FOLDER_TEXTS; i++)
         nb_text_free(&s->text[i]);
+    free(s->hole);
     free(s->sha);
     free(s->back);
     free(s->out);
@@ -383,6 +393,21 @@ static nb_status make_folder(folder_sink *s, nb_error *err)
     return NB_OK;
 }
 
+/* A tensor that is copied and lies in holes of the source's file stays a hole: nothing is read, nothing takes room. From a GGUF file only a matrix that is
+ * one tensor there. */
+static void find_holes(folder_sink *s)
+{
+    nb_holes holes;
+    const int64_t embed = nb_folder_plan_find(&s->plan, (nb_slot){.role = NB_ROLE_EMBED}); /* a resumed run asks whether it was written */
+    nb_holes_open(&holes, s->src);
+    for (int64_t i = 0; i < s->plan.n; i++) {
+        const nb_folder_entry *e = &s->plan.entry[i];
+        const bool alone = !from_gguf(s) || (e->n_dim == 2 && e->src->n_dim == 2 && e->shape[0] == e->src->shape[0]);
+        s->hole[i] = i != embed && e->module < 0 && alone && e->type == e->src->dtype && nb_holes_has(&holes, e->src);
+    }
+    nb_holes_close(&holes);
+}
+
 static nb_status open_weights(folder_sink *s, nb_error *err)
 {
     const nb_shards_spec spec = {
@@ -394,6 +419,8 @@ static nb_status open_weights(folder_sink *s, nb_error *err)
         st = nb_shards_out_tensor(s->w, e->name, e->type, e->n_dim, e->shape, &index, err);
         if (st == NB_OK && index != i)
             st = nb_fail(err, NB_INTERNAL, "tensor %s got place %d of the output, not %lld", e->name, index, (long long)i);
+        if (st == NB_OK && s->hole[i])
+            nb_shards_out_hole(s->w, index);
     }
     if (st == NB_OK)
         st = nb_shards_out_begin(s->w, err);
@@ -423,10 +450,13 @@ nb_status nb_folder_sink_open(const nb_folder_sink_spec *spec, nb_sink **out, nb
         st = nb_folder_make_texts(spec->model, &s->plan, spec->torch_dtype, s->text, err);
     if (st == NB_OK) {
         s->sha = nb_alloc_zero((size_t)s->plan.n, sizeof *s->sha, "an output", err);
-        st = s->sha ? make_folder(s, err) : NB_NO_ROOM;
+        s->hole = nb_alloc_zero((size_t)s->plan.n, sizeof *s->hole, "an output", err);
+        st = s->sha && s->hole ? make_folder(s, err) : NB_NO_ROOM;
     }
-    if (st == NB_OK)
+    if (st == NB_OK) {
+        find_holes(s);
         st = open_weights(s, err);
+    }
     if (st != NB_OK) {
         sink_close(&s->base);
         return st;

@@ -3,19 +3,15 @@
 #include "convert/gguf_sink.h"
 #include "base/crash.h"
 #include "convert/gguf_meta.h"
+#include "convert/holes.h"
 #include "convert/rows_out.h"
 #include "file/outfile.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#if !defined SEEK_DATA && defined __linux__
-#define SEEK_DATA 3 /* lseek(2): the next byte that is in no hole; glibc names it for _GNU_SOURCE only */
-#endif
 
 enum { kPath = 4096, kHashSlice = 1 << 20 };
 
@@ -355,32 +351,23 @@ void nb_gguf_sink_discard(const char *work)
 static const nb_sink_ops ops = {.linear = sink_linear, .dense = sink_dense, .read = sink_read, .seal = sink_seal, .commit = sink_commit,
                                 .each = sink_each, .close = sink_close};
 
-/* A tensor that is copied and lies wholly in a hole of the source's file stays a hole: nothing is read, nothing takes room. Only the bytes decide what
- * the output reads as, so this is a matter of room alone. */
+/* A tensor that is copied and lies in holes of the source's file stays a hole: nothing is read, nothing takes room. From a folder only a matrix that is one
+ * tensor there: norms may get a 1. */
 static size_t find_holes(gguf_sink *s)
 {
     size_t bytes = 0;
-    (void)s;
-#ifdef SEEK_DATA
-    const char *path = NULL;
-    int fd = -1;
-    for (int64_t i = 0; i < s->plan.n && s->src->kind == NB_CONTAINER_GGUF; i++) {
-        const nb_tensor *t = s->plan.entry[i].src;
-        const char *file = nb_container_file(s->src, t);
-        if (path != file) {
-            if (fd >= 0)
-                close(fd);
-            fd = open(path = file, O_RDONLY | O_CLOEXEC);
-        }
-        if (fd < 0 || s->plan.entry[i].type != t->dtype || !t->bytes)
+    nb_holes holes;
+    const int64_t embed = nb_gguf_plan_find(&s->plan, (nb_slot){.role = NB_ROLE_EMBED}); /* a resumed run asks whether it was written */
+    nb_holes_open(&holes, s->src);
+    for (int64_t i = 0; i < s->plan.n; i++) {
+        const nb_gguf_entry *e = &s->plan.entry[i];
+        const bool alone = e->src && (s->src->kind == NB_CONTAINER_GGUF || (e->n_dim == 2 && e->src->n_dim == 2 && e->shape[0] == e->src->shape[0]));
+        if (!alone || i == embed || e->type != e->src->dtype || !e->src->bytes)
             continue;
-        const off_t data = lseek(fd, (off_t)t->offset, SEEK_DATA);
-        s->hole[i] = data < 0 ? errno == ENXIO : (uint64_t)data >= t->offset + t->bytes;
-        bytes += s->hole[i] ? t->bytes : 0;
+        s->hole[i] = nb_holes_has(&holes, e->src);
+        bytes += s->hole[i] ? e->src->bytes : 0;
     }
-    if (fd >= 0)
-        close(fd);
-#endif
+    nb_holes_close(&holes);
     return bytes;
 }
 

@@ -110,8 +110,11 @@ static nb_status refuse(const nb_rows_out *to, const nb_matrix *m, fault why, nb
 {
     if (why == NOT_FINITE)
         return nb_fail_at(err, NB_BAD_INPUT, to->path, -1, "tensor %s holds NaN or Inf, which %s cannot", to->name, to->type->name);
-    if (why == OUT_OF_RANGE)
-        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s holds numbers beyond the range of %s", to->name, to->type->name);
+    if (why == OUT_OF_RANGE) {
+        nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s holds numbers beyond the range of %s", to->name, to->type->name);
+        nb_hint(err, "bf16 and f32 hold them");
+        return NB_UNSUPPORTED;
+    }
     return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1,
                       "tensor %s: not all of its values in %s have a place in %s; nibble quantize rounds them anew", to->name,
                       m->dtype ? m->dtype->name : "codes", to->type->name);

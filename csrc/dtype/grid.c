@@ -16,6 +16,7 @@
  * [-1, 1], so that its scale is an ordinary number. Scales are rounded to f16 before any code is
  * computed (scale.h). Cost: O(n) a group. */
 #include "dtype/grid.h"
+#include "base/nearest.h"
 #include "dtype/scale.h"
 
 #include <float.h>
@@ -77,17 +78,31 @@ static const struct row {
 } ints[] = {{"int2", 2}, {"int3", 3}, {"int4", 4}, {"int8", 8}};
 enum { kInts = sizeof ints / sizeof *ints };
 
+void nb_grid_list(bool ints_too, char *dst, size_t n)
+{
+    size_t at = 0;
+    *dst = 0;
+    for (const nb_dtype *const *t = nb_dtypes; *t; t++)
+        if ((*t)->rule && at < n)
+            at += (size_t)snprintf(dst + at, n - at, "%s%s", at ? " " : "", (*t)->name);
+    for (int i = 0; i < kInts && ints_too && at < n; i++)
+        at += (size_t)snprintf(dst + at, n - at, " %s", ints[i].name);
+}
+
 static nb_status unknown(const char *name, nb_error *err)
 {
-    char names[256] = "", shown[520];
-    size_t at = 0;
+    char names[256], shown[520];
+    nb_nearest near = {.given = name};
+    nb_grid_list(true, names, sizeof names);
     for (const nb_dtype *const *t = nb_dtypes; *t; t++)
-        if ((*t)->rule && at < sizeof names)
-            at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*t)->name);
-    for (int i = 0; i < kInts && at < sizeof names; i++)
-        at += (size_t)snprintf(names + at, sizeof names - at, " %s", ints[i].name);
+        if ((*t)->rule)
+            nb_nearest_offer(&near, (*t)->name);
+    for (int i = 0; i < kInts; i++)
+        nb_nearest_offer(&near, ints[i].name);
     nb_escape(shown, (int64_t)sizeof shown, name, (int64_t)strlen(name));
-    return nb_fail(err, NB_USAGE, "grid \"%s\" is unknown; the grids are%s", shown, names);
+    const nb_status st = nb_fail(err, NB_USAGE, "grid \"%s\" is unknown; the grids are %s", shown, names);
+    nb_nearest_hint(&near, "--grid ", err);
+    return st;
 }
 
 nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out, nb_error *err)
@@ -116,8 +131,12 @@ nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out, nb_e
 nb_status nb_grid_set_range(nb_grid *g, const char *word, nb_error *err)
 {
     const bool absmax = strcmp(word, "absmax") == 0;
-    if (!absmax && strcmp(word, "full") != 0)
-        return nb_fail(err, NB_USAGE, "range \"%s\" is unknown; absmax and full are there", word);
+    if (!absmax && strcmp(word, "full") != 0) {
+        static const char *const words[] = {"absmax", "full", NULL};
+        nb_fail(err, NB_USAGE, "range \"%s\" is unknown; absmax and full are there", word);
+        nb_nearest_of(word, words, "--range ", err);
+        return NB_USAGE;
+    }
     if (g->dtype || !g->sym)
         return nb_fail(err, NB_USAGE, "a range of values is chosen for symmetric integer grids; %s %s", g->name,
                        g->dtype ? "has its own" : "is asymmetric");

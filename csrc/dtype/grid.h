@@ -41,6 +41,9 @@ typedef struct nb_grid {
 nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out,
                        nb_error *err) NB_CHECKED;
 
+/* Their names with spaces between them: the number formats, with ints_too also the whole numbers of folders. */
+void nb_grid_list(bool ints_too, char *dst, size_t n);
+
 /* Which values a symmetric integer grid reaches: "full", scale = 2 max|w| / c, the default (GPTQ's), all c + 1 codes, the extreme on the positive side
  * is clipped; "absmax", scale = max|w| / ((c - 1) / 2), codes 1 .. c, both extremes are met. NB_USAGE for another word or another kind of grid. */
 nb_status nb_grid_set_range(nb_grid *g, const char *word, nb_error *err) NB_CHECKED;

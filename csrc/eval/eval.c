@@ -116,9 +116,11 @@ static nb_status check_reference(const nb_model *m, const nb_model *ref, nb_erro
         const char *x = nb_tokenizer_token(m->tokenizer, i, &a), *y = nb_tokenizer_token(ref->tokenizer, i, &b);
         same = x && y && a == b && memcmp(x, y, a) == 0;
     }
-    return same ? NB_OK
-                : nb_fail_at(err, NB_BAD_INPUT, ref->container->path, -1, "another vocabulary than %s; their KL means nothing",
-                             m->container->path);
+    if (same)
+        return NB_OK;
+    nb_fail_at(err, NB_BAD_INPUT, ref->container->path, -1, "another vocabulary than %s; their KL means nothing", m->container->path);
+    nb_hint(err, "--against takes the model that this one was made of");
+    return NB_BAD_INPUT;
 }
 
 static nb_status eval_chunks(nb_model *m, nb_model *ref, const nb_eval_options *o, const nb_ids *ids, int32_t ctx,
@@ -153,30 +155,56 @@ static nb_status eval_chunks(nb_model *m, nb_model *ref, const nb_eval_options *
     return st;
 }
 
+/* The text as ids, the length of a chunk, how many: what can be refused before anything is computed. */
+static nb_status choose_chunks(const nb_model *m, const nb_eval_options *o, nb_ids *ids, int32_t *ctx, int32_t *n_chunk, nb_error *err)
+{
+    const char *path = o->text_path ? o->text_path : "the text";
+    if (!m->be || !m->tokenizer)
+        return nb_fail(err, NB_USAGE, "evaluation needs a model with weights and a tokenizer");
+    *ctx = o->ctx ? o->ctx : m->hp.ctx_len < 512 ? m->hp.ctx_len : 512;
+    if (*ctx < 4 || *ctx > m->hp.ctx_len)
+        return nb_fail(err, NB_USAGE, "--ctx %d, the model has 4 to %d", *ctx, m->hp.ctx_len);
+    nb_status st = nb_tokenizer_encode(m->tokenizer, o->text, o->text_n, NB_TOKENIZE_BOS, ids, err);
+    if (st != NB_OK)
+        return st;
+    const int64_t whole = (int64_t)ids->n / *ctx, asked = o->n_chunk ? o->n_chunk : whole - o->first_chunk;
+    if (whole < 1) {
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%zu tokens, one chunk needs %d; give more text or a smaller --ctx", ids->n, *ctx);
+        if (ids->n >= 4)
+            nb_hint(err, "--ctx %zu", ids->n);
+        return st;
+    }
+    if (o->spread ? asked - 1 > (int64_t)ids->n - *ctx : o->first_chunk < 0 || asked < 1 || o->first_chunk + asked > whole) {
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%lld chunks from chunk %d on are asked for, the text has %lld of %d tokens",
+                        (long long)(asked < 1 ? 1 : asked), o->spread ? 0 : o->first_chunk, (long long)whole, *ctx);
+        nb_hint(err, "--first-chunk 0 --chunks %lld", (long long)whole);
+        return st;
+    }
+    *n_chunk = (int32_t)asked;
+    return NB_OK;
+}
+
+nb_status nb_eval_check(const nb_model *m, const nb_eval_options *o, nb_error *err)
+{
+    nb_ids ids = {0};
+    int32_t ctx = 0, n_chunk = 0;
+    const nb_status st = choose_chunks(m, o, &ids, &ctx, &n_chunk, err);
+    nb_ids_free(&ids);
+    return st;
+}
+
 nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb_eval_result *r, nb_error *err)
 {
     nb_ids ids = {0};
     nb_session *s = NULL, *rs = NULL;
     struct score sc = {0};
-    const char *path = o->text_path ? o->text_path : "the text";
+    int32_t ctx = 0, n_chunk = 0;
     memset(r, 0, sizeof *r);
-    if (!m->be || !m->tokenizer || (reference && (!reference->be || !reference->tokenizer)))
+    if (reference && (!reference->be || !reference->tokenizer))
         return nb_fail(err, NB_USAGE, "evaluation needs a model with weights and a tokenizer");
-    const int32_t ctx = o->ctx ? o->ctx : m->hp.ctx_len < 512 ? m->hp.ctx_len : 512;
-    if (ctx < 4 || ctx > m->hp.ctx_len)
-        return nb_fail(err, NB_USAGE, "--ctx %d, the model has 4 to %d", ctx, m->hp.ctx_len);
-    nb_status st = check_reference(m, reference, err);
+    nb_status st = choose_chunks(m, o, &ids, &ctx, &n_chunk, err);
     if (st == NB_OK)
-        st = nb_tokenizer_encode(m->tokenizer, o->text, o->text_n, NB_TOKENIZE_BOS, &ids, err);
-    const int64_t whole = (int64_t)ids.n / ctx;
-    int32_t n_chunk = o->n_chunk;
-    if (st == NB_OK && whole < 1)
-        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%zu tokens, one chunk needs %d; give more text or a smaller --ctx", ids.n, ctx);
-    if (st == NB_OK && n_chunk == 0)
-        n_chunk = (int32_t)(whole - o->first_chunk);
-    if (st == NB_OK && !o->spread && (o->first_chunk < 0 || n_chunk < 1 || o->first_chunk + (int64_t)n_chunk > whole))
-        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "chunks %d to %lld asked for, the text has %lld of %d tokens", o->first_chunk,
-                        (long long)o->first_chunk + n_chunk - 1, (long long)whole, ctx);
+        st = check_reference(m, reference, err);
     if (st != NB_OK)
         goto done;
     sc.first = o->all_positions ? 0 : ctx / 2;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,6 +69,9 @@ bool nb_hub_is_commit(const char *s)
 
 void nb_hub_hint(const nb_hub_name *name, nb_error *err)
 {
+    const size_t n = strlen(name->repo);
+    if (n > 5 && strcasecmp(name->repo + n - 5, ".gguf") == 0) /* a file that is not there, not a repository */
+        return;
     nb_hint(err, "nibble pull %s/%s%s%.*s", name->org, name->repo, name->explicit_revision ? "@" : "",
             name->explicit_revision ? 100 : 0, name->revision);
 }

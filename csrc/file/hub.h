@@ -31,6 +31,6 @@ nb_status nb_hub_cache(char path[NB_HUB_PATH], nb_error *err) NB_CHECKED;       
 nb_status nb_hub_repository(const nb_hub_name *name, char path[NB_HUB_PATH], nb_error *err) NB_CHECKED; /* ROOT/models--ORG--NAME */
 /* The snapshot's folder. NB_NOT_FOUND, with the `nibble pull` to type as hint, when the cache does not have it. */
 nb_status nb_hub_find(const nb_hub_name *name, char path[NB_HUB_PATH], nb_error *err) NB_CHECKED;
-void nb_hub_hint(const nb_hub_name *name, nb_error *err); /* that hint */
+void nb_hub_hint(const nb_hub_name *name, nb_error *err); /* that hint; none for what is called like a GGUF file */
 
 #endif

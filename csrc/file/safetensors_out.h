@@ -18,6 +18,8 @@ nb_status nb_st_writer_open_in(const char *path, bool resume, nb_st_writer **out
 nb_status nb_st_writer_open_measure(const char *path, nb_st_writer **out, nb_error *err) NB_CHECKED;
 /* shape outermost first, n_dim at most 8. Returns the tensor's place through *index. NB_UNSUPPORTED: a type or a shape that safetensors has no place for. */
 nb_status nb_st_writer_tensor(nb_st_writer *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index, nb_error *err) NB_CHECKED;
+/* So many bytes of tensors are never written, but marked: they read as zero and take no room. Before begin. */
+void nb_st_writer_set_holes(nb_st_writer *w, size_t bytes);
 /* Checks free disk for the whole file (NB_NO_ROOM with the missing bytes), writes the header. */
 nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err) NB_CHECKED;
 nb_status nb_st_writer_data(nb_st_writer *w, int index, size_t offset, const void *p, size_t bytes, nb_error *err) NB_CHECKED;

@@ -30,6 +30,7 @@ struct nb_st_writer {
     out_tensor *tensor;
     size_t n_tensor, cap;
     size_t data_at, end; /* data_at 0: not begun; end of the data, then of the file */
+    size_t holes;        /* bytes of data that are never written */
 };
 
 /* A file of a folder that outlives the process: PATH.partial until it is whole. One that was whole already goes on under that name. */
@@ -183,6 +184,11 @@ static void put_header(const nb_st_writer *w, nb_text *o)
         nb_text_puts(o, " ");
 }
 
+void nb_st_writer_set_holes(nb_st_writer *w, size_t bytes)
+{
+    w->holes = bytes;
+}
+
 nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err)
 {
     nb_text o = {0};
@@ -197,7 +203,7 @@ nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err)
     if (st == NB_OK) {
         const uint64_t n = o.n - 8; /* little endian, as everything here */
         memcpy(o.p, &n, sizeof n);
-        st = w->file ? nb_outfile_reserve(w->file, (size_t)end, err) : NB_OK;
+        st = w->file ? nb_outfile_reserve_sparse(w->file, (size_t)end, w->holes, err) : NB_OK;
     }
     if (st == NB_OK && w->file)
         st = nb_outfile_write_at(w->file, 0, o.p, o.n, err);

@@ -20,11 +20,13 @@ typedef struct declared {
     int n_dim, shard, at; /* at: its place in the shard's writer */
     int64_t shape[kMaxDim];
     size_t bytes;
+    bool hole;
 } declared;
 
 typedef struct shard {
     char name[40];
     nb_st_writer *w;
+    size_t holes; /* bytes */
 } shard;
 
 struct nb_shards_out {
@@ -89,6 +91,11 @@ nb_status nb_shards_out_tensor(nb_shards_out *w, const char *name, const nb_dtyp
     d->bytes = (size_t)bytes;
     *index = (int)w->n_tensor++;
     return NB_OK;
+}
+
+void nb_shards_out_hole(nb_shards_out *w, int index)
+{
+    w->tensor[index].hole = true;
 }
 
 /* Which tensor goes where. */
@@ -157,9 +164,12 @@ nb_status nb_shards_out_begin(nb_shards_out *w, nb_error *err)
         st = nb_st_writer_tensor(w->shard[d->shard].w, d->name, d->dtype, d->n_dim, d->shape, &at, err);
         if (st == NB_OK && at != d->at)
             st = nb_fail(err, NB_INTERNAL, "tensor %s got place %d of its file, not %d", d->name, at, d->at);
+        w->shard[d->shard].holes += d->hole ? d->bytes : 0;
     }
-    for (int i = 0; i < w->n_shard && st == NB_OK; i++)
+    for (int i = 0; i < w->n_shard && st == NB_OK; i++) {
+        nb_st_writer_set_holes(w->shard[i].w, w->shard[i].holes);
         st = nb_st_writer_begin(w->shard[i].w, err);
+    }
     nb_text index = {0};
     if (st == NB_OK && w->n_shard > 1) {
         put_index(w, &index);

@@ -21,6 +21,8 @@ nb_status nb_shards_out_open(const nb_shards_spec *spec, nb_shards_out **out, nb
 /* name is borrowed until close. */
 nb_status nb_shards_out_tensor(nb_shards_out *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index,
                                nb_error *err) NB_CHECKED;
+/* The tensor will be marked, not written: it reads as zero and takes no room. Before begin. */
+void nb_shards_out_hole(nb_shards_out *w, int index);
 /* Makes the files, checks free disk, writes the headers. */
 nb_status nb_shards_out_begin(nb_shards_out *w, nb_error *err) NB_CHECKED;
 nb_status nb_shards_out_data(nb_shards_out *w, int index, size_t offset, const void *p, size_t bytes, nb_error *err) NB_CHECKED;

@@ -82,9 +82,10 @@ nb_status nb_workdir_open(const char *out, nb_workdir **dir, nb_error *err)
     const int len = snprintf(d->path, sizeof d->path, "%.*s.nibble", (int)(n < kPath ? n : kPath), out);
     nb_status st = len > 0 && len < kPath - 32 ? nb_workdir_file(d, "lock", path, sizeof path, err)
                                                : nb_fail_at(err, NB_IO, out, -1, "a path of more than %d bytes", kPath - 33);
-    bool again = st == NB_OK;
+    bool again = st == NB_OK, made = false;
     for (int i = 0; i < kTries && again; i++) {
-        d->was_there = mkdir(d->path, 0700) != 0;
+        made = mkdir(d->path, 0700) == 0;
+        d->was_there = !made;
         if (d->was_there && errno != EEXIST) {
             st = nb_fail_errno_at(err, d->path, "cannot create it");
             break;
@@ -96,7 +97,10 @@ nb_status nb_workdir_open(const char *out, nb_workdir **dir, nb_error *err)
     if (st == NB_OK)
         st = sign(d, path, err);
     if (st != NB_OK) {
-        nb_workdir_close(d);
+        if (made && st != NB_LOCKED) /* nothing is in it that a run could go on with */
+            nb_workdir_discard(d);
+        else
+            nb_workdir_close(d);
         return st;
     }
     if (err) /* what a lost race left */

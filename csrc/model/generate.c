@@ -33,7 +33,7 @@ static nb_status next_token(struct run *g, const int32_t *tokens, int32_t n, int
     const nb_status st = nb_session_step(g->s, 0, tokens, n, false, g->logits, err);
     if (st == NB_OK)
         *next = nb_sample_token(g->logits, g->m->hp.vocab_size, &g->o->sampling, nb_rng_u64(&g->rng), g->work);
-    return st;
+    return st == NB_OK && *next < 0 ? nb_logits_fault(g->m, nb_session_length(g->s, 0), err) : st;
 }
 
 /* Appends the token's characters and shows them; false when the caller wants no more. */
@@ -54,9 +54,13 @@ nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_r
     struct run g = {.s = s, .m = nb_session_model(s), .o = o};
     memset(r, 0, sizeof *r);
     const int32_t room = nb_session_ctx_len(s) - nb_session_length(s, 0);
-    if (o->n_prompt < 1 || o->n_prompt > (size_t)room)
-        return nb_fail(err, o->n_prompt ? NB_NO_ROOM : NB_BAD_INPUT, "a prompt of %zu tokens; the context has room for 1 to %d",
-                       o->n_prompt, room);
+    if (o->n_prompt < 1 || o->n_prompt > (size_t)room) {
+        const nb_status st = nb_fail(err, o->n_prompt ? NB_NO_ROOM : NB_BAD_INPUT, "a prompt of %zu tokens; the context has room for 1 to %d",
+                                     o->n_prompt, room);
+        if (o->n_prompt)
+            nb_session_hint_room(s, nb_session_length(s, 0) + (int64_t)o->n_prompt, err);
+        return st;
+    }
     const int32_t most = o->n_predict < 0 || o->n_predict > room - (int32_t)o->n_prompt + 1 ? room - (int32_t)o->n_prompt + 1
                                                                                            : o->n_predict;
     const size_t v = (size_t)g.m->hp.vocab_size;

@@ -178,20 +178,25 @@ typedef nb_status (*nb_logit_sink)(void *arg, int64_t row, int64_t n_row, const 
 /* Feeds tokens to a sequence; rows from first_row on go through the output layer in slices and to the sink. */
 nb_status nb_session_feed(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int64_t first_row,
                           nb_logit_sink sink, void *arg, nb_error *err) NB_CHECKED;
-/* One token for sequence seq and the argmax of the logits after it, without the logits leaving the device. */
+/* One token for sequence seq and the argmax of the logits after it, without the logits leaving the device. NB_BAD_INPUT: they are not finite. */
 nb_status nb_session_step_greedy(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int32_t *next, nb_error *err) NB_CHECKED;
 const nb_model *nb_session_model(const nb_session *s);
 int32_t nb_session_ctx_len(const nb_session *s);
+/* A hint for n tokens that do not fit: the --ctx that they need, or that the model has no such context. */
+void nb_session_hint_room(const nb_session *s, int64_t n, nb_error *err);
 int64_t nb_session_host_bytes(const nb_session *s); /* of the large buffers on the host: the logits */
 
 /* ---- sampling (sample.c) ---- */
 
-/* Picks a token from logits [n]: temperature, then top-k, top-p, min-p, then one draw. work: [n] pairs of the caller. temp 0: the lowest index of the greatest. */
+/* Picks a token from logits [n]: temperature, then top-k, top-p, min-p, then one draw. work: [n] pairs of the caller. temp 0: the lowest index of the greatest.
+ * -1: a NaN or +Inf is among them. */
 typedef struct nb_candidate {
     float p;
     int32_t id;
 } nb_candidate;
 struct nb_rng;
 int32_t nb_sample_token(const float *logits, int32_t n, const nb_sampling *s, uint64_t draw, nb_candidate *work);
+/* NB_BAD_INPUT, in the words of everyone who is given logits that are not finite behind `position` tokens. */
+nb_status nb_logits_fault(const nb_model *m, int64_t position, nb_error *err);
 
 #endif

@@ -13,12 +13,22 @@ static int by_p_then_id(const void *a, const void *b)
     return x->p != y->p ? (x->p < y->p ? 1 : -1) : (x->id > y->id) - (x->id < y->id);
 }
 
+nb_status nb_logits_fault(const nb_model *m, int64_t position, nb_error *err)
+{
+    return nb_fail_at(err, NB_BAD_INPUT, m->container->path, -1,
+                      "the logits after %lld tokens are not finite: a weight is NaN or infinite, or the numbers grow beyond their type", (long long)position);
+}
+
 int32_t nb_sample_token(const float *logits, int32_t n, const nb_sampling *s, uint64_t draw, nb_candidate *work)
 {
     int32_t best = 0;
-    for (int32_t i = 1; i < n; i++)
-        if (logits[i] > logits[best])
-            best = i;
+    bool good = true;
+    for (int32_t i = 0; i < n; i++) {
+        good = good && logits[i] < HUGE_VALF;
+        best = logits[i] > logits[best] ? i : best;
+    }
+    if (!good)
+        return -1;
     if (!(s->temp > 0.0f))
         return best;
     /* exp(-20) = 2e-9 of the likeliest: 49152 such tokens together weigh 1e-4; the sort then sees hundreds, not all */

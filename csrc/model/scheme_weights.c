@@ -90,6 +90,7 @@ static nb_status find_packed(const nb_model *m, nb_slot at, packed *p, nb_error 
     if (!m->scheme.scheme)
         return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is packed, but no config says how", t->name);
     nb_status st = nb_scheme_module(&m->scheme, c->path, p->name, &quantized, &p->spec, err);
+    p->spec.allow_nonfinite = m->scheme.allow_nonfinite;
     if (st == NB_OK && !quantized)
         st = nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset,
                         "tensor %.128s is packed, but the config leaves its module out", t->name);

@@ -31,9 +31,11 @@ nb_status nb_session_open(nb_model *m, int32_t n_seq, int32_t ctx_len, nb_sessio
         return nb_fail(err, NB_USAGE, "the model was opened for text only");
     if (ctx_len == 0)
         ctx_len = m->hp.ctx_len;
-    if (n_seq < 1 || ctx_len < 1 || ctx_len > m->hp.ctx_len)
-        return nb_fail(err, NB_BAD_INPUT, "a context of %d tokens for %d sequences; the model has 1 to %d", ctx_len, n_seq,
-                       m->hp.ctx_len);
+    if (n_seq < 1 || ctx_len < 1 || ctx_len > m->hp.ctx_len) {
+        nb_fail(err, NB_BAD_INPUT, "a context of %d tokens for %d sequences; the model has 1 to %d", ctx_len, n_seq, m->hp.ctx_len);
+        nb_hint(err, "--ctx %d", m->hp.ctx_len);
+        return NB_BAD_INPUT;
+    }
     nb_session *s = nb_alloc_zero(1, sizeof *s, "a session", err);
     if (!s)
         return NB_NO_ROOM;
@@ -109,13 +111,23 @@ int32_t nb_session_ctx_len(const nb_session *s)
     return s->ctx_len;
 }
 
+void nb_session_hint_room(const nb_session *s, int64_t n, nb_error *err)
+{
+    if (n <= s->m->hp.ctx_len)
+        nb_hint(err, "--ctx %lld", (long long)n);
+    else
+        nb_hint(err, "the model has a context of %d tokens: a shorter text", s->m->hp.ctx_len);
+}
+
 static nb_status check_feed(const nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, nb_error *err)
 {
     if (seq < 0 || seq >= s->n_seq || n_token < 1)
         return nb_fail(err, NB_BAD_INPUT, "sequence %d with %d tokens; the session has %d sequences", seq, n_token, s->n_seq);
-    if (n_token > s->ctx_len - s->length[seq])
-        return nb_fail(err, NB_NO_ROOM, "the context is full: %d tokens are held, %d more do not fit into %d", s->length[seq],
-                       n_token, s->ctx_len);
+    if (n_token > s->ctx_len - s->length[seq]) {
+        nb_fail(err, NB_NO_ROOM, "the context is full: %d tokens are held, %d more do not fit into %d", s->length[seq], n_token, s->ctx_len);
+        nb_session_hint_room(s, (int64_t)s->length[seq] + n_token, err);
+        return NB_NO_ROOM;
+    }
     for (int32_t i = 0; i < n_token; i++)
         if (tokens[i] < 0 || tokens[i] >= s->m->hp.vocab_size)
             return nb_fail(err, NB_BAD_INPUT, "token %d at place %d, the vocabulary has %d", tokens[i], i,
@@ -209,7 +221,9 @@ nb_status nb_session_step_greedy(nb_session *s, int32_t seq, const int32_t *toke
     const nb_argmax_args a = {.x = s->logits, .M = 1, .N = s->m->hp.vocab_size, .ldx = s->m->hp.vocab_size, .out = s->next};
     if (st == NB_OK)
         st = be->op->argmax(be, &a, err);
-    return st == NB_OK ? be->op->download(be, next, s->next, sizeof *next, err) : st;
+    if (st == NB_OK)
+        st = be->op->download(be, next, s->next, sizeof *next, err);
+    return st == NB_OK && *next < 0 ? nb_logits_fault(s->m, s->length[seq], err) : st;
 }
 
 nb_status nb_session_decode(nb_session *s, const int32_t *tokens, int32_t n_seq, float *logits, nb_error *err)

@@ -1,6 +1,7 @@
 /* weights.c -- from the tensors of a checkpoint to packed weights: what is there, what shape it must have, which linears are stacked. */
 #include "backend/count.h"
 #include "base/clock.h"
+#include "base/nearest.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -306,12 +307,33 @@ static bool has_tokenizer(const nb_container *c)
     return nb_gguf_string(c->gguf, "tokenizer.ggml.model", &model, NULL) != NB_OK || model.n != 4 || memcmp(model.p, "none", 4) != 0;
 }
 
+/* auto_map names Python files of the publisher that compute in place of the architecture's own: never run, and never passed over. */
+static nb_status refuse_code(const nb_container *c, const nb_json *doc, const char *file, nb_error *err)
+{
+    const nb_json_node *map = doc ? nb_json_get(nb_json_root(doc), "auto_map") : NULL, *first = nb_json_first(map);
+    const char *code = "";
+    char shown[160];
+    size_t n = 0;
+    if (!map || nb_json_typeof(map) == NB_JSON_NULL || (nb_json_typeof(map) == NB_JSON_OBJECT && !first))
+        return NB_OK;
+    if (!nb_json_string(first, &code, &n) && !nb_json_string(nb_json_first(first), &code, &n) && !nb_json_string(map, &code, &n))
+        code = "?", n = 1;
+    nb_fail_at(err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(map),
+               "%s: auto_map asks for the publisher's own code, %s, which is never run", file,
+               nb_escape(shown, (int64_t)sizeof shown, code, (int64_t)n));
+    nb_hint(err, "where that code is only what \"architectures\" names, a copy of %s without \"auto_map\" is read", file);
+    return NB_UNSUPPORTED;
+}
+
 static nb_status open_text(const char *path, nb_model *m, nb_error *err)
 {
     nb_status st = nb_container_open(path, &m->container, err);
     if (st != NB_OK)
         return st;
-    if (has_tokenizer(m->container))
+    st = refuse_code(m->container, m->container->config, "config.json", err);
+    if (st == NB_OK)
+        st = refuse_code(m->container, m->container->tokenizer_config, "tokenizer_config.json", err);
+    if (st == NB_OK && has_tokenizer(m->container))
         st = nb_tokenizer_open(m->container, &m->tokenizer, err);
     return st;
 }
@@ -328,6 +350,7 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
         st = nb_hparams_read(m->container, &m->family, &m->hp, err);
     if (st == NB_OK)
         st = nb_scheme_read(m->container, &m->scheme, err);
+    m->scheme.allow_nonfinite = o && o->allow_nonfinite;
     if (st == NB_OK)
         st = nb_model_check_tensors(m, err);
     if (st == NB_OK && m->tokenizer && nb_tokenizer_vocab_size(m->tokenizer) > m->hp.vocab_size)
@@ -346,7 +369,9 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
             st = nb_fail(err, strcmp(o->kv_type, "bf16") == 0 || strcmp(o->kv_type, "q8") == 0 || strcmp(o->kv_type, "fp8") == 0
                                   ? NB_UNSUPPORTED
                                   : NB_USAGE,
-                         "KV cache type \"%s\": f32 and f16 are there", o->kv_type);
+                         "KV cache type \"%.40s\": f32 and f16 are there", o->kv_type);
+            static const char *const types[] = {"f32", "f16", NULL};
+            nb_nearest_of(o->kv_type, types, "--kv-type ", err);
             goto done;
         }
         m->be->kv_type = strcmp(o->kv_type, "f32") == 0 ? NB_KV_F32 : NB_KV_F16;

@@ -1,5 +1,6 @@
 /* awq.c -- the search for input scales. */
 #include "quant/awq.h"
+#include "backend/count.h"
 #include "base/memory.h"
 #include "base/pool.h"
 
@@ -264,11 +265,14 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
     const nb_quant_error_args e = {.N = a->M, .K = j->K};
     if (j->n_thread > 1 && nb_pool_open(j->n_thread, &a->pool, NULL) != NB_OK)
         a->pool = NULL;
-    a->rows = nb_alloc(n, sizeof(float), "rows of weights", err);
-    a->host = nb_alloc(n, sizeof(float), "rows of weights", err);
+    nb_status st = nb_host_alloc(be, n, sizeof(float), "rows of weights", (void **)&a->rows, err);
+    if (st == NB_OK)
+        st = nb_host_alloc(be, n, sizeof(float), "rows of weights", (void **)&a->host, err);
+    if (st != NB_OK)
+        return st;
     a->x = nb_alloc(3 * K, sizeof(float), "scales of inputs", err);
     a->a = nb_alloc(K + 2 * M, sizeof(double), "scales of inputs", err);
-    if (!a->rows || !a->host || !a->x || !a->a)
+    if (!a->x || !a->a)
         return NB_NO_ROOM;
     a->fill = a->x + K;
     a->s = a->fill + K;
@@ -283,10 +287,9 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
         {(void **)&a->codes, n},
         {(void **)&a->groups, (size_t)(a->M * ((j->K + group - 1) / group)) * sizeof(nb_group)},
         {&a->scratch, be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &e) + 64 : 64}};
-    nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = be->op->alloc(be, device[i].bytes, "rows of weights", device[i].to, err);
-    return st == NB_OK ? pick_rows(a, err) : st;
+    return st == NB_OK && !nb_backend_counts(be) ? pick_rows(a, err) : st;
 }
 
 static void close_buffers(struct awq *a)
@@ -295,8 +298,8 @@ static void close_buffers(struct awq *a)
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         a->j->be->op->release(a->j->be, device[i]);
     nb_pool_close(a->pool);
-    free(a->rows);
-    free(a->host);
+    nb_host_free(a->j->be, a->rows);
+    nb_host_free(a->j->be, a->host);
     free(a->x);
     free(a->a);
 }
@@ -313,13 +316,17 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
         st = open_buffers(&a, err);
     if (st == NB_OK)
         st = measure_inputs(&a, err);
+    *choice = (nb_awq_choice){.ratio = -1.0};
+    if (st != NB_OK || nb_backend_counts(j->be)) { /* all buffers were there at once: there is nothing else to count, nor to read */
+        close_buffers(&a);
+        return st;
+    }
     if (st == NB_OK) {
         measure_weights(&a);
         st = tie(j, a.x, err);
     }
     if (st == NB_OK)
         st = tie(j, a.fill, err);
-    *choice = (nb_awq_choice){.ratio = -1.0};
     for (int64_t k = 0; k < j->K && st == NB_OK; k++)
         s[k] = a.s[k] = 1.0f;
     if (st == NB_OK)

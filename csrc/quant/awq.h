@@ -41,7 +41,8 @@ typedef struct nb_awq_choice {
 
 /* s [K] of the least error; all 1 when none is better. Positive, finite, geometric mean of the
  * extremes 1. At most kRows rows of each linear, evenly spread, decide. Cost: 40 x min(N, 512) K
- * roundings, 2 min(N, 512) K^2 FLOP; with feedback K^3 / 3 more. */
+ * roundings, 2 min(N, 512) K^2 FLOP; with feedback K^3 / 3 more. On a device that only counts
+ * (count.h) w is not read and s not written. */
 nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice,
                         nb_error *err) NB_CHECKED;
 

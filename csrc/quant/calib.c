@@ -25,8 +25,11 @@ nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, s
     nb_ids ids = {0};
     memset(out, 0, sizeof *out);
     nb_status st = nb_tokenizer_encode(m->tokenizer, text, n, NB_TOKENIZE_BOS, &ids, err);
-    if (st == NB_OK && ids.n < (size_t)ctx)
+    if (st == NB_OK && ids.n < (size_t)ctx) {
         st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%zu tokens of calibration text, one sequence needs %d", ids.n, ctx);
+        if (ids.n >= 2)
+            nb_hint(err, "--ctx %zu", ids.n);
+    }
     if (st == NB_OK)
         st = reserve(out, n_seq, ctx, err);
     const int64_t step = n_seq > 1 ? ((int64_t)ids.n - ctx) / (n_seq - 1) : 0;
@@ -84,8 +87,10 @@ static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t 
             static const nb_sampling plain = {.temp = 1.0f, .top_p = 1.0f};
             if ((size_t)t + 1 < len[i])
                 continue;
-            c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t + 1] =
-                nb_sample_token(logits + (int64_t)i * m->hp.vocab_size, m->hp.vocab_size, &plain, nb_rng_u64(&rng[i]), work);
+            const int32_t id = nb_sample_token(logits + (int64_t)i * m->hp.vocab_size, m->hp.vocab_size, &plain, nb_rng_u64(&rng[i]), work);
+            c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t + 1] = id;
+            if (id < 0)
+                st = nb_logits_fault(m, t + 1, err);
         }
     }
     return st;

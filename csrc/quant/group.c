@@ -337,7 +337,7 @@ static nb_linear_report *begin_report(nb_pipe *p, nb_group_at at, double bits)
 /* Of a weight of the group, with scales and all. */
 static double stored_bits(const nb_pipe *p, int64_t N, int64_t K)
 {
-    const nb_dtype *t = p->o->grid.dtype;
+    const nb_dtype *t = p->o->values ? p->o->values : p->o->grid.dtype;
     return p->o->scheme ? 8.0 * (double)nb_scheme_bytes(p->o->scheme, N, K) / ((double)N * (double)K) : 8.0 * (double)t->bytes / (double)t->block;
 }
 
@@ -418,7 +418,8 @@ nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
         else if (p->o->scheme)
             snprintf(r[i].note, sizeof r[i].note, "kept: its shape has no place in %s", p->o->scheme->scheme->name);
         else
-            snprintf(r[i].note, sizeof r[i].note, "kept f16: its width is no multiple of %d", p->o->grid.dtype->block);
+            snprintf(r[i].note, sizeof r[i].note, "kept %s: its width is no multiple of %d", p->o->values ? p->o->values->name : "f16",
+                     p->o->grid.dtype->block);
     return copy_group(p, at, err);
 }
 

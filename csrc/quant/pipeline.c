@@ -28,7 +28,7 @@ bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_pipeline_option
         return nb_folder_packs(m, o->scheme, g, NULL) == NB_OK;
     nb_group_roles(g, role);
     nb_family_shape(&m->hp, (nb_slot){.role = role[0]}, &N, &K);
-    return grid->dtype && K % grid->dtype->block == 0;
+    return grid->dtype ? K % grid->dtype->block == 0 : o->values != NULL; /* the last group of a row may be short */
 }
 
 int64_t nb_pipeline_most_reports(const nb_model *m)

@@ -20,6 +20,7 @@ typedef struct nb_pipeline_options {
     const nb_quantizer *quantizer;
     nb_grid grid; /* with a dtype: the file format of the linears */
     const nb_scheme_spec *scheme; /* a folder's, for grids without a dtype; borrowed */
+    const nb_dtype *values;       /* the linears are written as what their codes mean, in this float (a plain folder); NULL: as codes */
     bool act_order;               /* groups of inputs by falling H_kk, where the scheme has a place for them */
     double damp, correction;
     bool static_groups;

@@ -31,8 +31,8 @@ typedef struct nb_quant_job {
                       * in, and is given back as it was */
     const double *c; /* [K,K] sum of (x_orig - x) x^T, or NULL: no correction */
     const float *scale; /* [K] host, what the inputs were divided by (awq.h), or NULL */
-    int64_t n_token;
-    double damp;       /* lambda as a share of the mean diagonal, 0.01 */
+    int64_t n_token; /* that H was summed over, 0: as good as any number */
+    double damp;       /* lambda as a share of the mean diagonal */
     double correction; /* alpha of the drift correction, 0..1 */
     bool static_groups;
     bool act_order;    /* groups of inputs by falling H_kk: g_idx is written */

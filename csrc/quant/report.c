@@ -245,7 +245,7 @@ nb_status nb_report_html(const nb_report *r, nb_text *t, nb_error *err)
     nb_page_find_kinds(r, k);
     nb_text_puts(
         t,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
+        NB_REPORT_HEAD "<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<meta name=\"color-scheme\" content=\"light dark\"/>\n<title>");
     nb_page_text(t, r->title);
     nb_text_printf(t, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>", kStyle);

@@ -49,6 +49,8 @@ typedef struct nb_report { /* borrows everything */
     size_t n_warning;
 } nb_report;
 
+#define NB_REPORT_HEAD "<!DOCTYPE html>\n" /* how every page begins */
+
 /* Appends the page to out. Cost: about 250 bytes a linear. NB_NO_ROOM when memory ran out; then out is not to be used. */
 nb_status nb_report_html(const nb_report *r, nb_text *out, nb_error *err) NB_CHECKED;
 

@@ -15,18 +15,12 @@
 
 nb_status nb_pipe_host(nb_pipe *p, size_t n, size_t size, const char *what, void **out, nb_error *err)
 {
-    if (p->dry)
-        return nb_count_host(p->be, n * size, out, err);
-    *out = nb_alloc_aligned(n, size, what, err);
-    return *out ? NB_OK : NB_NO_ROOM;
+    return nb_host_alloc(p->be, n, size, what, out, err);
 }
 
 void nb_pipe_host_free(nb_pipe *p, void *buffer)
 {
-    if (p->dry)
-        nb_count_host_free(p->be, buffer);
-    else
-        free(buffer);
+    nb_host_free(p->be, buffer);
 }
 
 nb_status nb_pipe_scratch(nb_pipe *p, size_t bytes, nb_error *err)

@@ -174,7 +174,7 @@ static nb_status search_group(nb_pipe *p, nb_group_at at, const double *h, float
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &part[i], &K);
     if (st == NB_OK)
         st = nb_pipe_decode(p, at, w, err);
-    if (st == NB_OK && !p->dry)
+    if (st == NB_OK)
         st = search(p, w, part, K, h, tie, s, err);
     free(tie);
     nb_pipe_host_free(p, w);
@@ -199,7 +199,7 @@ static nb_status search_shared(nb_pipe *p, int layer, const double *h, float *s,
             memcpy(rows + (up * E * some + e * some + n) * K, w + (up * I + n * I / some) * K, (size_t)K * sizeof *w);
         }
     }
-    if (st == NB_OK && !p->dry)
+    if (st == NB_OK)
         st = search(p, rows, part, K, h, NULL, s, err);
     nb_pipe_host_free(p, rows);
     nb_pipe_host_free(p, w);

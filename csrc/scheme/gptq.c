@@ -243,7 +243,8 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
                         const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order,
                         int n_thread, nb_error *err)
 {
-    const nb_linear l = {.path = path, .name = name, .N = N, .K = K, .G = nb_scheme_groups(s, K), .err = err};
+    const nb_linear l = {
+        .path = path, .name = name, .N = N, .K = K, .G = nb_scheme_groups(s, K), .allow_nonfinite = s->allow_nonfinite, .err = err};
     const int bits = s->bits;
     int version = s->variant;
     if (K * bits % 32 || N * bits % 32)

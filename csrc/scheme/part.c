@@ -56,7 +56,7 @@ nb_status nb_scales_get(const nb_linear *l, const nb_tensor *t, const char *suff
             float v;
             const int64_t at = one ? 0 : n * n_step + g * g_step;
             nb_dtype_decode_row(t->dtype, t->data + at * t->dtype->bytes, &v, 1);
-            if (!isfinite(v)) {
+            if (!isfinite(v) && !l->allow_nonfinite) {
                 char what[96];
                 snprintf(what, sizeof what, "the scale of output %lld, group %lld is %s", (long long)n, (long long)g, isnan(v) ? "NaN" : "infinite");
                 return nb_part_fault(l, t, suffix, what);

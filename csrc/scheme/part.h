@@ -8,6 +8,7 @@ typedef struct nb_linear { /* whose tensors they are, for sentences */
     const char *path, *name;
     int64_t N, K, G;
     int n_thread;
+    bool allow_nonfinite; /* scales */
     nb_error *err;
 } nb_linear;
 
@@ -16,7 +17,7 @@ nb_status nb_part_fault(const nb_linear *l, const nb_tensor *t, const char *suff
 /* Those that are needed are there; those that are there have their shape and type. */
 nb_status nb_parts_check(const nb_linear *l, const nb_scheme_spec *s, const nb_tensor *const part[]);
 
-/* Scales of t into groups [N,G]: value (n, g) is element n * n_step + g * g_step. Finite, or NB_BAD_INPUT. */
+/* Scales of t into groups [N,G]: value (n, g) is element n * n_step + g * g_step. Finite, or allowed not to be, or NB_BAD_INPUT. */
 nb_status nb_scales_get(const nb_linear *l, const nb_tensor *t, const char *suffix, int64_t n_step, int64_t g_step, nb_group *groups);
 /* The inverse into F16. NB_UNSUPPORTED: a scale that F16 has not, or a matrix with mins. */
 nb_status nb_scales_put(const nb_linear *l, const nb_matrix *m, int64_t n_step, int64_t g_step, uint8_t *to);

@@ -18,6 +18,7 @@ typedef struct nb_scheme_spec {
     const struct nb_scheme *scheme;
     int bits, group; /* 2, 3, 4 or 8; group 0: the row */
     bool sym, act_order;
+    bool allow_nonfinite;       /* when reading: scales may be NaN or infinite */
     int variant;                /* the scheme's own (GPTQ: the meaning of a stored zero) */
     const nb_json_node *config; /* quantization_config as read, borrowed; NULL when writing: the modules it leaves out, overrides */
 } nb_scheme_spec;

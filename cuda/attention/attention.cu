@@ -1,96 +1,34 @@
-/* attention.cu -- causal attention over the cache, one block a (token, query head): simple and right for any shape.
- *
- * Four warps take the positions in turn; a warp computes q.k over its lanes, then keeps the running softmax (Milakov and Gimelshein 2018)
- *
- *     m' = max(m, s),  d' = d e^(m - m') + e^(s - m'),  o' = o e^(m - m') + v e^(s - m')
- *
- * with its share of o in registers (head_dim / 32 elements a lane). At the end the four states merge in the order of the warps. */
-#include "device.h"
-#include "half.h"
-#include "reduce.h"
+/* attention.cu -- the table of attention's rows; the first that fits a call runs. */
+#include "attention/attention.h"
 
-constexpr int kWarps = 4, kDims = 8; /* head_dim up to 256 */
+constexpr int kMostDim = 256;
 
-struct Attention {
-    const float *q;
-    float *out;
-    const int32_t *seq, *pos;
-    const void *k, *v;
-    int64_t ldq, ldo;
-    int n_head, n_kv_head, head_dim, ctx_len, window, f16;
-    float scale, soft_cap;
+const nb_cuda_attention_row nb_cuda_attention_rows[] = {
+    {"split", 1 << NB_KV_F16 | 1 << NB_KV_F32, 8, 8, nb_cuda_attention_split_scratch, nb_cuda_attention_split},
+    {"tile", 1 << NB_KV_F16, 0, 8, NULL, nb_cuda_attention_tile},
+    {"simple", 1 << NB_KV_F16 | 1 << NB_KV_F32, 0, 1, NULL, nb_cuda_attention_simple},
 };
 
-DEVI float get(const Attention &a, const void *cache, int64_t at)
+static bool serves(const nb_cuda_attention_row *row, const nb_attention_args *a)
 {
-    return a.f16 ? nb_half_get((const uint16_t *)cache + at) : ((const float *)cache)[at];
+    const nb_kv *kv = a->kv;
+    const bool vectors = kv->head_dim % row->multiple == 0 && (row->multiple == 1 || ((uintptr_t)kv->k | (uintptr_t)kv->v) % 16 == 0);
+    const bool few = !row->max_token || a->batch->n_token <= row->max_token || a->batch->n_token <= kv->n_seq;
+    return (row->types >> kv->type & 1) && vectors && few;
 }
 
-__global__ void __launch_bounds__(128) attention_kernel(Attention a)
+/* Room for every row that might run: where the cache will lie is not known yet. */
+size_t nb_cuda_attention_scratch(nb_backend *, const nb_attention_args *a)
 {
-    SHARED(float, share_o, [kWarps][kDims * 32]);
-    SHARED(float, share_m, [kWarps]);
-    SHARED(float, share_d, [kWarps]);
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, token = blockIdx.x, head = blockIdx.y;
-    const int pos = a.pos[token], first = a.window > 0 && pos >= a.window ? pos - a.window + 1 : 0;
-    const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
-    const int64_t base = (int64_t)a.seq[token] * a.ctx_len * step + head / (a.n_head / a.n_kv_head) * a.head_dim;
-    float q[kDims], o[kDims], top = -INFINITY, sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kDims; i++) {
-        const int e = i * 32 + lane;
-        q[i] = e < a.head_dim ? a.q[token * a.ldq + (int64_t)head * a.head_dim + e] * a.scale : 0.0f;
-        o[i] = 0.0f;
-    }
-    for (int t = first + warp; t <= pos; t += kWarps) {
-        float s = 0.0f;
-#pragma unroll
-        for (int i = 0; i < kDims; i++)
-            if (i * 32 + lane < a.head_dim)
-                s += q[i] * get(a, a.k, base + t * step + i * 32 + lane);
-        s = nb_warp_sum(s);
-        if (a.soft_cap > 0.0f)
-            s = a.soft_cap * tanhf(s / a.soft_cap);
-        const float now = fmaxf(top, s), keep = expf(top - now), p = expf(s - now); /* top = -inf: keep is 0 */
-        sum = sum * keep + p;
-        top = now;
-#pragma unroll
-        for (int i = 0; i < kDims; i++)
-            if (i * 32 + lane < a.head_dim)
-                o[i] = o[i] * keep + p * get(a, a.v, base + t * step + i * 32 + lane);
-    }
-#pragma unroll
-    for (int i = 0; i < kDims; i++)
-        share_o[warp][i * 32 + lane] = o[i];
-    if (lane == 0) {
-        share_m[warp] = top;
-        share_d[warp] = sum;
-    }
-    __syncthreads();
-    float all = -INFINITY, d = 0.0f;
-    for (int w = 0; w < kWarps; w++)
-        all = fmaxf(all, share_m[w]);
-    for (int w = 0; w < kWarps; w++)
-        d += share_d[w] * expf(share_m[w] - all); /* a warp without positions has d = 0 */
-    for (int e = threadIdx.x; e < a.head_dim; e += blockDim.x) {
-        float v = 0.0f;
-        for (int w = 0; w < kWarps; w++)
-            v += share_o[w][e] * expf(share_m[w] - all);
-        a.out[token * a.ldo + (int64_t)head * a.head_dim + e] = v / d;
-    }
-}
-
-size_t nb_cuda_attention_scratch(nb_backend *, const nb_attention_args *)
-{
-    return 0;
+    return nb_cuda_attention_split_scratch(a);
 }
 
 nb_status nb_cuda_attention(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
-    const nb_kv *kv = a->kv;
-    if (kv->head_dim > kDims * 32)
-        return nb_fail(err, NB_UNSUPPORTED, "%s: heads of %d elements, at most %d", be->name, kv->head_dim, kDims * 32);
-    const Attention k = {a->q, a->out, a->batch->seq, a->batch->pos, kv->k, kv->v, a->ldq, a->ldo,
-                         a->n_head, kv->n_kv_head, kv->head_dim, kv->ctx_len, a->window, kv->type == NB_KV_F16, a->scale, a->soft_cap};
-    return nb_launch(be, "attention", attention_kernel, dim3((unsigned)a->batch->n_token, (unsigned)a->n_head), dim3(32 * kWarps), 0, err, k);
+    if (a->kv->head_dim > kMostDim)
+        return nb_fail(err, NB_UNSUPPORTED, "%s: heads of %d elements, at most %d", be->name, a->kv->head_dim, kMostDim);
+    const nb_cuda_attention_row *row = nb_cuda_attention_rows;
+    while (!serves(row, a))
+        row++;
+    return row->run(be, a, err);
 }

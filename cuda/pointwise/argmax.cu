@@ -1,4 +1,5 @@
-/* argmax.cu -- the lowest index of the greatest value of a row. A block a row: lanes, then warps, compare (value, index); ties go to the lower index. */
+/* argmax.cu -- the lowest index of the greatest value of a row. A block a row: lanes, then warps, compare (value, index); ties go to the lower index. A NaN
+ * or +Inf counts as +Inf at -1, which nothing beats. */
 #include "device.h"
 
 #include <climits>
@@ -20,7 +21,7 @@ __global__ void argmax_kernel(const float *x, int N, int64_t ldx, int32_t *out)
     float best = -INFINITY;
     int at = INT_MAX;
     for (int n = threadIdx.x; n < N; n += blockDim.x)
-        better(row[n], n, &best, &at);
+        better(row[n] < INFINITY ? row[n] : INFINITY, row[n] < INFINITY ? n : -1, &best, &at);
 #pragma unroll
     for (int o = 16; o; o >>= 1) {
         const float v = __shfl_xor_sync(0xffffffffu, best, o);
@@ -35,7 +36,7 @@ __global__ void argmax_kernel(const float *x, int N, int64_t ldx, int32_t *out)
     if (threadIdx.x == 0) {
         for (int w = 1; w < (int)blockDim.x / 32; w++)
             better(share_v[w], share_i[w], &best, &at);
-        out[blockIdx.x] = at < N ? at : 0; /* a row of NaN: the first, as everywhere */
+        out[blockIdx.x] = at;
     }
 }
 

@@ -14,7 +14,9 @@ static const transcript rows[] = {
     {"no command is a usage error", "", 2, NULL, "a command is missing\nhint: nibble --help", 0},
     {"--help lists the commands", "--help", 0, "nibble quantize", NULL, 0},
     {"--version names the version", "--version", 0, "nibble 0.", NULL, 0},
-    {"an unknown command is a usage error", "frobnicate", 2, NULL, "unknown command frobnicate\nhint: nibble --help", 0},
+    {"an unknown command like no other points to the help", "frobnicate", 2, NULL, "unknown command frobnicate\nhint: nibble --help", 0},
+    {"a mistyped command comes with the nearest one", "quantise x", 2, NULL, "unknown command quantise\nhint: did you mean nibble quantize?\n", 0},
+    {"with two letters swapped", "help chta", 2, NULL, "unknown command chta\nhint: did you mean nibble chat?\n", 0},
     {"an unknown command with --json is an object too", "frobnicate --json", 2, NULL, "unknown command", 0},
     {"an escape sequence in a command is shown, not sent", "fro\x1b[31m", 2, NULL, "fro\\x1b[31m", 0},
     {"train is reserved", "train x", 5, NULL, "nibble train is not there yet", 0},
@@ -33,6 +35,15 @@ static const transcript rows[] = {
      "run: unknown flag --max-token\nhint: did you mean --max-tokens?", 0},
     {"a flag like no other points to the help", "run " TINY " --zzzzzzzz", 2, NULL, "hint: nibble run --help", 0},
     {"a flag that is not there yet is no unknown one", "run " TINY " --ids 1 --tp 2 --json", 5, NULL, "run: --tp is not there yet", 0},
+    {"which is named as it was typed", "run " TINY " --ids 1 -ngl 4", 5, NULL, "run: -ngl is not there yet", 0},
+    {"without its value", "run " TINY " --ids 1 --offload=4", 5, NULL, "run: --offload is not there yet", 0},
+    {"a value glued to its letter", "run " TINY " -n5", 2, NULL, "run: unknown flag -n5\nhint: did you mean -n 5?\n", 0},
+    {"a long flag with one dash", "run " TINY " -temp 1", 2, NULL, "run: unknown flag -temp\nhint: did you mean --temp?\n", 0},
+    {"another spelling of a flag, mistyped", "quantize " TINY " -o %T/o.gguf --group_size 32", 2, NULL, "hint: did you mean --group-size?", 0},
+    {"a mistyped device", "run " TINY " --ids 1 --device cup", 2, NULL, "hint: did you mean --device cpu?", 0},
+    {"a mistyped type of the cache", "run " TINY " --ids 1 --kv-type F1", 2, NULL, "hint: did you mean --kv-type f16?", 0},
+    {"a mistyped shell", "completions bsah", 2, NULL, "hint: did you mean nibble completions bash?", 0},
+    {"a mistyped form of a table", "bench kernels -o jsn", 2, NULL, "hint: did you mean -o json?", 0},
     {"nor is one of a single command", "quantize " TINY " -o %T/o.gguf --bpw=4", 5, NULL, "quantize: --bpw is not there yet", 0},
     {"which another command does not know", "run " TINY " --bpw 4", 2, NULL, "run: unknown flag --bpw", 0},
     {"another spelling of a flag", "run " TINY " --ids 1,70,80 -n 4 -t 1 --ctx-size 2", 6, NULL, "", 0},
@@ -48,7 +59,9 @@ static const transcript rows[] = {
     {"no number at all", "run " TINY " --ids 1 --temp nan --json", 2, NULL, "--temp nan: it must be a number", 0},
     {"an unknown device", "run " TINY " --ids 1 --device abacus", 2, NULL, "abacus", 0},
     /* models that are not */
-    {"a missing model file", "run %T/none.gguf --ids 1", 3, NULL, "none.gguf: cannot open: No such file or directory", 0},
+    {"a missing model file", "run %T/none.gguf --ids 1", 3, NULL, "none.gguf: cannot open: No such file or directory\nhint: did you mean ", 0},
+    {"a missing model file like no other", "run %T/quite-another.gguf --ids 1", 3, NULL, "No such file or directory\nhint: ls ", 0},
+    {"a missing model file in a folder that is not there", "run %T/no/such/x.gguf --ids 1", 3, NULL, "hint: ls ", 0},
     {"a missing model file, as an object that names it", "inspect %T/none.gguf --json", 3, "none.gguf\",\"offset\":-1", "cannot open", 0},
     {"a missing name of the hub says how to fetch it", "run org/name -p a", 3, NULL, "hint: nibble pull org/name", 0},
     {"a missing file with an escape sequence in its name", "inspect %T/\x1b[31m.gguf", 3, NULL, "\\x1b[31m.gguf: cannot open", 0},
@@ -58,11 +71,14 @@ static const transcript rows[] = {
     {"a model cut in half", "run %T/cut.gguf --ids 1 --json", 4, NULL, "cut.gguf: ", 0},
     {"a pipe that calls itself a model", "inspect %T/pipe.gguf", 4, NULL, "not a regular file", 0},
     {"a pickle", "inspect %T/model.bin", 5, NULL, "a pickle, which is a program", 0},
+    {"a folder whose weights are a pickle", "run %T/pickled --ids 1 --json", 5, NULL, "pytorch_model.bin: a pickle, which is a program", 0},
     {"an architecture nobody knows", "run %T/arch.gguf --ids 1", 5, NULL, "unknown architecture \"xlama\", known: llama", 0},
     {"a folder without a model", "inspect %M", 3, NULL, "a folder without config.json", 0},
     {"run without a model", "run -p a", 2, NULL, "MODEL is missing", 0},
     /* run */
     {"run without a prompt", "run " TINY, 2, NULL, "a prompt is missing", 0},
+    {"which is seen before the model", "run %T/none.gguf", 2, NULL, "a prompt is missing", 0},
+    {"so is a prompt's file that is not there", "run %T/none.gguf -f %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
     {"run with a prompt and a file of one", "run " TINY " -p a -f %T/text.txt --json", 2, NULL, "--prompt and --file exclude each other; give one", 0},
     {"run with a prompt and ids", "run " TINY " --ids 1 -p a", 2, NULL, "--prompt and --ids exclude each other", 0},
     {"run with a prompt twice over", "run " TINY " a -f %T/text.txt", 2, NULL, "a prompt as an argument and --file exclude each other", 0},
@@ -75,8 +91,14 @@ static const transcript rows[] = {
     {"run with more tokens than the context", RUN "-c 2", 6, NULL, "", 0},
     {"run on GGUF", RUN "--json", 0, "\"prompt_tokens\":3,\"tokens\":[", NULL, 0},
     {"run on a safetensors folder", "run %M/tiny-llama -p ab -n 4 -t 1 --json", 0, "\"stop\":\"", NULL, 0},
+    {"a context that is too small names the one that is needed", RUN "-c 2 --json", 6, NULL, "\nhint: --ctx 3\n", 0},
+    {"a context beyond the model's names the model's", RUN "-c 300", 4, NULL, "\nhint: --ctx 256\n", 0},
     {"run writes logits", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy", 0, NULL, NULL, 0},
     {"run writes logits and an object", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy --json", 0, "{\"text\":\"\",\"prompt_tokens\":2,\"tokens\":[],\"stop\":\"length\"", NULL, 0},
+    {"logits do not replace the model", "run " TINY " --ids 1,70 -t 1 --logits " TINY, 2, NULL, "tiny.gguf: it would replace the model", 0},
+    {"nor anything that is no array", "run " TINY " --ids 1,70 -t 1 --logits %T/text.txt", 2, NULL, "text.txt: exists and was not written by this flag", 0},
+    {"nor a folder", "run " TINY " --ids 1,70 -t 1 --logits %T", 7, NULL, "exists and is not a regular file", 0},
+    {"a model without a name", "run '' -p a", 2, NULL, "MODEL is empty", 0},
     {"run cannot write logits into a missing folder", "run " TINY " --ids 1,70 -t 1 --logits %T/no/logits.npy", 3, NULL, "cannot create it", 0},
     {"run into a full disk", RUN, 7, NULL, "stdout: cannot write: No space left on device", OUT_FULL},
     {"run --json into a full disk", RUN "--json", 7, NULL, "stdout: cannot write: No space left on device", OUT_FULL},
@@ -104,6 +126,9 @@ static const transcript rows[] = {
      "\"kl_mean\":0.000000", NULL, 0},
     {"eval without a text", "eval " TINY, 2, NULL, "-f TEXT is missing", 0},
     {"eval with a text that is not there", "eval " TINY " -f %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
+    {"eval of chunks that the text does not have", "eval " TINY " -f %T/text.txt -c 64 --first-chunk 99999", 4, NULL,
+     "1 chunks from chunk 99999 on are asked for, the text has ", 0},
+    {"eval of more chunks than the text has places", "eval " TINY " -f %T/text.txt -c 64 --spread --chunks 2000000000", 4, NULL, "\nhint: --first-chunk 0 --chunks ", 0},
     {"eval with a text shorter than a chunk", "eval " TINY " -f %T/short.txt -c 64 --json", 4, NULL, "short.txt: ", 0},
     {"eval against another vocabulary", "eval " TINY " -f %T/text.txt -c 64 -t 1 --against %M/tiny-llama", 4, NULL, "vocabular", 0},
 };
@@ -162,6 +187,10 @@ static void make_folder(void)
     folder_write(&here, "short.txt", text, 20);
     folder_write(&here, "empty.gguf", "", 0);
     folder_write(&here, "model.bin", "\x80\x02}", 3);
+    if (mkdir(folder_in(&here, "pickled", path), 0777) != 0)
+        exit(1);
+    folder_write(&here, "pickled/config.json", "{}", 2);
+    folder_write(&here, "pickled/pytorch_model.bin", "\x80\x02}", 3);
     char *p = folder_bytes(&here, "tiny.gguf", &n);
     folder_write(&here, "cut.gguf", p, n / 2);
     char *arch = find(p, n, "llama");

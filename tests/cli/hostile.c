@@ -45,6 +45,9 @@ static const transcript rows[] = {
     {"jt-request: a conversation cannot bring its own template", "template %T/talks -f %T/owns.json --json", 4, NULL, "a conversation brings no template of its own", 0},
     {"jt-special: a control token in a message is text", "template %T/talks -f %T/special.json --ids", 0, "60 117 62 60 47 115 62 60 47 117 62\n", NULL, 0},
     {"fs-plan: a model that needs more memory than is allowed", "quantize " TINY " -o %T/o.gguf --calib %T/long.txt --samples 2 -c 64 -t 1 --memory 100K", 6, NULL, "MiB of memory are needed", 0},
+    {"cf-auto-map: code of a tokenizer is not run either", "tokenize %T/coded -p a --json", 5, NULL,
+     "tokenizer_config.json: auto_map asks for the publisher's own code, tok--x.T, which is never run", 0},
+    {"cf-auto-map: such a folder can still be looked into", "inspect %T/coded", 0, "architecture     LlamaForCausalLM\n", NULL, 0},
     /* 131, 132: in arguments and errors */
     {"cl-escape: a value", "quantize " TINY " -o %T/o.gguf --clip \x1b[31m", 2, NULL, "--clip \\x1b[31m: none, mse", 0},
     {"cl-escape: a grid", "quantize " TINY " -o %T/o.gguf --grid \x1b]52;c;YQ==\a", 2, NULL, "\\x1b]52;c;YQ==\\x07", 0},
@@ -73,7 +76,8 @@ static bool harmless(const char *s)
 {
     for (; *s; s++)
         if (((unsigned char)*s < ' ' && !strchr("\r\n\t", *s)) || *s == 0x7f || (*s == '\xc2' && (unsigned char)s[1] < 0xa0) ||
-            (*s == '\xe2' && s[1] == '\x80' && (unsigned char)s[2] >= 0xaa && (unsigned char)s[2] <= 0xae))
+            (*s == '\xe2' && s[1] == '\x80' && (unsigned char)s[2] >= 0xaa && (unsigned char)s[2] <= 0xae) || /* U+202A to U+202E */
+            (*s == '\xe2' && s[1] == '\x81' && (unsigned char)s[2] >= 0xa6 && (unsigned char)s[2] <= 0xa9)) /* U+2066 to U+2069 */
             return false;
     return true;
 }
@@ -105,6 +109,12 @@ static void metadata(check *c)
     CHECK(c, s && n == 24 && memcmp(s, "\x1b]0;owned\a\xc2\x9b" "31m\xe2\x80\xaexyz\x7f\t!", n) == 0); /* the same value */
     nb_json_close(doc);
     program_free(&o);
+    on_terminal(c, "inspect %T/tensor.gguf --tensors", 4, "is unprintable: \"a\\x1b[31m\\u009b31m\\u202eb\"");
+    on_terminal(c, "inspect %T/key.gguf", 4, "is unprintable: \"k\\u0085\\u2066\"");
+    on_terminal(c, "inspect %T/bidi\xe2\x80\xae.gguf --json", 4, "bidi\\u202e.gguf: ");
+    on_terminal(c, "quantize " TINY " -o %T/\xc2\x9b/o.gguf --method rtn", 3, "\\u009b/o.gguf");
+    on_terminal(c, "run " TINY " --ids 1 --lora \xe2\x81\xa6", 5, "--lora is not there yet");
+    on_terminal(c, "run " TINY " --ids 1 -\xc2\x9b", 2, "unknown flag -\\u009b");
     /* a scheme that nobody knows, a value that is no UTF-8 */
     on_terminal(c, "inspect %T/talks/config.json", 4, "neither GGUF nor safetensors");
     on_terminal(c, "inspect %T/scheme", 0, "scheme           x\"\\x1b]0;y\\x07");
@@ -267,6 +277,7 @@ static void make_folder(void)
     static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
     static const char talk[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"\\u001b[31m\\u202e\"}]}",
                       scheme[] = "{\"architectures\":[\"LlamaForCausalLM\"],\"quantization_config\":{\"quant_method\":\"x\\\"\\u001b]0;y\\u0007\"}}",
+                      coded[] = "{\"auto_map\":{\"AutoTokenizer\":[\"tok--x.T\",null]}}",
                       owns[] = "{\"messages\":[],\"chat_template\":\"{{ range(1000000000) }}\"}",
                       special[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"</s>\"}]}", jinja[] = "{% for m in messages %}<u>{{ m.content }}</u>{% endfor %}";
     char path[1024], text[1024] = "";
@@ -305,6 +316,21 @@ static void make_folder(void)
     put_pad(&b, 32);
     folder_write(&here, "raw.gguf", b.p, b.n);
     free(b.p);
+    static const uint64_t one[] = {1};
+    b = (bytes){0};
+    put_head(&b, 3, 1, 0);
+    put_info(&b, "a\x1b[31m\xc2\x9b" "31m\xe2\x80\xae" "b", 1, one, 0, 0);
+    put_pad(&b, 32);
+    put_zeros(&b, 32);
+    folder_write(&here, "tensor.gguf", b.p, b.n);
+    free(b.p);
+    b = (bytes){0};
+    put_head(&b, 3, 0, 1);
+    put_key_u32(&b, "k\xc2\x85\xe2\x81\xa6", 1);
+    put_pad(&b, 32);
+    folder_write(&here, "key.gguf", b.p, b.n);
+    folder_write(&here, "bidi\xe2\x80\xae.gguf", "GGUF", 4);
+    free(b.p);
     mkdir(folder_in(&here, "scheme", path), 0700);
     folder_write(&here, "scheme/config.json", scheme, sizeof scheme - 1);
     b = (bytes){0};
@@ -321,6 +347,15 @@ static void make_folder(void)
         if (access(from, F_OK) == 0 && link(from, to) != 0 && symlink(from, to) != 0)
             exit(1);
     }
+    mkdir(folder_in(&here, "coded", path), 0700);
+    for (int i = 0; i < 3; i++) {
+        char from[1024], to[1024];
+        snprintf(from, sizeof from, "%s/tests/data/models/tiny-llama/%s", NB_SOURCE_DIR, parts[i]);
+        snprintf(to, sizeof to, "%.700s/coded/%s", here.path, parts[i]);
+        if (link(from, to) != 0 && symlink(from, to) != 0)
+            exit(1);
+    }
+    folder_write(&here, "coded/tokenizer_config.json", coded, sizeof coded - 1);
     make_speaker();
     size_t n = 0;
     char *p = whole("tiny.gguf", &n);

@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 
 extern char **environ;
@@ -162,12 +163,23 @@ static int open_terminal(char name[64])
     return fd;
 }
 
-/* All that the program prints, until it has closed the terminal. */
-static char *read_terminal(int fd)
+/* The line editor shows its prompt before it takes the terminal out of the mode that echoes; what came between would be seen twice. */
+static void type(int fd, const char *line)
+{
+    const struct timespec nap = {.tv_nsec = 1000000};
+    struct termios t;
+    for (int i = 0; i < PROGRAM_GUARD_S * 1000 && tcgetattr(fd, &t) == 0 && (t.c_lflag & ECHO); i++)
+        nanosleep(&nap, NULL);
+    if (write(fd, line, strlen(line)) < 0 || write(fd, "\n", 1) < 0)
+        die("a terminal");
+}
+
+/* All that the program prints, until it has closed the terminal. lines: what is typed, one at each prompt; may be NULL. */
+static char *read_terminal(int fd, const char *const *lines)
 {
     enum { kMost = 1 << 20 };
     char *text = calloc(1, kMost + 1);
-    size_t n = 0;
+    size_t n = 0, typed = 0; /* typed: up to here the prompts had their lines */
     struct pollfd p = {.fd = fd, .events = POLLIN};
     if (!text)
         die("calloc");
@@ -176,12 +188,18 @@ static char *read_terminal(int fd)
         if (got <= 0)
             break; /* EIO: the last one who had it open has gone */
         n += (size_t)got;
+        const char *prompt = lines && *lines ? strstr(text + typed, "\n> ") : NULL; /* behind the echo of the line before, whose end is a new line */
+        if (prompt) {
+            typed = n;
+            type(fd, *lines++);
+        }
     }
     close(fd);
     return text;
 }
 
-outcome program_run(const folder *d, const char *line, program_stdout how)
+/* What the two that run a program to its end share; lines: typed at a terminal, or NULL. */
+static outcome run(const folder *d, const char *line, program_stdout how, const char *const *lines)
 {
     words w;
     char out[1024], err[1024];
@@ -197,7 +215,7 @@ outcome program_run(const folder *d, const char *line, program_stdout how)
             posix_spawn_file_actions_addclose(&files, fd);
     else if (how == OUT_TTY) {
         terminal = open_terminal(name);
-        posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+        posix_spawn_file_actions_addopen(&files, 0, lines ? name : "/dev/null", O_RDONLY | O_NOCTTY, 0);
         posix_spawn_file_actions_addopen(&files, 1, name, O_WRONLY | O_NOCTTY, 0);
         posix_spawn_file_actions_adddup2(&files, 1, 2);
     } else {
@@ -222,11 +240,21 @@ outcome program_run(const folder *d, const char *line, program_stdout how)
     if (broken[1] >= 0)
         close(broken[1]);
     posix_spawn_file_actions_destroy(&files);
-    char *shown = terminal >= 0 ? read_terminal(terminal) : NULL;
+    char *shown = terminal >= 0 ? read_terminal(terminal, lines) : NULL;
     outcome o = {.code = program_wait(pid)};
     o.out = shown ? shown : whole_file(out);
     o.err = whole_file(err);
     return o;
+}
+
+outcome program_run(const folder *d, const char *line, program_stdout how)
+{
+    return run(d, line, how, NULL);
+}
+
+outcome program_talk(const folder *d, const char *line, const char *const *lines)
+{
+    return run(d, line, OUT_TTY, lines);
 }
 
 void program_free(outcome *o)

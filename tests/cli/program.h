@@ -30,6 +30,10 @@ outcome program_run(const folder *d, const char *line, program_stdout out);
 bool program_has_terminals(void); /* a chroot may have none: then OUT_TTY cannot be had */
 void program_free(outcome *o);
 
+/* Runs it at a terminal, all three streams: each of `lines` (NULL ends them) is typed when the prompt "> " is there. All that the
+ * terminal shows is in `out`. The program must end by itself behind the last line. */
+outcome program_talk(const folder *d, const char *line, const char *const *lines);
+
 /* The parts of it, for tests that talk to a running program: *err is the reading end of a pipe of one page. */
 pid_t program_start(const folder *d, const char *line, int *err);
 int program_wait(pid_t pid); /* the code as above */

@@ -27,7 +27,16 @@ static const transcript refused[] = {
     {"a group as long as the row", "quantize " TINY OUT "--group row", 5, NULL, "--group row in a GGUF file; q4_0 has groups of 32", 0},
     {"a minimum in a format without one", "quantize " TINY OUT "--asym --bits 8", 5, NULL, "--asym in a GGUF file of q8_0, which is symmetric", 0},
     {"a format that has a minimum and may not", "quantize " TINY OUT "--sym --grid q4_1", 2, NULL, "--sym in a GGUF file of q4_1", 0},
-    {"a format that is only read", "quantize " TINY OUT "--grid q4_k", 5, NULL, "--grid q4_k cannot be written yet", 0},
+    {"a format that is only read", "quantize " TINY OUT "--grid q4_k", 5, NULL, "--grid q4_k cannot be written yet; those that can are q4_0 q4_1 q5_0 q5_1 q8_0\nhint: --grid q4_0\n", 0},
+    {"three bits into GGUF name the grids and who takes them", "quantize " TINY OUT "--bits 3", 5, NULL,
+     "--bits 3 into GGUF, whose grids here are q4_0 q4_1 q5_0 q5_1 q8_0; folders hold 3 bits: --format gptq gptq_v2 compressed-tensors\nhint: -o ", 0},
+    {"so do two", "quantize " TINY OUT "--bits 2 --json", 5, NULL, "folders hold 2 bits: --format gptq", 0},
+    {"a grid of folders", "quantize " TINY OUT "--grid int4", 5, NULL, "--grid int4 has no GGUF format; q4_0 q4_1 q5_0 q5_1 q8_0 have", 0},
+    {"a mistyped grid", "quantize " TINY OUT "--grid q4-1", 2, NULL, "hint: did you mean --grid q4_1?", 0},
+    {"a mistyped method", "quantize " TINY OUT "--method gtpq", 2, NULL, "hint: did you mean --method gptq?", 0},
+    {"a mistyped clip", "quantize " TINY OUT "--clip mes", 2, NULL, "hint: did you mean --clip mse?", 0},
+    {"a mistyped embedding", "quantize " TINY OUT "--embedding kep", 2, NULL, "hint: did you mean --embedding keep?", 0},
+    {"a mistyped format", "quantize " TINY " -o %T/out --format gtpq", 2, NULL, "hint: did you mean --format gptq?", 0},
     {"a mix of formats", "quantize " TINY OUT "--grid q4_k_m", 5, NULL, "--grid q4_k_m cannot be written yet", 0},
     {"an embedding that is only read", "quantize " TINY OUT "--embedding q4_k", 5, NULL, "--embedding q4_k cannot be written yet", 0},
     {"an embedding to come", "quantize " TINY OUT "--embedding nf4 --json", 5, NULL, "--embedding nf4 cannot be written yet", 0},
@@ -53,7 +62,13 @@ static const transcript refused[] = {
     {"a gate that is no number", "quantize " TINY OUT "--max-kl much --eval %T/long.txt", 2, NULL, "--max-kl much: it must be a number", 0},
     {"a report in a folder that is not there", "quantize " TINY OUT "--report %T/no/r.html --json", 3, NULL, "r.html: cannot create it", 0},
     {"a report that is OUT", "quantize " TINY OUT "--report %T/out.gguf", 2, NULL, "--report and -o name the same file", 0},
-    {"a report that is the model", "quantize " TINY OUT "--report %T/link.gguf", 2, NULL, "the report would replace the model", 0},
+    {"a report that is the model", "quantize " TINY OUT "--report %T/link.gguf", 2, NULL, "it would replace the model", 0},
+    {"a report in place of a text", "quantize " TINY OUT "--report %T/text.txt", 2, NULL, "text.txt: exists and was not written by this flag", 0},
+    {"OUT in place of the calibration text", "quantize " TINY " -o %T/text.txt --format gguf --calib %T/./text.txt", 2, NULL, "OUT is the text of --calib", 0},
+    {"OUT in place of the text to measure on", "quantize " TINY " -o %T/text.txt --format gguf --method rtn --eval %T/text.txt", 2, NULL, "OUT is the text of --eval", 0},
+    {"a text to measure on that is not there is seen before the work", "quantize " TINY OUT "--eval %T/none.txt", 3, NULL, "none.txt: cannot open", 0},
+    {"so is one that is too short", "quantize " TINY OUT "--eval %T/short.txt --json", 4, NULL, "tokens, one chunk needs 256", 0},
+    {"also by a dry run", "quantize " TINY OUT "--eval %T --dry-run", 4, NULL, "not a regular file\nhint: ls -ld ", 0},
     {"a report of a run that is not there", "quantize -o %T/out.gguf --resume --report %T/r.html", 3, NULL, "there is no unfinished run of it to go on with", 0},
     {"a report without OUT", "quantize --resume --report %T/r.html --json", 2, NULL, "-o OUT is missing", 0},
     {"--dry-run writes no report", "quantize " TINY OUT "--dry-run -q --report %T/r.html", 0, "rtn q4_0: ", NULL, 0},
@@ -66,7 +81,8 @@ static const transcript refused[] = {
     {"OUT inside the model's folder", "quantize %M/tiny-llama -o %M/tiny-llama/out.gguf --method rtn", 2, NULL, "OUT lies inside the input's folder", 0},
     {"memory that does not suffice is seen before the work", "quantize " TINY " -o %T/out.gguf --calib %T/text.txt --samples 2 -c 64 -t 1 --memory 100K", 6, NULL,
      "even with the activations on disk, there are 0.1 MiB", 0},
-    {"--dry-run says sizes and writes nothing", "quantize " TINY OUT "--dry-run --json -q", 0, "\"bytes\":", NULL, 0},
+    {"--dry-run says sizes and writes nothing", "quantize " TINY OUT "--dry-run --json -q", 0, "\"dry_run\":true", NULL, 0},
+    {"and in words what was not done", "quantize " TINY OUT "--dry-run -q", 0, " without embedding and head); a dry run, nothing was written\nplanned memory ", NULL, 0},
 };
 
 static bool there(const char *name)
@@ -268,12 +284,13 @@ static void interrupted(check *c, int signal_number)
 /* The same trick: the model is cut while the program waits in one of its first layers, so a later layer is gone when it is read. */
 static void cut_while_read(check *c)
 {
+#define CUT "cut\xc2\x9b.gguf" /* a control character, which a terminal must not get */
     char path[1024], text[65536] = "";
     int err = -1;
     size_t n = 0;
     nb_error e = {.offset = -1};
-    CHECK_EQ(c, tiny_gguf_write(folder_in(&here, "cut.gguf", path), &deep, &e), NB_OK);
-    const pid_t pid = program_start(&here, "quantize %T/cut.gguf -o %T/out.gguf --method rtn -t 1", &err);
+    CHECK_EQ(c, tiny_gguf_write(folder_in(&here, CUT, path), &deep, &e), NB_OK);
+    const pid_t pid = program_start(&here, "quantize %T/" CUT " -o %T/out.gguf --method rtn -t 1", &err);
     struct pollfd p = {.fd = err, .events = POLLIN};
     CHECK_EQ(c, poll(&p, 1, 1000 * PROGRAM_GUARD_S), 1);
     CHECK_EQ(c, truncate(path, 4096), 0);
@@ -282,9 +299,11 @@ static void cut_while_read(check *c)
     text[n] = 0;
     close(err);
     CHECK_EQ(c, program_wait(pid), NB_IO);
-    CHECK_HAS(c, strstr(text, "nibble: error: "), "cut.gguf: the file became shorter while it was read");
+    CHECK_HAS(c, strstr(text, "nibble: error: "), "cut??.gguf: the file became shorter while it was read");
+    CHECK_HAS(c, text, "\nhint: ls -l /");
+    CHECK(c, !strstr(text, CUT));
     CHECK(c, access(folder_in(&here, "out.gguf", path), F_OK) != 0);
-    remove_out("cut.gguf");
+    remove_out(CUT);
     remove_out("out.gguf"); /* a signal leaves the work folder */
 }
 

@@ -269,6 +269,7 @@ static void full_disk(check *c)
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, NB_NO_ROOM);
     program_free(&o);
+    CHECK(c, !there("small/out.gguf.nibble")); /* not one byte was free: nothing stays that --resume could not use */
     CHECK_EQ(c, truncate(filler, (1 << 20) - (64 << 10)), 0); /* room for the journal, not for the file */
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, NB_NO_ROOM);

@@ -27,7 +27,7 @@ static inline nb_json *one_object(check *c, const char *text)
     return doc;
 }
 
-/* What every failure owes, whatever the command: one sentence, at most one hint, with --json the same as an object. */
+/* What every failure owes, whatever the command: one sentence, one hint below it (none mends stdout itself), with --json the same as an object. */
 static inline void check_failure(check *c, const char *line, const outcome *o)
 {
     static const char start[] = "nibble: error: ";
@@ -37,7 +37,10 @@ static inline void check_failure(check *c, const char *line, const outcome *o)
     if (!end)
         return;
     CHECK(c, !strstr(end, start));
-    CHECK(c, end[1] == 0 || (strncmp(end + 1, "hint: ", 6) == 0 && strchr(end + 1, '\n')[1] == 0));
+    const bool hinted = strncmp(end + 1, "hint: ", 6) == 0 && end[7] != '\n' && strchr(end + 1, '\n')[1] == 0;
+    c->n_check++;
+    if (!hinted && !(end[1] == 0 && strncmp(at + sizeof start - 1, "stdout:", 7) == 0))
+        check_report(c, __FILE__, __LINE__, "no hint, or more than one, below: %s", at);
     CHECK(c, !strchr(o->err, '\x1b')); /* no control bytes of others on a terminal */
     if (!strstr(line, "--json"))
         return;
@@ -52,6 +55,10 @@ static inline void check_failure(check *c, const char *line, const outcome *o)
         CHECK(c, strncmp(message, at + sizeof start - 1, n) == 0 && at[sizeof start - 1 + n] == '\n');
     else
         CHECK(c, e == NULL);
+    if (e && hinted && nb_json_string(nb_json_get(e, "hint"), &message, &n))
+        CHECK(c, strncmp(message, end + 7, n) == 0 && end[7 + n] == '\n');
+    else
+        CHECK(c, e && !hinted);
     nb_json_close(doc);
 }
 

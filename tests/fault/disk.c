@@ -171,7 +171,7 @@ static void check_whole(check *c)
     CHECK_EQ(c, jobs_left(), 0);
 }
 
-/* What a fault may leave: nothing, or a work folder; a final name only on a whole file. Then the same again, without faults. */
+/* What a fault may leave: nothing, or a work folder that can be gone on with; a final name only on a whole file. Then the same again, without faults. */
 static void check_resumes(check *c)
 {
     nb_error err;
@@ -179,6 +179,7 @@ static void check_resumes(check *c)
     char *p = jobs_output(&n);
     CHECK(c, n == 0 || (n == sound_n && memcmp(p, sound, sound_n) == 0));
     free(p);
+    CHECK(c, !jobs_unfinished() || jobs_resumable());
     CHECK_EQ(c, run((struct disk){0}, &err), NB_OK);
     CHECK_STR(c, err.message, "");
     check_whole(c);

@@ -32,6 +32,14 @@ static inline bool jobs_unfinished(void)
     return access(folder_in(&here, "out.gguf.nibble", path), F_OK) == 0 || access(folder_in(&here, "out.nibble", path), F_OK) == 0;
 }
 
+/* Whether what it left can be gone on with: a journal with more than its first line. */
+static inline bool jobs_resumable(void)
+{
+    char path[1024];
+    struct stat sb;
+    return (stat(folder_in(&here, "out.gguf.nibble/journal", path), &sb) == 0 || stat(folder_in(&here, "out.nibble/journal", path), &sb) == 0) && sb.st_size > 32;
+}
+
 /* Files that a failed run must not leave: the final names, partial ones beside them. */
 static inline int jobs_left(void)
 {

@@ -84,7 +84,7 @@ static void run(check *c, nb_backend *be, const struct golden *g, const struct g
         device(c, be, (void **)&j.codes, N * K, NULL) && device(c, be, (void **)&j.groups, n_group, NULL)) {
         nb_quant_stats stats = {0};
         nb_gram_args gram = {.x = j.x, .x_orig = k->corrected ? j.orig : NULL, .M = T, .K = K, .ldx = K, .ld_orig = K, .h = j.h, .c = k->corrected ? j.c : NULL};
-        const nb_quant_job job = {.be = be, .grid = &grid, .w = j.w, .N = N, .K = K, .h = j.h, .c = k->corrected ? j.c : NULL, .n_token = T, .damp = 0.01,
+        const nb_quant_job job = {.be = be, .grid = &grid, .w = j.w, .N = N, .K = K, .h = j.h, .c = k->corrected ? j.c : NULL, .damp = 0.01,
                                   .correction = 1.0, .static_groups = k->static_groups, .act_order = k->act_order, .g_idx = g_idx, .codes = j.codes, .groups = j.groups, .q = j.q, .stats = &stats};
         if (device(c, be, &j.scratch, be->op->gram_scratch(be, &gram) + 64, NULL)) {
             gram.scratch = j.scratch;

@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-static folder here; /* gptq, asym (gptq_v2), awq, ct, ctasym: tiny-llama in groups of 32 */
+static folder here; /* gptq, asym (gptq_v2), awq, ct, ctasym: tiny-llama in groups of 32; plain: as it is */
 
 typedef enum place {
     CONFIG,  /* config.json */
@@ -54,25 +54,31 @@ static const edit edits[] = {
     {"qz-packed: compressed-tensors without its zeros", "ctasym", HEADER, Q "weight_zero_point\"", Q "weight_zero_paint\"", NB_BAD_INPUT,
      "weight_zero_point: is missing", 0, 0, 0},
     /* 106 */
-    {"bits 0", "gptq", CONFIG, "\"bits\":4", "\"bits\":0", NB_BAD_INPUT, "codes of 0 bits", 0, 0, 0},
-    {"bits 33", "gptq", CONFIG, "\"bits\":4", "\"bits\":33", NB_BAD_INPUT, "codes of 33 bits", 0, 0, 0},
-    {"bits below 0", "awq", CONFIG, "\"bits\":4", "\"bits\":-4", NB_BAD_INPUT, "codes of -4 bits", 0, 0, 0},
-    {"bits 5", "gptq", CONFIG, "\"bits\":4", "\"bits\":5", NB_UNSUPPORTED, "codes of 5 bits are not read; 2, 3, 4 and 8 are", 0, 0, 0},
-    {"bits 5 there", "ct", CONFIG, "\"num_bits\":4", "\"num_bits\":5", NB_UNSUPPORTED, "codes of 5 bits are not read", 0, 0, 0},
-    {"bits that are others than the tensors'", "gptq", CONFIG, "\"bits\":4", "\"bits\":8", NB_BAD_INPUT, "qweight: has 2 dimensions", 0, 0, 0},
-    {"group 0", "gptq", CONFIG, GROUPS32, "\"group_size\":0", NB_BAD_INPUT, "groups of -2 inputs", 0, 0, 0},
-    {"group -2", "gptq", CONFIG, GROUPS32, "\"group_size\":-2", NB_BAD_INPUT, "groups of -2 inputs", 0, 0, 0},
-    {"group 0 of AWQ", "awq", CONFIG, GROUPS32, "\"group_size\":0", NB_BAD_INPUT, "groups of -2 inputs", 0, 0, 0},
-    {"group 2^40", "gptq", CONFIG, GROUPS32, "\"group_size\":1099511627776", NB_BAD_INPUT, "groups of 1099511627776 inputs", 0, 0, 0},
-    {"groups that leave a short one, GPTQ", "gptq", CONFIG, GROUPS32, "\"group_size\":40", NB_OK, "", 0, 0,
+    {"qz-numbers: bits 0", "gptq", CONFIG, "\"bits\":4", "\"bits\":0", NB_BAD_INPUT, "codes of 0 bits", 0, 0, 0},
+    {"qz-numbers: bits 33", "gptq", CONFIG, "\"bits\":4", "\"bits\":33", NB_BAD_INPUT, "codes of 33 bits", 0, 0, 0},
+    {"qz-numbers: bits below 0", "awq", CONFIG, "\"bits\":4", "\"bits\":-4", NB_BAD_INPUT, "codes of -4 bits", 0, 0, 0},
+    {"qz-numbers: bits 5", "gptq", CONFIG, "\"bits\":4", "\"bits\":5", NB_UNSUPPORTED, "codes of 5 bits are not read; 2, 3, 4 and 8 are", 0, 0, 0},
+    {"qz-numbers: bits 5 there", "ct", CONFIG, "\"num_bits\":4", "\"num_bits\":5", NB_UNSUPPORTED, "codes of 5 bits are not read", 0, 0, 0},
+    {"qz-numbers: bits that are others than the tensors'", "gptq", CONFIG, "\"bits\":4", "\"bits\":8", NB_BAD_INPUT, "qweight: has 2 dimensions", 0, 0, 0},
+    {"qz-numbers: group 0", "gptq", CONFIG, GROUPS32, "\"group_size\":0", NB_BAD_INPUT, "groups of -2 inputs", 0, 0, 0},
+    {"qz-numbers: group -2", "gptq", CONFIG, GROUPS32, "\"group_size\":-2", NB_BAD_INPUT, "groups of -2 inputs", 0, 0, 0},
+    {"qz-numbers: group 0 of AWQ", "awq", CONFIG, GROUPS32, "\"group_size\":0", NB_BAD_INPUT, "groups of -2 inputs", 0, 0, 0},
+    {"qz-numbers: group 2^40", "gptq", CONFIG, GROUPS32, "\"group_size\":1099511627776", NB_BAD_INPUT, "groups of 1099511627776 inputs", 0, 0, 0},
+    {"qz-numbers: groups that leave a short one, GPTQ", "gptq", CONFIG, GROUPS32, "\"group_size\":40", NB_OK, "", 0, 0,
      0}, /* 64 = 40 + 24, 128 = 3 x 40 + 8: as many groups as there are */
-    {"groups that leave a short one, AWQ", "awq", CONFIG, GROUPS32, "\"group_size\":40", NB_BAD_INPUT, "no whole groups", 0, 0, 0},
-    {"groups that leave a short one, compressed-tensors", "ct", CONFIG, GROUPS32, "\"group_size\":40", NB_BAD_INPUT, "no whole groups", 0, 0, 0},
+    {"qz-numbers: groups that leave a short one, AWQ", "awq", CONFIG, GROUPS32, "\"group_size\":40", NB_BAD_INPUT, "no whole groups", 0, 0, 0},
+    {"qz-numbers: groups that leave a short one, compressed-tensors", "ct", CONFIG, GROUPS32, "\"group_size\":40", NB_BAD_INPUT, "no whole groups", 0, 0, 0},
     /* 107 */
     {"qz-scale zero", "gptq", ELEMENT, Q "scales", NULL, NB_OK, "", 3, 2, 0},
     {"qz-scale NaN", "gptq", ELEMENT, Q "scales", NULL, NB_BAD_INPUT, Q "scales: the scale of output 3, group 0 is NaN", 3, 2, 0x7e00},
     {"qz-scale Inf", "awq", ELEMENT, Q "scales", NULL, NB_BAD_INPUT, Q "scales: the scale of output 1, group 1 is infinite", 65, 2, 0x7c00},
     {"qz-scale -Inf", "ct", ELEMENT, Q "weight_scale", NULL, NB_BAD_INPUT, "weight_scale: the scale of output 2, group 1 is infinite", 5, 2, 0xfc00},
+    /* 108: a zero has as many bits as a code, so none lies beyond its range; what the bits cannot say in symmetric weights is refused */
+    {"qz-zero: the greatest there is", "asym", ELEMENT, Q "qzeros", NULL, NB_OK, "", -1, 4, 0xffffffffu},
+    {"qz-zero: AWQ's greatest", "awq", ELEMENT, Q "qzeros", NULL, NB_OK, "", -1, 4, 0xffffffffu},
+    {"qz-zero: compressed-tensors' greatest", "ctasym", ELEMENT, Q "weight_zero_point", NULL, NB_OK, "", -1, 4, 0xffffffffu},
+    {"qz-zero: beyond the one that symmetric weights have", "gptq", ELEMENT, Q "qzeros", NULL, NB_BAD_INPUT, Q "qzeros: holds several zeros", -1, 4,
+     0xffffffffu},
     /* 109 */
     {"qz-mixed: zeros that are not symmetric", "gptq", ELEMENT, Q "qzeros", NULL, NB_BAD_INPUT,
      "qzeros: holds several zeros, the config says that the weights are symmetric", 3, 4, 0x77777770u},
@@ -97,9 +103,15 @@ static const edit edits[] = {
      NB_BAD_INPUT, "v_proj.qweight: has 2 dimensions", 0, 0, 0},
     {"an override that is impossible", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\".*v_proj\":{\"bits\":-8}},\"pack_dtype\"", NB_BAD_INPUT,
      "codes of -8 bits", 0, 0, 0},
-    /* words of the config */
-    {"a method that is not read", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":\"bitsandbytes\"", NB_UNSUPPORTED,
+    /* 110: nothing of bitsandbytes is read, so its quant_state cannot lie to anyone */
+    {"qz-nf4: a config of bitsandbytes", "plain", CONFIG, "\"model_type\"",
+     "\"quantization_config\":{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"bnb_4bit_quant_type\":\"nf4\"},\"model_type\"", NB_UNSUPPORTED,
      "the method \"bitsandbytes\" are not read", 0, 0, 0},
+    {"qz-nf4: its codes without a config", "plain", HEADER, Q "weight\":{\"dtype\":\"BF16\",\"shape\":[64,64]",
+     Q "weight\":{\"dtype\":\"U8\",\"shape\":[4096,2] ", NB_BAD_INPUT, Q "weight", 0, 0, 0},
+    {"qz-nf4: the config of bitsandbytes over GPTQ's tensors", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":\"bitsandbytes\"",
+     NB_UNSUPPORTED, "the method \"bitsandbytes\" are not read", 0, 0, 0},
+    /* words of the config */
     {"a method with an escape", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":\"\\u001b[2J\"", NB_UNSUPPORTED, "\\x1b[2J", 0, 0, 0},
     {"a format that is not read", "gptq", CONFIG, "\"checkpoint_format\":\"gptq\"", "\"checkpoint_format\":\"marlin\"", NB_UNSUPPORTED,
      "GPTQ weights in the format \"marlin\"", 0, 0, 0},
@@ -291,6 +303,7 @@ int main(int argc, char **argv)
     char path[1024];
     nb_error err = {.message = ""};
     here = folder_new();
+    copy(NB_SOURCE_DIR "/tests/data/models/tiny-llama", folder_in(&here, "plain", path));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         nb_quantize_result r;
         const nb_quantize_options o = {.model = NB_SOURCE_DIR "/tests/data/models/tiny-llama",

@@ -57,7 +57,8 @@ static const struct {
     bool sym;
     int64_t N, K;
 } shapes[] = {{"int4", 128, true, 17, 576},  {"int3", 64, false, 9, 172}, {"int2", 32, false, 1, 96}, {"int4", 0, true, 33, 160},
-              {"int8", 32, true, 8, 40},     {"q4_0", 0, true, 16, 96},   {"q4_1", 0, true, 7, 64}};
+              {"int8", 32, true, 8, 40},     {"q4_0", 0, true, 16, 96},   {"q4_1", 0, true, 7, 64},
+              {"int4", 64, false, 3, 150},   {"q4_0", 0, true, 5, 96},  {"int3", 0, true, 2, 70}};
 
 /* X^T X of 2 K tokens whose inputs differ in size, as activations do. */
 static double *hessian(nb_rng *r, int64_t K)

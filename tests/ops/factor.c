@@ -117,7 +117,7 @@ static const ops_test factor_test = {run_factor, compare_factor};
 
 static void each_factor(check *c, ops_set *set)
 {
-    static const int64_t all_K[] = {1, 2, 15, 32, 64, 96, 127, 129, 172, 300};
+    static const int64_t all_K[] = {1, 2, 15, 32, 64, 70, 96, 127, 129, 172, 300};
     for (size_t i = 0; i < sizeof all_K / sizeof *all_K; i++)
         for (int way = 0; way < 4; way++) {
             const bool bad = way % 2 != 0, in_place = way > 1;
@@ -138,9 +138,9 @@ static void each_factor(check *c, ops_set *set)
                      bad ? " not positive" : "", in_place ? " in place" : "");
             const size_t bytes = (size_t)(K * K + 1) * sizeof(double);
             if (set)
-                ops_against_ref(set, &factor_test, &k, bytes, K * K * K / 3, what);
+                ops_against_ref(set, &factor_test, &k, bytes, K * K * K / 12, what);
             else
-                ops_same_bits(c, &factor_test, &k, bytes, K * K * K / 3, what);
+                ops_same_bits(c, &factor_test, &k, bytes, K * K * K / 12, what);
             free(h);
             free(add);
             free(perm);

@@ -45,9 +45,8 @@ nb_status nb_ref_argmax(nb_backend *be, const nb_argmax_args *a, nb_error *err)
     for (int64_t m = 0; m < a->M; m++) {
         const float *x = a->x + m * a->ldx;
         int64_t best = 0;
-        for (int64_t n = 1; n < a->N; n++)
-            if (x[n] > x[best])
-                best = n;
+        for (int64_t n = 0; n < a->N && best >= 0; n++)
+            best = !(x[n] < INFINITY) ? -1 : x[n] > x[best] ? n : best;
         a->out[m] = (int32_t)best;
     }
     return NB_OK;

@@ -2,15 +2,19 @@
  *
  *   H = sum x x^T (+ lambda I)        minimise tr((W - Q) H (W - Q)^T)
  *   H_kk = 0: the input k is dead, W_k = 0, H_kk = 1
- *   C given: W := W + alpha W C (H + lambda I)^-1, the least-squares target for inputs that drifted (quantizers.md 2.3)
+ *   C given: W := W + alpha W C (H + lambda_c I)^-1, the least-squares target for inputs that drifted (quantizers.md 2.3)
  *   order: columns by falling H_kk with static groups (parameters of every group from W before any update); or natural order with parameters from
  *          the current values when a group begins; or act-order: by falling H_kk, groups formed in that order (g_idx says which input is in which)
  *   R R^T = P (H + lambda I) P^T, U = R^-1 (one factorisation; backend.h nb_factor_args), then the sweep (nb_gptq_sweep_args)
  *
+ * lambda = damp x the mean of H's diagonal; lambda_c = (damp + kRidge K / tokens) x that mean. W C (H + lambda_c I)^-1 is a ridge regression of the drift's
+ * effect on the inputs. Of that effect only a part is linear in them, and fitting the rest costs as much as K / tokens of it elsewhere: the prior that it is
+ * isotropic, and 1 / kRidge of what is no function of the inputs, gives that lambda_c (Hoerl and Kennard 1970). docs/QUALITY.md has what was tried.
+ *
  * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to nearest. All of it goes into the note.
  * Without H (an expert that too few tokens were sent to) it is rounded with the ranges of least squared error.
  * Where the device can, R lies in H's upper triangle, and H comes back from the lower one at the end (backend.h, unfactor).
- * Cost: K^3 / 3 + N K^2 FLOP (4 N K^2 more to correct); 8 K^2 bytes, 8 K^2 more for C, and for R where it has its own. */
+ * Cost: K^3 / 3 + N K^2 FLOP (K^3 / 3 + 4 N K^2 more to correct); 8 K^2 bytes, 8 K^2 more for C, and for R where it has its own. */
 #include "base/memory.h"
 #include "quant/quantizer.h"
 
@@ -18,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const double kRidge = 3.0;
 
 struct gptq {
     const nb_quant_job *j;
@@ -79,7 +85,6 @@ static void set_damping(struct gptq *g, double damp)
     mean /= (double)g->K;
     for (int64_t k = 0; k < g->K; k++)
         g->add[k] = damp * mean / (s ? (double)s[k] * (double)s[k] : 1.0) + (g->diag[k] == 0.0 ? 1.0 : 0.0);
-    g->j->stats->damp = damp;
 }
 
 struct key {
@@ -108,25 +113,30 @@ static nb_status order_columns(struct gptq *g, nb_error *err)
 
 /* ---- the steps ---- */
 
-/* Factors with growing damping; *done false: not even lambda = mean diagonal helped. */
-static nb_status factor(struct gptq *g, bool *done, nb_error *err)
+/* H's factor, from damp on in steps of ten until there is one; *damp: which it was, *done false: not even the mean of the diagonal helped. */
+static nb_status factor(struct gptq *g, double *damp, bool *done, nb_error *err)
 {
     nb_backend *be = g->j->be;
-    nb_status st = NB_OK;
-    *done = false;
-    for (double damp = g->j->damp; st == NB_OK && !*done; damp *= 10.0) {
+    for (*done = false;; *damp *= 10.0) {
         int64_t failed = 0;
-        set_damping(g, damp);
+        set_damping(g, *damp);
         const nb_factor_args a = {.h = g->j->h, .diag = g->diag, .diag_add = g->add, .perm = g->perm, .K = g->K, .r = g->r, .failed_minor = &failed};
         g->taken = !g->own;
-        st = be->op->factor(be, &a, err);
+        const nb_status st = be->op->factor(be, &a, err);
         *done = failed == 0;
-        if (damp >= 1.0)
-            break;
+        if (st != NB_OK || *done || *damp >= 1.0)
+            return st;
     }
-    if (st == NB_OK && g->j->stats->damp > g->j->damp)
-        snprintf(g->j->stats->note, sizeof g->j->stats->note, "damping raised to %.3g", g->j->stats->damp);
-    return st;
+}
+
+/* H as it was. */
+static nb_status give_back(struct gptq *g, nb_error *err)
+{
+    const nb_unfactor_args a = {.h = g->j->h, .diag = g->diag, .K = g->K};
+    if (!g->taken)
+        return NB_OK;
+    g->taken = false;
+    return g->j->be->op->unfactor(g->j->be, &a, err);
 }
 
 static nb_status with_scratch(struct gptq *g, size_t bytes, nb_error *err)
@@ -136,15 +146,23 @@ static nb_status with_scratch(struct gptq *g, size_t bytes, nb_error *err)
     return g->j->be->op->alloc(g->j->be, bytes ? bytes : 64, "scratch of GPTQ", &g->scratch, err);
 }
 
+/* Moves W to where the drifted inputs give what the original's gave; an H that has no factor moves nothing. */
 static nb_status correct(struct gptq *g, nb_error *err)
 {
     nb_backend *be = g->j->be;
-    nb_correct_args a = {.w = g->j->w, .N = g->j->N, .K = g->K, .c = g->j->c, .r = g->r, .perm = g->perm, .alpha = g->j->correction};
+    const nb_quant_job *j = g->j;
+    nb_correct_args a = {.w = j->w, .N = j->N, .K = g->K, .c = j->c, .r = g->r, .perm = g->perm, .alpha = j->correction};
+    double damp = j->damp + (j->n_token ? kRidge * (double)g->K / (double)j->n_token : 0.0);
+    bool factored = false;
     nb_status st = nb_op_check(be, be->op->correct != NULL, "correct", err);
     if (st == NB_OK)
+        st = factor(g, &damp, &factored, err);
+    if (st == NB_OK && factored)
         st = with_scratch(g, be->op->correct_scratch ? be->op->correct_scratch(be, &a) : 0, err);
     a.scratch = g->scratch;
-    return st == NB_OK ? be->op->correct(be, &a, err) : st;
+    if (st == NB_OK && factored)
+        st = be->op->correct(be, &a, err);
+    return st == NB_OK ? give_back(g, err) : st;
 }
 
 /* to[n][j] = from[n][perm[j]], or back: to[n][perm[j]] = from[n][j]. Elements of `size` bytes, device to device by way of the host. */
@@ -230,16 +248,6 @@ static nb_status open_buffers(struct gptq *g, nb_error *err)
     return st;
 }
 
-/* H as it was. */
-static nb_status give_back(struct gptq *g, nb_error *err)
-{
-    const nb_unfactor_args a = {.h = g->j->h, .diag = g->diag, .K = g->K};
-    if (!g->taken)
-        return NB_OK;
-    g->taken = false;
-    return g->j->be->op->unfactor(g->j->be, &a, err);
-}
-
 static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
 {
     struct gptq g = {.j = j, .K = j->K};
@@ -259,22 +267,24 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
         st = clear_dead(&g, err);
     if (st == NB_OK && g.perm)
         st = order_columns(&g, err);
+    if (st == NB_OK && j->c && j->correction > 0.0)
+        st = correct(&g, err);
+    nb_times_lap(j->times, NB_LAP_CORRECT);
+    double damp = j->damp;
     if (st == NB_OK)
-        st = factor(&g, &factored, err);
+        st = factor(&g, &damp, &factored, err);
     nb_times_lap(j->times, NB_LAP_FACTOR);
-    if (st == NB_OK && !factored) {
-        snprintf(j->stats->note, sizeof j->stats->note, "not positive definite at damping %.3g: rounded to nearest", j->stats->damp);
+    j->stats->damp = damp;
+    if (st == NB_OK && factored) {
+        if (damp > j->damp)
+            snprintf(j->stats->note, sizeof j->stats->note, "damping raised to %.3g", damp);
+        st = sweep(&g, err);
+    }
+    if (st == NB_OK)
         st = give_back(&g, err);
-        if (st == NB_OK)
-            st = round_to_nearest(j, err);
-    } else {
-        if (st == NB_OK && j->c && j->correction > 0.0)
-            st = correct(&g, err);
-        nb_times_lap(j->times, NB_LAP_CORRECT);
-        if (st == NB_OK)
-            st = sweep(&g, err);
-        if (st == NB_OK)
-            st = give_back(&g, err);
+    if (st == NB_OK && !factored) {
+        snprintf(j->stats->note, sizeof j->stats->note, "not positive definite at damping %.3g: rounded to nearest", damp);
+        st = round_to_nearest(j, err);
     }
     free(g.diag);
     free(g.add);

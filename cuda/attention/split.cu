@@ -1,0 +1,264 @@
+/* split.cu -- decode: few queries over a long cache, every KV head read once for all its query heads; each query and head in f32.
+ *
+ *   block      one token, one KV head (or 8 of its query heads), one piece of its positions (a split)
+ *   warp       4 a block; in a step it takes kPos x kUnroll positions, kLanes lanes a position, 8 elements (16 bytes of f16) a lane:
+ *
+ *                  lane    0 .. kLanes-1 | kLanes .. 2 kLanes-1 | ...        head_dim <= 64: 8 lanes, 4 positions beside each other
+ *                  reads   position t    | position t + 1       |                 <= 128: 16, 2;   <= 256: 32, 1
+ *
+ *   state      of every group of kLanes lanes and query head: m, d, o as in simple.cu, a step's scores taken up together
+ *
+ * States merge in a fixed order: groups of a warp in a tree, warps one after another; splits one after another in a second kernel, which finds
+ * o [token][head][split][head_dim] and (m, d) in scratch. How positions are cut follows from the shape alone, so bits are the same on every run; they
+ * may differ with max_len and the number of tokens. 4 head_dim FLOP a query head against 4 head_dim bytes a KV head: memory decides. */
+#include "attention/attention.h"
+#include "half.h"
+
+constexpr int kWarps = 4, kElements = 8;
+constexpr int kPiece = 64;        /* a split is a multiple of it */
+constexpr int kMostSplits = 64;   /* of a token */
+constexpr int kWantBlocks = 1024; /* no more splits than give as many blocks */
+
+struct Split {
+    int n_split, len; /* positions [first + s len, first + (s + 1) len) of what the query sees */
+    int n_chunk;      /* blocks that share a KV head */
+    float *o, *md;    /* partial states; not used with one split */
+};
+
+DEVI void load8(const uint16_t *p, uint4 (&v)[1])
+{
+    v[0] = ld_v4(p);
+}
+DEVI void load8(const float *p, uint4 (&v)[2])
+{
+    v[0] = ld_v4(p);
+    v[1] = ld_v4(p + 4);
+}
+DEVI void floats_of(const uint4 (&v)[1], float (&x)[kElements])
+{
+    const uint32_t w[4] = {v[0].x, v[0].y, v[0].z, v[0].w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        x[2 * i] = nb_half_lo(w[i]);
+        x[2 * i + 1] = nb_half_hi(w[i]);
+    }
+}
+DEVI void floats_of(const uint4 (&v)[2], float (&x)[kElements])
+{
+    const uint32_t w[8] = {v[0].x, v[0].y, v[0].z, v[0].w, v[1].x, v[1].y, v[1].z, v[1].w};
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        x[i] = __uint_as_float(w[i]);
+}
+
+/* e^x, 0 for -inf: what a state that has seen nothing is worth. */
+DEVI float exp_of(float x)
+{
+    return exp2f(x * kLog2e);
+}
+
+/* (m, d, o) and (m2, d2, o2) become one state; both may be empty (m = -inf, d = 0). */
+DEVI void merge(float *m, float *d, float m2, float d2, float *mine, float *other)
+{
+    const float top = fmaxf(*m, m2), at = top == -INFINITY ? 0.0f : top;
+    *mine = exp_of(*m - at);
+    *other = exp_of(m2 - at);
+    *d = *d * *mine + d2 * *other;
+    *m = top;
+}
+
+template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s)
+{
+    constexpr int kPos = 32 / kLanes, kUnroll = kHeads > 4 ? 2 : 4, kStep = kPos * kUnroll, kVecs = sizeof(T) * kElements / 16;
+    SHARED(float, share_o, [kWarps][kHeads][kLanes * kElements]);
+    SHARED(float, share_m, [kWarps][kHeads]);
+    SHARED(float, share_d, [kWarps][kHeads]);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane / kLanes, e0 = lane % kLanes * kElements;
+    const int token = blockIdx.z, kv_head = blockIdx.y / s.n_chunk, per_kv = a.n_head / a.n_kv_head, before = blockIdx.y % s.n_chunk * kHeads;
+    const int head0 = kv_head * per_kv + before, heads = per_kv - before < kHeads ? per_kv - before : kHeads;
+    const int pos = a.pos[token], begin = nb_first_seen(a, pos) + blockIdx.x * s.len, end = begin + s.len <= pos ? begin + s.len : pos + 1;
+    if (begin > pos)
+        return;
+    const bool mine = e0 < a.head_dim; /* a multiple of 8 */
+    const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
+    const int64_t base = (int64_t)a.seq[token] * a.ctx_len * step + kv_head * a.head_dim + e0;
+    const T *cache_k = (const T *)a.k + base, *cache_v = (const T *)a.v + base;
+    float q[kHeads][kElements], o[kHeads][kElements], m[kHeads], d[kHeads];
+#pragma unroll
+    for (int h = 0; h < kHeads; h++) {
+        m[h] = -INFINITY;
+        d[h] = 0.0f;
+#pragma unroll
+        for (int i = 0; i < kElements; i++) {
+            q[h][i] = mine && h < heads ? a.q[token * a.ldq + (int64_t)(head0 + h) * a.head_dim + e0 + i] * a.scale : 0.0f;
+            o[h][i] = 0.0f;
+        }
+    }
+    for (int t0 = begin + warp * kStep; t0 < end; t0 += kWarps * kStep) {
+        uint4 kraw[kUnroll][kVecs], vraw[kUnroll][kVecs];
+        float score[kUnroll][kHeads];
+#pragma unroll
+        for (int u = 0; u < kUnroll; u++) { /* all loads of the step first */
+            const int t = t0 + u * kPos + group;
+            if (mine && t < end) {
+                load8(cache_k + t * step, kraw[u]);
+                load8(cache_v + t * step, vraw[u]);
+            } else {
+#pragma unroll
+                for (int i = 0; i < kVecs; i++)
+                    kraw[u][i] = vraw[u][i] = make_uint4(0, 0, 0, 0);
+            }
+        }
+#pragma unroll
+        for (int u = 0; u < kUnroll; u++) {
+            float k[kElements];
+            floats_of(kraw[u], k);
+#pragma unroll
+            for (int h = 0; h < kHeads; h++) {
+                float dot = 0.0f;
+#pragma unroll
+                for (int i = 0; i < kElements; i++)
+                    dot += q[h][i] * k[i];
+#pragma unroll
+                for (int x = kLanes / 2; x; x >>= 1)
+                    dot += __shfl_xor_sync(0xffffffffu, dot, x);
+                if (a.soft_cap > 0.0f)
+                    dot = a.soft_cap * tanhf(dot / a.soft_cap);
+                score[u][h] = t0 + u * kPos + group < end ? dot : -INFINITY;
+            }
+        }
+#pragma unroll
+        for (int h = 0; h < kHeads; h++) { /* scores become weights */
+            float top = m[h];
+#pragma unroll
+            for (int u = 0; u < kUnroll; u++)
+                top = fmaxf(top, score[u][h]);
+            const float at = top == -INFINITY ? 0.0f : top, keep = exp_of(m[h] - at);
+            m[h] = top;
+            d[h] *= keep;
+#pragma unroll
+            for (int i = 0; i < kElements; i++)
+                o[h][i] *= keep;
+#pragma unroll
+            for (int u = 0; u < kUnroll; u++) {
+                score[u][h] = exp_of(score[u][h] - at);
+                d[h] += score[u][h];
+            }
+        }
+#pragma unroll
+        for (int u = 0; u < kUnroll; u++) {
+            float v[kElements];
+            floats_of(vraw[u], v);
+#pragma unroll
+            for (int h = 0; h < kHeads; h++)
+#pragma unroll
+                for (int i = 0; i < kElements; i++)
+                    o[h][i] += score[u][h] * v[i];
+        }
+    }
+#pragma unroll
+    for (int h = 0; h < kHeads; h++) { /* the groups of the warp */
+#pragma unroll
+        for (int x = kLanes; x < 32; x <<= 1) {
+            float keep, other;
+            const float m2 = __shfl_xor_sync(0xffffffffu, m[h], x), d2 = __shfl_xor_sync(0xffffffffu, d[h], x);
+            merge(&m[h], &d[h], m2, d2, &keep, &other);
+#pragma unroll
+            for (int i = 0; i < kElements; i++)
+                o[h][i] = o[h][i] * keep + __shfl_xor_sync(0xffffffffu, o[h][i], x) * other;
+        }
+        if (group == 0)
+#pragma unroll
+            for (int i = 0; i < kElements; i++)
+                share_o[warp][h][e0 + i] = o[h][i];
+        if (lane == 0) {
+            share_m[warp][h] = m[h];
+            share_d[warp][h] = d[h];
+        }
+    }
+    __syncthreads();
+    for (int at = threadIdx.x; at < heads * a.head_dim; at += blockDim.x) { /* the warps of the block */
+        const int h = at / a.head_dim, e = at % a.head_dim;
+        float top = share_m[0][h], sum = share_d[0][h], v = share_o[0][h][e];
+#pragma unroll
+        for (int w = 1; w < kWarps; w++) {
+            float keep, other;
+            merge(&top, &sum, share_m[w][h], share_d[w][h], &keep, &other);
+            v = v * keep + share_o[w][h][e] * other;
+        }
+        const int64_t part = ((int64_t)token * a.n_head + head0 + h) * s.n_split + blockIdx.x;
+        if (s.n_split == 1) {
+            a.out[token * a.ldo + (int64_t)(head0 + h) * a.head_dim + e] = v / sum;
+            continue;
+        }
+        s.o[part * a.head_dim + e] = v;
+        if (e == 0) {
+            s.md[2 * part] = top;
+            s.md[2 * part + 1] = sum;
+        }
+    }
+}
+
+/* A block a (token, query head): its splits, one after another. */
+__global__ void __launch_bounds__(128) merge_kernel(Attention a, Split s)
+{
+    const int token = blockIdx.x, head = blockIdx.y, pos = a.pos[token], n = (pos - nb_first_seen(a, pos)) / s.len + 1;
+    const int64_t part = ((int64_t)token * a.n_head + head) * s.n_split;
+    for (int e = threadIdx.x; e < a.head_dim; e += blockDim.x) {
+        float top = -INFINITY, sum = 0.0f, v = 0.0f;
+        for (int i = 0; i < n; i++) {
+            float keep, other;
+            merge(&top, &sum, s.md[2 * (part + i)], s.md[2 * (part + i) + 1], &keep, &other);
+            v = v * keep + s.o[(part + i) * a.head_dim + e] * other;
+        }
+        a.out[token * a.ldo + (int64_t)head * a.head_dim + e] = v / sum;
+    }
+}
+
+/* Query heads a block takes: all of a KV head, at most 8. */
+static int heads_of(const nb_attention_args *a)
+{
+    const int per_kv = a->n_head / a->kv->n_kv_head;
+    return per_kv == 1 ? 1 : per_kv <= 4 ? 4 : 8;
+}
+
+static Split split_of(const nb_attention_args *a)
+{
+    const int span = a->window > 0 && a->window < a->batch->max_len ? a->window : a->batch->max_len;
+    Split s = {0, 0, (int)nb_ceil_div(a->n_head / a->kv->n_kv_head, heads_of(a)), NULL, NULL};
+    const int64_t blocks = (int64_t)a->batch->n_token * a->kv->n_kv_head * s.n_chunk, want = kWantBlocks / (blocks > 0 ? blocks : 1);
+    s.len = (int)nb_ceil_div(nb_ceil_div(span, want < 1 ? 1 : want < kMostSplits ? want : kMostSplits), kPiece) * kPiece;
+    s.n_split = (int)nb_ceil_div(span, s.len);
+    s.o = (float *)a->scratch;
+    s.md = s.o ? s.o + (int64_t)a->batch->n_token * a->n_head * s.n_split * a->kv->head_dim : NULL;
+    return s;
+}
+
+size_t nb_cuda_attention_split_scratch(const nb_attention_args *a)
+{
+    const Split s = split_of(a);
+    return s.n_split < 2 ? 0 : (size_t)((int64_t)a->batch->n_token * a->n_head * s.n_split * (a->kv->head_dim + 2)) * sizeof(float);
+}
+
+template <class T, int kLanes> static nb_status run_heads(nb_backend *be, const nb_attention_args *a, const Split &s, nb_error *err)
+{
+    const int heads = heads_of(a);
+    void (*const kernel)(Attention, Split) = heads == 1 ? split_kernel<T, kLanes, 1> : heads == 4 ? split_kernel<T, kLanes, 4> : split_kernel<T, kLanes, 8>;
+    const dim3 grid((unsigned)s.n_split, (unsigned)(a->kv->n_kv_head * s.n_chunk), (unsigned)a->batch->n_token);
+    return nb_launch(be, "attention.split", kernel, grid, dim3(32 * kWarps), 0, err, nb_attention_of(a), s);
+}
+
+template <class T> static nb_status run_lanes(nb_backend *be, const nb_attention_args *a, const Split &s, nb_error *err)
+{
+    const int dim = a->kv->head_dim;
+    return dim <= 64 ? run_heads<T, 8>(be, a, s, err) : dim <= 128 ? run_heads<T, 16>(be, a, s, err) : run_heads<T, 32>(be, a, s, err);
+}
+
+nb_status nb_cuda_attention_split(nb_backend *be, const nb_attention_args *a, nb_error *err)
+{
+    const Split s = split_of(a);
+    const nb_status st = a->kv->type == NB_KV_F16 ? run_lanes<uint16_t>(be, a, s, err) : run_lanes<float>(be, a, s, err);
+    if (st != NB_OK || s.n_split == 1)
+        return st;
+    return nb_launch(be, "attention.merge", merge_kernel, dim3((unsigned)a->batch->n_token, (unsigned)a->n_head), dim3(128), 0, err, nb_attention_of(a), s);
+}

@@ -1,0 +1,256 @@
+/* tile.cu -- prefill: 64 queries of a head against tiles of the cache on the tensor cores (FlashAttention-2, Dao 2023, algorithm 1).
+ *
+ *   block      64 rows (tokens) of one query head; warp w rows 16 w .. 16 w + 15
+ *   tile       kTileN positions of K and V, two of them in shared memory: cp.async brings the next one while this one is multiplied
+ *   S = Q K^T  m16n8k16, scores f32 in registers; masked, the running maximum m and sum d of a row live in the four lanes that share it
+ *   O += P V   P rounded to f16 straight from the score registers (C fragments of two n8 tiles are the A fragment of a k16 step)
+ *
+ *   shared     Q [64][kRow]   K, V [2][kTileN][kRow]     kRow = kDim + 8 halves: an odd number of 16 bytes, 8 rows of ldmatrix fall into 8 groups of banks
+ *
+ * Operands are f16, as the cache is: K and V come as they lie, q scale and P are rounded once (2^-11, finer than bf16). Head sizes are padded with zeros
+ * to kDim. Positions behind the last one that the rows see are filled with zeros, not read.
+ *
+ * Tokens of several sequences in one tile: one walk over the cache for each of them, in which the rows of the others see nothing.
+ * A tile that all rows see whole is not masked. 4 head_dim FLOP a pair of query and position that is computed. */
+#include "attention/attention.h"
+#include "half.h"
+
+constexpr int kRows = 64, kThreads = 128;
+
+/* The rows of a block that one walk serves, the same in every lane. */
+struct Walk {
+    int seq;
+    int lo, hi;             /* positions that some row sees */
+    int all_from, all_to;   /* those that every row of the block sees; empty when a row is of another sequence */
+};
+
+DEVI int warp_min(int v)
+{
+#pragma unroll
+    for (int o = 16; o; o >>= 1) {
+        const int w = __shfl_xor_sync(0xffffffffu, v, o);
+        v = w < v ? w : v;
+    }
+    return v;
+}
+DEVI int warp_max(int v)
+{
+    return -warp_min(-v);
+}
+
+constexpr int kNone = 0x7fffffff;
+
+/* The next sequence above `last` among the 64 rows; seq kNone: there is none. */
+DEVI Walk next_walk(const Attention &a, int m0, int last)
+{
+    const int lane = threadIdx.x & 31;
+    int seq[2], pos[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int m = m0 + lane + 32 * i;
+        seq[i] = m < a.n_token ? a.seq[m] : kNone;
+        pos[i] = m < a.n_token ? a.pos[m] : 0;
+    }
+    const int s0 = seq[0] > last ? seq[0] : kNone, s1 = seq[1] > last ? seq[1] : kNone;
+    Walk w = {warp_min(s0 < s1 ? s0 : s1), kNone, -1, -1, kNone};
+    if (w.seq == kNone)
+        return w;
+    bool whole = true;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        if (seq[i] == w.seq) {
+            const int first = nb_first_seen(a, pos[i]);
+            w.lo = first < w.lo ? first : w.lo;
+            w.hi = pos[i] > w.hi ? pos[i] : w.hi;
+            w.all_from = first > w.all_from ? first : w.all_from;
+            w.all_to = pos[i] < w.all_to ? pos[i] : w.all_to;
+        }
+        whole = whole && (seq[i] == w.seq || seq[i] == kNone); /* rows behind the last token store nothing */
+    }
+    w.lo = warp_min(w.lo);
+    w.hi = warp_max(w.hi);
+    w.all_from = warp_max(w.all_from);
+    w.all_to = warp_min(w.all_to);
+    if (!__all_sync(0xffffffffu, whole))
+        w.all_to = -1;
+    return w;
+}
+
+/* K and V of positions t0 .. t0 + kTileN - 1 on their way to shared memory, zeros behind hi. */
+template <int kDim, int kTileN> DEVI void fetch(const Attention &a, const uint16_t *k, const uint16_t *v, int t0, int hi, uint16_t *sk, uint16_t *sv)
+{
+    constexpr int kRow = kDim + 8;
+    const int pieces = a.head_dim / 8;
+    const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
+    for (int i = threadIdx.x; i < kTileN * pieces; i += kThreads) {
+        const int r = i / pieces, c = i % pieces * 8, t = t0 + r <= hi ? t0 + r : hi, bytes = t0 + r <= hi ? 16 : 0;
+        cp_async_16(&sk[r * kRow + c], k + t * step + c, bytes);
+        cp_async_16(&sv[r * kRow + c], v + t * step + c, bytes);
+    }
+    cp_async_commit();
+}
+
+template <int kDim, int kTileN> constexpr size_t tile_bytes()
+{
+    return (size_t)(kRows + 4 * kTileN) * (kDim + 8) * sizeof(uint16_t);
+}
+
+template <int kDim, int kTileN> __global__ void __launch_bounds__(kThreads, kDim <= 64 ? 3 : kDim <= 128 ? 2 : 1) tile_kernel(Attention a)
+{
+    constexpr int kRow = kDim + 8, kStepsD = kDim / 16, kTilesN = kTileN / 8, kTilesD = kDim / 8;
+    constexpr bool kKeepQ = kDim <= 128; /* its fragments stay in registers */
+    DYN_SHARED(uint16_t, shared);
+    uint16_t *sq = shared, *sk = sq + kRows * kRow, *sv = sk + 2 * kTileN * kRow;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, mat = lane >> 3;
+    const int m0 = (gridDim.x - 1 - blockIdx.x) * kRows, head = blockIdx.y, kv_head = head / (a.n_head / a.n_kv_head); /* long rows first */
+
+    for (int i = threadIdx.x; i < kRows * kDim; i += kThreads) { /* q, and zeros up to kDim */
+        const int r = i / kDim, c = i % kDim;
+        const bool there = m0 + r < a.n_token && c < a.head_dim;
+        sq[r * kRow + c] = there ? nb_half_of(a.q[(m0 + r) * a.ldq + (int64_t)head * a.head_dim + c] * a.scale) : (uint16_t)0;
+    }
+    const int pad = kDim - a.head_dim;
+    for (int i = threadIdx.x; i < 4 * kTileN * pad; i += kThreads) /* of both tiles of K and of V; never written again */
+        sk[i / pad * kRow + a.head_dim + i % pad] = 0;
+    __syncthreads();
+    uint32_t qf[kKeepQ ? kStepsD : 1][4];
+    const uint16_t *my_q = sq + (warp * 16 + (lane & 15)) * kRow + (lane >> 4) * 8;
+    if (kKeepQ)
+#pragma unroll
+        for (int s = 0; s < kStepsD; s++)
+            ldmatrix_x4(qf[kKeepQ ? s : 0], my_q + 16 * s);
+
+    int row_seq[2], row_pos[2], row_first[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int m = m0 + warp * 16 + g + 8 * i;
+        row_seq[i] = m < a.n_token ? a.seq[m] : -1;
+        row_pos[i] = m < a.n_token ? a.pos[m] : -1;
+        row_first[i] = nb_first_seen(a, row_pos[i]);
+    }
+    float o[kTilesD][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f}; /* sum: of this lane's columns */
+
+    for (Walk w = next_walk(a, m0, -1); w.seq != kNone; w = next_walk(a, m0, w.seq)) {
+        const int64_t base = ((int64_t)w.seq * a.ctx_len * a.n_kv_head + kv_head) * a.head_dim;
+        const uint16_t *k = (const uint16_t *)a.k + base, *v = (const uint16_t *)a.v + base;
+        fetch<kDim, kTileN>(a, k, v, w.lo, w.hi, sk, sv);
+        for (int t0 = w.lo, stage = 0; t0 <= w.hi; t0 += kTileN, stage ^= 1) {
+            if (t0 + kTileN <= w.hi)
+                fetch<kDim, kTileN>(a, k, v, t0 + kTileN, w.hi, sk + (stage ^ 1) * kTileN * kRow, sv + (stage ^ 1) * kTileN * kRow);
+            else
+                cp_async_commit(); /* an empty group, so that waiting is the same */
+            cp_async_wait<1>();
+            __syncthreads();
+            const uint16_t *tk = sk + stage * kTileN * kRow, *tv = sv + stage * kTileN * kRow;
+
+            /* S */
+            float s[kTilesN][4] = {};
+#pragma unroll
+            for (int d = 0; d < kStepsD; d++) {
+                if (!kKeepQ)
+                    ldmatrix_x4(qf[0], my_q + 16 * d);
+#pragma unroll
+                for (int n = 0; n < kTilesN; n += 2) {
+                    uint32_t kf[4];
+                    ldmatrix_x4(kf, tk + (n * 8 + (lane & 7) + (mat >> 1) * 8) * kRow + 16 * d + (mat & 1) * 8);
+                    const uint32_t b0[2] = {kf[0], kf[1]}, b1[2] = {kf[2], kf[3]};
+                    mma_m16n8k16_f16(s[n], qf[kKeepQ ? d : 0], b0);
+                    mma_m16n8k16_f16(s[n + 1], qf[kKeepQ ? d : 0], b1);
+                }
+            }
+            if (a.soft_cap > 0.0f)
+#pragma unroll
+                for (int n = 0; n < kTilesN; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++)
+                        s[n][i] = a.soft_cap * tanhf(s[n][i] / a.soft_cap);
+            if (t0 < w.all_from || t0 + kTileN - 1 > w.all_to)
+#pragma unroll
+                for (int n = 0; n < kTilesN; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        const int at = t0 + n * 8 + 2 * t + (i & 1), r = i >> 1;
+                        if (row_seq[r] != w.seq || at > row_pos[r] || at < row_first[r])
+                            s[n][i] = -INFINITY;
+                    }
+
+            /* softmax: rows g (r = 0) and g + 8 */
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                float now = top[r];
+#pragma unroll
+                for (int n = 0; n < kTilesN; n++)
+                    now = fmaxf(now, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
+                now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
+                now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
+                const float at = now == -INFINITY ? 0.0f : now, keep = exp2f((top[r] - at) * kLog2e);
+                top[r] = now;
+                sum[r] *= keep;
+#pragma unroll
+                for (int n = 0; n < kTilesN; n++)
+#pragma unroll
+                    for (int i = 2 * r; i < 2 * r + 2; i++) {
+                        s[n][i] = exp2f((s[n][i] - at) * kLog2e);
+                        sum[r] += s[n][i];
+                    }
+#pragma unroll
+                for (int c = 0; c < kTilesD; c++) {
+                    o[c][2 * r] *= keep;
+                    o[c][2 * r + 1] *= keep;
+                }
+            }
+
+            /* O */
+#pragma unroll
+            for (int n = 0; n < kTilesN; n += 2) {
+                const uint32_t p[4] = {nb_half_pack(s[n][0], s[n][1]), nb_half_pack(s[n][2], s[n][3]), nb_half_pack(s[n + 1][0], s[n + 1][1]),
+                                       nb_half_pack(s[n + 1][2], s[n + 1][3])};
+#pragma unroll
+                for (int c = 0; c < kTilesD; c += 2) {
+                    uint32_t vf[4];
+                    ldmatrix_x4_trans(vf, tv + (n * 8 + (lane & 7) + (mat & 1) * 8) * kRow + c * 8 + (mat >> 1) * 8);
+                    const uint32_t b0[2] = {vf[0], vf[1]}, b1[2] = {vf[2], vf[3]};
+                    mma_m16n8k16_f16(o[c], p, b0);
+                    mma_m16n8k16_f16(o[c + 1], p, b1);
+                }
+            }
+            __syncthreads(); /* the next fetch writes this tile */
+        }
+    }
+    cp_async_wait<0>();
+
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float d = sum[r];
+        d += __shfl_xor_sync(0xffffffffu, d, 1);
+        d += __shfl_xor_sync(0xffffffffu, d, 2);
+        const int m = m0 + warp * 16 + g + 8 * r;
+        if (m >= a.n_token)
+            continue;
+        float *out = a.out + m * a.ldo + (int64_t)head * a.head_dim;
+#pragma unroll
+        for (int c = 0; c < kTilesD; c++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                if (c * 8 + 2 * t + i < a.head_dim)
+                    out[c * 8 + 2 * t + i] = o[c][2 * r + i] / d;
+    }
+}
+
+template <int kDim, int kTileN> static nb_status run(nb_backend *be, const nb_attention_args *a, nb_error *err)
+{
+    constexpr size_t bytes = tile_bytes<kDim, kTileN>();
+    static_assert(bytes <= 99 * 1024, "what a block may have on sm_86 and sm_89");
+    const cudaError_t e = cudaFuncSetAttribute(tile_kernel<kDim, kTileN>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    if (e != cudaSuccess)
+        return nb_cuda_status(be, e, "shared memory for attention.tile", err);
+    const dim3 grid((unsigned)nb_ceil_div(a->batch->n_token, kRows), (unsigned)a->n_head);
+    return nb_launch(be, "attention.tile", tile_kernel<kDim, kTileN>, grid, dim3(kThreads), bytes, err, nb_attention_of(a));
+}
+
+nb_status nb_cuda_attention_tile(nb_backend *be, const nb_attention_args *a, nb_error *err)
+{
+    const int dim = a->kv->head_dim;
+    return dim <= 64 ? run<64, 64>(be, a, err) : dim <= 96 ? run<96, 64>(be, a, err) : dim <= 128 ? run<128, 64>(be, a, err)
+           : dim <= 192 ? run<192, 32>(be, a, err) : run<256, 32>(be, a, err);
+}
