@@ -82,7 +82,8 @@ template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *s
 }
 
 /* acc += scale part (+ offset sum of x), part = 0. sum: of this lane's tokens. */
-template <class T> DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *sum, float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
+template <class T>
+DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *sum, float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
 {
     const int lane = threadIdx.x & 31, at = 8 * (lane >> 2) + 4 * ((threadIdx.x >> 5) % 2);
 #pragma unroll
@@ -189,7 +190,8 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
     const int64_t total = (int64_t)s.n_count * w.n_unit;
     const int begin = nb_piece_begin(total, (int)blockIdx.x, n_block), end = nb_piece_begin(total, (int)blockIdx.x + 1, n_block);
     int empty = 0, full = 0, left = end - begin; /* units to copy */
-    const int in_line = w.kind >= NB_LINE_OFFSET || w.shift < 0 ? 0 : (1 << w.shift) - 1; /* a line's last unit has these bits; offsets want each unit's sums of x */
+    const int in_line =
+        w.kind >= NB_LINE_OFFSET || w.shift < 0 ? 0 : (1 << w.shift) - 1; /* a line's last unit has these bits; offsets want each unit's sums of x */
     Feed feed;
     turn_to<T>(w, s, begin / w.n_unit, begin % w.n_unit, feed);
     const auto fetch_next = [&] {
@@ -244,7 +246,8 @@ static nb_status start(nb_backend *be, const char *name, const nb_weight *w, con
     return nb_launch_large(be, name, tile_kernel<T>, dim3((unsigned)n_block), dim3(kThreads), smem, err, w->packed, io, s);
 }
 
-template <int Oct, int Rows> static nb_status run(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
+template <int Oct, int Rows>
+static nb_status run(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
 {
     return nb_with_codec(w, [&](auto codec) {
         using C = decltype(codec);
