@@ -1,4 +1,5 @@
-/* activations.cu -- x into the order of linear.h: gathered, rounded to bf16, summed; and the counters of the call set to zero. A warp 8 tokens of a unit.
+/* activations.cu -- x into the order of linear.h: gathered, rounded to bf16, summed; and the counters of the call set to zero. A warp 8 tokens of a
+ * unit.
  *
  * 4 M K bytes read, 2 M K written; the weight's kernel then reads x from L2. */
 #include "linear/linear.h"

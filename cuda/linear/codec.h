@@ -2,7 +2,7 @@
  *
  *   kBytes    of a unit                    kSteps   steps of 16 positions that 16 bytes of a lane hold
  *   kScaled   lines beside the codes       kAffine  with offsets, so the sum of x is wanted too
- *   kBias     a fragment holds code + kBias: exact in bf16, and taken back in f32 after the product
+ *   kBias     a fragment holds code + kBias: exact in bf16, and taken back before or after the product
  *   fragment  step `in` of a chunk as a[4]
  *   value     the code (T4, BF16: the value) of one element, for embed and experts
  *
@@ -108,38 +108,43 @@ struct Bf16 {
     }
 };
 
-/* Scales and what is to be added per sum of x, of rows g (0) and g + 8 (1) of a block: value sums are s part + b sum x. The line lies in shared memory. */
-template <class C> DEVI void nb_pairs(const Packed &w, const uint8_t *line, int g, int block, float (&s)[2], float (&b)[2])
+/* ---- what a lane takes from a line in shared memory, for rows g (0) and g + 8 (1) of a block: at = 8 g + 2 block ---- */
+
+DEVI void nb_line_scales(const Packed &w, const uint8_t *line, int at, float (&s)[2])
 {
-    const int at = 8 * g + 2 * block;
     if (w.kind == NB_LINE_F32) {
-        const uint2 scale = ld_v2(line + 4 * at);
-        s[0] = __uint_as_float(scale.x);
-        s[1] = __uint_as_float(scale.y);
-        if (C::kAffine) {
-            const uint2 offset = ld_v2(line + 4 * (kPanel + at));
-            b[0] = __uint_as_float(offset.x) - C::kBias * s[0];
-            b[1] = __uint_as_float(offset.y) - C::kBias * s[1];
-        }
-        return;
-    }
-    const uint32_t scale = *(const uint32_t *)(const void *)(line + 2 * at);
-    s[0] = nb_half_lo(scale);
-    s[1] = nb_half_hi(scale);
-    if (!C::kAffine)
-        return;
-    if (w.kind == NB_LINE_OFFSET) {
-        const uint32_t offset = *(const uint32_t *)(const void *)(line + 2 * (kPanel + at));
-        b[0] = nb_half_lo(offset) - C::kBias * s[0];
-        b[1] = nb_half_hi(offset) - C::kBias * s[1];
-    } else if (w.kind == NB_LINE_ZERO) {
-        const uint32_t zero = *(const uint16_t *)(const void *)(line + 2 * kPanel + at);
-        b[0] = -(C::kBias + (float)(zero & 255)) * s[0];
-        b[1] = -(C::kBias + (float)(zero >> 8)) * s[1];
+        const uint2 v = ld_v2(line + 4 * at);
+        s[0] = __uint_as_float(v.x);
+        s[1] = __uint_as_float(v.y);
     } else {
-        b[0] = -(C::kBias + w.zero) * s[0];
-        b[1] = -(C::kBias + w.zero) * s[1];
+        const uint32_t v = *(const uint32_t *)(const void *)(line + 2 * at);
+        s[0] = nb_half_lo(v);
+        s[1] = nb_half_hi(v);
     }
+}
+DEVI void nb_line_offsets(const Packed &w, const uint8_t *line, int at, float (&b)[2]) /* kinds OFFSET and F32 */
+{
+    if (w.kind == NB_LINE_F32) {
+        const uint2 v = ld_v2(line + 4 * (kPanel + at));
+        b[0] = __uint_as_float(v.x);
+        b[1] = __uint_as_float(v.y);
+    } else {
+        const uint32_t v = *(const uint32_t *)(const void *)(line + 2 * (kPanel + at));
+        b[0] = nb_half_lo(v);
+        b[1] = nb_half_hi(v);
+    }
+}
+/* What makes a fragment the code less its zero: -(bias + zero) twice as bf16, which holds it and the difference exactly (pack.cu sees to that). */
+template <class C> DEVI void nb_line_back(const Packed &w, const uint8_t *line, int at, uint32_t (&back)[2])
+{
+    float z[2] = {w.zero, w.zero};
+    if (w.kind == NB_LINE_ZERO) {
+        const uint32_t v = *(const uint16_t *)(const void *)(line + 2 * kPanel + at);
+        z[0] = (float)(v & 255);
+        z[1] = (float)(v >> 8);
+    }
+    back[0] = bf2_pack(-(C::kBias + z[0]), -(C::kBias + z[0]));
+    back[1] = bf2_pack(-(C::kBias + z[1]), -(C::kBias + z[1]));
 }
 
 /* Calls f with the codec of a weight: f(U4()), f(T4()) ... */

@@ -11,6 +11,7 @@ template <class C> __global__ void embed_kernel(Packed w, const int32_t *ids, fl
 nb_status nb_cuda_embed(nb_backend *be, const nb_embed_args *a, nb_error *err)
 {
     return nb_with_codec(a->w, [&](auto codec) {
-        return nb_launch(be, "embed", embed_kernel<decltype(codec)>, dim3((unsigned)a->M), dim3(128), 0, err, a->w->packed, a->ids, a->y, a->ldy, a->scale);
+        return nb_launch(be, "embed", embed_kernel<decltype(codec)>, dim3((unsigned)a->M), dim3(128), 0, err, a->w->packed, a->ids, a->y, a->ldy,
+                         a->scale);
     });
 }

@@ -7,9 +7,9 @@
 #include <cstdlib>
 #include <cstring>
 
-constexpr int64_t kHalf = 32;        /* positions of the shortest line */
-constexpr int kWholeRow = 30;        /* a shift that makes every unit's line the first */
-constexpr int64_t kMostFilled = 5;   /* quarters of K that filled-up groups may take before bf16 is the better choice */
+constexpr int64_t kHalf = 32;      /* positions of the shortest line */
+constexpr int kWholeRow = 30;      /* a shift that makes every unit's line the first */
+constexpr int64_t kMostFilled = 5; /* quarters of K that filled-up groups may take before bf16 is the better choice */
 
 static bool has_codes(const nb_matrix *m, nb_cuda_codes *codes)
 {
@@ -112,8 +112,7 @@ nb_status nb_layout_open(const nb_backend *be, const nb_matrix *part, int n_part
     *out = l;
     l.K = part[0].K;
     for (int i = 0; i < n_part; i++) {
-        packed = has_codes(&part[i], &codes) && packed && (i == 0 || codes == l.codes) && alike(&part[0], &part[i]) &&
-                 part[i].dtype == part[0].dtype;
+        packed = has_codes(&part[i], &codes) && packed && (i == 0 || codes == l.codes) && alike(&part[0], &part[i]) && part[i].dtype == part[0].dtype;
         l.codes = codes;
         l.N += part[i].N;
     }

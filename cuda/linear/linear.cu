@@ -2,7 +2,7 @@
 #include "linear/linear.h"
 
 constexpr int kAll = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;
-constexpr int kLeastUnits = 8; /* of a block's piece: fewer are not worth its partial sums */
+constexpr int kLeastUnits = 8;            /* of a block's piece: fewer are not worth its partial sums */
 constexpr size_t kRoomForTwo = 160 << 10; /* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
 constexpr size_t kAlign = 256;
 
@@ -28,7 +28,8 @@ struct Plan {
     size_t sum, part, count, bytes; /* where the parts of scratch begin, behind x, and their end */
 };
 
-/* Blocks: as many as run at once, each with a piece of equal length; or one a tile, where many tokens share what L2 holds and the last wave is full. */
+/* Blocks: as many as run at once, each with a piece of equal length; or one a tile, where many tokens share what L2 holds and the last wave is full.
+ */
 static int blocks(const nb_cuda_linear_row *row, int64_t tiles, int64_t n_unit, int64_t at_once)
 {
     const int64_t waves = nb_ceil_div(tiles, at_once), most = tiles * n_unit;
@@ -41,7 +42,8 @@ static int blocks(const nb_cuda_linear_row *row, int64_t tiles, int64_t n_unit, 
 static Plan plan(const nb_backend *be, const nb_cuda_linear_row *row, const nb_weight *w, int64_t M)
 {
     const Packed *p = &w->packed;
-    const int64_t columns = nb_ceil_div(M, row->tile_M), tile_M = row->max_M && columns * row->tile_M < row->max_M ? columns * row->tile_M : row->max_M;
+    const int64_t columns = nb_ceil_div(M, row->tile_M),
+                  tile_M = row->max_M && columns * row->tile_M < row->max_M ? columns * row->tile_M : row->max_M;
     Plan a;
     const bool wide = row->max_M > row->tile_M; /* one tile takes all tokens */
     a.tiles = nb_ceil_div(p->n_panel, row->tile_N / kPanel) * (wide ? 1 : columns);
@@ -78,7 +80,8 @@ nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err)
     const Plan p = plan(be, row, a->w, a->M);
     const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add};
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + kAlign - 1) / kAlign * kAlign);
-    const Scratch s = {at, (float *)(void *)(at + p.sum), (float *)(void *)(at + p.part), (unsigned *)(void *)(at + p.count), (int)p.n_oct, (int)p.tiles};
+    const Scratch s = {at,          (float *)(void *)(at + p.sum), (float *)(void *)(at + p.part), (unsigned *)(void *)(at + p.count), (int)p.n_oct,
+                       (int)p.tiles};
     const nb_status st = nb_cuda_activations(be, a->w, io, s, err);
     return st == NB_OK ? row->run(be, a->w, io, s, p.n_block, err) : st;
 }

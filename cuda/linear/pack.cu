@@ -54,6 +54,7 @@ static bool as_half(float v, float gain, uint16_t *h)
 /* The row's place in each of its panel's lines; false when a scale has no room in this kind. */
 static bool write_lines(const Layout *l, const Lines *as, const nb_group *group, int row, int bytes, uint8_t *line)
 {
+    const float most = l->codes == NB_CUDA_U4 ? 127.0f : 255.0f; /* 128 + zero, or 128 - zero, is exact in bf16 */
     const int at = 8 * (row & 7) + 2 * (row >> 4) + (row >> 3 & 1);
     for (int64_t i = 0; i < l->n_line; i++, line += bytes) {
         if (l->group[i] < 0)
@@ -71,7 +72,7 @@ static bool write_lines(const Layout *l, const Lines *as, const nb_group *group,
         if (as->kind == NB_LINE_OFFSET) {
             if (g->zero != 0.0f || !as_half(g->min, as->gain, h + kPanel + at))
                 return false;
-        } else if (g->min != 0.0f || !(g->zero >= 0.0f && g->zero <= 255.0f) || (as->kind == NB_LINE_F16 && g->zero != as->zero)) {
+        } else if (g->min != 0.0f || !(g->zero >= 0.0f && g->zero <= most) || (as->kind == NB_LINE_F16 && g->zero != as->zero)) {
             return false;
         } else if (as->kind == NB_LINE_ZERO) {
             line[2 * kPanel + at] = (uint8_t)g->zero;
@@ -86,22 +87,24 @@ static void write_codes(nb_cuda_codes codes, const uint8_t *q, int64_t n_unit, i
     const int block = row >> 4, g = row & 7, hi = row >> 3 & 1;
     for (int64_t u = 0; u < n_unit; u++, q += kUnit, unit += nb_unit_bytes(codes))
         for (int i = 0; i < 4; i++)
-            for (int t = 0; t < 4; t++)
-                for (int half = 0; half < 2; half++) {
-                    const uint8_t a = q[16 * i + 8 * half + 2 * t], b = q[16 * i + 8 * half + 2 * t + 1];
-                    const int lane = g * 4 + t, pair = hi + 2 * half;
-                    if (codes == NB_CUDA_U8) {
-                        uint8_t *to = unit + block * 1024 + i / 2 * 512 + lane * 16 + i % 2 * 8 + 2 * pair;
-                        to[0] = a;
-                        to[1] = b;
-                    } else if (codes == NB_CUDA_T4) {
-                        unit[block * 512 + lane * 16 + i * 4 + pair] = (uint8_t)(a | b << 4);
-                    } else {
-                        uint8_t *to = unit + block * 512 + lane * 16 + i * 4 + half; /* bits 4 pair, 16 + 4 pair */
-                        to[0] = (uint8_t)(to[0] | a << (4 * hi));
-                        to[2] = (uint8_t)(to[2] | b << (4 * hi));
-                    }
+            for (int t = 0; t < 4; t++) {
+                const uint8_t *a = q + 16 * i + 2 * t; /* pair hi: a[0], a[1]; pair hi + 2: a[8], a[9] */
+                const int lane = g * 4 + t;
+                if (codes == NB_CUDA_U8) {
+                    uint8_t *to = unit + block * 1024 + i / 2 * 512 + lane * 16 + i % 2 * 8 + 2 * hi;
+                    to[0] = a[0];
+                    to[1] = a[1];
+                    to[4] = a[8];
+                    to[5] = a[9];
+                } else if (codes == NB_CUDA_T4) {
+                    uint8_t *to = unit + block * 512 + lane * 16 + i * 4 + hi;
+                    to[0] = (uint8_t)(a[0] | a[1] << 4);
+                    to[2] = (uint8_t)(a[8] | a[9] << 4);
+                } else { /* bits 4 pair and 16 + 4 pair */
+                    uint32_t *to = (uint32_t *)(void *)(unit + block * 512 + lane * 16 + i * 4);
+                    *to |= ((uint32_t)a[0] | (uint32_t)a[8] << 8 | (uint32_t)a[1] << 16 | (uint32_t)a[9] << 24) << (4 * hi);
                 }
+            }
 }
 
 static void write_bf16(const float *v, int64_t K, int row, uint8_t *panel)

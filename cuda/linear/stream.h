@@ -1,18 +1,18 @@
 /* stream.h -- y = x W^T for 1 to 16 tokens: decode. The weights are read once, at the rate that memory gives.
  *
- * A tile is a panel: 64 outputs, all tokens. The warps of a block take the units of its piece in turn; of a unit a warp multiplies all 64 rows, weights as
- * the 16-row operand of mma.m16n8k16, so that up to 8 tokens waste nothing. Warps never wait for each other within a tile:
+ * A tile is a panel: 64 outputs, all tokens. The warps of a block take the units of its piece in turn; of a unit a warp multiplies all 64 rows,
+ * weights as the 16-row operand of mma.m16n8k16, so that up to 8 tokens waste nothing. Warps never wait for each other within a tile:
  *
  *   weights   cp.async into a ring of the warp's own, kStages units deep; a lane copies the 16 bytes that it will read
  *   lines     behind the unit in the ring; all lanes read them, hence the __syncwarp
  *   x         from L2 into registers, up to 8 tokens one unit ahead (for more there is no room, and more to do meanwhile)
  *
- * Sums: the codes' products in f32 over a line's positions, times scale, less or plus the part of zeros and offsets, which is a multiple of the sum of x
- * (a product with ones: the same instruction, and it lands where it is wanted); then over the warp's units, over the block's warps in order, over the
- * blocks in order.
+ * Sums: the codes' products in f32 over a line's positions, times scale, less or plus the part of zeros and offsets, which is a multiple of the sum
+ * of x (a product with ones: the same instruction, and it lands where it is wanted); then over the warp's units, over the block's warps in order,
+ * over the blocks in order.
  *
- * Bytes: the weights once, x once a panel from L2. Issue slots: docs/PERFORMANCE.md. A kernel for each kind of line, so that none asks in its loop; the
- * files stream_*.cu share them out, as nvcc takes a second for two. */
+ * Bytes: the weights once, x once a panel from L2. Issue slots: docs/PERFORMANCE.md. A kernel for each kind of line, so that none asks in its loop;
+ * the files stream_*.cu share them out, as nvcc takes a second for two. */
 #ifndef NB_CUDA_LINEAR_STREAM_H
 #define NB_CUDA_LINEAR_STREAM_H
 
@@ -24,12 +24,15 @@ constexpr int kColumn = kPanel + kSkew;
 template <class C_, int Oct_, bool Two_, int Kind_> struct Stream {
     using C = C_;
     static constexpr int Oct = Oct_, Kind = Kind_, kLines = Two_ ? 2 : 1; /* of a unit */
-    static constexpr int kLine = Kind == NB_LINE_NONE ? 0 : Kind == NB_LINE_F16 ? 128 : Kind == NB_LINE_ZERO ? 192 : Kind == NB_LINE_OFFSET ? 256 : 512;
+    static constexpr int kLine = Kind == NB_LINE_NONE     ? 0
+                                 : Kind == NB_LINE_F16    ? 128
+                                 : Kind == NB_LINE_ZERO   ? 192
+                                 : Kind == NB_LINE_OFFSET ? 256
+                                                          : 512;
     static constexpr int kStage = C::kBytes + kLines * kLine, kRing = C::kStages * kStage;
     static constexpr bool kAhead = Oct == 1;
-    static constexpr bool kWide = Oct > 1 && (Two_ || C::kBytes == 4096); /* wants more registers or shared memory a warp than 8 warps leave */
-    static constexpr int kWarps = kWide ? 6 : C::kWarps;
-    static constexpr int kSums = 8 * Oct * kColumn; /* f32 a warp */
+    static constexpr int kWarps = Oct > 1 && C::kWarps == 8 ? 6 : C::kWarps; /* more tokens want more registers and shared memory a warp */
+    static constexpr int kSums = 8 * Oct * kColumn;                          /* f32 a warp */
     static constexpr int kBytes = kWarps * (kRing + kSums * 4);
     static_assert(kBytes <= 98 * 1024, "a block of sm_86, 89 and 120 has 99 KiB");
 };
@@ -81,7 +84,8 @@ DEVI void step_of(const uint4 (&x)[2], int i, uint32_t (&b)[2])
 }
 
 /* acc += a line's sums. sum: of x, in elements 0 and 1; with one zero for all it comes multiplied by what is to be taken back. */
-template <class S> DEVI void close_line(const uint8_t *line, int at, const float (&part)[S::Oct][4], const float (&sum)[S::Oct][4], float (&acc)[S::Oct][4])
+template <class S>
+DEVI void close_line(const uint8_t *line, int at, const float (&part)[S::Oct][4], const float (&sum)[S::Oct][4], float (&acc)[S::Oct][4])
 {
     using C = typename S::C;
     float scale[2], back[2] = {0.0f, 0.0f}; /* of rows g and g + 8 */

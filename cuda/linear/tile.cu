@@ -9,7 +9,7 @@
  *
  * All lie as the lanes read them (weight.h, linear.h): every load is 16 bytes a lane, 512 contiguous a warp, no bank conflict, no ldmatrix.
  *
- * Sums as in stream.cu: exact codes in the tensor core, scales in f32 behind it once a unit (a half with lines of 32). */
+ * Codes less their zero are exact in bf16; scales are multiplied in behind the product, in f32, once a line (with offsets once a unit). */
 #include "linear/linear.h"
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
@@ -81,31 +81,75 @@ template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *s
         turn_to<T>(w, s, f.tile + 1, 0, f);
 }
 
-template <class T> DEVI void multiply(const Packed &w, const uint8_t *stage, float (&acc)[2][T::Oct][4])
+/* acc += scale part (+ offset sum of x), part = 0. sum: of this lane's tokens. */
+template <class T>
+DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *sum, float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
+{
+    const int lane = threadIdx.x & 31, at = 8 * (lane >> 2) + 4 * ((threadIdx.x >> 5) % 2);
+#pragma unroll
+    for (int block = 0; block < 2; block++) {
+        float scale[2];
+        nb_line_scales(w, line, at + 2 * block, scale);
+#pragma unroll
+        for (int o = 0; o < T::Oct; o++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                acc[block][o][e] = fmaf(scale[e >> 1], part[block][o][e], acc[block][o][e]);
+                part[block][o][e] = 0.0f;
+            }
+    }
+    if constexpr (T::C::kAffine) {
+        if (w.kind < NB_LINE_OFFSET)
+            return;
+#pragma unroll
+        for (int block = 0; block < 2; block++) {
+            float offset[2];
+            nb_line_offsets(w, line, at + 2 * block, offset);
+#pragma unroll
+            for (int o = 0; o < T::Oct; o++) {
+                const uint2 xs = ld_v2(sum + o * 32);
+                acc[block][o][0] = fmaf(offset[0], __uint_as_float(xs.x), acc[block][o][0]);
+                acc[block][o][1] = fmaf(offset[0], __uint_as_float(xs.y), acc[block][o][1]);
+                acc[block][o][2] = fmaf(offset[1], __uint_as_float(xs.x), acc[block][o][2]);
+                acc[block][o][3] = fmaf(offset[1], __uint_as_float(xs.y), acc[block][o][3]);
+            }
+        }
+    }
+}
+
+/* acc += a unit; part holds the sums of a line that goes on. closes: the line ends with this unit, or what is done here of it. */
+template <class T> DEVI void multiply(const Packed &w, const uint8_t *stage, bool closes, float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
 {
     using C = typename T::C;
-    constexpr int Oct = T::Oct, Rows = T::Rows;
-    constexpr bool Two = T::kLines == 2;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = warp % Rows, column = warp / Rows; /* of 32 outputs, of 8 Oct tokens */
-    const uint8_t *codes = stage + row / 2 * C::kBytes, *line = stage + T::kPanels * C::kBytes + row / 2 * T::kLines * w.line;
-    const uint8_t *x = stage + T::kPanels * C::kBytes + T::line_bytes(w) + column * Oct * 1024;
-    const uint8_t *sum = stage + T::kPanels * C::kBytes + T::line_bytes(w) + T::kX + (column * Oct * 8 + (lane & 3) * 2) * 4;
-    float part[2][Oct][4] = {};
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = warp % T::Rows, column = warp / T::Rows; /* of 32 outputs, of 8 Oct tokens */
+    const uint8_t *codes = stage + row / 2 * C::kBytes, *lines = stage + T::kPanels * C::kBytes + row / 2 * T::kLines * w.line;
+    const uint8_t *x = stage + T::kPanels * C::kBytes + T::line_bytes(w) + column * T::Oct * 1024;
+    const uint8_t *sum = stage + T::kPanels * C::kBytes + T::line_bytes(w) + T::kX + (column * T::Oct * 8 + (lane & 3) * 2) * 4;
     uint4 chunk[2] = {};
+    uint32_t back[2][2] = {};
 #pragma unroll
     for (int h = 0; h < 2; h++) {
+        const uint8_t *line = lines + (T::kLines == 2 ? h : 0) * w.line;
         uint32_t a[2][2][4]; /* [block][step] */
 #pragma unroll
-        for (int block = 0; block < 2; block++)
+        for (int block = 0; block < 2; block++) {
+            if (C::kAffine && (h == 0 || T::kLines == 2))
+                nb_line_back<C>(w, line, 8 * (lane >> 2) + 2 * (row % 2 * 2 + block), back[block]);
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 const int i = 2 * h + j;
                 if (i % C::kSteps == 0)
                     chunk[block] = ld_v4(codes + ((row % 2 * 2 + block) * (4 / C::kSteps) + i / C::kSteps) * 512 + lane * 16);
                 C::fragment(w, chunk[block], i % C::kSteps, a[block][j]);
-            }
+                if constexpr (C::kAffine) {
 #pragma unroll
-        for (int o = 0; o < Oct; o++) {
+                    for (int r = 0; r < 4; r++)
+                        a[block][j][r] = bf2_fma(a[block][j][r], 0x3f803f80u, back[block][r & 1]);
+                }
+            }
+        }
+#pragma unroll
+        for (int o = 0; o < T::Oct; o++) {
             const uint4 v = ld_v4(x + (o * 2 + h) * 512 + lane * 16);
             const uint32_t b0[2] = {v.x, v.y}, b1[2] = {v.z, v.w};
 #pragma unroll
@@ -115,26 +159,9 @@ template <class T> DEVI void multiply(const Packed &w, const uint8_t *stage, flo
                 mma_m16n8k16_bf16(to, a[block][1], b1);
             }
         }
-        if (!C::kScaled || (!Two && h == 0))
-            continue;
-        float scale[2][2], offset[2][2] = {};
-#pragma unroll
-        for (int block = 0; block < 2; block++)
-            nb_pairs<C>(w, line + (Two ? h : 0) * w.line, lane >> 2, row % 2 * 2 + block, scale[block], offset[block]);
-#pragma unroll
-        for (int o = 0; o < Oct; o++) {
-            const uint2 xs = C::kAffine ? ld_v2(sum + (Two ? h : 0) * T::kTokens * 4 + o * 32) : uint2{0, 0};
-            const float sums[2] = {__uint_as_float(xs.x), __uint_as_float(xs.y)};
-#pragma unroll
-            for (int block = 0; block < 2; block++)
-#pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    acc[block][o][e] += scale[block][e >> 1] * part[block][o][e];
-                    if (C::kAffine)
-                        acc[block][o][e] += offset[block][e >> 1] * sums[e & 1];
-                    part[block][o][e] = 0.0f;
-                }
-        }
+        if constexpr (C::kScaled)
+            if (T::kLines == 2 || (h == 1 && closes))
+                close_line<T>(w, line, sum + (T::kLines == 2 ? h : 0) * T::kTokens * 4, acc, part);
     }
 }
 
@@ -163,6 +190,8 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
     const int64_t total = (int64_t)s.n_count * w.n_unit;
     const int begin = nb_piece_begin(total, (int)blockIdx.x, n_block), end = nb_piece_begin(total, (int)blockIdx.x + 1, n_block);
     int empty = 0, full = 0, left = end - begin; /* units to copy */
+    const int in_line =
+        w.kind >= NB_LINE_OFFSET || w.shift < 0 ? 0 : (1 << w.shift) - 1; /* a line's last unit has these bits; offsets want each unit's sums of x */
     Feed feed;
     turn_to<T>(w, s, begin / w.n_unit, begin % w.n_unit, feed);
     const auto fetch_next = [&] {
@@ -177,12 +206,12 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
     for (int at = begin; at < end;) {
         const int tile = at / w.n_unit, tile_end = min(end, (tile + 1) * w.n_unit);
         const int panel = tile % row_tiles * T::kPanels, token = tile / row_tiles * T::kTokens;
-        float acc[2][Oct][4] = {};
-        for (; at < tile_end; at++) {
+        float acc[2][Oct][4] = {}, line_sums[2][Oct][4] = {};
+        for (int in = at - tile * w.n_unit; at < tile_end; at++, in++) {
             cp_async_wait<T::kStages - 2>();
             __syncthreads(); /* everyone's copies are there; and the stage that is filled next has been read by all */
             fetch_next();
-            multiply<T>(w, ring + full * stage_bytes, acc);
+            multiply<T>(w, ring + full * stage_bytes, !((in + 1) & in_line) || at + 1 == tile_end, acc, line_sums);
             full = full + 1 == T::kStages ? 0 : full + 1;
         }
         const int first = nb_piece_owner(total, tile * w.n_unit, n_block), last = nb_piece_owner(total, (tile + 1) * w.n_unit - 1, n_block);
@@ -217,7 +246,8 @@ static nb_status start(nb_backend *be, const char *name, const nb_weight *w, con
     return nb_launch_large(be, name, tile_kernel<T>, dim3((unsigned)n_block), dim3(kThreads), smem, err, w->packed, io, s);
 }
 
-template <int Oct, int Rows> static nb_status run(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
+template <int Oct, int Rows>
+static nb_status run(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
 {
     return nb_with_codec(w, [&](auto codec) {
         using C = decltype(codec);

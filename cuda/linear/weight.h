@@ -1,8 +1,8 @@
-/* weight.h -- how the GPU keeps a matrix W[N,K]: in the order in which tensor cores want it, the same for every number of tokens.
+/* weight.h -- how the GPU keeps a matrix W[N,K]: in the order in which tensor cores want it, whatever the number of tokens.
  *
- * Panels of 64 rows, cut along K into units of 64 positions; N and the positions are filled up with zeros. A unit is contiguous, a panel's units follow
- * each other. In it lie 4 blocks of 16 rows, and in a block what each lane of a warp feeds to mma.m16n8k16 as its A operand. With g = lane / 4,
- * t = lane % 4, step i = 0..3 of 16 positions and pair j = 0..3 (register j of A):
+ * Panels of 64 rows, cut along K into units of 64 positions; N and the positions are filled up with zeros. A unit is contiguous, a panel's units
+ * follow each other. In it lie 4 blocks of 16 rows, and in a block what each lane of a warp feeds to mma.m16n8k16 as its A operand. With g = lane /
+ * 4, t = lane % 4, step i = 0..3 of 16 positions and pair j = 0..3 (register j of A):
  *
  *   row 16 block + g + 8 (j & 1),   positions 16 i + 2t + 8 (j >> 1) and the next
  *
@@ -11,8 +11,8 @@
  *   U8    4 KiB  [block][i / 2][lane] 16 bytes: 8 bytes a step, pair j in bytes 2j, 2j + 1
  *   BF16  8 KiB  [block][i][lane] 16 bytes: register j of A as it is
  *
- * Codes of 2 and 3 bits lie as U4, of 5 and 6 as U8. Beside the codes stand lines: what the 64 rows of a panel have for one group of positions, a group
- * being 32 positions or 64 << shift. A line begins with the rows' scales in the order [g][block][row g, row g + 8], so a lane's lie together:
+ * Codes of 2 and 3 bits lie as U4, of 5 and 6 as U8. Beside the codes stand lines: what the 64 rows of a panel have for one group of positions, a
+ * group being 32 positions or 64 << shift. A line begins with the rows' scales in the order [g][block][row g, row g + 8], so a lane's lie together:
  *
  *   F16     scale f16                        value = gain scale (code - zero), one zero for the matrix;  T4: gain scale table[code]
  *   ZERO    scale f16, then zero u8          value = gain scale (code - zero)
@@ -22,8 +22,8 @@
  * gain is a power of two that brings bf16's and MXFP4's scales into f16's range. So every code and scale is exact; only formats that no row above
  * describes are rounded, to bf16.
  *
- * Positions are inputs in their order, unless groups are irregular (act-order): then src[position] is the input, -1 none, and pos[input] its position;
- * each group begins at a multiple of 32. Activations are gathered once a call (activations.cu). */
+ * Positions are inputs in their order, unless groups are irregular (act-order): then src[position] is the input, -1 none, and pos[input] its
+ * position; each group begins at a multiple of 32. Activations are gathered once a call (activations.cu). */
 #ifndef NB_CUDA_LINEAR_WEIGHT_H
 #define NB_CUDA_LINEAR_WEIGHT_H
 
@@ -38,7 +38,7 @@ enum nb_cuda_lines { NB_LINE_NONE, NB_LINE_F16, NB_LINE_ZERO, NB_LINE_OFFSET, NB
 /* What a kernel gets. */
 struct Packed {
     const uint8_t *codes, *lines;
-    const int32_t *src, *pos; /* NULL: positions are inputs */
+    const int32_t *src, *pos;  /* NULL: positions are inputs */
     int N, K, n_panel, n_unit; /* units a panel */
     int kind;                  /* nb_cuda_lines */
     int line, n_line;          /* bytes of a line, lines a panel */

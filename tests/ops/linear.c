@@ -101,8 +101,8 @@ static void compare_linear(ops *o, const void *args, const void *got, const void
 
 static const ops_test test = {run_linear, compare_linear};
 
-/* Makes the case `seed` of one shape and runs it against ref, or twice where set is NULL. It counts as no more than most_work steps: a case that an emulator
- * must not leave out says 1. */
+/* Makes the case `seed` of one shape and runs it against ref, or twice where set is NULL. It counts as no more than most_work steps: a case that an
+ * emulator must not leave out says 1. */
 static void case_of(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K, uint64_t seed, int64_t most_work)
 {
     nb_rng r;
@@ -241,7 +241,8 @@ static const struct {
     {"int4 group 128 sym", 1, 640, 5120},  {"q4_0", 7, 192, 5120},           {"int4 group 128", 9, 576, 2112}, {"q4_k", 17, 960, 1024},
     {"int4 group 64", 33, 576, 1600},      {"q4_1", 65, 320, 576},           {"iq4_nl", 5, 128, 4096},         {"mxfp4", 130, 192, 576},
     {"q8_0", 16, 128, 3072},               {"int8 group 128 act-order", 70, 192, 640}, {"bf16", 3, 192, 4096},   {"bf16", 130, 320, 576},
-    {"int4 group 64 act-order", 12, 192, 3008}, {"int4 group 48", 2, 64, 1536}, {"int4 group 0", 30, 320, 1984}, {"int4 group 128 sym", 150, 1024, 128},
+    {"int4 group 64 act-order", 12, 192, 3008}, {"int4 group 48", 2, 64, 1536}, {"int4 group 0", 30, 320, 1984},
+    {"int4 group 128 sym", 150, 1024, 128},
 };
 
 static void deep_shapes(check *c)
