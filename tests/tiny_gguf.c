@@ -137,3 +137,13 @@ nb_status tiny_gguf_write(const char *path, const tiny_shape *s, nb_error *err)
     nb_gguf_writer_close(m.w);
     return m.st;
 }
+
+void tiny_gguf_in(const folder *d, const char *name, const tiny_shape *s)
+{
+    char path[1024];
+    nb_error err = {.offset = -1};
+    if (tiny_gguf_write(folder_in(d, name, path), s, &err) == NB_OK)
+        return;
+    fprintf(stderr, "%s\n", err.message);
+    exit(1);
+}

@@ -513,15 +513,6 @@ static const check_case cases[] = {
     {"AWQ, with GPTQ and without, goes into every container", scaled},
 };
 
-static void make(const char *name, const tiny_shape *shape)
-{
-    nb_error err = {.offset = -1};
-    if (tiny_gguf_write(in(name), shape, &err) != NB_OK) {
-        fprintf(stderr, "%s\n", err.message);
-        exit(1);
-    }
-}
-
 int main(int argc, char **argv)
 {
     static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
@@ -533,9 +524,9 @@ int main(int argc, char **argv)
     while (strlen(text) < 300)
         strcat(text, "the heath thaws then the other ");
     folder_write(&here, "text.txt", text, strlen(text));
-    make("tiny.gguf", &shape);
-    make("odd.gguf", &odd);
-    make("wide.gguf", &wide);
+    tiny_gguf_in(&here, "tiny.gguf", &shape);
+    tiny_gguf_in(&here, "odd.gguf", &odd);
+    tiny_gguf_in(&here, "wide.gguf", &wide);
     if (mkdir(in("full"), 0777) != 0)
         return 1;
     folder_write(&here, "full/a", "a", 1);

@@ -253,24 +253,14 @@ static const check_case cases[] = {
     {"what a plain folder cannot hold is refused before work begins", refusals},
 };
 
-static void make(const char *name, const tiny_shape *shape)
-{
-    char path[1024];
-    nb_error err = {.offset = -1};
-    if (tiny_gguf_write(folder_in(&here, name, path), shape, &err) != NB_OK) {
-        fprintf(stderr, "%s\n", err.message);
-        exit(1);
-    }
-}
-
 int main(int argc, char **argv)
 {
     static char text[4000];
     here = folder_new();
-    make("tiny.gguf",
+    tiny_gguf_in(&here, "tiny.gguf",
          &(tiny_shape){
              .n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 128});
-    make("odd.gguf",
+    tiny_gguf_in(&here, "odd.gguf",
          &(tiny_shape){
              .n_layer = 2, .hidden = 64, .ffn = 80, .n_head = 4, .n_kv_head = 2, .ctx = 128});
     for (size_t i = 0; i < sizeof text; i++)

@@ -394,16 +394,6 @@ static const check_case cases[] = {
     {"what no plan counts is little", all_of_it},
 };
 
-static void make(const char *name, const tiny_shape *shape)
-{
-    char path[1024];
-    nb_error err = {.offset = -1};
-    if (tiny_gguf_write(folder_in(&here, name, path), shape, &err) != NB_OK) {
-        fprintf(stderr, "%s\n", err.message);
-        exit(1);
-    }
-}
-
 int main(int argc, char **argv)
 {
     static char text[20000];
@@ -411,13 +401,13 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = (char)('a' + (i * i + i / 7) % 26);
     folder_write(&here, "text.txt", text, sizeof text);
-    make("tiny.gguf",
+    tiny_gguf_in(&here, "tiny.gguf",
          &(tiny_shape){
              .n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 64});
-    make("odd.gguf",
+    tiny_gguf_in(&here, "odd.gguf",
          &(tiny_shape){
              .n_layer = 2, .hidden = 64, .ffn = 80, .n_head = 2, .n_kv_head = 1, .ctx = 64});
-    make("greater.gguf",
+    tiny_gguf_in(&here, "greater.gguf",
          &(tiny_shape){
              .n_layer = 2, .hidden = 512, .ffn = 1536, .n_head = 8, .n_kv_head = 4, .ctx = 256});
     const int rc = check_main(cases, sizeof cases / sizeof *cases, argc, argv);
