@@ -38,6 +38,7 @@ enum {
     kKept = 768 << 10, /* bytes of A */
     kParts = 2,        /* tasks a thread at least: a slower core takes fewer */
     kWidth = NB_PAIR * NB_TILE,
+    kStep = 2 * NB_AMX_ROWS,        /* rows of a block */
     kTile = NB_AMX_ROWS * NB_AMX_K, /* bf16 in a tile */
     kPanel = NB_PAIR * (kDepth / NB_AMX_K) * kTile
 };
@@ -198,16 +199,38 @@ static inline __attribute__((always_inline)) void tiles(const int R, const int C
         _tile_stored(3, sum + kDown + NB_TILE, kLine);
 }
 
-static inline __attribute__((always_inline)) void all_rows(const int C, int64_t n_block,
-                                                           const uint16_t *a, const uint16_t *b,
-                                                           int64_t n, bool first, float *sum)
+/* A block's two lines a row, on their way to the first cache; ld in floats. */
+static void fetch(const float *p, int64_t ld)
 {
-    enum { kDown = NB_AMX_ROWS * kWidth };
-    int64_t m = 0;
-    for (; m + 2 <= n_block; m += 2)
-        tiles(2, C, a + m * n * kTile, b, n, first, sum + m * kDown);
-    if (m < n_block)
-        tiles(1, C, a + m * n * kTile, b, n, first, sum + m * kDown);
+    for (int r = 0; r < kStep; r++, p += ld) {
+        __builtin_prefetch(p, 1);
+        __builtin_prefetch(p + NB_TILE, 1);
+    }
+}
+
+/* All rows over one run of K of a panel. After the last run the sums of a block go to y while they
+ * are in the first cache. */
+static inline __attribute__((always_inline)) void all_rows(const int C, const nb_linear_args *a,
+                                                           int64_t tile, const uint16_t *x,
+                                                           const uint16_t *b, int64_t n, bool first,
+                                                           bool last, float *sum)
+{
+    nb_linear_args block = *a;
+    for (int64_t m = 0; m < a->M; m += kStep, sum += kStep * kWidth, x += 2 * n * kTile) {
+        const int64_t left = a->M - m;
+        block.y = a->y + m * a->ldy;
+        block.M = left < kStep ? left : kStep;
+        if (!first && left >= 2 * kStep)
+            fetch(sum + kStep * kWidth, kWidth);
+        if (last && C > 1 && left >= kStep)
+            fetch(block.y + tile * NB_TILE, a->ldy);
+        if (left > NB_AMX_ROWS)
+            tiles(2, C, x, b, n, first, sum);
+        else
+            tiles(1, C, x, b, n, first, sum);
+        if (last)
+            nb_finish(&block, tile, sum);
+    }
 }
 
 typedef struct amx_job {
@@ -252,14 +275,15 @@ static void panel_run(const amx_job *j, int64_t tile, int64_t k0, uint16_t *b, f
     const nb_weight *w = j->a.w;
     const int64_t depth = depth_at(j, k0), n = depth / NB_AMX_K;
     const bool both = tile + 1 < w->n_tile;
+    const bool first = k0 == 0, last = k0 + depth == j->K;
     make_tiles(w, tile, k0, depth, b);
     if (both)
         make_tiles(w, tile + 1, k0, depth, b + n * kTile);
     nb_amx_fence();
     if (both)
-        all_rows(2, j->n_block, a_at(j, k0), b, n, k0 == 0, sum);
+        all_rows(2, &j->a, tile, a_at(j, k0), b, n, first, last, sum);
     else
-        all_rows(1, j->n_block, a_at(j, k0), b, n, k0 == 0, sum);
+        all_rows(1, &j->a, tile, a_at(j, k0), b, n, first, last, sum);
 }
 
 static void multiply_group(const void *arg, int64_t i, int worker)
@@ -275,8 +299,6 @@ static void multiply_group(const void *arg, int64_t i, int worker)
         for (int64_t p = 0; p < n; p++)
             panel_run(j, (first + p) * NB_PAIR, k0, b, sum + p * ld);
     nb_amx_close();
-    for (int64_t p = 0; p < n; p++)
-        nb_finish(&j->a, (first + p) * NB_PAIR, sum + p * ld);
 }
 
 /* ---- the row ---- */
