@@ -44,15 +44,6 @@ static void note(nb_doctor_report *r, const char *text)
         snprintf(r->note[r->n_note++], sizeof r->note[0], "%s", text);
 }
 
-/* Does any row of linear ask for this set? */
-static bool used(uint32_t bit)
-{
-    for (const nb_cpu_row *row = nb_cpu_linear_rows(); row->name; row++)
-        if (row->isa & bit)
-            return true;
-    return false;
-}
-
 void nb_doctor_isa(uint32_t isa, nb_doctor_report *r)
 {
     static const struct {
@@ -69,8 +60,6 @@ void nb_doctor_isa(uint32_t isa, nb_doctor_report *r)
         snprintf(r->isa, sizeof r->isa, "scalar");
         note(r, "no AVX2: the scalar rows run, many times slower");
     }
-    if ((isa & NB_ISA_AMX) && !used(NB_ISA_AMX))
-        note(r, "amx: not used: the AVX-512 rows run (bf16, vnni)");
 }
 
 static nb_status ask_cpu(nb_doctor_report *r, nb_error *err)

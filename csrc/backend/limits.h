@@ -9,7 +9,7 @@
 #include "backend/backend.h"
 
 /* What a row multiplies; each has a peak of its own. */
-typedef enum nb_arith { NB_ARITH_F32, NB_ARITH_BF16, NB_ARITH_INT8, NB_ARITH_COUNT } nb_arith;
+typedef enum nb_arith { NB_ARITH_F32, NB_ARITH_BF16, NB_ARITH_BF16_TILES /* AMX */, NB_ARITH_INT8, NB_ARITH_COUNT } nb_arith;
 
 typedef struct nb_limits {
     double read_bytes_per_s; /* all threads, a buffer beyond the caches; 0: not known */

@@ -2,6 +2,7 @@
  * there. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/weight.h"
+#include "backend/limits.h"
 #include "ops/ops.h"
 
 static const nb_backend_options exact = {.exact = true, .n_thread = 1};
@@ -161,22 +162,112 @@ static void bad_parts(check *c)
     nb_backend_close(be);
 }
 
-/* No kernel runs on AMX tiles: a machine that has them is served by the rows it would have without. */
-static void amx_machine(check *c)
+/* Which calls a machine with AMX tiles gives to them: prompts, of all but f32, where activations may be rounded. */
+static void amx_calls(check *c)
 {
     static const uint32_t level = NB_ISA_AVX2 | NB_ISA_AVX512 | NB_ISA_BF16;
-    static const int64_t tokens[] = {1, 2, 3, 8, 512};
+    static const int64_t tokens[] = {1, 2, 3, 8, 31, 32, 512};
     for (int exact_too = 0; exact_too < 2; exact_too++)
         for (int codes = NB_CODES_F32; codes <= NB_CODES_U8; codes++)
             for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
                 const nb_weight w = {.N = 64, .K = 64, .codes = (nb_cpu_codes)codes};
                 const nb_linear_args a = {.M = tokens[i], .w = &w};
                 const nb_cpu with = {.base.exact = exact_too, .isa = level | NB_ISA_AMX}, without = {.base.exact = exact_too, .isa = level};
-                CHECK_STR(c, nb_cpu_linear_row(&with, &a)->name, nb_cpu_linear_row(&without, &a)->name);
+                const char *row = nb_cpu_linear_row(&with, &a)->name, *else_row = nb_cpu_linear_row(&without, &a)->name;
+                CHECK(c, !strstr(else_row, "amx"));
 #if defined(__x86_64__)
-                CHECK_HAS(c, nb_cpu_linear_row(&with, &a)->name, "_avx512");
+                const bool blocks = codes == NB_CODES_U4 || codes == NB_CODES_U8;
+                const bool tiles = !exact_too && codes != NB_CODES_F32 && a.M >= (blocks ? 32 : 8);
+                CHECK_STR(c, row, tiles ? "bf16_amx" : else_row);
+#else
+                CHECK_STR(c, row, else_row);
 #endif
             }
+}
+
+/* y = x W^T of whole numbers, small enough that bf16 holds the operands and f32 every sum: the result is theirs to the bit. */
+static void whole_numbers(check *c, nb_backend *be, const char *dtype, int64_t M, int64_t N, int64_t K)
+{
+    const nb_dtype *t = nb_dtype_by_name(dtype);
+    const int64_t row = nb_dtype_row_bytes(t, K);
+    float *w = ops_alloc((size_t)(N * K), sizeof *w), *x = ops_alloc((size_t)(M * K), sizeof *x), *y = ops_alloc((size_t)(M * N), sizeof *y);
+    uint8_t *rows = ops_alloc((size_t)(N * row), 1);
+    nb_error err = {.message = ""};
+    nb_weight *packed = NULL;
+    nb_rng r;
+    nb_rng_seed(&r, (uint64_t)(M + N + K));
+    for (int64_t i = 0; i < N * K; i++) /* -8 in each block of 32: the scale of q4_0 is 1 */
+        w[i] = i % K % 32 == 5 ? -8.0f : (float)(nb_rng_u64(&r) % 16) - 8.0f;
+    for (int64_t i = 0; i < M * K; i++)
+        x[i] = (float)(nb_rng_u64(&r) % 33) - 16.0f;
+    for (int64_t n = 0; n < N; n++)
+        t->encode(w + n * K, rows + n * row, K / t->block);
+    const nb_matrix m = {.N = N, .K = K, .dtype = t, .rows = rows};
+    CHECK_EQ(c, be->op->pack_weight(be, &m, 1, &packed, &err), NB_OK);
+    if (packed) {
+        nb_linear_args a = {.x = x, .M = M, .ldx = K, .ldy = N, .w = packed, .y = y};
+        a.scratch = ops_alloc(be->op->linear_scratch(be, &a), 1);
+        nb_arith arith = NB_ARITH_F32;
+        CHECK_STR(c, nb_backend_linear_row(be, &a, &arith), "bf16_amx");
+        CHECK_EQ(c, arith, NB_ARITH_BF16_TILES);
+        CHECK_EQ(c, be->op->linear(be, &a, &err), NB_OK);
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < M * N; i++) {
+            double sum = 0;
+            for (int64_t k = 0; k < K; k++)
+                sum += (double)x[i / N * K + k] * (double)w[i % N * K + k];
+            wrong += (double)y[i] != sum;
+        }
+        CHECK_EQ(c, wrong, 0);
+        free(a.scratch);
+    }
+    be->op->release_weight(be, packed);
+    free(rows);
+    free(y);
+    free(x);
+    free(w);
+}
+
+static void amx_tiles(check *c)
+{
+    const nb_backend_options fast = {.n_thread = 3};
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    CHECK_EQ(c, nb_backend_open("cpu", &fast, &be, &err), NB_OK);
+    if (!be)
+        return;
+    if (!(nb_cpu_of(be)->isa & NB_ISA_AMX)) {
+        c->n_check = 0; /* nothing of it was tested */
+        check_skip(c, getenv("NIBBLE_ISA") ? "NIBBLE_ISA may leave AMX out" : "this machine has no AMX with bf16, or its system does not give it out");
+    } else {
+        whole_numbers(c, be, "q4_0", 33, 40, 544);
+        whole_numbers(c, be, "q4_0", 520, 272, 2080); /* rows beyond a slab, panels in groups */
+        whole_numbers(c, be, "bf16", 9, 17, 71);
+        whole_numbers(c, be, "f16", 50, 16, 257);
+    }
+    nb_backend_close(be);
+}
+
+static void amx_off(check *c)
+{
+    const char *before = getenv("NIBBLE_ISA");
+    char *keep = before ? strdup(before) : NULL;
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    setenv("NIBBLE_ISA", "avx512", 1);
+    CHECK_EQ(c, nb_backend_open("cpu", NULL, &be, &err), NB_OK);
+    if (be) {
+        const nb_weight w = {.N = 64, .K = 64, .codes = NB_CODES_U4};
+        const nb_linear_args a = {.M = 512, .w = &w};
+        CHECK_EQ(c, nb_cpu_of(be)->isa & NB_ISA_AMX, 0);
+        CHECK(c, !strstr(nb_cpu_linear_row(nb_cpu_of(be), &a)->name, "amx"));
+    }
+    nb_backend_close(be);
+    if (keep)
+        setenv("NIBBLE_ISA", keep, 1);
+    else
+        unsetenv("NIBBLE_ISA");
+    free(keep);
 }
 
 static const check_case cases[] = {
@@ -188,7 +279,9 @@ static const check_case cases[] = {
      a_bad_module},
     {"device memory holds what was put there and refuses what does not fit", memory},
     {"an op that is not there is said in one sentence", a_missing_op},
-    {"a machine with AMX runs the AVX-512 rows", amx_machine},
+    {"prompts go to AMX tiles where there are some, but not under --exact", amx_calls},
+    {"AMX tiles multiply whole numbers exactly", amx_tiles},
+    {"NIBBLE_ISA=avx512 leaves AMX out", amx_off},
     {"ref refuses parts that do not fit together", bad_parts},
 };
 CHECK_MAIN(cases)

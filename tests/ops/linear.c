@@ -1,12 +1,13 @@
 /* linear.c -- y = x W^T (+ bias) (+ y) on every backend, over every kind of weight, against ref.
  * NUMERICS.md "linear". */
+#include "backend/limits.h"
 #include "ops/bounds.h"
 #include "ops/ops.h"
 #include "ops/weights.h"
 
-static const int64_t all_M[] = {1, 7, 8, 9, 17, 64}, all_K[] = {32, 64, 96, 172, 256, 576, 1536};
+static const int64_t all_M[] = {1, 7, 8, 9, 17, 33, 64}, all_K[] = {32, 64, 96, 172, 256, 576, 1536};
 static const int64_t all_N[] = {1, 15, 16, 17, 64, 272, 576};
-enum { N_M = 6, N_K = 7, N_N = 7, MAX_PART = 3 };
+enum { N_M = 7, N_K = 7, N_N = 7, MAX_PART = 3 };
 static const int64_t max_steps =
     12000000; /* M N K of a case: ref takes about a nanosecond a step */
 
@@ -54,6 +55,8 @@ static bool run_linear(ops *o, const void *args, void *out)
                         .add = k->add,
                         .y = k->add ? ops_inout(o, k->y, (size_t)(k->M * k->ldy) * sizeof(float))
                                     : ops_out(o, (size_t)(k->M * k->ldy) * sizeof(float))};
+    nb_arith arith;
+    o->no_int8 = nb_backend_linear_row(o->be, &a, &arith) && arith == NB_ARITH_BF16_TILES;
     a.scratch = ops_out(o, o->be->op->linear_scratch(o->be, &a));
     const bool good = ops_ok(o, o->be->op->linear(o->be, &a, &err), &err);
     if (good)
@@ -265,7 +268,9 @@ static void same_bits(check *c)
     for (int kind = 0; kind < ops_kind_count(); kind++) {
         with_case(c, NULL, kind, 1, 272, 1536, 2);
         with_case(c, NULL, kind, 17, 64, 256, 1);
+        with_case(c, NULL, kind, 40, 80, 512, 3);
     }
+    case_of(c, NULL, kind_named("q4_0"), 130, 576, 4096, 1, INT64_MAX); /* more of x than a cache holds: outputs go in groups */
 }
 
 static const check_case cases[] = {

@@ -33,6 +33,7 @@ typedef struct ops {
     const ops_row *row;
     nb_backend *be;
     char what[192]; /* backend and shape, for the reports */
+    bool no_int8;   /* the linear that ran rounds to bf16 where the row might to int8 */
     int n_buffer;
     struct ops_buffer {
         uint8_t *base; /* device: guard, data, guard */

@@ -221,7 +221,7 @@ void ops_int8_half_steps(const float *x, int64_t K, float *half)
 
 void ops_product(const ops *o, int kind, const float *w, const float *part, const float *x, const float *half, int64_t K, bound_sum *whole, double *rss)
 {
-    const bool int8 = o->row->arith == OPS_INT8 && !ops_kind_float(kind), bf16 = o->row->arith != OPS_F32;
+    const bool int8 = o->row->arith == OPS_INT8 && !ops_kind_float(kind) && !o->no_int8, bf16 = o->row->arith != OPS_F32;
     bound_sum codes = {0, 0}, mins = {0, 0};
     for (int64_t k = 0; k < K; k++) {
         const double wk = (double)w[k], xk = (double)x[k];

@@ -149,22 +149,27 @@ nb_status nb_cpu_limits(nb_backend *be, nb_limits *out, nb_error *err)
     r.loop = nb_cpu_limit_bf16_avx512;
     if (cpu->isa & NB_ISA_BF16)
         out->flop_per_s[NB_ARITH_BF16] = rate(&r);
+    r.loop = nb_cpu_limit_bf16_amx;
+    if (cpu->isa & NB_ISA_AMX)
+        out->flop_per_s[NB_ARITH_BF16_TILES] = rate(&r);
 #endif
     free(p);
     return NB_OK;
 }
 
-/* A row's name begins with what it multiplies (linear.c). */
+/* A row's name begins with what it multiplies (linear.c); the first that fits. */
 const char *nb_cpu_limits_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith)
 {
     static const struct {
         const char *begin;
         nb_arith arith;
-    } kinds[] = {{"int8", NB_ARITH_INT8}, {"bf16", NB_ARITH_BF16}, {"f32", NB_ARITH_F32}};
+    } kinds[] = {{"int8", NB_ARITH_INT8}, {"bf16_amx", NB_ARITH_BF16_TILES}, {"bf16", NB_ARITH_BF16}, {"f32", NB_ARITH_F32}};
     const nb_cpu_row *row = nb_cpu_linear_row(nb_cpu_of(be), a);
     *arith = NB_ARITH_F32;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strncmp(row->name, kinds[i].begin, strlen(kinds[i].begin)) == 0)
+        if (strncmp(row->name, kinds[i].begin, strlen(kinds[i].begin)) == 0) {
             *arith = kinds[i].arith;
+            break;
+        }
     return row->name;
 }

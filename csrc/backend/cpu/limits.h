@@ -23,7 +23,7 @@ typedef struct nb_cpu_limit_loops {
 extern const nb_cpu_limit_loops nb_cpu_limit_loops_scalar;
 #if NB_CPU_X86
 extern const nb_cpu_limit_loops nb_cpu_limit_loops_avx2, nb_cpu_limit_loops_avx512;
-nb_cpu_limit_loop nb_cpu_limit_bf16_avx512;
+nb_cpu_limit_loop nb_cpu_limit_bf16_avx512, nb_cpu_limit_bf16_amx;
 #endif
 
 #endif
