@@ -45,9 +45,10 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK)
         nb_warn_of_broken_text(a, "the text", text, o.text_n);
     if (st == NB_OK)
-        st = nb_open_from_args(a, &m, err);
+        st = nb_open_from_args(a, o.ctx ? o.ctx : 512, 1, &m, err);
     if (st == NB_OK && against) {
         st = nb_model_options_from_args(a, &mo, err);
+        mo.ctx = o.ctx ? o.ctx : 512;
         if (st == NB_OK)
             st = nb_model_open(against, &mo, &ref, err);
     }

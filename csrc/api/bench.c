@@ -45,9 +45,9 @@ static void add_linear(void *arg, const nb_packed *p)
     const nb_linear_args a = {.M = p->output ? c->M_last : c->M, .w = p->w};
     if (a.M == 0)
         return;
-    const char *row = nb_backend_linear_row(c->m->be, &a, &arith);
+    const char *row = nb_backend_linear_row(p->be, &a, &arith);
     const double asked = (double)a.M * p->used, least = asked < 1.0 ? asked : 1.0; /* an expert that no token chose is not read */
-    c->bytes += least * (double)c->m->be->op->weight_bytes(p->w);
+    c->bytes += least * (double)p->be->op->weight_bytes(p->w);
     spend(c, arith, 2.0 * (double)p->N * (double)p->K * asked, row != NULL);
 }
 

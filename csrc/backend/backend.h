@@ -316,6 +316,8 @@ typedef struct nb_backend_ops {
     nb_status (*measure_weight)(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
 
     nb_status (*unfactor)(nb_backend *be, const nb_unfactor_args *a, nb_error *err); /* NULL: factor needs an r of its own */
+
+    size_t (*free_bytes)(nb_backend *be); /* what alloc could give out now; NULL: the device has no memory of its own */
 } nb_backend_ops;
 
 /* The public head of every backend; an implementation's struct begins with it. */
@@ -340,7 +342,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 6
+#define NB_BACKEND_ABI 7
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */

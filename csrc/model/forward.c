@@ -13,6 +13,7 @@
  * a choice, and x gets their weighted sum). All shapes [M tokens, width]; what is read and written is device memory. */
 #include "model/model.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static int64_t q_width(const nb_hparams *hp)
@@ -235,10 +236,11 @@ nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, flo
     return st;
 }
 
-nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+/* The layers [from, to), all of them m's own. */
+static nb_status run_layers(const nb_model *m, int from, int to, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
 {
-    nb_status st = nb_embed_tokens(m, a->ids, batch->n_token, a->x, err);
-    for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++) {
+    nb_status st = NB_OK;
+    for (int l = from; l < to && st == NB_OK; l++) {
         const nb_step s = {.m = m, .layer = &m->layer[l], .batch = batch, .kv = &kv[l], .scratch = a->scratch,
                            .scratch_bytes = a->scratch_bytes};
         st = nb_attn_norm(&s, a->x, a->h, err);
@@ -254,6 +256,25 @@ nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const
             st = nb_ffn_out(&s, a->act, a->x, err);
     }
     return st;
+}
+
+/* Embedding and first layers on the CPU; then the residual stream crosses over, once a step. */
+static nb_status run_front(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+{
+    nb_acts *f = a->front;
+    nb_batch own = *batch;
+    own.seq = f->seq;
+    own.pos = f->pos;
+    nb_status st = nb_embed_tokens(m->front, f->ids, own.n_token, f->x, err);
+    if (st == NB_OK)
+        st = run_layers(m->front, 0, m->n_front, f, &own, kv, err);
+    return st == NB_OK ? m->be->op->upload(m->be, a->x, f->x, (size_t)own.n_token * (size_t)m->hp.hidden_size * sizeof *f->x, err) : st;
+}
+
+nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+{
+    const nb_status st = m->front ? run_front(m, a, batch, kv, err) : nb_embed_tokens(m, a->ids, batch->n_token, a->x, err);
+    return st == NB_OK ? run_layers(m, m->n_front, m->hp.n_layer, a, batch, kv, err) : st;
 }
 
 /* Scratch is shared by all ops of a step, so the largest of them decides. */
@@ -275,6 +296,7 @@ nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb
     const size_t M = (size_t)max_token;
     memset(a, 0, sizeof *a);
     a->max_token = max_token;
+    a->be = be;
     a->scratch_bytes = scratch_need(m, max_token, ctx_len);
     const struct {
         void **to;
@@ -294,6 +316,10 @@ nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof buffer / sizeof *buffer && st == NB_OK; i++)
         st = be->op->alloc(be, buffer[i].bytes, "activations", buffer[i].to, err);
+    if (st == NB_OK && m->front) {
+        a->front = nb_alloc_zero(1, sizeof *a->front, "activations", err);
+        st = a->front ? nb_acts_open(m->front, max_token, ctx_len, a->front, err) : NB_NO_ROOM;
+    }
     if (st != NB_OK)
         nb_acts_close(be, a);
     return st;
@@ -304,6 +330,9 @@ void nb_acts_close(nb_backend *be, nb_acts *a)
     void *buffer[] = {a->x, a->h, a->qkv, a->att, a->gu, a->act, a->ids, a->seq, a->pos, a->scratch};
     for (size_t i = 0; i < sizeof buffer / sizeof *buffer; i++)
         be->op->release(be, buffer[i]);
+    if (a->front)
+        nb_acts_close(a->front->be, a->front);
+    free(a->front);
     memset(a, 0, sizeof *a);
 }
 
