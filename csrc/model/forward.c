@@ -330,7 +330,7 @@ void nb_acts_close(nb_backend *be, nb_acts *a)
     void *buffer[] = {a->x, a->h, a->qkv, a->att, a->gu, a->act, a->ids, a->seq, a->pos, a->scratch};
     for (size_t i = 0; i < sizeof buffer / sizeof *buffer; i++)
         be->op->release(be, buffer[i]);
-    if (a->front)
+    if (a->front && a->front->be) /* else its open failed and left nothing */
         nb_acts_close(a->front->be, a->front);
     free(a->front);
     memset(a, 0, sizeof *a);
