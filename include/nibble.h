@@ -31,7 +31,7 @@ typedef struct nb_model_options {
     const char *device; /* "auto" "cpu" "ref" "cuda:N" "simt"; NULL: "auto" */
     bool exact;         /* CPU: activations, KV cache and sums in f32; no int8 shortcut */
     int32_t n_thread;   /* 0: all this process may use */
-    const char *kv_type; /* NULL, "f32" or "f16" */
+    const char *kv_type; /* "f32" "f16" "bf16" "q8" "fp8"; NULL: the device's own, f16, with exact f32 */
     bool allow_nonfinite; /* scales of packed linears may be NaN or infinite; else NB_BAD_INPUT names the tensor */
     int32_t offload;      /* layers kept on the CPU, the first ones, with the embedding: 0 to n_layer, or one of the two below; no matter on the CPU */
     int32_t ctx, n_seq;   /* of the session that is to fit, for NB_OFFLOAD_AUTO and for the hint when something does not; 0: the model's, 1 */

@@ -33,9 +33,9 @@ typedef struct nb_batch {
     int32_t max_len;    /* max of pos + 1, known on the host */
 } nb_batch;
 
-typedef enum nb_kv_type { NB_KV_F32, NB_KV_F16 } nb_kv_type;
+typedef enum nb_kv_type { NB_KV_F32, NB_KV_F16, NB_KV_BF16, NB_KV_Q8, NB_KV_FP8, NB_KV_TYPES } nb_kv_type; /* what each is: kv.h */
 
-/* Keys and values of one layer: [n_seq][ctx_len][n_kv_head][head_dim] each. */
+/* Keys and values of one layer: [n_seq][ctx_len][n_kv_head][head_dim] each, as kv.h lays them out. */
 typedef struct nb_kv {
     nb_kv_type type;
     int32_t n_seq, ctx_len, n_kv_head, head_dim;

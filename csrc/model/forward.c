@@ -11,6 +11,7 @@
  * then logits = rms_norm(x) Wout^T. What a model has more than that is a field that is set: biases, norms of q's and k's heads before they are rotated, norms or a
  * factor on what is added to x, windows and frequencies of some layers, soft caps, experts (h Wr^T chooses n of them for each token; f and f Wd^T are one row
  * a choice, and x gets their weighted sum). All shapes [M tokens, width]; what is read and written is device memory. */
+#include "backend/kv.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -339,7 +340,7 @@ void nb_acts_close(nb_backend *be, nb_acts *a)
 nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len, nb_kv *kv, nb_error *err)
 {
     *kv = (nb_kv){.type = be->kv_type, .n_seq = n_seq, .ctx_len = ctx_len, .n_kv_head = hp->n_kv_head, .head_dim = hp->head_dim};
-    const size_t bytes = (size_t)n_seq * (size_t)ctx_len * (size_t)kv_width(hp) * (kv->type == NB_KV_F32 ? 4 : 2);
+    const size_t bytes = nb_kv_bytes(kv);
     nb_status st = be->op->alloc(be, bytes, "keys of the cache", &kv->k, err);
     if (st == NB_OK)
         st = be->op->alloc(be, bytes, "values of the cache", &kv->v, err);

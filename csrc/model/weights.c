@@ -344,7 +344,7 @@ void nb_model_close_weights(nb_model *m)
 
 nb_status nb_model_set_kv_type(nb_model *m, const char *name, nb_error *err)
 {
-    static const char *const types[] = {"f32", "f16", NULL};
+    static const char *const types[] = {[NB_KV_F32] = "f32", [NB_KV_F16] = "f16", [NB_KV_BF16] = "bf16", [NB_KV_Q8] = "q8", [NB_KV_FP8] = "fp8", [NB_KV_TYPES] = NULL};
     if (!name)
         return NB_OK;
     for (int i = 0; types[i]; i++)
@@ -352,10 +352,9 @@ nb_status nb_model_set_kv_type(nb_model *m, const char *name, nb_error *err)
             m->be->kv_type = (nb_kv_type)i;
             return NB_OK;
         }
-    const bool known = strcmp(name, "bf16") == 0 || strcmp(name, "q8") == 0 || strcmp(name, "fp8") == 0;
-    const nb_status st = nb_fail(err, known ? NB_UNSUPPORTED : NB_USAGE, "KV cache type \"%.40s\": f32 and f16 are there", name);
+    nb_fail(err, NB_USAGE, "KV cache type \"%.40s\" is none of f32, f16, bf16, q8, fp8", name);
     nb_nearest_of(name, types, "--kv-type ", err);
-    return st;
+    return NB_USAGE;
 }
 
 /* A GGUF file says "none" when it was made of a checkpoint without a tokenizer. */

@@ -47,6 +47,8 @@ static const transcript rows[] = {
     {"a long flag with one dash", "run " TINY " -temp 1", 2, NULL, "run: unknown flag -temp\nhint: did you mean --temp?\n", 0},
     {"another spelling of a flag, mistyped", "quantize " TINY " -o %T/o.gguf --group_size 32", 2, NULL, "hint: did you mean --group-size?", 0},
     {"a mistyped device", "run " TINY " --ids 1 --device cup", 2, NULL, "hint: did you mean --device cpu?", 0},
+    {"a cache of another type", "run " TINY " --ids 1,70,80 -n 2 -t 1 --kv-type q8", 0, "", NULL, 0},
+    {"a type of the cache that there is not", "run " TINY " --ids 1 --kv-type q4", 2, NULL, "is none of f32, f16, bf16, q8, fp8\nhint: ", 0},
     {"a mistyped type of the cache", "run " TINY " --ids 1 --kv-type F1", 2, NULL, "hint: did you mean --kv-type f16?", 0},
     {"a mistyped shell", "completions bsah", 2, NULL, "hint: did you mean nibble completions bash?", 0},
     {"a mistyped form of a table", "bench kernels -o jsn", 2, NULL, "hint: did you mean -o json?", 0},
