@@ -235,7 +235,7 @@ static void ties_and_dead(check *c)
     for (int k = 0; k < 16; k++)
         CHECK_NEAR(c, s[k], s[k + 16], 0.0, "a tied pair");
     CHECK_NEAR(c, s[5], 1.0, 0.0, "an input that never comes");
-    h[3 * K + 3] = NAN;
+    h[3 * K + 3] = (double)NAN;
     CHECK_EQ(c, nb_awq_search(&j, s, &choice, &err), NB_BAD_INPUT);
     CHECK_HAS(c, err.message, "input 3 are not finite");
     nb_backend_close(be);
