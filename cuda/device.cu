@@ -2,6 +2,7 @@
 #include "device.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -11,11 +12,19 @@ static const char *emulator_fault(void)
 {
     return NULL;
 }
+static void limit_emulator(void)
+{
+}
 #else /* the emulator: no device number, and faults it saw in kernels count as the device's */
 static const char *const kDevice = "simt";
 static const char *emulator_fault(void)
 {
     return simt::errors() ? simt::first_error() : NULL;
+}
+static void limit_emulator(void) /* NIBBLE_SIMT_MEMORY=BYTES: a device of that size, to see what does not fit */
+{
+    const char *bytes = getenv("NIBBLE_SIMT_MEMORY");
+    simt::cfg.memory_limit = bytes ? strtoull(bytes, NULL, 10) : 0;
 }
 #endif
 
@@ -32,6 +41,12 @@ static void cuda_close(nb_backend *be)
     delete nb_cuda_of(be);
 }
 
+static size_t cuda_free_bytes(nb_backend *)
+{
+    size_t there = 0, all = 0;
+    return cudaMemGetInfo(&there, &all) == cudaSuccess ? there : 0;
+}
+
 static nb_status cuda_alloc(nb_backend *be, size_t bytes, const char *what, void **out, nb_error *err)
 {
     *out = NULL;
@@ -39,8 +54,10 @@ static nb_status cuda_alloc(nb_backend *be, size_t bytes, const char *what, void
     if (e == cudaSuccess)
         return NB_OK;
     (void)cudaGetLastError(); /* it is told here; the next launch must not find it */
-    return nb_fail(err, e == cudaErrorMemoryAllocation ? NB_NO_ROOM : NB_DEVICE, "%s: %.1f MiB for %s: %s", be->name, (double)bytes / 1048576.0, what,
-                   cudaGetErrorString(e));
+    if (e == cudaErrorMemoryAllocation)
+        return nb_fail(err, NB_NO_ROOM, "%s: %.1f MiB for %s: out of memory, %.1f of %.1f MiB are free", be->name, (double)bytes / 1048576.0, what,
+                       (double)cuda_free_bytes(be) / 1048576.0, (double)be->memory_bytes / 1048576.0);
+    return nb_fail(err, NB_DEVICE, "%s: %.1f MiB for %s: %s", be->name, (double)bytes / 1048576.0, what, cudaGetErrorString(e));
 }
 
 static void cuda_release(nb_backend *be, void *p)
@@ -81,6 +98,7 @@ static nb_backend_ops table(void)
     nb_backend_ops op = {};
     op.close = cuda_close;
     op.alloc = cuda_alloc;
+    op.free_bytes = cuda_free_bytes;
     op.release = cuda_release;
     op.upload = cuda_upload;
     op.download = cuda_download;
@@ -129,6 +147,7 @@ extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_op
 {
     int n = 0;
     *out = NULL;
+    limit_emulator();
     if (abi != NB_BACKEND_ABI)
         return nb_fail(err, NB_DEVICE, "%s: the module is of another version of nibble (%d, wanted %d)", kDevice, NB_BACKEND_ABI, abi);
     cudaError_t e = cudaGetDeviceCount(&n);

@@ -31,9 +31,13 @@ typedef struct nb_model_options {
     const char *device; /* "auto" "cpu" "ref" "cuda:N" "simt"; NULL: "auto" */
     bool exact;         /* CPU: activations, KV cache and sums in f32; no int8 shortcut */
     int32_t n_thread;   /* 0: all this process may use */
-    const char *kv_type; /* NULL, "f32" or "f16" */
+    const char *kv_type; /* "f32" "f16" "bf16" "q8" "fp8"; NULL: the device's own, f16, with exact f32 */
     bool allow_nonfinite; /* scales of packed linears may be NaN or infinite; else NB_BAD_INPUT names the tensor */
+    int32_t offload;      /* layers kept on the CPU, the first ones, with the embedding: 0 to n_layer, or one of the two below; no matter on the CPU */
+    int32_t ctx, n_seq;   /* of the session that is to fit, for NB_OFFLOAD_AUTO and for the hint when something does not; 0: the model's, 1 */
 } nb_model_options;
+enum { NB_OFFLOAD_AUTO = -1 }; /* as few as the device's free memory allows; NB_NO_ROOM when it does not even hold the output layer */
+#define NB_OFFLOAD_ALL_BUT(n) (-2 - (n)) /* n layers on the device, the others on the CPU */
 
 /* path: a GGUF file (of a split one any part), a folder with safetensors and config.json, or a name of the hub, ORG/REPO[@REVISION], that is in its
  * cache (nb_pull). The model keeps no reference to the options. */
@@ -46,6 +50,8 @@ typedef struct nb_model_info {
     int32_t vocab_size, ctx_len, n_layer, hidden_size, n_head, n_kv_head, head_dim;
     int64_t n_param;
     int64_t weights_bytes; /* packed, on the device */
+    int32_t n_offload;     /* layers on the CPU beside a device */
+    int64_t offload_bytes; /* of the packed weights there */
     int64_t file_bytes;
     double load_s;
     bool has_chat_template;
@@ -291,14 +297,24 @@ NB_API nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, n
 typedef struct nb_plan_options {
     const char *model, *device;
     int32_t ctx, n_seq; /* 0: the model's; 1 */
+    bool ctx_at_most;   /* a ctx beyond the model's means the model's; else it is NB_BAD_INPUT */
     int32_t n_thread;
     bool exact;
+    int32_t offload;     /* as in nb_model_options */
+    const char *kv_type; /* as there */
 } nb_plan_options;
-typedef struct nb_plan {
+typedef struct nb_plan_part { /* of one device */
     int64_t weights_bytes, kv_bytes, scratch_bytes, total_bytes; /* scratch: activations, logits, work space */
     int64_t memory_bytes; /* of the device, or what this process may use of the machine's; 0: unknown */
-    bool fits;
+    int64_t free_bytes;   /* of it, now */
+} nb_plan_part;
+typedef struct nb_plan {
+    int64_t weights_bytes, kv_bytes, scratch_bytes, total_bytes, memory_bytes, free_bytes; /* of the device, as in nb_plan_part */
+    bool fits; /* all parts */
     int32_t ctx, n_seq;
+    char device[32];
+    int32_t n_layer, offload; /* layers of the model; of them on the CPU: */
+    nb_plan_part cpu;         /* beside the device; 0 without offload */
 } nb_plan;
 /* What loading the model and opening a session would take: the very code, over a device that only counts. No weight is read. */
 NB_API nb_status nb_plan_model(const nb_plan_options *o, nb_plan *out, nb_error *err) NB_CHECKED;

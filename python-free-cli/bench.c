@@ -57,6 +57,15 @@ static void model_row(void *arg, const nb_bench_row *r)
     nb_table_row(arg, text);
 }
 
+/* Of a list that ends with 0. */
+static int32_t most_of(const int32_t *list)
+{
+    int32_t most = 0;
+    for (; *list; list++)
+        most = *list > most ? *list : most;
+    return most;
+}
+
 static nb_status run_model(const nb_args *a, nb_error *err)
 {
     nb_model *m = NULL;
@@ -73,7 +82,7 @@ static nb_status run_model(const nb_args *a, nb_error *err)
     if (st == NB_OK)
         st = nb_flag_list(a, "batch", 1, 4096, batch, kMostInList, err);
     if (st == NB_OK)
-        st = nb_open_from_args(a, &m, err);
+        st = nb_open_from_args(a, o.n_prompt > o.n_gen ? o.n_prompt : o.n_gen, most_of(batch), &m, err);
     if (st == NB_OK)
         st = nb_bench_model(m, &o, err);
     nb_model_close(m);

@@ -224,7 +224,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     c.o = (nb_generate_options){.n_predict = -1, .sampling = {.top_p = 1}, .on_text = c.json ? NULL : print_piece};
     nb_status st = nb_sampling_from_args(a, &c.o.n_predict, &ctx, &c.o.sampling, err);
     if (st == NB_OK)
-        st = nb_open_from_args(a, &c.m, err);
+        st = nb_open_from_args(a, ctx ? ctx : kUsualCtx, 1, &c.m, err);
     if (st == NB_OK) {
         nb_model_get_info(c.m, &info);
         if (ctx == 0)

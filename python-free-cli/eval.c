@@ -12,7 +12,7 @@ static const nb_flag flags[] = {
     {"chunks", 0, "N", "so many chunks (default: all)"},
     {"spread", 0, NULL, "spread the chunks evenly over the text"},
     {"all-positions", 0, NULL, "score every position, not the second half of each chunk"},
-    {"against", 0, "MODEL2", "the reference: KL(MODEL2 || MODEL) in nats a token"},
+    {"against", 0, "MODEL2", "the reference: KL(MODEL2 || MODEL) in nats a token; its cache is of the default type"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -45,9 +45,11 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK)
         nb_warn_of_broken_text(a, "the text", text, o.text_n);
     if (st == NB_OK)
-        st = nb_open_from_args(a, &m, err);
+        st = nb_open_from_args(a, o.ctx ? o.ctx : 512, 1, &m, err);
     if (st == NB_OK && against) {
         st = nb_model_options_from_args(a, &mo, err);
+        mo.ctx = o.ctx ? o.ctx : 512;
+        mo.kv_type = NULL; /* so that a model against itself shows what the type of its cache costs */
         if (st == NB_OK)
             st = nb_model_open(against, &mo, &ref, err);
     }

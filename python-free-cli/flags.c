@@ -12,7 +12,9 @@ const nb_flag nb_global_flags[] = {
     {"device", 0, "auto|cpu|ref|cuda:N|simt", "where to compute"},
     {"threads", 't', "N", "CPU threads (default: all this process may use)"},
     {"exact", 0, NULL, "activations, KV cache and sums in f32"},
-    {"kv-type", 0, "f32|f16", "type of the KV cache"},
+    {"kv-type", 0, "f32|f16|bf16|q8|fp8", "type of the KV cache (default f16, with --exact f32)"},
+    {"offload", 0, "N|auto", "layers kept on the CPU, the first ones; auto: as few as the device's memory allows"},
+    {"ngl", 0, "N", "layers on the device, the others on the CPU (also -ngl)"},
     {"allow-nonfinite", 0, NULL, "read packed linears whose scales are NaN or infinite, to look at or convert them"},
     {"json", 0, NULL, "one JSON object on stdout"},
     {"quiet", 'q', NULL, "no progress"},
@@ -41,8 +43,6 @@ const nb_flag *nb_global_flag(const char *arg)
 static const struct {
     const char *command, *name, *alias;
 } others[] = {
-    {NULL, "offload", NULL},
-    {NULL, "ngl", NULL},
     {NULL, "tp", NULL},
     {NULL, "lora", NULL},
     {NULL, "ctx-size", "ctx"},
@@ -136,6 +136,7 @@ nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, n
         const char *equals = strchr(arg, '=');
         const nb_flag *f = arg[1] == '-' ? find(c, arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2), 0)
                            : arg[2] == 0 ? find(c, "", 0, arg[1])
+                           : strcmp(arg, "-ngl") == 0 ? find(c, "ngl", 3, 0) /* as llama.cpp spells it */
                                          : NULL;
         if (!f)
             return unknown(c, arg, err);

@@ -134,7 +134,57 @@ nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_e
 {
     *o = (nb_model_options){.device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact"), .kv_type = nb_flag_text(a, "kv-type"),
                              .allow_nonfinite = nb_flag_on(a, "allow-nonfinite")};
-    return nb_flag_int(a, "threads", 1, 1024, &o->n_thread, err);
+    const nb_status st = nb_offload_from_args(a, &o->offload, err);
+    return st == NB_OK ? nb_flag_int(a, "threads", 1, 1024, &o->n_thread, err) : st;
+}
+
+nb_status nb_offload_from_args(const nb_args *a, int32_t *offload, nb_error *err)
+{
+    enum { kMost = 1 << 16 };
+    static const char *const names[] = {"offload", "ngl", NULL};
+    const char *text = nb_flag_text(a, "offload");
+    int32_t there = -1;
+    nb_status st = nb_flag_one_of(a, names, err);
+    *offload = 0;
+    if (st == NB_OK && text && strcmp(text, "auto") == 0)
+        *offload = NB_OFFLOAD_AUTO;
+    else if (st == NB_OK)
+        st = nb_flag_int(a, "offload", 0, kMost, offload, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "ngl", 0, kMost, &there, err);
+    if (st == NB_OK && there >= 0)
+        *offload = NB_OFFLOAD_ALL_BUT(there);
+    return st;
+}
+
+/* How many layers stay on the CPU, from a plan; and says what is where. */
+static nb_status plan_offload(const nb_args *a, nb_model_options *o, nb_error *err)
+{
+    nb_plan p;
+    nb_plan_options po = {.model = a->operand[0], .device = o->device, .ctx = o->ctx, .ctx_at_most = true, .n_seq = o->n_seq, .n_thread = o->n_thread, .exact = o->exact,
+                          .offload = o->offload, .kv_type = o->kv_type};
+    const nb_status st = nb_plan_model(&po, &p, err);
+    if (st != NB_OK)
+        return st;
+    o->offload = p.offload;
+    if (p.free_bytes && strcmp(p.device, "cpu") != 0 && p.total_bytes > p.free_bytes) { /* rather than after minutes of loading */
+        nb_fail(err, NB_NO_ROOM, "%s: %.1f MiB are needed for weights, cache and activations with %d of %d layers on the CPU, %.1f MiB are free", p.device,
+                (double)p.total_bytes / 1048576.0, p.offload, p.n_layer, (double)p.free_bytes / 1048576.0);
+        nb_hint(err, "--offload auto");
+        return NB_NO_ROOM;
+    }
+    if (nb_flag_on(a, "quiet") || strcmp(p.device, "cpu") == 0)
+        return NB_OK;
+    if (p.offload == 0)
+        fprintf(stderr, "all %d layers on %s", p.n_layer, p.device);
+    else if (p.offload == p.n_layer)
+        fprintf(stderr, "all %d layers on cpu, the output layer on %s", p.n_layer, p.device);
+    else
+        fprintf(stderr, "layers 0:%d of %d on cpu, the rest on %s", p.offload, p.n_layer, p.device);
+    const bool large = p.total_bytes >= (int64_t)1 << 30;
+    const double unit = large ? 1024.0 * 1024.0 * 1024.0 : 1024.0 * 1024.0;
+    fprintf(stderr, ": %.1f of %.1f %s\n", (double)p.total_bytes / unit, (double)p.free_bytes / unit, large ? "GiB" : "MiB");
+    return NB_OK;
 }
 
 nb_status nb_need_operand(const nb_args *a, const char *what, nb_error *err)
@@ -161,13 +211,17 @@ static void say_model(const nb_model *m)
     nb_model_list_rows(m, 512, say_row, many);
 }
 
-nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err)
+nb_status nb_open_from_args(const nb_args *a, int32_t ctx, int32_t n_seq, nb_model **out, nb_error *err)
 {
-    nb_model_options o;
+    nb_model_options o = {.device = NULL};
     *out = NULL;
     nb_status st = nb_need_operand(a, "MODEL", err);
     if (st == NB_OK)
         st = nb_model_options_from_args(a, &o, err);
+    o.ctx = ctx;
+    o.n_seq = n_seq;
+    if (st == NB_OK && o.offload)
+        st = plan_offload(a, &o, err);
     if (st == NB_OK)
         st = nb_model_open(a->operand[0], &o, out, err);
     if (st == NB_OK) {

@@ -20,9 +20,12 @@ void nb_put_error(FILE *f, nb_status st, nb_error *err);
 
 /* The whole file ("-": stdin), NUL-terminated, at most 64 MiB (NB_BAD_INPUT); free() it. */
 nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err) NB_CHECKED;
-/* Opens operand 0 with the global flags. */
-nb_status nb_open_from_args(const nb_args *a, nb_model **out, nb_error *err) NB_CHECKED;
+/* Opens operand 0 with the global flags, for a session of n_seq sequences of at most ctx tokens (0: the model's, also where it has fewer). With --offload it is planned
+ * first, and a line on stderr (not with -q) says what is where. */
+nb_status nb_open_from_args(const nb_args *a, int32_t ctx, int32_t n_seq, nb_model **out, nb_error *err) NB_CHECKED;
 nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_error *err) NB_CHECKED;
+/* --offload and --ngl as nb_model_options has them. */
+nb_status nb_offload_from_args(const nb_args *a, int32_t *offload, nb_error *err) NB_CHECKED;
 /* The flags of sampling; *n_predict, *ctx and *o keep what they held where a flag is not given. */
 nb_status nb_sampling_from_args(const nb_args *a, int32_t *n_predict, int32_t *ctx, nb_sampling *o, nb_error *err) NB_CHECKED;
 /* A generation as `run --json` prints it. */

@@ -1,4 +1,4 @@
-/* plan.c -- `nibble plan MODEL`: will it fit? */
+/* plan.c -- `nibble plan MODEL`: will it fit, and where? */
 #include "out.h"
 
 static const nb_flag flags[] = {
@@ -7,10 +7,44 @@ static const nb_flag flags[] = {
     {NULL, 0, NULL, NULL},
 };
 
+static double mib(int64_t bytes)
+{
+    return (double)bytes / 1048576;
+}
+
+static void put_json(const nb_plan *p)
+{
+    printf("{\"weights_bytes\":%lld,\"kv_bytes\":%lld,\"scratch_bytes\":%lld,\"total_bytes\":%lld,\"fits\":%s,\"memory_bytes\":%lld,\"free_bytes\":%lld,"
+           "\"ctx\":%d,\"batch\":%d,\"device\":\"%s\",\"n_layer\":%d,\"offload\":%d",
+           (long long)p->weights_bytes, (long long)p->kv_bytes, (long long)p->scratch_bytes, (long long)p->total_bytes, p->fits ? "true" : "false",
+           (long long)p->memory_bytes, (long long)p->free_bytes, p->ctx, p->n_seq, p->device, p->n_layer, p->offload);
+    if (p->offload)
+        printf(",\"cpu\":{\"weights_bytes\":%lld,\"kv_bytes\":%lld,\"scratch_bytes\":%lld,\"total_bytes\":%lld,\"memory_bytes\":%lld,\"free_bytes\":%lld}",
+               (long long)p->cpu.weights_bytes, (long long)p->cpu.kv_bytes, (long long)p->cpu.scratch_bytes, (long long)p->cpu.total_bytes,
+               (long long)p->cpu.memory_bytes, (long long)p->cpu.free_bytes);
+    printf("}\n");
+}
+
+static void put_text(const nb_plan *p)
+{
+    const char *fits = p->fits ? "fits" : "does not fit";
+    if (!p->offload) {
+        printf("weights    %10.1f MiB\nKV cache   %10.1f MiB   %d x %d tokens\nscratch    %10.1f MiB\ntotal      %10.1f MiB   %s (%.1f MiB there)\n",
+               mib(p->weights_bytes), mib(p->kv_bytes), p->n_seq, p->ctx, mib(p->scratch_bytes), mib(p->total_bytes), fits, mib(p->memory_bytes));
+        return;
+    }
+    printf("           %10s MiB %10s MiB   layers 0:%d of %d on cpu\n", p->device, "cpu", p->offload, p->n_layer);
+    printf("weights    %10.1f     %10.1f\nKV cache   %10.1f     %10.1f       %d x %d tokens\nscratch    %10.1f     %10.1f\n"
+           "total      %10.1f     %10.1f       %s\nfree       %10.1f     %10.1f\n",
+           mib(p->weights_bytes), mib(p->cpu.weights_bytes), mib(p->kv_bytes), mib(p->cpu.kv_bytes), p->n_seq, p->ctx, mib(p->scratch_bytes),
+           mib(p->cpu.scratch_bytes), mib(p->total_bytes), mib(p->cpu.total_bytes), fits, mib(p->free_bytes), mib(p->cpu.free_bytes));
+}
+
 static nb_status run(const nb_args *a, nb_error *err)
 {
     nb_plan p;
-    nb_plan_options o = {.model = a->n_operand ? a->operand[0] : NULL, .device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact")};
+    nb_plan_options o = {.model = a->n_operand ? a->operand[0] : NULL, .device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact"),
+                         .kv_type = nb_flag_text(a, "kv-type")};
     nb_status st = nb_need_operand(a, "MODEL", err);
     if (st == NB_OK)
         st = nb_flag_int(a, "ctx", 1, 1 << 24, &o.ctx, err);
@@ -19,18 +53,16 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK)
         st = nb_flag_int(a, "threads", 1, 1024, &o.n_thread, err);
     if (st == NB_OK)
+        st = nb_offload_from_args(a, &o.offload, err);
+    if (st == NB_OK)
         st = nb_plan_model(&o, &p, err);
     if (st != NB_OK)
         return st;
     if (nb_flag_on(a, "json"))
-        printf("{\"weights_bytes\":%lld,\"kv_bytes\":%lld,\"scratch_bytes\":%lld,\"total_bytes\":%lld,\"fits\":%s,\"memory_bytes\":%lld,\"ctx\":%d,\"batch\":%d}\n",
-               (long long)p.weights_bytes, (long long)p.kv_bytes, (long long)p.scratch_bytes, (long long)p.total_bytes, p.fits ? "true" : "false",
-               (long long)p.memory_bytes, p.ctx, p.n_seq);
+        put_json(&p);
     else
-        printf("weights    %10.1f MiB\nKV cache   %10.1f MiB   %d x %d tokens\nscratch    %10.1f MiB\ntotal      %10.1f MiB   %s (%.1f MiB there)\n",
-               (double)p.weights_bytes / 1048576, (double)p.kv_bytes / 1048576, p.n_seq, p.ctx, (double)p.scratch_bytes / 1048576,
-               (double)p.total_bytes / 1048576, p.fits ? "fits" : "does not fit", (double)p.memory_bytes / 1048576);
+        put_text(&p);
     return NB_OK;
 }
 
-const nb_command nb_command_plan = {"plan", "MODEL", "Says what memory a model takes, without loading it.", flags, run, 1};
+const nb_command nb_command_plan = {"plan", "MODEL", "Says what memory a model takes and where, without loading it.", flags, run, 1};

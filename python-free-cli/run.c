@@ -94,6 +94,14 @@ static nb_status read_prompt(const nb_args *a, prompt *p, nb_error *err)
     return st;
 }
 
+/* No fewer tokens than this run can take, before there is a tokenizer to count them: a token has a byte at least, a template a few hundred. */
+static int32_t longest(const prompt *p, int32_t n_predict)
+{
+    enum { kTemplate = 512, kMost = 1 << 24 };
+    const size_t n = p->ids ? p->n : p->text_n + kTemplate;
+    return n_predict < 0 || n > kMost || n_predict > kMost ? 0 : (int32_t)n + n_predict;
+}
+
 static nb_status encode_prompt(const nb_args *a, const nb_model *m, prompt *p, nb_error *err)
 {
     nb_model_info info;
@@ -138,7 +146,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK)
         st = read_prompt(a, &p, err);
     if (st == NB_OK)
-        st = nb_open_from_args(a, &m, err);
+        st = nb_open_from_args(a, ctx ? ctx : longest(&p, n_predict), 1, &m, err);
     if (st == NB_OK)
         st = encode_prompt(a, m, &p, err);
     nb_model_info info = {0};

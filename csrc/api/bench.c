@@ -10,6 +10,7 @@
  * model raise gb_per_s above the bandwidth of memory, honestly. */
 #include "api/rows.h"
 #include "api/samples.h"
+#include "backend/kv.h"
 #include "base/clock.h"
 #include "base/random.h"
 
@@ -45,9 +46,9 @@ static void add_linear(void *arg, const nb_packed *p)
     const nb_linear_args a = {.M = p->output ? c->M_last : c->M, .w = p->w};
     if (a.M == 0)
         return;
-    const char *row = nb_backend_linear_row(c->m->be, &a, &arith);
+    const char *row = nb_backend_linear_row(p->be, &a, &arith);
     const double asked = (double)a.M * p->used, least = asked < 1.0 ? asked : 1.0; /* an expert that no token chose is not read */
-    c->bytes += least * (double)c->m->be->op->weight_bytes(p->w);
+    c->bytes += least * (double)p->be->op->weight_bytes(p->w);
     spend(c, arith, 2.0 * (double)p->N * (double)p->K * asked, row != NULL);
 }
 
@@ -56,9 +57,10 @@ static void add_linear(void *arg, const nb_packed *p)
 static void add_attention(cost *c, int64_t n, int64_t held)
 {
     const nb_hparams *hp = &c->m->hp;
-    const double kv_bytes = c->m->be->kv_type == NB_KV_F32 ? 4 : 2;
+    const nb_kv one = {.type = c->m->be->kv_type, .n_seq = 1, .ctx_len = 64, .n_kv_head = hp->n_kv_head, .head_dim = hp->head_dim};
+    const double kv_bytes = (double)nb_kv_bytes(&one) / 64.0; /* keys of a position, in a layer */
     const double seen = (double)n * (double)held + (double)n * (double)(n + 1) / 2;
-    c->bytes += 2.0 * hp->n_layer * hp->n_kv_head * hp->head_dim * kv_bytes * (double)(held + n);
+    c->bytes += 2.0 * hp->n_layer * kv_bytes * (double)(held + n);
     spend(c, NB_ARITH_F32, 4.0 * hp->n_layer * hp->n_head * hp->head_dim * seen, c->limits->read_bytes_per_s > 0);
 }
 

@@ -1,21 +1,44 @@
-/* plan.c -- nb_plan_model: what a model takes to run, from the code that loads and runs it, over a device that only counts. */
+/* plan.c -- nb_plan_model: what a model takes to run, from the code that loads and runs it, over devices that only count. */
 #include "backend/count.h"
 #include "base/clock.h"
 #include "model/model.h"
 
 #include <stdio.h>
 
-/* Keys and values alone, opened as a session opens them. */
-static nb_status count_cache(nb_model *m, int32_t n_seq, int32_t ctx, int64_t *bytes, nb_error *err)
+static int64_t counted(const nb_model *part)
 {
-    const size_t before = nb_backend_count(m->be)->device;
+    return (int64_t)nb_backend_count(part->be)->device;
+}
+
+/* Keys and values of n layers, opened as a session opens them; every layer has the same. */
+static nb_status count_cache(nb_model *part, int32_t n_layer, int32_t n_seq, int32_t ctx, int64_t *bytes, nb_error *err)
+{
+    const int64_t before = counted(part);
     nb_kv kv;
-    const nb_status st = nb_kv_open(m->be, &m->hp, n_seq, ctx, &kv, err);
+    const nb_status st = nb_kv_open(part->be, &part->hp, n_seq, ctx, &kv, err);
     if (st != NB_OK)
         return st;
-    *bytes = (int64_t)(nb_backend_count(m->be)->device - before) * m->hp.n_layer; /* every layer has the same */
-    nb_kv_close(m->be, &kv);
+    *bytes = (counted(part) - before) * n_layer;
+    nb_kv_close(part->be, &kv);
     return NB_OK;
+}
+
+/* Weights and cache, before a session is opened. */
+static nb_status begin(nb_model *part, int32_t n_layer, const nb_plan *p, nb_plan_part *out, nb_error *err)
+{
+    out->weights_bytes = counted(part); /* packed matrices, norms, frequencies */
+    return count_cache(part, n_layer, p->n_seq, p->ctx, &out->kv_bytes, err);
+}
+
+/* The rest, with the session open; host_bytes: of its buffers on the host, where this part is there. Whether it fits. */
+static bool end(const nb_model *part, int64_t host_bytes, nb_plan_part *out)
+{
+    const bool own = part->be->op->free_bytes != NULL;
+    out->scratch_bytes = counted(part) - out->weights_bytes - out->kv_bytes + host_bytes;
+    out->total_bytes = out->weights_bytes + out->kv_bytes + out->scratch_bytes;
+    out->memory_bytes = own ? (int64_t)part->be->memory_bytes : nb_memory_bytes();
+    out->free_bytes = own ? (int64_t)part->be->op->free_bytes(part->be) : out->memory_bytes - nb_anon_rss_bytes();
+    return out->memory_bytes == 0 || out->total_bytes <= out->free_bytes;
 }
 
 nb_status nb_plan_model(const nb_plan_options *o, nb_plan *out, nb_error *err)
@@ -23,26 +46,36 @@ nb_status nb_plan_model(const nb_plan_options *o, nb_plan *out, nb_error *err)
     char device[64];
     nb_model *m = NULL;
     nb_session *s = NULL;
+    nb_plan_part all = {0};
     *out = (nb_plan){.n_seq = o->n_seq > 0 ? o->n_seq : 1};
     const int n = snprintf(device, sizeof device, "plan:%s", o->device ? o->device : "auto");
     if (n < 0 || (size_t)n >= sizeof device)
         return nb_fail(err, NB_USAGE, "a device's name of %d bytes", n);
-    const nb_model_options mo = {.device = device, .n_thread = o->n_thread, .exact = o->exact};
+    const nb_model_options mo = {.device = device, .n_thread = o->n_thread, .exact = o->exact, .kv_type = o->kv_type, .offload = o->offload,
+                                 .ctx = o->ctx, .n_seq = o->n_seq};
     nb_status st = nb_model_open(o->model, &mo, &m, err);
     if (st == NB_OK) {
-        out->ctx = o->ctx > 0 ? o->ctx : m->hp.ctx_len;
-        out->weights_bytes = (int64_t)nb_backend_count(m->be)->device; /* packed matrices, norms, frequencies */
-        st = count_cache(m, out->n_seq, out->ctx, &out->kv_bytes, err);
+        out->ctx = o->ctx > 0 && !(o->ctx_at_most && o->ctx > m->hp.ctx_len) ? o->ctx : m->hp.ctx_len;
+        out->n_layer = m->hp.n_layer;
+        out->offload = m->n_front;
+        snprintf(out->device, sizeof out->device, "%s", m->be->name);
+        st = begin(m, m->hp.n_layer - m->n_front, out, &all, err);
     }
+    if (st == NB_OK && m->front)
+        st = begin(m->front, m->n_front, out, &out->cpu, err);
     if (st == NB_OK)
         st = nb_session_open(m, out->n_seq, out->ctx, &s, err);
     if (st == NB_OK) {
-        const bool in_host = nb_backend_in_host_memory(m->be);
-        const int64_t device_bytes = (int64_t)nb_backend_count(m->be)->device;
-        out->scratch_bytes = device_bytes - out->weights_bytes - out->kv_bytes + (in_host ? nb_session_host_bytes(s) : 0);
-        out->total_bytes = out->weights_bytes + out->kv_bytes + out->scratch_bytes;
-        out->memory_bytes = in_host ? nb_memory_bytes() : (int64_t)m->be->memory_bytes;
-        out->fits = out->memory_bytes == 0 || out->total_bytes + (in_host ? nb_anon_rss_bytes() : 0) <= out->memory_bytes;
+        const int64_t host = nb_session_host_bytes(s);
+        out->fits = end(m, m->front || m->be->op->free_bytes ? 0 : host, &all);
+        if (m->front)
+            out->fits = end(m->front, host, &out->cpu) && out->fits;
+        out->weights_bytes = all.weights_bytes;
+        out->kv_bytes = all.kv_bytes;
+        out->scratch_bytes = all.scratch_bytes;
+        out->total_bytes = all.total_bytes;
+        out->memory_bytes = all.memory_bytes;
+        out->free_bytes = all.free_bytes;
     }
     nb_session_close(s);
     nb_model_close(m);

@@ -7,6 +7,7 @@
 
 typedef struct nb_packed {
     const nb_weight *w;
+    nb_backend *be; /* where it lies */
     const char *format; /* of its first matrix in the checkpoint */
     int64_t N, K;
     bool output;     /* the output layer: it sees the last token only */

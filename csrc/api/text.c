@@ -161,6 +161,8 @@ void nb_model_get_info(const nb_model *m, nb_model_info *out)
         .head_dim = m->hp.head_dim,
         .n_param = m->n_param,
         .weights_bytes = m->weights_bytes,
+        .n_offload = m->n_front,
+        .offload_bytes = m->front ? m->front->weights_bytes : 0,
         .file_bytes = (int64_t)m->container->file_bytes,
         .load_s = m->load_s,
         .n_thread = m->be ? m->be->n_thread : 0,

@@ -33,9 +33,9 @@ typedef struct nb_batch {
     int32_t max_len;    /* max of pos + 1, known on the host */
 } nb_batch;
 
-typedef enum nb_kv_type { NB_KV_F32, NB_KV_F16 } nb_kv_type;
+typedef enum nb_kv_type { NB_KV_F32, NB_KV_F16, NB_KV_BF16, NB_KV_Q8, NB_KV_FP8, NB_KV_TYPES } nb_kv_type; /* what each is: kv.h */
 
-/* Keys and values of one layer: [n_seq][ctx_len][n_kv_head][head_dim] each. */
+/* Keys and values of one layer: [n_seq][ctx_len][n_kv_head][head_dim] each, as kv.h lays them out. */
 typedef struct nb_kv {
     nb_kv_type type;
     int32_t n_seq, ctx_len, n_kv_head, head_dim;
@@ -316,6 +316,8 @@ typedef struct nb_backend_ops {
     nb_status (*measure_weight)(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
 
     nb_status (*unfactor)(nb_backend *be, const nb_unfactor_args *a, nb_error *err); /* NULL: factor needs an r of its own */
+
+    size_t (*free_bytes)(nb_backend *be); /* what alloc could give out now; NULL: the device has no memory of its own */
 } nb_backend_ops;
 
 /* The public head of every backend; an implementation's struct begins with it. */
@@ -340,7 +342,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 6
+#define NB_BACKEND_ABI 7
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */

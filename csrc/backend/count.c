@@ -274,6 +274,11 @@ static nb_status count_quant_error(nb_backend *be, const nb_quant_error_args *a,
     return NB_OK;
 }
 
+static size_t count_free_bytes(nb_backend *be) /* of the device as it is: nothing is allocated */
+{
+    return of(be)->inner->op->free_bytes(of(be)->inner);
+}
+
 /* An op that the device lacks is lacking here too. */
 static nb_backend_ops table(const nb_backend_ops *in)
 {
@@ -290,6 +295,7 @@ static nb_backend_ops table(const nb_backend_ops *in)
         .measure_weight = count_pack_weight,
         .release_weight = count_release_weight,
         .weight_bytes = count_weight_bytes,
+        IF(free_bytes),
         IF(linear_scratch),
         IF(embed),
         IF(rms_norm),

@@ -20,7 +20,7 @@ bool nb_backend_counts(const nb_backend *be);
 const nb_count *nb_backend_count(const nb_backend *be);
 /* Starts the peaks anew from what is held now. */
 void nb_backend_count_restart(nb_backend *be);
-/* Whether the device computes in the host's memory: cpu, ref, simt. */
+/* Whether the device computes in the host's memory: cpu, ref, simt (which has a size of its own all the same: free_bytes). */
 bool nb_backend_in_host_memory(const nb_backend *be);
 
 /* A buffer of the host: *out must not be followed. */

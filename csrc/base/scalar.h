@@ -68,5 +68,23 @@ static inline uint16_t nb_f16_from_f32(float f)
     const uint32_t infinite = mag >= 0x477ff000u ? 0x7c00u : finite; /* 65520 and above round to infinity */
     return (uint16_t)(sign | (mag > 0x7f800000u ? 0x7e00u : infinite));
 }
+/* E4M3: 1 sign, 4 exponent (bias 7), 3 fraction bits; no infinity, s1111111 is NaN. */
+static inline float nb_f32_from_e4m3(uint8_t b)
+{
+    const uint32_t sign = (uint32_t)(b & 0x80u) << 24, mag = b & 0x7fu;
+    /* the magnitude in place reads as the value times 2^-120 (127 - 7) */
+    const uint32_t bits = nb_f32_bits(nb_f32_from_bits(mag << 20) * 0x1p120f);
+    return nb_f32_from_bits(sign | bits | (mag == 0x7fu ? 0x7fc00000u : 0u));
+}
+/* What is beyond 448 and finite becomes 448, what is not finite NaN. */
+static inline uint8_t nb_e4m3_from_f32(float f)
+{
+    const uint32_t u = nb_f32_bits(f), sign = (u >> 24) & 0x80u, mag = u & 0x7fffffffu;
+    const uint32_t normal = ((mag + 0x7ffffu + ((mag >> 20) & 1u)) >> 20) - 960u; /* 120 << 3 */
+    /* below 2^-6 the adder rounds to multiples of 2^-9, the ulp of [2^14, 2^15) */
+    const uint32_t small = nb_f32_bits(nb_f32_from_bits(mag < 0x3c800000u ? mag : 0) + 16384.0f) - 0x46800000u;
+    const uint32_t finite = mag < 0x3c800000u ? small : mag > 0x43e00000u ? 0x7eu : normal;
+    return (uint8_t)(sign | (mag >= 0x7f800000u ? 0x7fu : finite));
+}
 
 #endif

@@ -72,13 +72,8 @@ static void f64_decode(const uint8_t *src, float *dst, int64_t n)
 
 static void f8_e4m3_decode(const uint8_t *src, float *dst, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const uint32_t sign = (uint32_t)(src[i] & 0x80u) << 24, mag = src[i] & 0x7fu;
-        /* as in half_value: the magnitude in place reads as the value times 2^-120 (127 - 7) */
-        const uint32_t bits = nb_f32_bits(nb_f32_from_bits(mag << 20) * 0x1p120f);
-        const uint32_t nan = mag == 0x7fu ? 0x7fc00000u : 0u;
-        dst[i] = nb_f32_from_bits(sign | bits | nan);
-    }
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = nb_f32_from_e4m3(src[i]);
 }
 
 static void f8_e5m2_decode(const uint8_t *src, float *dst, int64_t n)

@@ -11,8 +11,10 @@
  * then logits = rms_norm(x) Wout^T. What a model has more than that is a field that is set: biases, norms of q's and k's heads before they are rotated, norms or a
  * factor on what is added to x, windows and frequencies of some layers, soft caps, experts (h Wr^T chooses n of them for each token; f and f Wd^T are one row
  * a choice, and x gets their weighted sum). All shapes [M tokens, width]; what is read and written is device memory. */
+#include "backend/kv.h"
 #include "model/model.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static int64_t q_width(const nb_hparams *hp)
@@ -235,10 +237,11 @@ nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, flo
     return st;
 }
 
-nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+/* The layers [from, to), all of them m's own. */
+static nb_status run_layers(const nb_model *m, int from, int to, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
 {
-    nb_status st = nb_embed_tokens(m, a->ids, batch->n_token, a->x, err);
-    for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++) {
+    nb_status st = NB_OK;
+    for (int l = from; l < to && st == NB_OK; l++) {
         const nb_step s = {.m = m, .layer = &m->layer[l], .batch = batch, .kv = &kv[l], .scratch = a->scratch,
                            .scratch_bytes = a->scratch_bytes};
         st = nb_attn_norm(&s, a->x, a->h, err);
@@ -254,6 +257,25 @@ nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const
             st = nb_ffn_out(&s, a->act, a->x, err);
     }
     return st;
+}
+
+/* Embedding and first layers on the CPU; then the residual stream crosses over, once a step. */
+static nb_status run_front(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+{
+    nb_acts *f = a->front;
+    nb_batch own = *batch;
+    own.seq = f->seq;
+    own.pos = f->pos;
+    nb_status st = nb_embed_tokens(m->front, f->ids, own.n_token, f->x, err);
+    if (st == NB_OK)
+        st = run_layers(m->front, 0, m->n_front, f, &own, kv, err);
+    return st == NB_OK ? m->be->op->upload(m->be, a->x, f->x, (size_t)own.n_token * (size_t)m->hp.hidden_size * sizeof *f->x, err) : st;
+}
+
+nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+{
+    const nb_status st = m->front ? run_front(m, a, batch, kv, err) : nb_embed_tokens(m, a->ids, batch->n_token, a->x, err);
+    return st == NB_OK ? run_layers(m, m->n_front, m->hp.n_layer, a, batch, kv, err) : st;
 }
 
 /* Scratch is shared by all ops of a step, so the largest of them decides. */
@@ -275,6 +297,7 @@ nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb
     const size_t M = (size_t)max_token;
     memset(a, 0, sizeof *a);
     a->max_token = max_token;
+    a->be = be;
     a->scratch_bytes = scratch_need(m, max_token, ctx_len);
     const struct {
         void **to;
@@ -294,6 +317,10 @@ nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof buffer / sizeof *buffer && st == NB_OK; i++)
         st = be->op->alloc(be, buffer[i].bytes, "activations", buffer[i].to, err);
+    if (st == NB_OK && m->front) {
+        a->front = nb_alloc_zero(1, sizeof *a->front, "activations", err);
+        st = a->front ? nb_acts_open(m->front, max_token, ctx_len, a->front, err) : NB_NO_ROOM;
+    }
     if (st != NB_OK)
         nb_acts_close(be, a);
     return st;
@@ -304,13 +331,16 @@ void nb_acts_close(nb_backend *be, nb_acts *a)
     void *buffer[] = {a->x, a->h, a->qkv, a->att, a->gu, a->act, a->ids, a->seq, a->pos, a->scratch};
     for (size_t i = 0; i < sizeof buffer / sizeof *buffer; i++)
         be->op->release(be, buffer[i]);
+    if (a->front && a->front->be) /* else its open failed and left nothing */
+        nb_acts_close(a->front->be, a->front);
+    free(a->front);
     memset(a, 0, sizeof *a);
 }
 
 nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len, nb_kv *kv, nb_error *err)
 {
     *kv = (nb_kv){.type = be->kv_type, .n_seq = n_seq, .ctx_len = ctx_len, .n_kv_head = hp->n_kv_head, .head_dim = hp->head_dim};
-    const size_t bytes = (size_t)n_seq * (size_t)ctx_len * (size_t)kv_width(hp) * (kv->type == NB_KV_F32 ? 4 : 2);
+    const size_t bytes = nb_kv_bytes(kv);
     nb_status st = be->op->alloc(be, bytes, "keys of the cache", &kv->k, err);
     if (st == NB_OK)
         st = be->op->alloc(be, bytes, "values of the cache", &kv->v, err);

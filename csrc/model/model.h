@@ -55,10 +55,12 @@ struct nb_model {
     nb_hparams hp;
     nb_scheme_spec scheme; /* how the linears of a folder are packed; its scheme is NULL where all are plain */
     nb_backend *be; /* NULL: opened for text only */
-    nb_layer *layer; /* [n_layer] */
+    nb_model *front; /* the embedding and the layers [0, n_front), on the CPU (offload.c); NULL: everything is here */
+    int32_t n_front;
+    nb_layer *layer; /* [n_layer]; those that lie on the other device are empty */
     float *output_norm, *inv_freq, *inv_freq_local; /* device */
-    nb_weight *embed, *output;     /* the same when tied */
-    int64_t n_param, weights_bytes;
+    nb_weight *embed, *output;     /* the same when tied; beside a front embed is NULL, of a front output */
+    int64_t n_param, weights_bytes; /* weights_bytes: without the front's */
     double load_s;
 };
 
@@ -116,6 +118,27 @@ size_t nb_layer_scratch(const nb_model *m, const nb_layer *y, int32_t n_token, i
 /* Of it, what the last step of attention and of the feed-forward keeps at the front. */
 size_t nb_front_bytes(const nb_model *m, int64_t n_token);
 
+/* Frequencies, embedding, output layer and layers, the front's too; close also what a failed load left. */
+nb_status nb_model_load_weights(nb_model *m, bool layers, nb_error *err) NB_CHECKED;
+void nb_model_close_weights(nb_model *m);
+
+/* ---- a model on two devices (offload.c) ---- */
+
+/* The part of the model that has a layer. */
+static inline const nb_model *nb_model_at(const nb_model *m, int layer)
+{
+    return m->front && layer < m->n_front ? m->front : m;
+}
+/* The type of the cache by its name; NULL: the device's own. */
+nb_status nb_model_set_kv_type(nb_model *m, const char *name, nb_error *err) NB_CHECKED;
+/* Before weights are loaded: puts the first n layers on the CPU; 0, or a device that is the CPU: nothing to do. */
+nb_status nb_front_open(nb_model *m, int32_t n, const nb_model_options *o, nb_error *err) NB_CHECKED;
+void nb_front_close(nb_model *m);
+/* How many layers the options keep on the CPU: as asked, all but so many, or the fewest that fit (NB_NO_ROOM: not even all would do). NB_USAGE: more than there are. */
+nb_status nb_offload_choose(const nb_model *m, const nb_model_options *o, int32_t *n, nb_error *err) NB_CHECKED;
+/* Behind a failure for want of the device's memory, its buffers released: the --offload that would fit. held: bytes of m's weights that are still there. */
+void nb_offload_hint(const nb_model *m, int32_t n_seq, int32_t ctx_len, bool held, nb_error *err);
+
 /* Opens no weights when `layers` is false: the quantization pipeline streams the layers and reads single rows of the embedding. */
 nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers, nb_model **out, nb_error *err) NB_CHECKED;
 
@@ -133,6 +156,8 @@ typedef struct nb_acts {
     int32_t *ids, *seq, *pos; /* [M] */
     void *scratch;
     size_t scratch_bytes;
+    nb_backend *be;        /* where they are; borrowed */
+    struct nb_acts *front; /* the same on the front's device; NULL where the model has none */
 } nb_acts;
 int64_t nb_gu_width(const nb_hparams *hp); /* floats a token */
 int64_t nb_act_width(const nb_hparams *hp);
@@ -163,7 +188,8 @@ nb_status nb_ffn_out(const nb_step *s, const float *act, float *x, nb_error *err
 nb_status nb_embed_tokens(const nb_model *m, const int32_t *ids, int64_t M, float *x, nb_error *err) NB_CHECKED;
 nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, float *h, float *logits, void *scratch, nb_error *err) NB_CHECKED;
 
-/* The whole decoder over the batch: embedding to the residual stream after the last layer, in a->x. kv [n_layer]. */
+/* The whole decoder over the batch: embedding to the residual stream after the last layer, in a->x. kv [n_layer]. The batch's seq and pos are a->seq, a->pos; the front
+ * reads its own. */
 nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err) NB_CHECKED;
 
 /* ---- caches ---- */

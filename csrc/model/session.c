@@ -53,7 +53,7 @@ nb_status nb_session_open(nb_model *m, int32_t n_seq, int32_t ctx_len, nb_sessio
     s->host = nb_alloc_aligned(logit_bytes, 1, "logits", err);
     nb_status st = s->length && s->kv && s->stage && s->host ? NB_OK : NB_NO_ROOM;
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
-        st = nb_kv_open(m->be, &m->hp, n_seq, ctx_len, &s->kv[l], err);
+        st = nb_kv_open(nb_model_at(m, l)->be, &m->hp, n_seq, ctx_len, &s->kv[l], err);
     if (st == NB_OK)
         st = nb_acts_open(m, max_token, ctx_len, &s->acts, err);
     if (st == NB_OK)
@@ -62,6 +62,8 @@ nb_status nb_session_open(nb_model *m, int32_t n_seq, int32_t ctx_len, nb_sessio
         st = m->be->op->alloc(m->be, (size_t)n_seq * sizeof *s->next, "next tokens", (void **)&s->next, err);
     if (st != NB_OK) {
         nb_session_close(s);
+        if (st == NB_NO_ROOM)
+            nb_offload_hint(m, n_seq, ctx_len, true, err);
         return st;
     }
     *out = s;
@@ -74,7 +76,7 @@ void nb_session_close(nb_session *s)
         return;
     nb_backend *be = s->m->be;
     for (int l = 0; s->kv && l < s->m->hp.n_layer; l++)
-        nb_kv_close(be, &s->kv[l]);
+        nb_kv_close(nb_model_at(s->m, l)->be, &s->kv[l]);
     nb_acts_close(be, &s->acts);
     be->op->release(be, s->logits);
     be->op->release(be, s->next);
@@ -135,16 +137,18 @@ static nb_status check_feed(const nb_session *s, int32_t seq, const int32_t *tok
     return NB_OK;
 }
 
-/* Uploads n staged tokens and runs the decoder over them; the residual stream is then in acts.x. */
+/* Uploads n staged tokens, to the front too, and runs the decoder over them; the residual stream is then in acts.x. */
 static nb_status run_staged(nb_session *s, int32_t n, int32_t max_len, nb_error *err)
 {
-    nb_backend *be = s->m->be;
     const size_t bytes = (size_t)n * sizeof(int32_t);
-    nb_status st = be->op->upload(be, s->acts.ids, s->stage, bytes, err);
-    if (st == NB_OK)
-        st = be->op->upload(be, s->acts.seq, s->stage + s->acts.max_token, bytes, err);
-    if (st == NB_OK)
-        st = be->op->upload(be, s->acts.pos, s->stage + 2 * s->acts.max_token, bytes, err);
+    nb_status st = NB_OK;
+    for (const nb_acts *a = &s->acts; a && st == NB_OK; a = a->front) {
+        st = a->be->op->upload(a->be, a->ids, s->stage, bytes, err);
+        if (st == NB_OK)
+            st = a->be->op->upload(a->be, a->seq, s->stage + a->max_token, bytes, err);
+        if (st == NB_OK)
+            st = a->be->op->upload(a->be, a->pos, s->stage + 2 * a->max_token, bytes, err);
+    }
     const nb_batch batch = {.n_token = n, .seq = s->acts.seq, .pos = s->acts.pos, .max_len = max_len};
     return st == NB_OK ? nb_decoder(s->m, &s->acts, &batch, s->kv, err) : st;
 }

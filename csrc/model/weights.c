@@ -282,20 +282,79 @@ static nb_status load_frequencies(nb_model *m, nb_error *err)
     return st == NB_OK ? m->be->op->upload(m->be, m->inv_freq_local, m->hp.inv_freq_local, freq_bytes, err) : st;
 }
 
+/* The embedding goes where the first layer is; the output layer is always the device's, a second copy of a tied embedding then. */
 static nb_status load_ends(nb_model *m, nb_error *err)
 {
-    nb_status st = nb_model_pack(m, (nb_slot){.role = NB_ROLE_EMBED}, &m->embed, err);
-    m->output = m->embed;
-    if (st == NB_OK && !m->hp.tied) {
-        m->output = NULL;
-        st = nb_model_pack(m, (nb_slot){.role = NB_ROLE_OUTPUT}, &m->output, err);
-    }
+    nb_model *first = m->front ? m->front : m;
+    const bool shared = m->hp.tied && !m->front;
+    nb_status st = nb_model_pack(first, (nb_slot){.role = NB_ROLE_EMBED}, &first->embed, err);
+    if (st == NB_OK && shared)
+        m->output = m->embed;
+    else if (st == NB_OK)
+        st = nb_model_pack(m, (nb_slot){.role = m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT}, &m->output, err);
     if (st == NB_OK) /* the divisor of the logits: (h / d) W^T */
         st = nb_model_vector(m, (nb_slot){.role = NB_ROLE_OUTPUT_NORM}, 1.0f / m->hp.logit_divisor, &m->output_norm, err);
-    if (st == NB_OK)
-        m->weights_bytes += (int64_t)m->be->op->weight_bytes(m->embed) +
-                            (m->hp.tied ? 0 : (int64_t)m->be->op->weight_bytes(m->output));
+    if (st == NB_OK) {
+        first->weights_bytes += (int64_t)first->be->op->weight_bytes(first->embed);
+        m->weights_bytes += shared ? 0 : (int64_t)m->be->op->weight_bytes(m->output);
+    }
     return st;
+}
+
+static nb_status make_room_for_layers(nb_model *m, nb_error *err)
+{
+    m->layer = nb_alloc_zero((size_t)m->hp.n_layer, sizeof *m->layer, "the layers", err);
+    return m->layer ? NB_OK : NB_NO_ROOM;
+}
+
+nb_status nb_model_load_weights(nb_model *m, bool layers, nb_error *err)
+{
+    nb_status st = load_frequencies(m, err);
+    if (st == NB_OK && m->front)
+        st = load_frequencies(m->front, err);
+    if (st == NB_OK && layers)
+        st = load_ends(m, err);
+    if (st == NB_OK && layers)
+        st = make_room_for_layers(m, err);
+    if (st == NB_OK && layers && m->front)
+        st = make_room_for_layers(m->front, err);
+    for (int l = 0; layers && l < m->hp.n_layer && st == NB_OK; l++)
+        st = load_layer(l < m->n_front ? m->front : m, l, err);
+    return st == NB_OK ? m->be->op->sync(m->be, err) : st;
+}
+
+void nb_model_close_weights(nb_model *m)
+{
+    const nb_backend_ops *op = m->be->op;
+    for (int l = 0; m->layer && l < m->hp.n_layer; l++)
+        nb_layer_close(m, &m->layer[l]);
+    if (m->output != m->embed)
+        op->release_weight(m->be, m->output);
+    op->release_weight(m->be, m->embed);
+    op->release(m->be, m->output_norm);
+    op->release(m->be, m->inv_freq);
+    op->release(m->be, m->inv_freq_local);
+    free(m->layer);
+    m->layer = NULL;
+    m->output = m->embed = NULL;
+    m->output_norm = m->inv_freq = m->inv_freq_local = NULL;
+    if (m->front && m->front->be)
+        nb_model_close_weights(m->front);
+}
+
+nb_status nb_model_set_kv_type(nb_model *m, const char *name, nb_error *err)
+{
+    static const char *const types[] = {[NB_KV_F32] = "f32", [NB_KV_F16] = "f16", [NB_KV_BF16] = "bf16", [NB_KV_Q8] = "q8", [NB_KV_FP8] = "fp8", [NB_KV_TYPES] = NULL};
+    if (!name)
+        return NB_OK;
+    for (int i = 0; types[i]; i++)
+        if (strcmp(name, types[i]) == 0) {
+            m->be->kv_type = (nb_kv_type)i;
+            return NB_OK;
+        }
+    nb_fail(err, NB_USAGE, "KV cache type \"%.40s\" is none of f32, f16, bf16, q8, fp8", name);
+    nb_nearest_of(name, types, "--kv-type ", err);
+    return NB_USAGE;
 }
 
 /* A GGUF file says "none" when it was made of a checkpoint without a tokenizer. */
@@ -364,29 +423,21 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
     st = nb_backend_open(o && o->device ? o->device : "auto", &bo, &m->be, err);
     if (st != NB_OK)
         goto done;
-    if (o && o->kv_type) {
-        if (strcmp(o->kv_type, "f32") != 0 && strcmp(o->kv_type, "f16") != 0) {
-            st = nb_fail(err, strcmp(o->kv_type, "bf16") == 0 || strcmp(o->kv_type, "q8") == 0 || strcmp(o->kv_type, "fp8") == 0
-                                  ? NB_UNSUPPORTED
-                                  : NB_USAGE,
-                         "KV cache type \"%.40s\": f32 and f16 are there", o->kv_type);
-            static const char *const types[] = {"f32", "f16", NULL};
-            nb_nearest_of(o->kv_type, types, "--kv-type ", err);
-            goto done;
-        }
-        m->be->kv_type = strcmp(o->kv_type, "f32") == 0 ? NB_KV_F32 : NB_KV_F16;
-    }
-    st = load_frequencies(m, err);
-    if (st == NB_OK && layers)
-        st = load_ends(m, err);
-    if (st == NB_OK && layers) {
-        m->layer = nb_alloc_zero((size_t)m->hp.n_layer, sizeof *m->layer, "the layers", err);
-        st = m->layer ? NB_OK : NB_NO_ROOM;
-        for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
-            st = load_layer(m, l, err);
-    }
+    if (o)
+        st = nb_model_set_kv_type(m, o->kv_type, err);
+    if (st != NB_OK)
+        goto done;
+    int32_t n_front = 0;
+    if (layers)
+        st = nb_offload_choose(m, o, &n_front, err);
     if (st == NB_OK)
-        st = m->be->op->sync(m->be, err);
+        st = nb_front_open(m, n_front, o, err);
+    if (st == NB_OK)
+        st = nb_model_load_weights(m, layers, err);
+    if (st == NB_NO_ROOM && layers) {
+        nb_model_close_weights(m);
+        nb_offload_hint(m, o ? o->n_seq : 0, o ? o->ctx : 0, false, err);
+    }
 done:
     m->load_s = (double)(nb_clock_ns() - start) * 1e-9;
     if (st != NB_OK) {
@@ -423,17 +474,9 @@ void nb_model_close(nb_model *m)
 {
     if (!m)
         return;
-    if (m->be) {
-        for (int l = 0; m->layer && l < m->hp.n_layer; l++)
-            nb_layer_close(m, &m->layer[l]);
-        if (m->output != m->embed)
-            m->be->op->release_weight(m->be, m->output);
-        m->be->op->release_weight(m->be, m->embed);
-        m->be->op->release(m->be, m->output_norm);
-        m->be->op->release(m->be, m->inv_freq);
-        m->be->op->release(m->be, m->inv_freq_local);
-    }
-    free(m->layer);
+    if (m->be)
+        nb_model_close_weights(m);
+    nb_front_close(m);
     nb_backend_close(m->be);
     nb_tokenizer_close(m->tokenizer);
     nb_container_close(m->container);

@@ -1,12 +1,12 @@
 /* attention.cu -- the table of attention's rows; the first that fits a call runs. */
 #include "attention/attention.h"
 
-constexpr int kMostDim = 256;
+constexpr int kMostDim = 256, kAll = (1 << NB_KV_TYPES) - 1;
 
 const nb_cuda_attention_row nb_cuda_attention_rows[] = {
-    {"split", 1 << NB_KV_F16 | 1 << NB_KV_F32, 8, 8, nb_cuda_attention_split_scratch, nb_cuda_attention_split},
-    {"tile", 1 << NB_KV_F16, 0, 8, NULL, nb_cuda_attention_tile},
-    {"simple", 1 << NB_KV_F16 | 1 << NB_KV_F32, 0, 1, NULL, nb_cuda_attention_simple},
+    {"split", kAll, 8, 8, nb_cuda_attention_split_scratch, nb_cuda_attention_split},
+    {"tile", kAll & ~(1 << NB_KV_F32), 0, 8, NULL, nb_cuda_attention_tile},
+    {"simple", kAll, 0, 1, NULL, nb_cuda_attention_simple},
 };
 
 static bool serves(const nb_cuda_attention_row *row, const nb_attention_args *a)

@@ -3,6 +3,7 @@
 #define NB_CUDA_ATTENTION_ATTENTION_H
 
 #include "device.h"
+#include "kv.h"
 
 constexpr float kLog2e = 1.44269504f;
 
@@ -10,17 +11,18 @@ struct Attention {
     const float *q;
     float *out;
     const int32_t *seq, *pos;
-    const void *k, *v; /* [n_seq][ctx_len][n_kv_head][head_dim] */
+    const void *k, *v; /* [n_seq][ctx_len][n_kv_head][head_dim] of `type` */
     int64_t ldq, ldo;
-    int n_token, n_head, n_kv_head, head_dim, ctx_len, window, f16;
+    int n_token, n_head, n_kv_head, head_dim, ctx_len, window, type;
     float scale, soft_cap;
+    KvScales scales;
 };
 
 static inline Attention nb_attention_of(const nb_attention_args *a)
 {
     const nb_kv *kv = a->kv;
     return {a->q, a->out, a->batch->seq, a->batch->pos, kv->k, kv->v, a->ldq, a->ldo, a->batch->n_token, a->n_head, kv->n_kv_head,
-            kv->head_dim, kv->ctx_len, a->window, kv->type == NB_KV_F16, a->scale, a->soft_cap};
+            kv->head_dim, kv->ctx_len, a->window, kv->type, a->scale, a->soft_cap, nb_kv_scales_of(kv)};
 }
 
 /* The first position that a query at `pos` sees. */

@@ -6,15 +6,9 @@
  *
  * with its share of o in registers (head_dim / 32 elements a lane). At the end the four states merge in the order of the warps. */
 #include "attention/attention.h"
-#include "half.h"
 #include "reduce.h"
 
 constexpr int kWarps = 4, kDims = 8; /* head_dim up to 256 */
-
-DEVI float get(const Attention &a, const void *cache, int64_t at)
-{
-    return a.f16 ? nb_half_get((const uint16_t *)cache + at) : ((const float *)cache)[at];
-}
 
 __global__ void __launch_bounds__(128) simple_kernel(Attention a)
 {
@@ -23,8 +17,7 @@ __global__ void __launch_bounds__(128) simple_kernel(Attention a)
     SHARED(float, share_d, [kWarps]);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, token = blockIdx.x, head = blockIdx.y;
     const int pos = a.pos[token], first = nb_first_seen(a, pos);
-    const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
-    const int64_t base = (int64_t)a.seq[token] * a.ctx_len * step + head / (a.n_head / a.n_kv_head) * a.head_dim;
+    const int64_t base = (int64_t)a.seq[token] * a.ctx_len * a.n_kv_head + head / (a.n_head / a.n_kv_head); /* its KV head at position 0 */
     float q[kDims], o[kDims], top = -INFINITY, sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < kDims; i++) {
@@ -37,7 +30,7 @@ __global__ void __launch_bounds__(128) simple_kernel(Attention a)
 #pragma unroll
         for (int i = 0; i < kDims; i++)
             if (i * 32 + lane < a.head_dim)
-                s += q[i] * get(a, a.k, base + t * step + i * 32 + lane);
+                s += q[i] * nb_kv_value(a.type, a.scales, a.k, base + (int64_t)t * a.n_kv_head, a.head_dim, i * 32 + lane);
         s = nb_warp_sum(s);
         if (a.soft_cap > 0.0f)
             s = a.soft_cap * tanhf(s / a.soft_cap);
@@ -47,7 +40,7 @@ __global__ void __launch_bounds__(128) simple_kernel(Attention a)
 #pragma unroll
         for (int i = 0; i < kDims; i++)
             if (i * 32 + lane < a.head_dim)
-                o[i] = o[i] * keep + p * get(a, a.v, base + t * step + i * 32 + lane);
+                o[i] = o[i] * keep + p * nb_kv_value(a.type, a.scales, a.v, base + (int64_t)t * a.n_kv_head, a.head_dim, i * 32 + lane);
     }
 #pragma unroll
     for (int i = 0; i < kDims; i++)

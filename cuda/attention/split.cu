@@ -1,4 +1,5 @@
-/* split.cu -- decode: few queries over a long cache, every KV head read once for all its query heads; each query and head in f32.
+/* split.cu -- decode: few queries over a long cache, every KV head read once for all its query heads; each query and head in f32,
+ * whatever the type of the cache.
  *
  *   block      one token, one KV head (or 8 of its query heads), one piece of its positions (a split)
  *   warp       4 a block; in a step it takes kPos x kUnroll positions, kLanes lanes a position, 8 elements (16 bytes of f16) a lane:
@@ -12,7 +13,6 @@
  * o [token][head][split][head_dim] and (m, d) in scratch. How positions are cut follows from the shape alone, so bits are the same on every run; they
  * may differ with max_len and the number of tokens. 4 head_dim FLOP a query head against 4 head_dim bytes a KV head: memory decides. */
 #include "attention/attention.h"
-#include "half.h"
 
 constexpr int kWarps = 4, kElements = 8;
 constexpr int kPiece = 64;        /* a split is a multiple of it */
@@ -24,32 +24,6 @@ struct Split {
     int n_chunk;      /* blocks that share a KV head */
     float *o, *md;    /* partial states; not used with one split */
 };
-
-DEVI void load8(const uint16_t *p, uint4 (&v)[1])
-{
-    v[0] = ld_v4(p);
-}
-DEVI void load8(const float *p, uint4 (&v)[2])
-{
-    v[0] = ld_v4(p);
-    v[1] = ld_v4(p + 4);
-}
-DEVI void floats_of(const uint4 (&v)[1], float (&x)[kElements])
-{
-    const uint32_t w[4] = {v[0].x, v[0].y, v[0].z, v[0].w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        x[2 * i] = nb_half_lo(w[i]);
-        x[2 * i + 1] = nb_half_hi(w[i]);
-    }
-}
-DEVI void floats_of(const uint4 (&v)[2], float (&x)[kElements])
-{
-    const uint32_t w[8] = {v[0].x, v[0].y, v[0].z, v[0].w, v[1].x, v[1].y, v[1].z, v[1].w};
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        x[i] = __uint_as_float(w[i]);
-}
 
 /* e^x, 0 for -inf: what a state that has seen nothing is worth. */
 DEVI float exp_of(float x)
@@ -69,7 +43,7 @@ DEVI void merge(float *m, float *d, float m2, float d2, float *mine, float *othe
 
 template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s)
 {
-    constexpr int kPos = 32 / kLanes, kUnroll = kHeads > 4 ? 2 : 4, kStep = kPos * kUnroll, kVecs = sizeof(T) * kElements / 16;
+    constexpr int kPos = 32 / kLanes, kUnroll = kHeads > 4 ? 2 : 4, kStep = kPos * kUnroll, kVecs = Kv<T>::kVecs;
     SHARED(float, share_o, [kWarps][kHeads][kLanes * kElements]);
     SHARED(float, share_m, [kWarps][kHeads]);
     SHARED(float, share_d, [kWarps][kHeads]);
@@ -83,6 +57,8 @@ template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 
     const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
     const int64_t base = (int64_t)a.seq[token] * a.ctx_len * step + kv_head * a.head_dim + e0;
     const T *cache_k = (const T *)a.k + base, *cache_v = (const T *)a.v + base;
+    const int64_t head_at = (int64_t)a.seq[token] * a.ctx_len * a.n_kv_head + kv_head, scale_step = (int64_t)a.n_kv_head * a.scales.groups;
+    const uint16_t *scale_k = nb_scales(a.scales, a.k, head_at) + e0 / NB_KV_GROUP, *scale_v = nb_scales(a.scales, a.v, head_at) + e0 / NB_KV_GROUP;
     float q[kHeads][kElements], o[kHeads][kElements], m[kHeads], d[kHeads];
 #pragma unroll
     for (int h = 0; h < kHeads; h++) {
@@ -101,8 +77,8 @@ template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 
         for (int u = 0; u < kUnroll; u++) { /* all loads of the step first */
             const int t = t0 + u * kPos + group;
             if (mine && t < end) {
-                load8(cache_k + t * step, kraw[u]);
-                load8(cache_v + t * step, vraw[u]);
+                Kv<T>::load(cache_k + t * step, scale_k + t * scale_step, kraw[u]);
+                Kv<T>::load(cache_v + t * step, scale_v + t * scale_step, vraw[u]);
             } else {
 #pragma unroll
                 for (int i = 0; i < kVecs; i++)
@@ -112,7 +88,7 @@ template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 
 #pragma unroll
         for (int u = 0; u < kUnroll; u++) {
             float k[kElements];
-            floats_of(kraw[u], k);
+            Kv<T>::floats(kraw[u], k);
 #pragma unroll
             for (int h = 0; h < kHeads; h++) {
                 float dot = 0.0f;
@@ -148,7 +124,7 @@ template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 
 #pragma unroll
         for (int u = 0; u < kUnroll; u++) {
             float v[kElements];
-            floats_of(vraw[u], v);
+            Kv<T>::floats(vraw[u], v);
 #pragma unroll
             for (int h = 0; h < kHeads; h++)
 #pragma unroll
@@ -257,7 +233,9 @@ template <class T> static nb_status run_lanes(nb_backend *be, const nb_attention
 nb_status nb_cuda_attention_split(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
     const Split s = split_of(a);
-    const nb_status st = a->kv->type == NB_KV_F16 ? run_lanes<uint16_t>(be, a, s, err) : run_lanes<float>(be, a, s, err);
+    static nb_status (*const run[NB_KV_TYPES])(nb_backend *, const nb_attention_args *, const Split &, nb_error *) = {
+        run_lanes<float>, run_lanes<uint16_t>, run_lanes<Bf16>, run_lanes<Q8>, run_lanes<Fp8>}; /* as nb_kv_type numbers them */
+    const nb_status st = run[a->kv->type](be, a, s, err);
     if (st != NB_OK || s.n_split == 1)
         return st;
     return nb_launch(be, "attention.merge", merge_kernel, dim3((unsigned)a->batch->n_token, (unsigned)a->n_head), dim3(128), 0, err, nb_attention_of(a), s);

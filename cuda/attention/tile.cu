@@ -7,15 +7,17 @@
  *
  *   shared     Q [64][kRow]   K, V [2][kTileN][kRow]     kRow = kDim + 8 halves: an odd number of 16 bytes, 8 rows of ldmatrix fall into 8 groups of banks
  *
- * Operands are f16, as the cache is: K and V come as they lie, q scale and P are rounded once (2^-11, finer than bf16). Head sizes are padded with zeros
+ * Operands are f16: K and V of an f16 cache come as they lie, those of the other types are loaded, made f16 and stored (exact but for the product of scale and
+ * code, and for bf16 beyond 65504 and below 2^-14); q scale and P are rounded once (2^-11, finer than bf16). Head sizes are padded with zeros
  * to kDim. Positions behind the last one that the rows see are not read: that one stands in for them, masked.
  *
  * Tokens of several sequences in one tile: one walk over the cache for each of them, in which the rows of the others see nothing.
  * A tile that all rows see whole is not masked. 4 head_dim FLOP a pair of query and position that is computed. */
 #include "attention/attention.h"
-#include "half.h"
 
 constexpr int kRows = 64, kThreads = 128;
+template <class T> constexpr bool kF16 = false;
+template <> constexpr bool kF16<uint16_t> = true;
 
 /* The rows of a block that one walk serves, the same in every lane. */
 struct Walk {
@@ -76,16 +78,32 @@ DEVI Walk next_walk(const Attention &a, int m0, int last)
     return w;
 }
 
-/* K and V of positions t0 .. t0 + kTileN - 1 on their way to shared memory, hi's own behind hi. */
-template <int kDim, int kTileN> DEVI void fetch(const Attention &a, const uint16_t *k, const uint16_t *v, int t0, int hi, uint16_t *sk, uint16_t *sv)
+/* Eight values of another type become f16 in shared memory. */
+template <class T> DEVI void convert8(const T *p, const uint16_t *scale, uint16_t *to)
+{
+    uint4 raw[Kv<T>::kVecs];
+    float x[8];
+    Kv<T>::load(p, scale, raw);
+    Kv<T>::floats(raw, x);
+    st_v4(to, make_uint4(nb_half_pack(x[0], x[1]), nb_half_pack(x[2], x[3]), nb_half_pack(x[4], x[5]), nb_half_pack(x[6], x[7])));
+}
+
+/* K and V of positions t0 .. t0 + kTileN - 1 on their way to shared memory, hi's own behind hi. head_at: the head-vector of position 0. */
+template <class T, int kDim, int kTileN> DEVI void fetch(const Attention &a, int64_t head_at, const T *k, const T *v, int t0, int hi, uint16_t *sk, uint16_t *sv)
 {
     constexpr int kRow = kDim + 8;
     const int pieces = a.head_dim / 8;
     const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
     for (int i = threadIdx.x; i < kTileN * pieces; i += kThreads) {
         const int r = i / pieces, c = i % pieces * 8, t = t0 + r <= hi ? t0 + r : hi;
-        cp_async_16(&sk[r * kRow + c], k + t * step + c);
-        cp_async_16(&sv[r * kRow + c], v + t * step + c);
+        if constexpr (kF16<T>) {
+            cp_async_16(&sk[r * kRow + c], k + t * step + c);
+            cp_async_16(&sv[r * kRow + c], v + t * step + c);
+        } else {
+            const int64_t n = head_at + (int64_t)t * a.n_kv_head;
+            convert8(k + t * step + c, nb_scales(a.scales, a.k, n) + c / NB_KV_GROUP, &sk[r * kRow + c]);
+            convert8(v + t * step + c, nb_scales(a.scales, a.v, n) + c / NB_KV_GROUP, &sv[r * kRow + c]);
+        }
     }
     cp_async_commit();
 }
@@ -95,7 +113,7 @@ template <int kDim, int kTileN> constexpr size_t tile_bytes()
     return (size_t)(kRows + 4 * kTileN) * (kDim + 8) * sizeof(uint16_t);
 }
 
-template <int kDim, int kTileN> __global__ void __launch_bounds__(kThreads, kDim <= 64 ? 3 : kDim <= 128 ? 2 : 1) tile_kernel(Attention a)
+template <class T, int kDim, int kTileN> __global__ void __launch_bounds__(kThreads, kDim <= 64 ? 3 : kDim <= 128 ? 2 : 1) tile_kernel(Attention a)
 {
     constexpr int kRow = kDim + 8, kStepsD = kDim / 16, kTilesN = kTileN / 8, kTilesD = kDim / 8;
     constexpr bool kKeepQ = kDim <= 128; /* its fragments stay in registers */
@@ -131,12 +149,12 @@ template <int kDim, int kTileN> __global__ void __launch_bounds__(kThreads, kDim
     float o[kTilesD][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f}; /* sum: of this lane's columns */
 
     for (Walk w = next_walk(a, m0, -1); w.seq != kNone; w = next_walk(a, m0, w.seq)) {
-        const int64_t base = ((int64_t)w.seq * a.ctx_len * a.n_kv_head + kv_head) * a.head_dim;
-        const uint16_t *k = (const uint16_t *)a.k + base, *v = (const uint16_t *)a.v + base;
-        fetch<kDim, kTileN>(a, k, v, w.lo, w.hi, sk, sv);
+        const int64_t head_at = (int64_t)w.seq * a.ctx_len * a.n_kv_head + kv_head, base = head_at * a.head_dim;
+        const T *k = (const T *)a.k + base, *v = (const T *)a.v + base;
+        fetch<T, kDim, kTileN>(a, head_at, k, v, w.lo, w.hi, sk, sv);
         for (int t0 = w.lo, stage = 0; t0 <= w.hi; t0 += kTileN, stage ^= 1) {
             if (t0 + kTileN <= w.hi)
-                fetch<kDim, kTileN>(a, k, v, t0 + kTileN, w.hi, sk + (stage ^ 1) * kTileN * kRow, sv + (stage ^ 1) * kTileN * kRow);
+                fetch<T, kDim, kTileN>(a, head_at, k, v, t0 + kTileN, w.hi, sk + (stage ^ 1) * kTileN * kRow, sv + (stage ^ 1) * kTileN * kRow);
             else
                 cp_async_commit(); /* an empty group, so that waiting is the same */
             cp_async_wait<1>();
@@ -237,20 +255,34 @@ template <int kDim, int kTileN> __global__ void __launch_bounds__(kThreads, kDim
     }
 }
 
-template <int kDim, int kTileN> static nb_status run(nb_backend *be, const nb_attention_args *a, nb_error *err)
+template <class T, int kDim, int kTileN> static nb_status run(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
     constexpr size_t bytes = tile_bytes<kDim, kTileN>();
     static_assert(bytes <= 99 * 1024, "what a block may have on sm_86 and sm_89");
-    const cudaError_t e = cudaFuncSetAttribute(tile_kernel<kDim, kTileN>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    const cudaError_t e = cudaFuncSetAttribute(tile_kernel<T, kDim, kTileN>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (e != cudaSuccess)
         return nb_cuda_status(be, e, "shared memory for attention.tile", err);
     const dim3 grid((unsigned)nb_ceil_div(a->batch->n_token, kRows), (unsigned)a->n_head);
-    return nb_launch(be, "attention.tile", tile_kernel<kDim, kTileN>, grid, dim3(kThreads), bytes, err, nb_attention_of(a));
+    return nb_launch(be, "attention.tile", tile_kernel<T, kDim, kTileN>, grid, dim3(kThreads), bytes, err, nb_attention_of(a));
+}
+
+template <class T> static nb_status run_dim(nb_backend *be, const nb_attention_args *a, nb_error *err)
+{
+    const int dim = a->kv->head_dim;
+    return dim <= 64 ? run<T, 64, 64>(be, a, err) : dim <= 96 ? run<T, 96, 64>(be, a, err) : dim <= 128 ? run<T, 128, 64>(be, a, err)
+           : dim <= 192 ? run<T, 192, 32>(be, a, err) : run<T, 256, 32>(be, a, err);
 }
 
 nb_status nb_cuda_attention_tile(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
-    const int dim = a->kv->head_dim;
-    return dim <= 64 ? run<64, 64>(be, a, err) : dim <= 96 ? run<96, 64>(be, a, err) : dim <= 128 ? run<128, 64>(be, a, err)
-           : dim <= 192 ? run<192, 32>(be, a, err) : run<256, 32>(be, a, err);
+    switch (a->kv->type) {
+    case NB_KV_BF16:
+        return run_dim<Bf16>(be, a, err);
+    case NB_KV_Q8:
+        return run_dim<Q8>(be, a, err);
+    case NB_KV_FP8:
+        return run_dim<Fp8>(be, a, err);
+    default:
+        return run_dim<uint16_t>(be, a, err);
+    }
 }

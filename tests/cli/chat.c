@@ -57,6 +57,26 @@ static void unknown(check *c)
     program_free(&o);
 }
 
+/* A second turn reads the caches of both devices. */
+static void on_two_devices(check *c)
+{
+    static const char *const lines[] = {"one", "two", "/stats", "/quit", NULL}, *const given[] = {
+        CHAT "--exact --device ref", CHAT "--exact --device ref --offload 1", CHAT "--exact --device ref -ngl 0"};
+    char want[2][2048], text[2048];
+    for (int i = 0; i < 3; i++) {
+        outcome o = talk(c, given[i], lines);
+        for (int turn = 0; turn < 2; turn++) {
+            const char *got = answer(&o, turn, text);
+            CHECK(c, got[0]);
+            if (i == 0)
+                snprintf(want[turn], sizeof want[turn], "%s", got);
+            CHECK_STR(c, got, want[turn]);
+        }
+        CHECK(c, context(&o, 2) > 0);
+        program_free(&o);
+    }
+}
+
 static void help(check *c)
 {
     static const char *const lines[] = {"/help", "/exit", NULL}, *const names[] = {
@@ -199,6 +219,7 @@ static void make_folder(void)
 int main(int argc, char **argv)
 {
     static const check_case cases[] = {
+        {"turns with layers on the CPU answer the same", on_two_devices},
         {"an unknown /command is answered with a sentence and not sent to the model", unknown},
         {"/help lists the commands", help},
         {"/reset, /clear and /system begin anew, // is a message", counts},

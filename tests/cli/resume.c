@@ -302,6 +302,9 @@ static void planned(check *c)
 {
     expect(c, "plan %T/tiny.gguf --ctx 32 --batch 2 --json", 0, "{\"weights_bytes\":");
     expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact", 0, "\"kv_bytes\":16384,"); /* 2 layers x (k, v) x 32 tokens x 1 head x 32 x f32 */
+    expect(c, "plan %T/tiny.gguf --ctx 32 --json --kv-type q8", 0, "\"kv_bytes\":4352,"); /* 2 x 2 x (1024 codes and 32 scales of f16) */
+    expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact --device ref --offload 1", 0, "\"offload\":1,\"cpu\":{\"weights_bytes\":");
+    expect(c, "plan %T/tiny.gguf --ctx 32 --exact --device ref -ngl 1", 0, "layers 0:1 of 2 on cpu");
     expect(c, "plan %T/tiny.gguf --ctx 100000", NB_BAD_INPUT, "a context of 100000 tokens");
     expect(c, "plan %T/none.gguf", NB_NOT_FOUND, "none.gguf: cannot open");
     expect(c, "plan", NB_USAGE, "MODEL is missing");

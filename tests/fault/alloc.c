@@ -196,6 +196,28 @@ static nb_status step_of(const char *path, nb_error *err)
     return st;
 }
 
+/* A plan of a model with a layer on the CPU, and a step of it. */
+static nb_status step_on_two(nb_error *err)
+{
+    static const int32_t prompt[] = {256, 70, 80};
+    static float logits[272];
+    const nb_model_options mo = {.device = "ref", .exact = true, .n_thread = 1, .offload = 1};
+    const nb_plan_options po = {.model = NB_SOURCE_DIR "/tests/data/models/tiny-gemma2", .device = "ref", .n_thread = 1, .ctx = 16, .offload = 1};
+    nb_plan plan;
+    nb_model *m = NULL;
+    nb_session *s = NULL;
+    nb_status st = nb_plan_model(&po, &plan, err);
+    if (st == NB_OK)
+        st = nb_model_open(po.model, &mo, &m, err);
+    if (st == NB_OK)
+        st = nb_session_open(m, 1, 16, &s, err);
+    if (st == NB_OK)
+        st = nb_session_step(s, 0, prompt, 3, false, logits, err);
+    nb_session_close(s);
+    nb_model_close(m);
+    return st;
+}
+
 static nb_status step_of_folder(nb_error *err)
 {
     return step_of(NB_SOURCE_DIR "/tests/data/models/tiny-llama", err);
@@ -375,6 +397,7 @@ static void step_case(check *c)
     every(c, step_of_folder, false);
     every(c, step_of_biases, false);
     every(c, step_of_mixture, false);
+    every(c, step_on_two, false);
 }
 static void look_case(check *c)
 {

@@ -43,10 +43,10 @@ static void compare_logits(check *c, const float *got, const float *want, int32_
 }
 
 /* ids [n] at once, then more greedy tokens of the CPU one by one on both. */
-static void compare(check *c, const char *device, const char *path, const int32_t *ids, int32_t n, int32_t more, double limit)
+static void compare_with(check *c, const char *device, const char *kv_type, const char *path, const int32_t *ids, int32_t n, int32_t more, double limit)
 {
     nb_error err = {.offset = -1, .message = ""};
-    const nb_model_options on_cpu = {.device = "cpu", .exact = true}, on_device = {.device = device};
+    const nb_model_options on_cpu = {.device = "cpu", .exact = true, .kv_type = kv_type}, on_device = {.device = device, .kv_type = kv_type};
     nb_model *a = NULL, *b = NULL;
     nb_session *s = NULL, *t = NULL;
     nb_model_info info = {0};
@@ -83,13 +83,35 @@ static void compare(check *c, const char *device, const char *path, const int32_
     }
     CHECK_STR(c, err.message, "");
     CHECK_EQ(c, st, NB_OK);
-    printf("      %s: worst relative L2 %.2g\n", device, worst);
+    printf("      %s%s%s: worst relative L2 %.2g\n", device, kv_type ? ", cache " : "", kv_type ? kv_type : "", worst);
     free(want);
     free(got);
     nb_session_close(s);
     nb_session_close(t);
     nb_model_close(a);
     nb_model_close(b);
+}
+
+static void compare(check *c, const char *device, const char *path, const int32_t *ids, int32_t n, int32_t more, double limit)
+{
+    compare_with(c, device, NULL, path, ids, n, more, limit);
+}
+
+/* The same type on both sides: a key that the device's bf16 products moved may fall to the next code, which is one step of the type. */
+static void cache_types(check *c, const char *device)
+{
+    static const struct {
+        const char *name;
+        double limit;
+    } types[] = {{"f32", 2e-2}, {"f16", 2e-2}, {"bf16", 2.5e-2}, {"q8", 3e-2}, {"fp8", 6e-2}};
+    static const int32_t ids[] = {1, 17, 90, 33, 8, 120, 64, 5, 77, 18, 2, 101};
+    static const char *const names[] = {"llama", "gemma3"}; /* gemma3: a window */
+    for (size_t m = 0; m < sizeof names / sizeof *names; m++)
+        for (size_t i = 0; i < sizeof types / sizeof *types && !c->skipped; i++) {
+            char path[600];
+            snprintf(path, sizeof path, "%s/tests/data/models/tiny-%s", NB_SOURCE_DIR, names[m]);
+            compare_with(c, device, types[i].name, path, ids, 12, 4, types[i].limit);
+        }
 }
 
 static void tiny_llama(check *c, const char *device)
@@ -180,6 +202,10 @@ static void tiny_simt(check *c)
 {
     tiny_llama(c, "simt");
 }
+static void cache_simt(check *c)
+{
+    cache_types(c, "simt");
+}
 static void families_simt(check *c)
 {
     tiny_families(c, "simt");
@@ -196,6 +222,7 @@ static void all_cuda(check *c)
 {
     tiny_llama(c, "cuda:0");
     if (!c->skipped) {
+        cache_types(c, "cuda:0");
         tiny_families(c, "cuda:0");
         stories(c, "cuda:0");
         smollm2(c, "cuda:0");
@@ -204,6 +231,7 @@ static void all_cuda(check *c)
 
 static const check_case cases[] = {
     {"tiny llama by the CUDA sources on the emulator gives the CPU's logits", tiny_simt},
+    {"every type of the cache by the CUDA sources on the emulator gives the CPU's logits with that type", cache_simt},
     {"every family's checkpoint by the CUDA sources on the emulator gives the CPU's logits", families_simt},
     {"stories260K by the CUDA sources on the emulator gives the CPU's logits", stories_simt},
     {"SmolLM2's first layers by the CUDA sources on the emulator give the CPU's logits", smollm2_simt},

@@ -1,6 +1,6 @@
 /* attention.c -- causal attention over the cache, prefill and decode, on every backend. NUMERICS.md
  * "attention". */
-#include "base/scalar.h"
+#include "backend/kv.h"
 #include "ops/bounds.h"
 #include "ops/ops.h"
 
@@ -20,24 +20,28 @@ static size_t cache_count(const attention_case *c)
     return (size_t)c->n_seq * (size_t)c->ctx_len * (size_t)c->n_kv_head * (size_t)c->head_dim;
 }
 
+static nb_kv cache_of(const attention_case *c)
+{
+    return (nb_kv){.type = c->type,
+                   .n_seq = c->n_seq,
+                   .ctx_len = c->ctx_len,
+                   .n_kv_head = c->n_kv_head,
+                   .head_dim = c->head_dim};
+}
+
 static bool run_attention(ops *o, const void *args, void *out)
 {
     const attention_case *c = args;
     nb_error err = {.message = ""};
     if (!ops_has(o, o->be->op->attention != NULL, "attention"))
         return false;
-    const size_t cache = cache_count(c) * (c->type == NB_KV_F16 ? 2 : 4);
+    nb_kv kv = cache_of(c);
+    kv.k = ops_inout(o, c->k, nb_kv_bytes(&kv));
+    kv.v = ops_inout(o, c->v, nb_kv_bytes(&kv));
     const nb_batch batch = {.n_token = c->M,
                             .seq = ops_in(o, c->seq, (size_t)c->M * 4),
                             .pos = ops_in(o, c->pos, (size_t)c->M * 4),
                             .max_len = c->max_len};
-    const nb_kv kv = {.type = c->type,
-                      .n_seq = c->n_seq,
-                      .ctx_len = c->ctx_len,
-                      .n_kv_head = c->n_kv_head,
-                      .head_dim = c->head_dim,
-                      .k = ops_inout(o, c->k, cache),
-                      .v = ops_inout(o, c->v, cache)};
     nb_attention_args a = {.q = ops_in(o, c->q, (size_t)(c->M * c->ldq) * sizeof(float)),
                            .ldq = c->ldq,
                            .ldo = c->ldo,
@@ -120,6 +124,8 @@ static void compare_attention(ops *o, const void *args, const void *got, const v
 
 static const ops_test test = {run_attention, compare_attention};
 
+static const char *const kTypes[] = {"f32", "f16", "bf16", "q8", "fp8"};
+
 static const struct attention_shape {
     int32_t M, n_seq, past, n_head, n_kv_head, head_dim, window;
     float soft_cap, spread; /* spread: standard deviation of q, so of the scores */
@@ -146,25 +152,34 @@ static const struct attention_shape {
     {10, 1, 62, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16}, /* the first query ends one position before its tile; even weights, so that one shows */
     {1, 1, 64, 2, 1, 64, 0, 0, 0.1f, NB_KV_F16},  /* a last split of one position */
     {10, 1, 20, 2, 1, 64, 0, 25, 2, NB_KV_F32},   {3, 1, 20, 2, 1, 28, 11, 0, 2, NB_KV_F16},
+    /* the other types in every row and size of tile; heads whose last group of q8 is short */
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_BF16},   {2, 2, 150, 12, 1, 96, 100, 30, 3, NB_KV_BF16},
+    {1, 1, 130, 4, 2, 256, 70, 0, 2, NB_KV_BF16}, {70, 1, 140, 2, 1, 64, 0, 0, 2, NB_KV_BF16},
+    {12, 1, 50, 1, 1, 192, 0, 50, 2, NB_KV_BF16}, {12, 2, 30, 3, 1, 20, 0, 0, 2, NB_KV_BF16},
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_Q8},     {3, 3, 200, 8, 1, 80, 0, 0, 2, NB_KV_Q8},
+    {4, 2, 70, 6, 2, 192, 0, 0, 1, NB_KV_Q8},     {64, 1, 63, 8, 1, 96, 0, 0, 1, NB_KV_Q8},
+    {66, 2, 70, 1, 1, 64, 40, 0, 1, NB_KV_Q8},    {20, 1, 60, 2, 2, 80, 0, 30, 3, NB_KV_Q8},
+    {17, 1, 120, 4, 2, 128, 100, 0, 4, NB_KV_Q8}, {40, 1, 33, 1, 1, 256, 0, 0, 2, NB_KV_Q8},
+    {12, 2, 30, 3, 3, 20, 0, 0, 2, NB_KV_Q8},     {3, 1, 20, 4, 2, 52, 11, 0, 2, NB_KV_Q8},
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_FP8},    {2, 1, 66, 3, 1, 80, 0, 20, 2, NB_KV_FP8},
+    {18, 3, 40, 1, 1, 128, 9, 0, 2, NB_KV_FP8},   {33, 1, 64, 2, 1, 96, 0, 0, 2, NB_KV_FP8},
+    {10, 2, 30, 3, 1, 28, 0, 0, 2, NB_KV_FP8},
 };
 
-static void fill_cache(attention_case *k, nb_rng *r, uint8_t *raw, float *value)
+/* Head by head, every position up to each token's own; of each head the value that is rounded and comes back. */
+static void fill_cache(const attention_case *k, nb_rng *r, uint8_t *raw, float *value)
 {
-    const size_t per_pos = (size_t)k->n_kv_head * (size_t)k->head_dim;
-    memset(raw, 0xff, cache_count(k) * (k->type == NB_KV_F16 ? 2 : 4));
-    for (int32_t m = 0; m < k->M; m++) /* every position up to each token's own */
-        for (size_t i = (size_t)k->seq[m] * (size_t)k->ctx_len * per_pos,
-                    end = i + ((size_t)k->pos[m] + 1) * per_pos;
-             i < end; i++) {
-            float v = nb_rng_normal(r);
-            if (k->type == NB_KV_F16) {
-                const uint16_t half = nb_f16_from_f32(v);
-                memcpy(raw + 2 * i, &half, 2);
-                v = nb_f32_from_f16(half);
-            } else {
-                memcpy(raw + 4 * i, &v, 4);
-            }
-            value[i] = v;
+    const nb_kv kv = cache_of(k);
+    float head[256];
+    memset(raw, 0xff, nb_kv_bytes(&kv));
+    for (int32_t m = 0; m < k->M; m++)
+        for (int64_t first = (int64_t)k->seq[m] * k->ctx_len * k->n_kv_head, h = first;
+             h < first + ((int64_t)k->pos[m] + 1) * k->n_kv_head; h++) {
+            for (int32_t i = 0; i < k->head_dim; i++)
+                head[i] = nb_rng_normal(r);
+            nb_kv_put(&kv, raw, h * k->head_dim, head);
+            for (int32_t i = 0; i < k->head_dim; i++)
+                value[h * k->head_dim + i] = nb_kv_get(&kv, raw, h * k->head_dim + i);
         }
 }
 
@@ -209,9 +224,9 @@ static void each_shape(check *c, ops_set *set)
         k.vf = vf;
         char what[160];
         snprintf(what, sizeof what,
-                 "M %d in %d sequences after %d, heads %d/%d of %d, window %d, cap %g, cache f%d",
+                 "M %d in %d sequences after %d, heads %d/%d of %d, window %d, cap %g, cache %s",
                  s->M, s->n_seq, s->past, s->n_head, s->n_kv_head, s->head_dim, s->window,
-                 (double)s->soft_cap, s->type == NB_KV_F16 ? 16 : 32);
+                 (double)s->soft_cap, kTypes[s->type]);
         const size_t bytes = (size_t)(k.M * k.ldo) * sizeof(float);
         const int64_t work = (int64_t)k.M * k.max_len * k.n_head * k.head_dim / 8; /* vector loads, matrix instructions */
         if (set)

@@ -2,7 +2,7 @@
  * "rope_append_kv".
  *
  * out of a run: q, k, then both caches, as bytes behind one another. */
-#include "base/scalar.h"
+#include "backend/kv.h"
 #include "ops/bounds.h"
 #include "ops/ops.h"
 
@@ -15,9 +15,13 @@ typedef struct rope_case {
     const int32_t *seq, *pos;
 } rope_case;
 
-static size_t kv_value(nb_kv_type type)
+static nb_kv cache_of(const rope_case *c)
 {
-    return type == NB_KV_F16 ? 2 : 4;
+    return (nb_kv){.type = c->type,
+                   .n_seq = c->n_seq,
+                   .ctx_len = c->ctx_len,
+                   .n_kv_head = c->n_kv_head,
+                   .head_dim = c->head_dim};
 }
 
 static size_t kv_count(const rope_case *c)
@@ -41,18 +45,14 @@ static bool run_rope(ops *o, const void *args, void *out)
     nb_error err = {.message = ""};
     if (!ops_has(o, o->be->op->rope_append_kv != NULL, "rope_append_kv"))
         return false;
-    const size_t cache = kv_count(c) * kv_value(c->type);
+    nb_kv kv = cache_of(c);
+    const size_t cache = nb_kv_bytes(&kv);
+    kv.k = ops_out(o, cache);
+    kv.v = ops_out(o, cache);
     const nb_batch batch = {.n_token = c->M,
                             .seq = ops_in(o, c->seq, (size_t)c->M * 4),
                             .pos = ops_in(o, c->pos, (size_t)c->M * 4),
                             .max_len = c->max_len};
-    const nb_kv kv = {.type = c->type,
-                      .n_seq = c->n_seq,
-                      .ctx_len = c->ctx_len,
-                      .n_kv_head = c->n_kv_head,
-                      .head_dim = c->head_dim,
-                      .k = ops_out(o, cache),
-                      .v = ops_out(o, cache)};
     const nb_rope_args a = {.q = ops_inout(o, c->q, q_bytes(c)),
                             .k = ops_inout(o, c->k, k_bytes(c)),
                             .v = ops_in(o, c->v, (size_t)(c->M * c->ldv) * sizeof(float)),
@@ -77,10 +77,21 @@ static bool run_rope(ops *o, const void *args, void *out)
     return good;
 }
 
-static double kv_load(nb_kv_type type, const uint8_t *p, size_t i)
+/* How far apart two roundings of the same value may be: one step of the type where the value is b; of q8 also a last bit of the scale, which moves 127 codes. */
+static double one_step(const nb_kv *kv, const uint8_t *cache, int64_t at, double b)
 {
-    return type == NB_KV_F16 ? (double)nb_f32_from_f16(nb_load_u16(p + 2 * i))
-                             : (double)nb_f32_from_bits(nb_load_u32(p + 4 * i));
+    switch (kv->type) {
+    case NB_KV_F16:
+        return 0x1p-10 * fabs(b) + 0x1p-24;
+    case NB_KV_BF16:
+        return 0x1p-7 * fabs(b);
+    case NB_KV_Q8:
+        return (double)nb_f32_from_f16(nb_kv_scales(kv, cache, at)[at % kv->head_dim / NB_KV_GROUP]) + 0x1p-10 * fabs(b);
+    case NB_KV_FP8:
+        return 0x1p-3 * fabs(b) + 0x1p-9;
+    default:
+        return 0;
+    }
 }
 
 /* Rows of heads: a rotated element may differ by the roundings of two products, their sum, cos and
@@ -113,24 +124,22 @@ static void compare_rope(ops *o, const void *args, const void *got, const void *
                   (const float *)(const void *)w);
     g += k_bytes(c);
     w += k_bytes(c);
-    /* what was not written is still the poison in both; f16 may round a last bit of k the other way
-     */
-    const size_t n = kv_count(c), one = kv_value(c->type);
+    /* what was not written is still the poison in both; a k that differs in a last bit may be rounded the other way */
+    const nb_kv kv = cache_of(c);
+    const int64_t n = (int64_t)kv_count(c);
     int64_t poison = 0;
-    for (size_t i = 0; i < 2 * n; i++) {
-        const double a = kv_load(c->type, g, i), b = kv_load(c->type, w, i);
-        poison += isnan(b);
-        CHECK_NEAR(o->c, a, b,
-                   i < n ? (c->type == NB_KV_F16 ? 0x1p-10 * fabs(b) + 0x1p-24 : 0) +
-                               16 * BOUND_U * (fabs(b) + 4)
-                         : 0,
-                   o->what);
-    }
-    CHECK_EQ(o->c, poison, 2 * ((int64_t)n - (int64_t)c->M * c->n_kv_head * c->head_dim));
-    CHECK(o->c, one == 2 || one == 4);
+    for (int of_v = 0; of_v < 2; of_v++, g += nb_kv_bytes(&kv), w += nb_kv_bytes(&kv))
+        for (int64_t i = 0; i < n; i++) {
+            const double a = (double)nb_kv_get(&kv, g, i), b = (double)nb_kv_get(&kv, w, i);
+            poison += isnan(b);
+            CHECK_NEAR(o->c, a, b, of_v ? 0 : one_step(&kv, w, i, b) + 16 * BOUND_U * (fabs(b) + 4), o->what);
+        }
+    CHECK_EQ(o->c, poison, 2 * (n - (int64_t)c->M * c->n_kv_head * c->head_dim));
 }
 
 static const ops_test test = {run_rope, compare_rope};
+
+static const char *const kTypes[] = {"f32", "f16", "bf16", "q8", "fp8"};
 
 static const struct rope_shape {
     int32_t M, n_head, n_kv_head, head_dim, rope_dim;
@@ -142,6 +151,10 @@ static const struct rope_shape {
     {9, 14, 2, 64, 32, true, NB_KV_F32},  {17, 4, 2, 96, 96, false, NB_KV_F32},
     {64, 9, 3, 64, 64, false, NB_KV_F16}, {64, 3, 1, 256, 256, false, NB_KV_F32},
     {5, 2, 2, 16, 2, true, NB_KV_F16},    {3, 2, 1, 48, 0, false, NB_KV_F16},
+    {9, 9, 3, 64, 64, false, NB_KV_BF16}, {5, 4, 2, 80, 20, true, NB_KV_BF16},
+    {9, 9, 3, 64, 64, false, NB_KV_Q8},   {7, 4, 2, 80, 20, true, NB_KV_Q8},
+    {2, 3, 1, 256, 256, false, NB_KV_Q8}, {5, 2, 2, 20, 20, false, NB_KV_Q8},
+    {9, 9, 3, 64, 64, false, NB_KV_FP8},  {5, 4, 2, 80, 20, true, NB_KV_FP8},
 };
 
 static void each_shape(check *c, ops_set *set)
@@ -177,6 +190,11 @@ static void each_shape(check *c, ops_set *set)
             pos[m] = next[t]++;
             k.max_len = pos[m] + 1 > k.max_len ? pos[m] + 1 : k.max_len;
         }
+        static const float odd[] = {500.0f, -1e-9f, 7e4f, -0.0f, 448.0f, 464.0f, -0x1p-10f, 3e-3f, 1.0625f, -1.1875f}; /* beyond a type, below it, halfway */
+        for (size_t j = 0; s->type > NB_KV_F16 && j < sizeof odd / sizeof *odd; j++)
+            v[j] = odd[j];
+        for (int32_t j = 0; s->type > NB_KV_F16 && k.M > 1 && j < NB_KV_GROUP && j < s->head_dim; j++)
+            v[k.ldv + j] = 0.0f; /* a group without a scale */
         k.q = q;
         k.k = kk;
         k.v = v;
@@ -184,10 +202,11 @@ static void each_shape(check *c, ops_set *set)
         k.seq = seq;
         k.pos = pos;
         char what[128];
-        snprintf(what, sizeof what, "M %d heads %d/%d of %d, rope_dim %d%s, cache f%d", s->M,
+        snprintf(what, sizeof what, "M %d heads %d/%d of %d, rope_dim %d%s, cache %s", s->M,
                  s->n_head, s->n_kv_head, s->head_dim, s->rope_dim,
-                 s->interleaved ? " interleaved" : "", s->type == NB_KV_F16 ? 16 : 32);
-        const size_t bytes = q_bytes(&k) + k_bytes(&k) + 2 * kv_count(&k) * kv_value(k.type);
+                 s->interleaved ? " interleaved" : "", kTypes[s->type]);
+        const nb_kv kv = cache_of(&k);
+        const size_t bytes = q_bytes(&k) + k_bytes(&k) + 2 * nb_kv_bytes(&kv);
         const int64_t work = k.M * (k.ldq + k.ldk);
         if (set)
             ops_against_ref(set, &test, &k, bytes, work, what);
@@ -268,7 +287,7 @@ static void same_bits(check *c)
 
 static const check_case cases[] = {
     {"ref turns pairs by a quarter and fills the cache", a_quarter_turn},
-    {"every backend agrees with ref on every shape, both pairings, both cache types", every_shape},
+    {"every backend agrees with ref on every shape, both pairings, every type of the cache", every_shape},
     {"the bits do not depend on the run or the number of threads", same_bits},
 };
 CHECK_MAIN(cases)

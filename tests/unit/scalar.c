@@ -2,7 +2,7 @@
  * ldexp, and the nearest code found among neighbours, even on a tie. */
 #include "check.h"
 #include "base/random.h"
-#include "base/scalar.h"
+#include "backend/kv.h"
 
 /* A float format of 1 sign, e exponent and f fraction bits in 16. */
 typedef struct format {
@@ -98,6 +98,56 @@ static void roundings(check *c)
     }
 }
 
+/* Codes and the points halfway between neighbours, which go to the even code. */
+static void eight_bits(check *c)
+{
+    for (int i = 0; i < 127; i++) {
+        const float v = nb_f32_from_e4m3((uint8_t)i), next = nb_f32_from_e4m3((uint8_t)(i + 1)), half = v + (next - v) / 2;
+        const double want = i < 8 ? i * 0x1p-9 : (8 + i % 8) * ldexp(1, i / 8 - 10);
+        CHECK_NEAR(c, v, want, 0, "value");
+        CHECK_EQ(c, nb_e4m3_from_f32(v), i);
+        CHECK_EQ(c, nb_e4m3_from_f32(-v), i | 0x80);
+        if (i == 126)
+            break;
+        CHECK_EQ(c, nb_e4m3_from_f32(half), i + i % 2);
+        CHECK_EQ(c, nb_e4m3_from_f32(nextafterf(half, 0.0f)), i);
+        CHECK_EQ(c, nb_e4m3_from_f32(nextafterf(half, 1e9f)), i + 1);
+    }
+    CHECK_EQ(c, nb_e4m3_from_f32(449.0f), 0x7e);
+    CHECK_EQ(c, nb_e4m3_from_f32(-3e38f), 0xfe);
+    CHECK_EQ(c, nb_e4m3_from_f32(INFINITY), 0x7f);
+    CHECK_EQ(c, nb_e4m3_from_f32(NAN) & 0x7f, 0x7f);
+    CHECK(c, isnan(nb_f32_from_e4m3(0x7f)) && isnan(nb_f32_from_e4m3(0xff)));
+}
+
+/* docs/FORMATS.md, "The cache": a head of 34 values, the first group up to 127, the second of two. */
+static void cache_of_codes(check *c)
+{
+    enum { kDim = 34 };
+    float x[kDim] = {0};
+    uint8_t raw[2 * 64 + 8] = {0};
+    const nb_kv kv = {.type = NB_KV_Q8, .n_seq = 1, .ctx_len = 2, .n_kv_head = 1, .head_dim = kDim};
+    CHECK_EQ(c, nb_kv_bytes(&kv), 128 + 8); /* 68 codes, rounded up to 128; two scales a head */
+    x[0] = 127.0f;
+    x[1] = -1.5f; /* a tie: to the even code */
+    x[2] = 2.6f;
+    x[32] = 0.5f; /* scale f16(0.5 / 127) = 2064 x 2^-19 */
+    x[33] = -0.25f;
+    nb_kv_put(&kv, raw, kDim, x);
+    const int8_t *code = (const int8_t *)raw + kDim;
+    CHECK_EQ(c, nb_load_u16(raw + 128), 0); /* the other position */
+    CHECK_EQ(c, nb_load_u16(raw + 132), 0x3c00);
+    CHECK_EQ(c, nb_load_u16(raw + 134), 0x1c08);
+    CHECK(c, code[0] == 127 && code[1] == -2 && code[2] == 3 && code[3] == 0 && code[32] == 127 && code[33] == -64);
+    CHECK_NEAR(c, nb_kv_get(&kv, raw, kDim + 33), -64 * 2064 * 0x1p-19, 0, "scale code");
+    x[5] = NAN; /* its group is lost, the other is not */
+    nb_kv_put(&kv, raw, kDim, x);
+    CHECK(c, isnan(nb_kv_get(&kv, raw, kDim)) && isnan(nb_kv_get(&kv, raw, kDim + 31)) && code[32] == 127);
+    x[5] = INFINITY;
+    nb_kv_put(&kv, raw, kDim, x);
+    CHECK(c, !isfinite(nb_kv_get(&kv, raw, kDim + 5)));
+}
+
 static void loads(check *c)
 {
     static const uint8_t p[9] = {0xff, 1, 2, 3, 4, 5, 6, 7, 0x88};
@@ -109,6 +159,8 @@ static void loads(check *c)
 static const check_case cases[] = {
     {"every f16 and bf16 code has its value and comes back", values},
     {"f16 and bf16 round to nearest, ties to even, past the end to infinity", roundings},
+    {"every E4M3 code has its value and comes back; ties to even, past the end to 448, infinity to NaN", eight_bits},
+    {"a cache of 8-bit codes has the scales and codes that were worked by hand", cache_of_codes},
     {"loads are unaligned and little-endian", loads},
 };
 CHECK_MAIN(cases)

@@ -6,9 +6,10 @@
  *                                              (i, i + rope_dim/2)
  *
  * cos and sin of a token are computed once for all its heads, kPairs at a time. The cache takes the
- * k just rotated and v as it is; f16 rounds to nearest even. Cost: rope_dim / 2 sines and cosines a
+ * k just rotated and v as it is, rounded as kv.h says. Cost: rope_dim / 2 sines and cosines a
  * token, then O((n_head + 2 n_kv_head) head_dim). */
 #include "backend/cpu/level.h"
+#include "backend/kv.h"
 
 enum { kPairs = 64 };
 
@@ -38,6 +39,11 @@ static void rotate(float *head, const nb_rope_args *a, const turn *t, int i0, in
 
 static void store_row(const nb_kv *kv, void *cache, int64_t at, const float *src, int64_t n)
 {
+    if (kv->type != NB_KV_F32 && kv->type != NB_KV_F16) {
+        for (int64_t i = 0; i < n; i += kv->head_dim)
+            nb_kv_put(kv, cache, at + i, src + i);
+        return;
+    }
     if (kv->type == NB_KV_F32) {
         memcpy((float *)cache + at, src, (size_t)n * sizeof(float));
         return;

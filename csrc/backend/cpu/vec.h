@@ -96,6 +96,11 @@ static inline void nb_v_to_f16(uint16_t *p, nb_v a)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(a.f, _MM_FROUND_TO_NEAREST_INT));
 }
+static inline nb_v nb_v_from_bf16(const uint16_t *p)
+{
+    const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return (nb_v){_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16))};
+}
 /* Two neighbours of K per lane: p[2 i] and p[2 i + 1] of lane i, as bf16. */
 static inline void nb_v_from_bf16_pairs(const uint16_t *p, nb_v *even, nb_v *odd)
 {
@@ -113,6 +118,11 @@ static inline nb_v nb_v_from_u8(const uint8_t *p)
 {
     const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
     return (nb_v){_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v))};
+}
+static inline nb_v nb_v_from_s8(const int8_t *p)
+{
+    const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return (nb_v){_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v))};
 }
 static inline float nb_v_sum(nb_v a)
 {
@@ -228,6 +238,12 @@ static inline void nb_v_to_f16(uint16_t *p, nb_v a)
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(void *)(p + 8), _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
 }
+static inline nb_v nb_v_from_bf16(const uint16_t *p)
+{
+    const __m128i *q = (const __m128i *)(const void *)p;
+    return (nb_v){_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(q)), 16)),
+                  _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(q + 1)), 16))};
+}
 static inline void nb_v_from_bf16_pairs(const uint16_t *p, nb_v *even, nb_v *odd)
 {
     const __m256i *q = (const __m256i *)(const void *)p, high = _mm256_set1_epi32((int)0xffff0000);
@@ -250,6 +266,12 @@ static inline nb_v nb_v_from_u8(const uint8_t *p)
     const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
     return (nb_v){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v)),
                   _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(v, 8)))};
+}
+static inline nb_v nb_v_from_s8(const int8_t *p)
+{
+    const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return (nb_v){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
+                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
 }
 static inline float nb_v_sum(nb_v a)
 {
@@ -359,6 +381,13 @@ static inline void nb_v_to_f16(uint16_t *p, nb_v a)
     for (int i = 0; i < NB_LANES; i++)
         p[i] = nb_f16_from_f32(a.f[i]);
 }
+static inline nb_v nb_v_from_bf16(const uint16_t *p)
+{
+    nb_v r;
+    for (int i = 0; i < NB_LANES; i++)
+        r.f[i] = nb_f32_from_bf16(p[i]);
+    return r;
+}
 static inline void nb_v_from_bf16_pairs(const uint16_t *p, nb_v *even, nb_v *odd)
 {
     for (int i = 0; i < NB_LANES; i++) {
@@ -374,6 +403,13 @@ static inline nb_v nb_v_from_field(const uint8_t *p, int shift, int mask)
     return r;
 }
 static inline nb_v nb_v_from_u8(const uint8_t *p)
+{
+    nb_v r;
+    for (int i = 0; i < NB_LANES; i++)
+        r.f[i] = (float)p[i];
+    return r;
+}
+static inline nb_v nb_v_from_s8(const int8_t *p)
 {
     nb_v r;
     for (int i = 0; i < NB_LANES; i++)

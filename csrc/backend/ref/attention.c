@@ -7,15 +7,14 @@
  *
  * scratch: the scores of one query, max_len doubles. Cost: 4 head_dim flops for each query head and
  * visible position. */
+#include "backend/kv.h"
 #include "backend/ref/ref_ops.h"
-#include "base/scalar.h"
 
 #include <math.h>
 
 static double load(const nb_kv *kv, const void *cache, int64_t at)
 {
-    return kv->type == NB_KV_F16 ? (double)nb_f32_from_f16(((const uint16_t *)cache)[at])
-                                 : (double)((const float *)cache)[at];
+    return (double)nb_kv_get(kv, cache, at);
 }
 
 static void attend(const nb_attention_args *a, int64_t m, int32_t head)

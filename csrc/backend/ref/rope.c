@@ -5,10 +5,10 @@
  *   (a, b) -> (a cos - b sin, b cos + a sin)      pair i: elements (2i, 2i+1) interleaved, else (i,
  * i + rope_dim/2)
  *
- * The cache takes the k just rotated and v as it is; an f16 cache rounds both to nearest even.
+ * The cache takes the k just rotated and v as it is; what the types of a cache round: kv.h.
  * Cost: O(M (n_head + 2 n_kv_head) head_dim). */
+#include "backend/kv.h"
 #include "backend/ref/ref_ops.h"
-#include "base/scalar.h"
 
 #include <math.h>
 
@@ -26,14 +26,6 @@ static void rotate(float *head, int32_t pos, const nb_rope_args *a)
     }
 }
 
-static void store(const nb_kv *kv, void *cache, int64_t at, float v)
-{
-    if (kv->type == NB_KV_F16)
-        ((uint16_t *)cache)[at] = nb_f16_from_f32(v);
-    else
-        ((float *)cache)[at] = v;
-}
-
 nb_status nb_ref_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error *err)
 {
     (void)be, (void)err;
@@ -47,9 +39,9 @@ nb_status nb_ref_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error 
         for (int32_t h = 0; h < kv->n_kv_head; h++)
             rotate(a->k + m * a->ldk + h * dim, pos, a);
         const int64_t at = ((int64_t)a->batch->seq[m] * kv->ctx_len + pos) * row;
-        for (int64_t i = 0; i < row; i++) {
-            store(kv, kv->k, at + i, a->k[m * a->ldk + i]);
-            store(kv, kv->v, at + i, a->v[m * a->ldv + i]);
+        for (int64_t i = 0; i < row; i += dim) {
+            nb_kv_put(kv, kv->k, at + i, a->k + m * a->ldk + i);
+            nb_kv_put(kv, kv->v, at + i, a->v + m * a->ldv + i);
         }
     }
     return NB_OK;
