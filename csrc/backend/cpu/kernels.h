@@ -34,6 +34,12 @@ static inline int64_t nb_cpu_chunk_rows(const nb_backend *be, int64_t N)
     return want < kMost ? want : kMost;
 }
 
+/* The row stride of K floats that product_f32 reads side by side: rows a power of two apart would share one set of the first cache. */
+static inline int64_t nb_cpu_apart(int64_t K)
+{
+    return (K + 15) / 16 * 16 + 16;
+}
+
 enum { NB_CLIP_ROWS = 8 };   /* rows of W that block_error takes side by side */
 
 typedef struct nb_cpu_kernels {
