@@ -78,6 +78,18 @@ void nb_cpu_linear_int8_avx2(const nb_cpu *cpu, const nb_linear_args *a);
 void nb_cpu_linear_int8_avx512(const nb_cpu *cpu, const nb_linear_args *a);
 void nb_cpu_linear_bf16_avx512(const nb_cpu *cpu, const nb_linear_args *a);
 #endif
+
+#if NB_CPU_X86
+/* Products of f32 operands in three bf16 parts (split_amx.h). */
+static inline bool nb_cpu_splits(const nb_cpu *cpu)
+{
+    return (cpu->isa & NB_ISA_AMX) && (cpu->isa & NB_ISA_BF16);
+}
+/* H above its diagonal and on it, and C (gram_amx.c). */
+void nb_cpu_gram_amx(const nb_cpu *cpu, const nb_gram_args *a);
+size_t nb_cpu_gram_amx_scratch(const nb_gram_args *a);
+#endif
+
 size_t nb_cpu_linear_f32_scratch(const nb_cpu *cpu, const nb_linear_args *a);
 size_t nb_cpu_linear_int8_scratch(const nb_cpu *cpu, const nb_linear_args *a);
 size_t nb_cpu_linear_bf16_scratch(const nb_cpu *cpu, const nb_linear_args *a);
