@@ -175,6 +175,7 @@ typedef struct nb_gram_args {
     const float *x_orig; /* [M,K] or NULL */
     int64_t M, K, ldx, ld_orig;
     double *h, *c; /* c NULL when x_orig is NULL */
+    bool more;     /* another call follows: H's lower triangle need not be there yet. The last call makes it from the upper one */
     void *scratch;
 } nb_gram_args;
 

@@ -131,6 +131,7 @@ nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, 
     a.scratch = p->scratch;
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++) {
         a.x_orig = NULL;
+        a.more = i + 1 < p->calib->n_seq;
         st = nb_pipe_input(p, g, &p->quantized, i, &s, p->acts.h, &a.x, err);
         if (st == NB_OK && p->two) /* qkv's buffer is free here and wider than hidden_size */
             st = nb_pipe_input(p, g, &p->original, i, &s, p->acts.qkv, &a.x_orig, err);

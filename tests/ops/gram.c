@@ -30,7 +30,17 @@ static bool run_gram(ops *o, const void *args, void *out)
         .h = ops_inout(o, k->h, square),
         .c = k->orig ? ops_inout(o, k->c, square) : NULL};
     a.scratch = ops_out(o, o->be->op->gram_scratch(o->be, &a));
-    const bool good = ops_ok(o, o->be->op->gram_accumulate(o->be, &a, &err), &err);
+    bool good = true;
+    if (k->M > BLOCK) { /* in two calls: the tokens of whole blocks, and the rest */
+        nb_gram_args first = a;
+        first.M = k->M / BLOCK * BLOCK;
+        first.more = true;
+        good = ops_ok(o, o->be->op->gram_accumulate(o->be, &first, &err), &err);
+        a.x += first.M * a.ldx;
+        a.x_orig = a.x_orig ? a.x_orig + first.M * a.ld_orig : NULL;
+        a.M -= first.M;
+    }
+    good = good && ops_ok(o, o->be->op->gram_accumulate(o->be, &a, &err), &err);
     if (good) {
         ops_get(o, a.h, out);
         if (k->orig)

@@ -4,45 +4,71 @@
  * solves by blocks of kBlock columns:
  *     U R^T = Z  from the last block back (R^T is lower):  Z[:,b] -= U[:,later] R[b,later]^T, then the block itself against R[b,b]^T
  *     Y R = U    from the first block on (R is upper):     U[:,b] -= Y[:,:b] R[:b,b],         then the block itself against R[b,b]
- * Cost 4 N K^2 FLOP; everything in f64. */
+ * The products take f32 operands (product_f32: sums of at most NB_DEPTH products in f32, those in f64); Z, U and Y stay in f64, and the triangles are
+ * solved in f64. So a block's rounding is that of its operands. Cost 4 N K^2 FLOP. */
 #include "backend/cpu/kernels.h"
 
 #include <string.h>
 
 enum { kBlock = NB_SOLVE };
 
-size_t nb_cpu_correct_scratch(nb_backend *be, const nb_correct_args *a)
+/* Of a worker: Z, U and Y in turn [rows,K]; a row of it [K]; the left operand of the products in f32 [rows,ld]. */
+struct room {
+    double *z, *row;
+    float *a;
+    int64_t ld;
+};
+
+static size_t worker_bytes(int64_t rows, int64_t K)
 {
-    return (size_t)be->n_thread * 2 * (size_t)nb_cpu_chunk_rows(be, a->N) * (size_t)a->K * sizeof(double);
+    return (size_t)((rows + 1) * K) * sizeof(double) + (size_t)(rows * nb_cpu_apart(K)) * sizeof(float);
 }
 
-/* M rows of W; w64 and z are [M,K] scratch. */
-static void correct_rows(const nb_cpu *cpu, const nb_correct_args *a, float *w, int64_t M, double *w64, double *z)
+size_t nb_cpu_correct_scratch(nb_backend *be, const nb_correct_args *a)
 {
-    const int64_t K = a->K;
-    void (*const product)(const nb_product_f64 *) = cpu->run->product_f64;
-    for (int64_t i = 0; i < M * K; i++)
-        w64[i] = -(double)w[i]; /* the product subtracts */
-    memset(z, 0, (size_t)(M * K) * sizeof *z);
-    product(&(nb_product_f64){.c = z, .a = w64, .b = a->c, .ldc = K, .lda = K, .ldb = K, .M = M, .N = K, .K = K});
-    double *u = w64; /* Z in the factor's order */
+    return (size_t)be->n_thread * worker_bytes(nb_cpu_chunk_rows(be, a->N), a->K);
+}
+
+/* Columns [b, b + n) of M rows in f32. */
+static void round_columns(const struct room *s, int64_t K, int64_t M, int64_t b, int64_t n)
+{
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t k = b; k < b + n; k++)
+            s->a[m * s->ld + k] = (float)s->z[m * K + k];
+}
+
+/* M rows of W. */
+static void correct_rows(const nb_cpu *cpu, const nb_correct_args *a, float *w, int64_t M, const struct room *s)
+{
+    const int64_t K = a->K, ld = s->ld;
+    double *z = s->z;
+    void (*const product)(const nb_product_f32 *) = cpu->run->product_f32;
     for (int64_t m = 0; m < M; m++)
         for (int64_t k = 0; k < K; k++)
-            u[m * K + k] = z[m * K + (a->perm ? a->perm[k] : k)];
+            s->a[m * ld + k] = -w[m * K + k]; /* the product subtracts */
+    memset(z, 0, (size_t)(M * K) * sizeof *z);
+    product(&(nb_product_f32){.c = z, .a = s->a, .b = a->c, .ldc = K, .lda = ld, .ldb = K, .M = M, .N = K, .K = K});
+    for (int64_t m = 0; a->perm && m < M; m++) { /* into the factor's order */
+        memcpy(s->row, z + m * K, (size_t)K * sizeof *z);
+        for (int64_t k = 0; k < K; k++)
+            z[m * K + k] = s->row[a->perm[k]];
+    }
     for (int64_t b = (K - 1) / kBlock * kBlock; b >= 0; b -= kBlock) {
         const int64_t n = K - b < kBlock ? K - b : kBlock, end = b + n;
-        product(&(nb_product_f64){.c = u + b, .a = u + end, .b = a->r + b * K + end, .ldc = K, .lda = K, .ldb = K, .M = M, .N = n, .K = K - end, .b_by_rows = true});
-        cpu->run->solve_back(u + b, K, M, a->r + b * K + b, K, n);
+        product(&(nb_product_f32){.c = z + b, .a = s->a + end, .b = a->r + b * K + end, .ldc = K, .lda = ld, .ldb = K, .M = M, .N = n, .K = K - end, .b_by_rows = true});
+        cpu->run->solve_back(z + b, K, M, a->r + b * K + b, K, n);
+        round_columns(s, K, M, b, n);
     }
     for (int64_t b = 0; b < K; b += kBlock) {
         const int64_t n = K - b < kBlock ? K - b : kBlock;
-        product(&(nb_product_f64){.c = u + b, .a = u, .b = a->r + b, .ldc = K, .lda = K, .ldb = K, .M = M, .N = n, .K = b});
-        cpu->run->solve_on(u + b, K, M, a->r + b * K + b, K, n);
+        product(&(nb_product_f32){.c = z + b, .a = s->a, .b = a->r + b, .ldc = K, .lda = ld, .ldb = K, .M = M, .N = n, .K = b});
+        cpu->run->solve_on(z + b, K, M, a->r + b * K + b, K, n);
+        round_columns(s, K, M, b, n);
     }
     for (int64_t m = 0; m < M; m++)
         for (int64_t k = 0; k < K; k++) {
             float *to = &w[m * K + (a->perm ? a->perm[k] : k)];
-            *to = (float)((double)*to + a->alpha * u[m * K + k]);
+            *to = (float)((double)*to + a->alpha * z[m * K + k]);
         }
 }
 
@@ -57,8 +83,11 @@ static void correct_chunk(const void *arg, int64_t i, int worker)
     const struct correct_job *j = arg;
     const nb_correct_args *a = j->a;
     const int64_t row = i * j->rows;
-    double *w64 = (double *)a->scratch + worker * 2 * j->rows * a->K;
-    correct_rows(j->cpu, a, a->w + row * a->K, a->N - row < j->rows ? a->N - row : j->rows, w64, w64 + j->rows * a->K);
+    const int64_t n_thread = j->cpu->base.n_thread, ld = nb_cpu_apart(a->K), one = (j->rows + 1) * a->K;
+    double *z = (double *)a->scratch + worker * one;
+    float *f32 = (float *)(void *)((double *)a->scratch + n_thread * one);
+    const struct room s = {z, z + j->rows * a->K, f32 + worker * j->rows * ld, ld};
+    correct_rows(j->cpu, a, a->w + row * a->K, a->N - row < j->rows ? a->N - row : j->rows, &s);
 }
 
 nb_status nb_cpu_correct(nb_backend *be, const nb_correct_args *a, nb_error *err)

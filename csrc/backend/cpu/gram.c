@@ -4,8 +4,9 @@
  * 12 columns side by side (A; the product subtracts); the difference of the streams likewise as an
  * A. Blocks of the result are independent (the tasks of the pool); an element's products are summed
  * in f32 within NB_DEPTH tokens and added in f64. H is symmetric: blocks from the diagonal on are
- * computed, the others are their mirror, made at the end. Cost M K^2 FLOP for H, 2 M K^2 for C;
- * scratch 8 M K bytes, half as much again with C. */
+ * computed, the others are their mirror, made when no more tokens follow. Cost M K^2 FLOP for H, 2 M K^2 for C;
+ * scratch 8 M K bytes, half as much again with C. Where there are AMX tiles gram_amx.c computes the
+ * blocks. */
 #include "backend/cpu/kernels.h"
 
 enum {
@@ -22,6 +23,10 @@ static int64_t panels(int64_t K)
 
 size_t nb_cpu_gram_scratch(nb_backend *be, const nb_gram_args *a)
 {
+#if NB_CPU_X86
+    if (nb_cpu_splits(nb_cpu_of(be)))
+        return nb_cpu_gram_amx_scratch(a);
+#endif
     (void)be;
     return (size_t)(panels(a->K) * kPanel * a->M) * sizeof(float) * (a->c ? 3 : 2);
 }
@@ -97,7 +102,7 @@ static void block_task(const void *arg, int64_t t, int worker)
  * the cache. */
 static void mirror_task(const void *arg, int64_t i, int worker)
 {
-    const nb_gram_args *a = ((const struct gram_job *)arg)->a;
+    const nb_gram_args *a = arg;
     const int64_t K = a->K, end = (i + 1) * kMirror < K ? (i + 1) * kMirror : K;
     (void)worker;
     for (int64_t j = 0; j <= i * kMirror; j += kMirror)
@@ -106,14 +111,26 @@ static void mirror_task(const void *arg, int64_t i, int worker)
                 a->h[r * K + c] = a->h[c * K + r];
 }
 
-nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err)
+static void vector_blocks(const nb_cpu *cpu, const nb_gram_args *a)
 {
     const int64_t n = panels(a->K), n_block = (a->K + kBlock - 1) / kBlock, one = n * kPanel * a->M;
     float *b = a->scratch;
-    const struct gram_job j = {nb_cpu_of(be), a, b, b + one, b + 2 * one};
+    const struct gram_job j = {cpu, a, b, b + one, b + 2 * one};
+    nb_pool_run(cpu->pool, n, panel_task, &j);
+    nb_pool_run(cpu->pool, n_block * n_block, block_task, &j);
+}
+
+nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err)
+{
+    const nb_cpu *cpu = nb_cpu_of(be);
     (void)err;
-    nb_pool_run(j.cpu->pool, n, panel_task, &j);
-    nb_pool_run(j.cpu->pool, n_block * n_block, block_task, &j);
-    nb_pool_run(j.cpu->pool, (a->K + kMirror - 1) / kMirror, mirror_task, &j);
+#if NB_CPU_X86
+    if (nb_cpu_splits(cpu))
+        nb_cpu_gram_amx(cpu, a);
+    else
+#endif
+        vector_blocks(cpu, a);
+    if (!a->more)
+        nb_pool_run(cpu->pool, (a->K + kMirror - 1) / kMirror, mirror_task, a);
     return NB_OK;
 }

@@ -34,6 +34,12 @@ static inline int64_t nb_cpu_chunk_rows(const nb_backend *be, int64_t N)
     return want < kMost ? want : kMost;
 }
 
+/* The row stride of K floats that product_f32 reads side by side: rows a power of two apart would share one set of the first cache. */
+static inline int64_t nb_cpu_apart(int64_t K)
+{
+    return (K + 15) / 16 * 16 + 16;
+}
+
 enum { NB_CLIP_ROWS = 8 };   /* rows of W that block_error takes side by side */
 
 typedef struct nb_cpu_kernels {
@@ -74,6 +80,18 @@ void nb_cpu_linear_bf16_avx512(const nb_cpu *cpu, const nb_linear_args *a);
 void nb_cpu_linear_amx(const nb_cpu *cpu, const nb_linear_args *a);
 size_t nb_cpu_linear_amx_scratch(const nb_cpu *cpu, const nb_linear_args *a);
 #endif
+
+#if NB_CPU_X86
+/* Products of f32 operands in three bf16 parts (split_amx.h). */
+static inline bool nb_cpu_splits(const nb_cpu *cpu)
+{
+    return (cpu->isa & NB_ISA_AMX) && (cpu->isa & NB_ISA_BF16);
+}
+/* H above its diagonal and on it, and C (gram_amx.c). */
+void nb_cpu_gram_amx(const nb_cpu *cpu, const nb_gram_args *a);
+size_t nb_cpu_gram_amx_scratch(const nb_gram_args *a);
+#endif
+
 size_t nb_cpu_linear_f32_scratch(const nb_cpu *cpu, const nb_linear_args *a);
 size_t nb_cpu_linear_int8_scratch(const nb_cpu *cpu, const nb_linear_args *a);
 size_t nb_cpu_linear_bf16_scratch(const nb_cpu *cpu, const nb_linear_args *a);
