@@ -11,7 +11,7 @@ static const nb_flag flags[] = {
     {"output", 'o', "OUT", "the file (*.gguf) or folder to write"},
     {"method", 0, "rtn|gptq|...", "how to choose the codes (default gptq); an unknown one lists them"},
     {"bits", 0, "2|3|4|8", "of a weight (default 4); in GGUF 4 is q4_0, 8 is q8_0"},
-    {"group", 0, "N|row", "inputs that share a scale (default 128 in a folder, 32 in GGUF)"},
+    {"group", 0, "N|row", "inputs that share a scale (default: in GGUF 32; in a folder the first of 128, 64, 32 that packs most linears)"},
     {"sym", 0, NULL, "symmetric groups (default)"},
     {"asym", 0, NULL, "groups with a zero of their own; in GGUF q4_1"},
     {"range", 0, "full|absmax", "what symmetric groups reach in a folder (default full)"},
@@ -142,7 +142,7 @@ static void print_text(const nb_quantize_result *r, bool dry_run)
     else
         printf(", %.1f s, peak memory %.0f MiB\n", r->seconds, (double)r->peak_rss_bytes / 1048576.0);
     if (r->plan_bytes)
-        printf("planned memory %.0f MiB%s\n", (double)r->plan_bytes / 1048576.0, r->spill_bytes ? ", the activations in a file" : "");
+        printf("planned memory %.0f MiB, without mapped files and --eval%s\n", (double)r->plan_bytes / 1048576.0, r->spill_bytes ? ", the activations in a file" : "");
     if (r->has_full)
         printf("extrapolated to all %d layers: %.0f s; and to 128 x 2048 tokens: %.0f s\n", r->full_layers, r->full_seconds, r->full_seconds_at_full_tokens);
     if (r->has_eval)

@@ -91,7 +91,7 @@ static nb_status count_left(job *j, nb_convert_result *r, nb_error *err)
                     used[t - m->container->tensor] = true;
             }
     for (int64_t i = 0; i < m->container->n_tensor; i++)
-        if (!used[i] && r->n_left++ == 0)
+        if (!used[i] && !nb_tensor_is_part(m, &m->container->tensor[i]) && r->n_left++ == 0)
             nb_escape(r->left, (int64_t)sizeof r->left, m->container->tensor[i].name, (int64_t)strlen(m->container->tensor[i].name));
     free(used);
     return NB_OK;

@@ -105,6 +105,15 @@ static nb_status look(const nb_model *m, looks *s, nb_error *err)
 
 /* ---- folders ---- */
 
+/* Codes stay what they are: the model that they came from can be quantized for the scheme. err says what does not fit. */
+static void refuse_shape(const nb_convert_job *j, nb_error *err)
+{
+    char why[sizeof err->message];
+    memcpy(why, err->message, sizeof why);
+    (void)nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1, "%.300s; quantize the model that it came from", why);
+    nb_hint(err, "nibble quantize ORIGINAL -o OUT --format %s", j->kind->name);
+}
+
 static nb_status spec_of(nb_convert_job *j, const looks *s, nb_error *err)
 {
     const char *path = j->m->container->path;
@@ -122,8 +131,11 @@ static nb_status spec_of(nb_convert_job *j, const looks *s, nb_error *err)
         st = nb_fail_at(err, NB_UNSUPPORTED, path, -1, "it has zeros of 0, which loaders of gptq read in three ways");
         nb_hint(err, "--format gptq_v2");
     }
-    for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++)
+    for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
         st = s->coded[g] ? nb_folder_packs(j->m, &j->spec, (nb_group_id)g, err) : NB_OK;
+        if (st == NB_UNSUPPORTED && err)
+            refuse_shape(j, err);
+    }
     return st;
 }
 
