@@ -374,6 +374,7 @@ static void all_of_it(check *c)
          .group = 128,
          .correction = 1.0},
     };
+    const double piece = 4 << 20; /* of a tensor on its way to the file (convert/rows_out.c), which may fall together with the peak or not */
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         int64_t plan = 0;
         measured(c, &some[i], "greater.gguf", 8, 256, &plan);
@@ -382,7 +383,7 @@ static void all_of_it(check *c)
                 (double)plan / 1048576.0, ((double)heap.peak - (double)heap.before) / 1048576.0);
         CHECK(c, heap.before > 0 && more > 0.97);
         c->n_check++;
-        if (more > 1.03)
+        if (more > 1.02 + piece / (double)plan)
             check_report(c, __FILE__, __LINE__, "%s: planned %lld bytes, malloc gave %.3f of them",
                          some[i].what, (long long)plan, more);
     }
