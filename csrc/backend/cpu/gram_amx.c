@@ -37,8 +37,7 @@ static void step_of(const nb_gram_args *a, const float *x, int64_t ldx, const fl
                     int64_t ld_less, int64_t m, int64_t k0, uint16_t *to)
 {
     const int64_t left = a->K - k0;
-    const __mmask16 in =
-        left >= NB_AMX_ROWS ? 0xffff : (__mmask16)((1u << (left > 0 ? left : 0)) - 1u);
+    const __mmask16 in = (__mmask16)(left >= NB_AMX_ROWS ? 0xffffu : (1u << (left > 0 ? left : 0)) - 1u);
     for (int p = 0; p < NB_AMX_ROWS; p++) {
         __m512i part[NB_SPLIT_PARTS];
         nb_split_32(load_row(a, x, ldx, less, ld_less, m + 2 * p, k0, in),
