@@ -123,6 +123,7 @@ static nb_backend_ops table(void)
     op.grouped_linear = nb_cuda_grouped_linear;
     op.combine_experts = nb_cuda_combine_experts;
     op.gather_rows = nb_cuda_gather_rows;
+    op.limit_rows = nb_cuda_limit_rows;
     op.gram_scratch = nb_cuda_gram_scratch;
     op.gram_accumulate = nb_cuda_gram_accumulate;
     op.factor = nb_cuda_factor;

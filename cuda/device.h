@@ -81,6 +81,7 @@ nb_status nb_cuda_route_experts(nb_backend *be, const nb_route_args *a, nb_error
 nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_error *err);
 nb_status nb_cuda_combine_experts(nb_backend *be, const nb_combine_args *a, nb_error *err);
 nb_status nb_cuda_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err);
+nb_status nb_cuda_limit_rows(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
 size_t nb_cuda_gram_scratch(nb_backend *be, const nb_gram_args *a);
 nb_status nb_cuda_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);
 nb_status nb_cuda_factor(nb_backend *be, const nb_factor_args *a, nb_error *err);

@@ -162,6 +162,8 @@ NB_API nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options
 
 /* What GPTQ adds to the diagonal of H, as a share of its mean; docs/QUALITY.md has what others gave. */
 #define NB_DEFAULT_DAMP 0.05
+/* How long the input of a token may be in H and C, in medians; docs/QUALITY.md has what others gave. */
+#define NB_DEFAULT_TOKEN_LIMIT 1.2
 
 typedef struct nb_quantize_options {
     const char *model, *out; /* out: *.gguf, or a folder */
@@ -174,6 +176,8 @@ typedef struct nb_quantize_options {
     bool correction_set;
     double correction;       /* 0..1, default 1 */
     double damp;             /* 0: NB_DEFAULT_DAMP */
+    bool token_limit_set;
+    double token_limit;      /* default NB_DEFAULT_TOKEN_LIMIT; 0: every token counts as it is */
     const char *clip; /* NULL: the method's own; none, mse, p99.9, output */
     const char *range;       /* of symmetric groups in a folder: NULL: "full"; "absmax" */
     bool act_order;          /* gptq into gptq, gptq_v2, plain: inputs in the order of their weight in the error, groups by index */

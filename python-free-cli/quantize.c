@@ -21,6 +21,7 @@ static const nb_flag flags[] = {
     {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0; keep in a folder)"},
     {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},
     {"damp", 0, "X", "share of the mean diagonal added to H (default 0.05)"},
+    {"token-limit", 0, "X", "a token's input counts as X times the median's length at most (default 1.2; 0: as it is)"},
     {"no-static-groups", 0, NULL, "scales from current values, natural order"},
     {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
     {"samples", 0, "N", "sequences (default 64)"},
@@ -211,7 +212,7 @@ static nb_status run(const nb_args *a, nb_error *err)
     nb_quantize_options o = {.model = a->n_operand ? a->operand[0] : NULL, .out = nb_flag_text(a, "output"), .method = nb_flag_text(a, "method"),
                              .sym_set = nb_flag_on(a, "sym") || nb_flag_on(a, "asym"), .sym = !nb_flag_on(a, "asym"),
                              .grid = nb_flag_text(a, "grid"), .format = nb_flag_text(a, "format"), .embedding = nb_flag_text(a, "embedding"),
-                             .correction_set = nb_flag_on(a, "correction"), .no_static_groups = nb_flag_on(a, "no-static-groups"),
+                             .correction_set = nb_flag_on(a, "correction"), .token_limit_set = nb_flag_on(a, "token-limit"), .no_static_groups = nb_flag_on(a, "no-static-groups"),
                              .range = nb_flag_text(a, "range"), .act_order = nb_flag_on(a, "act-order"),
                              .clip = nb_flag_text(a, "clip"), .calib = nb_flag_text(a, "calib"), .device = nb_flag_text(a, "device"), .dry_run = nb_flag_on(a, "dry-run"),
                              .eval_path = nb_flag_text(a, "eval"), .stop = &stop, .arg = &tty, .resume = nb_flag_on(a, "resume"),
@@ -246,6 +247,8 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_flag_real(a, "correction", 0, 1, &o.correction, err);
     if (st == NB_OK)
         st = nb_flag_real(a, "damp", 1e-6, 10, &o.damp, err);
+    if (st == NB_OK)
+        st = nb_flag_real(a, "token-limit", 0, 1e6, &o.token_limit, err);
     if (st == NB_OK)
         st = check_ends(a, &max_kl, err);
     o.seed = (uint64_t)seed;

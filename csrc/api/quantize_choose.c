@@ -280,6 +280,8 @@ static nb_status check_options(const nb_quantize_options *o, nb_error *err)
         return nb_fail(err, NB_USAGE, "--correction %g, it must be 0 to 1", o->correction);
     if (o->damp < 0.0 || o->damp > 10.0)
         return nb_fail(err, NB_USAGE, "--damp %g, it must be 0 to 10", o->damp);
+    if (o->token_limit_set && !(o->token_limit >= 0.0 && o->token_limit <= 1e6))
+        return nb_fail(err, NB_USAGE, "--token-limit %g, it must be 0 to 1e6", o->token_limit);
     if (o->samples < 0 || o->ctx < 0 || (o->ctx > 0 && o->ctx < 2))
         return nb_fail(err, NB_USAGE, "--samples %d --ctx %d, they must be positive", o->samples, o->ctx);
     return NB_OK;
@@ -459,6 +461,8 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     o->damp = o->damp > 0.0 ? o->damp : NB_DEFAULT_DAMP;
     o->correction = o->correction_set ? o->correction : 1.0;
     o->correction_set = true;
+    o->token_limit = o->token_limit_set ? o->token_limit : NB_DEFAULT_TOKEN_LIMIT;
+    o->token_limit_set = true;
     o->samples = o->samples > 0 ? o->samples : 64;
     o->ctx = o->ctx > 0 ? (o->ctx < most ? o->ctx : most) : (most < 512 ? most : 512);
     snprintf(j->device, sizeof j->device, "%s", j->m->be->name);
@@ -467,6 +471,7 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
         o->calib = "none";
         o->samples = o->ctx = 0;
         o->seed = 0;
+        o->token_limit = 0.0;
     }
     if (!j->p.quantizer->corrects)
         o->damp = o->correction = 0.0;
@@ -479,6 +484,7 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
     }
     j->p.damp = o->damp;
     j->p.correction = o->correction;
+    j->p.token_limit = o->token_limit;
     j->p.static_groups = !o->no_static_groups;
     j->p.layer_from = o->layer_from;
     j->p.layer_to = o->layer_to;

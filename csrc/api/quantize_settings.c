@@ -36,6 +36,7 @@ static const row rows[] = {
     {"embedding", TEXT, AT(embedding), true, 0},
     {"correction", REAL, AT(correction), true, AT(correction_set)},
     {"damp", REAL, AT(damp), true, 0},
+    {"token-limit", REAL, AT(token_limit), true, AT(token_limit_set)},
     {"no-static-groups", FLAG, AT(no_static_groups), true, 0},
     {"range", TEXT, AT(range), true, 0},
     {"act-order", FLAG, AT(act_order), true, 0},

@@ -111,6 +111,7 @@ static void settings(facts *f, const nb_quantize_options *o, const nb_quantize_r
         say(f, "seed", "%llu", (unsigned long long)o->seed);
         say(f, "damping", "%g", o->damp > 0 ? o->damp : NB_DEFAULT_DAMP);
         say(f, "correction", "%g", o->correction_set ? o->correction : 1.0);
+        say(f, "longest input of a token, in medians", "%g", o->token_limit_set ? o->token_limit : NB_DEFAULT_TOKEN_LIMIT);
         say_whole(f, "order", o->no_static_groups ? "natural, scales from current values" : "static groups");
     }
     if (o->eval_path)

@@ -179,6 +179,16 @@ typedef struct nb_gram_args {
     void *scratch;
 } nb_gram_args;
 
+/* y[m] = w[m] x[m], and y_orig[m] = w[m] x_orig[m] with the same w:  w[m] = min(1, limit q / |x[m]|),  q the median of |x[m]| (the one at M / 2 in
+ * ascending order). A row of zeros, or with NaN, keeps w = 1. What a few tokens with huge inputs (the first of a text, in many models) may weigh in H and C. */
+typedef struct nb_limit_rows_args {
+    const float *x, *x_orig; /* [M,K]; x_orig NULL: there is none */
+    int64_t M, K;
+    float limit; /* > 0 */
+    float *y, *y_orig; /* [M,K]; may be x and x_orig */
+    double *scratch;   /* device, [M + 1] */
+} nb_limit_rows_args;
+
 /* R upper triangular with  P (H + diag(add)) P^T = R R^T,  P the order `perm` (row j of the permuted matrix is row perm[j]); quantizers.md 2.2.
  * One factorisation, no inverse: Cholesky of the index-reversed matrix. h is kept. Waits.
  * In place, r = h, where the device has `unfactor`: R takes the upper triangle and the diagonal, H stays in the strict lower one, and its diagonal, which
@@ -298,6 +308,7 @@ typedef struct nb_backend_ops {
     nb_status (*combine_experts)(nb_backend *be, const nb_combine_args *a, nb_error *err);
     nb_status (*gather_rows)(nb_backend *be, const nb_gather_args *a, nb_error *err);
 
+    nb_status (*limit_rows)(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
     size_t (*gram_scratch)(nb_backend *be, const nb_gram_args *a);
     nb_status (*gram_accumulate)(nb_backend *be, const nb_gram_args *a, nb_error *err);
     nb_status (*factor)(nb_backend *be, const nb_factor_args *a, nb_error *err);
@@ -343,7 +354,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 7
+#define NB_BACKEND_ABI 8
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */

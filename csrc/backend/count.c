@@ -247,6 +247,7 @@ NOTHING(route_experts, nb_route_args)
 NOTHING(grouped_linear, nb_grouped_args)
 NOTHING(combine_experts, nb_combine_args)
 NOTHING(gather_rows, nb_gather_args)
+NOTHING(limit_rows, nb_limit_rows_args)
 NOTHING(gram_accumulate, nb_gram_args)
 SCRATCH(gram, nb_gram_args)
 NOTHING(unfactor, nb_unfactor_args)
@@ -312,6 +313,7 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(grouped_linear),
         IF(combine_experts),
         IF(gather_rows),
+        IF(limit_rows),
         IF(gram_accumulate),
         IF(gram_scratch),
         IF(factor),

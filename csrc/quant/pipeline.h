@@ -26,6 +26,7 @@ typedef struct nb_pipeline_options {
     void *kept_arg;
     bool act_order;               /* groups of inputs by falling H_kk, where the scheme has a place for them */
     double damp, correction;
+    double token_limit; /* 0, or what an input of a linear may be long at most in H and C, in medians of its sequence (op limit_rows); not of experts */
     bool static_groups;
     nb_clip clip;
     int layer_from, layer_to; /* the layers [from, to) are quantized, the others copied as they are */

@@ -115,6 +115,25 @@ nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i
     return g == NB_GROUP_QKV ? nb_attn_norm(s, rows, to, err) : nb_ffn_norm(s, rows, to, err);
 }
 
+/* x and x_orig, of which no row is longer than the limit; in `room` of [2][M,K], since the activations stay what they are. */
+static nb_status limited(nb_pipe *p, nb_gram_args *a, float *room, nb_error *err)
+{
+    const nb_limit_rows_args l = {.x = a->x,
+                                  .x_orig = a->x_orig,
+                                  .M = a->M,
+                                  .K = a->K,
+                                  .limit = (float)p->o->token_limit,
+                                  .y = room,
+                                  .y_orig = a->x_orig ? room + a->M * a->K : NULL,
+                                  .scratch = (double *)(void *)(room + 2 * a->M * a->K)};
+    const nb_status st = p->be->op->limit_rows(p->be, &l, err);
+    a->x = l.y;
+    a->x_orig = l.y_orig;
+    return st;
+}
+
+enum { kAlign = 256 }; /* of arrays that share an allocation, on every device */
+
 nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
@@ -123,18 +142,24 @@ nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, 
     const nb_step s = {.m = p->m, .layer = &p->quantized.layer, .batch = &batch};
     nb_gram_args a = {.M = ctx, .K = K, .ldx = K, .ld_orig = K, .h = p->h, .c = p->two ? p->c : NULL, .x_orig = p->two ? p->acts.qkv : NULL};
     *out = (nb_moments){.h = p->h, .c = p->two ? p->c : NULL, .n_token = p->T, .damp = p->o->damp};
-    nb_status st = nb_pipe_scratch(p, p->be->op->gram_scratch ? p->be->op->gram_scratch(p->be, &a) : 0, err);
+    const size_t limited_bytes = p->o->token_limit > 0.0 ? (size_t)(2 * a.M * K) * sizeof(float) + (size_t)(a.M + 1) * sizeof(double) : 0,
+                 aside = (limited_bytes + kAlign - 1) / kAlign * kAlign;
+    nb_status st = nb_pipe_scratch(p, aside + (p->be->op->gram_scratch ? p->be->op->gram_scratch(p->be, &a) : 0), err);
+    if (st == NB_OK && limited_bytes)
+        st = nb_op_check(p->be, p->be->op->limit_rows != NULL, "limit_rows", err);
     if (st == NB_OK)
         st = p->be->op->zero(p->be, p->h, (size_t)(K * K) * sizeof(double), err);
     if (st == NB_OK && p->two)
         st = p->be->op->zero(p->be, p->c, (size_t)(K * K) * sizeof(double), err);
-    a.scratch = p->scratch;
+    a.scratch = (char *)p->scratch + aside;
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++) {
         a.x_orig = NULL;
         a.more = i + 1 < p->calib->n_seq;
         st = nb_pipe_input(p, g, &p->quantized, i, &s, p->acts.h, &a.x, err);
         if (st == NB_OK && p->two) /* qkv's buffer is free here and wider than hidden_size */
             st = nb_pipe_input(p, g, &p->original, i, &s, p->acts.qkv, &a.x_orig, err);
+        if (st == NB_OK && limited_bytes)
+            st = limited(p, &a, p->scratch, err);
         if (st == NB_OK)
             st = p->be->op->gram_accumulate(p->be, &a, err);
     }

@@ -210,6 +210,7 @@ static const nb_backend_ops cpu_ops = {
     .grouped_linear = nb_cpu_grouped_linear,
     .combine_experts = nb_cpu_combine_experts,
     .gather_rows = nb_cpu_gather_rows,
+    .limit_rows = nb_cpu_limit_rows,
     .gram_scratch = nb_cpu_gram_scratch,
     .gram_accumulate = nb_cpu_gram_accumulate,
     .factor = nb_cpu_factor,

@@ -81,6 +81,7 @@ static const nb_backend_ops ref_ops = {
     .grouped_linear = nb_ref_grouped_linear,
     .combine_experts = nb_ref_combine_experts,
     .gather_rows = nb_ref_gather_rows,
+    .limit_rows = nb_ref_limit_rows,
     .gram_scratch = nb_ref_gram_scratch,
     .gram_accumulate = nb_ref_gram_accumulate,
     .factor = nb_ref_factor,
