@@ -1,10 +1,11 @@
 /* factor.c -- R upper with P (H + diag) P^T = A = R R^T: Cholesky of the index-reversed matrix in
  * f64 (quantizers.md 2.2).
  *
- * In R's own upper triangle, by blocks of kBlock columns from the last one on:  the block's columns
- * take out the products with all later ones A[:end, b] -= R[:end, later] R[b, later]^T
- * (product_f64, a task some rows) then the diagonal block is factored, then the rows above it are
- * solved against it (solve_back). The lower triangle is never written, so it may hold H (r is h).
+ * In R's own upper triangle, by blocks of kBlock columns from the last one on:
+ *   the block's columns take out the products with all later ones, A[:end, b] -= R[:end, later] R[b, later]^T (product_f64, a task some rows)
+ *   the diagonal block is factored
+ *   the rows above it are solved against it (solve_back)
+ * The lower triangle is never written, so it may hold H (r is h).
  * Cost K^3 / 3 FLOP. */
 #include "backend/cpu/kernels.h"
 

@@ -9,10 +9,10 @@
  * lies like that already), 32 KiB that stay in the first cache while all rows of x go over them,
  * kRows at a time in registers:
  *
- *                    w0[k] w1[k]              AVX-512: 12 rows x 2 vectors = 24 accumulators,
- *      x[0][k]        acc   acc                24 fma for 14 loads
- *      ...                                    AVX2: 6 rows x 1 tile (2 vectors) = 12 of 16
- * registers x[11][k]       acc   acc
+ *                    w0[k] w1[k]
+ *      x[0][k]        acc   acc                AVX-512: 12 rows x 2 vectors = 24 accumulators, 24 fma for 14 loads
+ *      ...                                     AVX2: 6 rows x 1 tile (2 vectors) = 12 of 16 registers
+ *      x[11][k]       acc   acc
  *
  * Between chunks the sums wait in the thread's slice of scratch, [M][32] f32.
  * Cost: 2 M N K flop; decoding N K once per call; scratch n_thread * M * 128 bytes. */

@@ -1,9 +1,9 @@
 /* linear_int8.c -- y = x W^T over U4 and U8 blocks with activations rounded to int8; compiled once
  * per level.
  *
- *   x[m][k] ~ d[m][g] q[m][k]    d = amax of 32 inputs / 127, q = rne(x * (127 / amax))   (once a
- * call) value   = scale (code - zero)            y += (scale d) * (sum code q - zero sum q) value
- * = scale code + min               y += (scale d) * (sum code q), then y += min * (d sum q)
+ *   x[m][k] ~ d[m][g] q[m][k]       d = amax of 32 inputs / 127, q = rne(x * (127 / amax)), once a call
+ *   value = scale (code - zero)     y += (scale d) * (sum code q - zero sum q)
+ *   value = scale code + min        y += (scale d) * (sum code q), then y += min * (d sum q)
  *
  * one fmaf each, groups of 32 (or halves of them, where scales are per 16) in ascending order, one
  * f32 accumulator an output; the sums within a group are integers. So the bits are the same on

@@ -9,8 +9,7 @@
  * on the stack) or packed by the caller; a panel's depth is 16 KiB, half the first cache. All rows
  * of A pass over it, kRows at a time in registers:
  *
- *      a[0][k] | acc acc        AVX-512: 12 rows x 2 panels       AVX2: 6 rows x 1 panel (2
- * vectors)
+ *      a[0][k] | acc acc        AVX-512: 12 rows x 2 panels       AVX2: 6 rows x 1 panel (2 vectors)
  *      ...     | ...
  *
  * A is [M,K], or turned: [M / NB_TURNED][K][NB_TURNED], what X^T is when it comes from rows of X.

@@ -1,8 +1,7 @@
 /* gram.c -- the statistics a layer-wise quantizer needs, and what it minimises.
  *
- *   gram_accumulate   H += X^T X;   C += (X_orig - X)^T X          (quantizers: Hessian of ||X W^T
- * - X Q^T||^2, up to a factor) quant_error       tr(D H D^T) = sum_n d_n H d_n^T,  D = W - Q, or W
- * itself when there is no Q
+ *   gram_accumulate   H += X^T X;   C += (X_orig - X)^T X       H: the Hessian of ||X W^T - X Q^T||^2, up to a factor
+ *   quant_error       tr(D H D^T) = sum_n d_n H d_n^T           D = W - Q, or W itself when there is no Q
  *
  * Cost: 2 M K^2 flops, twice that with C; 2 N K^2 for the error. */
 #include "backend/ref/ref_ops.h"

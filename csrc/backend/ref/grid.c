@@ -1,8 +1,8 @@
 /* grid.c -- round to nearest and back, group by group; a row has ceil(K / group) groups, the last
  * one may be short.
  *
- *   quantize_rows   groups[n][g] = params(w of the group),  codes = clamp(rne((w - min) / scale) +
- * zero) dequantize      q = scale * (code - zero) + min
+ *   quantize_rows   groups[n][g] = params(w of the group),  codes = clamp(rne((w - min) / scale) + zero)
+ *   dequantize      q = scale * (code - zero) + min
  *
  * Both are f32 by definition (grid.h): a code that came out of wider arithmetic would not be the
  * code that the format promises. */
