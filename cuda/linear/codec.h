@@ -140,8 +140,8 @@ template <class C> DEVI void nb_line_back(const Packed &w, const uint8_t *line, 
     float z[2] = {w.zero, w.zero};
     if (w.kind == NB_LINE_ZERO) {
         const uint32_t v = *(const uint16_t *)(const void *)(line + 2 * kPanel + at);
-        z[0] = (float)(v & 255);
-        z[1] = (float)(v >> 8);
+        z[0] = __uint_as_float(prmt(v, 0x4b000000u, 0x7440)) - 8388608.0f; /* 2^23 + u, as in U8: no conversion by the slow unit */
+        z[1] = __uint_as_float(prmt(v, 0x4b000000u, 0x7441)) - 8388608.0f;
     }
     back[0] = bf2_pack(-(C::kBias + z[0]), -(C::kBias + z[0]));
     back[1] = bf2_pack(-(C::kBias + z[1]), -(C::kBias + z[1]));
