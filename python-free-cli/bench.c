@@ -1,6 +1,7 @@
 /* bench.c -- `nibble bench MODEL` and `nibble bench kernels`: speeds, and what the machine allows. */
 #include "base/status.h"
 #include "out.h"
+#include "roofline.h"
 #include "table.h"
 
 #include <stdlib.h>
@@ -11,7 +12,7 @@ static const nb_flag flags[] = {
     {"gen", 'n', "N", "tokens that are generated (default 64; 0: leave it out)"},
     {"batch", 'b', "1,8", "sequences that generate at once (default 1)"},
     {"repeat", 'r', "N", "runs of each test (default 5); one more comes first and does not count"},
-    {"output", 'o', "md|csv|json", "form of the table (default md)"},
+    {"output", 'o', "md|csv|json|svg", "form of the table (default md); svg, a picture: kernels"},
     {"op", 0, "linear", "kernels: the operation"},
     {"shape", 0, "NxK", "kernels: outputs x inputs (default 4096x4096 and 14336x4096)"},
     {"tokens", 'm', "1,16,256", "kernels: tokens at once"},
@@ -105,6 +106,8 @@ static const nb_column kernel_columns[] = {
     {"share_of_limit", false},
     {"ratio_to_cublas_bf16", false},
     {"rotated_bytes", false},
+    {"limit_gb_per_s", false},
+    {"limit_tflop_per_s", false},
 };
 enum { kKernelColumns = sizeof kernel_columns / sizeof *kernel_columns, kNameColumns = 6 };
 
@@ -120,6 +123,8 @@ static void kernel_row(void *arg, const nb_kernel_row *r)
         [9] = nb_table_number(r->tflop_per_s),
         [10] = nb_table_number(r->share_of_limit),
         [12] = nb_table_count(r->rotated_bytes),
+        [13] = nb_table_number(r->limit_gb_per_s),
+        [14] = nb_table_number(r->limit_tflop_per_s),
     };
     const char *text[kKernelColumns] = {r->op, r->row, r->kind};
     for (int i = 3; i < kKernelColumns; i++)
@@ -147,13 +152,16 @@ static nb_status run_kernels(const nb_args *a, nb_error *err)
     int32_t tokens[kMostInList + 1] = {1, 16, 256, 0};
     nb_model_options mo;
     nb_table table;
+    nb_roofline picture = {.n = 0};
+    const char *form = nb_flag_text(a, "output");
+    const bool svg = form && strcmp(form, "svg") == 0 && !nb_flag_on(a, "json");
     nb_bench_kernels_options o = {.op = nb_flag_text(a, "op"),
                                   .kind = nb_flag_text(a, "kind"),
                                   .m = tokens,
                                   .list_rows = nb_flag_on(a, "rows"),
-                                  .row = kernel_row,
-                                  .arg = &table};
-    nb_status st = nb_table_open(a, kernel_columns, o.list_rows ? kNameColumns : kKernelColumns, &table, err);
+                                  .row = svg ? nb_roofline_add : kernel_row,
+                                  .arg = svg ? (void *)&picture : (void *)&table};
+    nb_status st = svg ? NB_OK : nb_table_open(a, kernel_columns, o.list_rows ? kNameColumns : kKernelColumns, &table, err);
     if (st == NB_OK)
         st = nb_model_options_from_args(a, &mo, err);
     if (st == NB_OK)
@@ -165,7 +173,11 @@ static nb_status run_kernels(const nb_args *a, nb_error *err)
     o.device = mo.device;
     o.n_thread = mo.n_thread;
     o.exact = mo.exact;
-    return nb_bench_kernels(&o, err);
+    st = nb_bench_kernels(&o, err);
+    if (svg && st == NB_OK)
+        return nb_roofline_write(&picture, err);
+    free(picture.row);
+    return st;
 }
 
 static nb_status run(const nb_args *a, nb_error *err)

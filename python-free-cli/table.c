@@ -20,7 +20,7 @@ nb_status nb_table_open(const nb_args *a, const nb_column *columns, int n_column
             return NB_OK;
         }
     if (strcmp(asked, "svg") == 0)
-        return nb_fail(err, NB_UNSUPPORTED, "-o svg: pictures are not there yet; md, csv and json are");
+        return nb_fail(err, NB_UNSUPPORTED, "-o svg: bench kernels draws one; here md, csv and json");
     char shown[160];
     nb_fail(err, NB_USAGE, "-o %s is none of md, csv, json", nb_escape(shown, (int64_t)sizeof shown, asked, (int64_t)strlen(asked)));
     nb_nearest_of(asked, word, "-o ", err);

@@ -264,6 +264,8 @@ static void fill_speed(const job *j, nb_kernel_row *r, double peak, double us[kS
     r->us_spread = nb_samples_quantile(us, kSamples, 0.75) - nb_samples_quantile(us, kSamples, 0.25);
     r->gb_per_s = bytes / r->us * 1e-3;
     r->tflop_per_s = flop / r->us * 1e-6;
+    r->limit_gb_per_s = bandwidth * 1e-9;
+    r->limit_tflop_per_s = peak * 1e-12;
     r->rotated_bytes = (int64_t)j->be->op->weight_bytes(j->copy[0]) * j->n_copy;
     if (bandwidth > 0 && peak > 0) {
         const double by_memory = bytes / bandwidth, by_products = flop / peak;
