@@ -94,6 +94,13 @@ static nb_status read_prompt(const nb_args *a, prompt *p, nb_error *err)
     return st;
 }
 
+/* Of a model without a tokenizer the ids are all there is to print. */
+static void print_ids(const nb_generate_result *r)
+{
+    for (size_t i = 0; i < r->n_token; i++)
+        printf("%s%d", i ? "," : "", (int)r->tokens[i]);
+}
+
 /* No fewer tokens than this run can take, before there is a tokenizer to count them: a token has a byte at least, a template a few hundred. */
 static int32_t longest(const prompt *p, int32_t n_predict)
 {
@@ -171,8 +178,12 @@ static nb_status run(const nb_args *a, nb_error *err)
             st = nb_generate(s, &o, &r, err);
         if (st == NB_OK && json)
             nb_print_generation(m, p.n, &r);
-        else if (st == NB_OK)
+        else if (st == NB_OK) {
+            size_t length;
+            if (!nb_model_token(m, 0, &length))
+                print_ids(&r);
             putchar('\n');
+        }
     }
     nb_generate_result_free(&r);
     nb_session_close(s);

@@ -43,7 +43,7 @@ void nb_nearest_offer(nb_nearest *n, const char *name)
     const size_t len = strlen(n->given);
     if (len > kMost || strlen(name) > kMost)
         return;
-    const int third = (int)(len + 2) / 3, d = distance(n->given, name);
+    const int third = (int)(len + 1) / 3, d = distance(n->given, name);
     if (d > least(third, 3) || d >= (int)len || (n->name && d >= n->distance))
         return;
     n->name = name;

@@ -17,7 +17,7 @@ typedef struct nb_nearest {
 
 /* Letters to put in, leave out, change or swap with their neighbour (optimal string alignment);
  * capitals count as small letters. A name is near when that is at most a third of what was typed
- * (rounded up, 3 at most) and not all of it. */
+ * (rounded to nearest, 3 at most: one letter of four) and not all of it. */
 void nb_nearest_offer(nb_nearest *n, const char *name);
 
 /* "did you mean PREFIXname?" as the hint, where a name is near; else the hint stays what it is. */

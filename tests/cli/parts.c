@@ -169,10 +169,27 @@ static void parts_quantize(check *c)
     free(p);
 }
 
+/* What it generates has no text; the ids stand where the text would. */
+static void ids_without_tokenizer(check *c)
+{
+    char path[1024];
+    if (mkdir(folder_in(&here, "bare", path), 0700) != 0)
+        exit(1);
+    copy_file("config.json", "bare/config.json");
+    copy_file("model.safetensors", "bare/model.safetensors");
+    outcome o = program_run(&here, "run %T/bare --ids 1,70,80 -n 3 -t 1 --exact", OUT_CAPTURED);
+    int id[3], n = 0;
+    CHECK_EQ(c, o.code, 0);
+    CHECK_EQ(c, sscanf(o.out, "%d,%d,%d%n", &id[0], &id[1], &id[2], &n), 3);
+    CHECK_STR(c, o.out + n, "\n");
+    program_free(&o);
+}
+
 static const check_case cases[] = {
     {"a model in shards computes what it computes whole", shards_compute},
     {"a model in parts computes what it computes whole", parts_compute},
     {"a model in parts is quantized into the same file", parts_quantize},
+    {"a model without its tokenizer prints the ids", ids_without_tokenizer},
 };
 
 int main(int argc, char **argv)

@@ -25,6 +25,7 @@ static void offers(check *c)
         {"max_tokens", "max-tokens"},
         {"covnert", "convert"},
         {"gtpq", "gptq"},
+        {"pool", NULL}, /* two letters of four */
         {"frobnicate", NULL},
         {"x", NULL},
         {"", NULL},
