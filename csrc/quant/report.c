@@ -174,7 +174,7 @@ static void errors(nb_text *t, const nb_report *r, const nb_page_kinds *k)
         nb_page_error_charts(t, r, k);
     } else
         nb_text_puts(t, r->n_linear ? "<p>Not measured: the method ran without calibration text.</p>\n" : "<p>No linear was quantized.</p>\n");
-    if (r->n_linear) {
+    if (k->measured) { /* bits by kind stand in the next section too */
         table_begin(t, "by kind", "words", head);
         for (size_t i = 0; i < k->n; i++) {
             const nb_page_kind *a = &k->kind[i];
