@@ -77,6 +77,16 @@ static void on_two_devices(check *c)
     }
 }
 
+/* The answer would fill a context of 100,000 tokens, minutes; what came of it stays, and the conversation goes on. */
+static void stopped(check *c)
+{
+    static const char *const lines[] = {"abc", TALK_INTERRUPT, "/stats", "/quit", NULL};
+    outcome o = talk(c, "chat %T/long --ctx 100000 -t 1", lines);
+    CHECK(c, context(&o, 1) >= 2 + 3 + 1 + 2); /* a first token is not fed yet */
+    CHECK(c, context(&o, 1) < 100000);
+    program_free(&o);
+}
+
 static void help(check *c)
 {
     static const char *const lines[] = {"/help", "/exit", NULL}, *const names[] = {
@@ -197,29 +207,46 @@ static void files(check *c)
     program_free(&o);
 }
 
-static void make_folder(void)
+/* tiny-llama with the template; in `name` of the folder. */
+static void make_model(const char *name)
 {
     static const char jinja[] = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor "
                                 "%}{% if add_generation_prompt %}a:{% endif %}";
-    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json",
-                                        "tokenizer_config.json"};
-    char path[1024];
-    here = folder_new();
-    mkdir(folder_in(&here, "talks", path), 0700);
-    folder_write(&here, "talks/chat_template.jinja", jinja, sizeof jinja - 1);
+    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    char path[1024], from[1024], to[1024];
+    mkdir(folder_in(&here, name, path), 0700);
+    snprintf(to, sizeof to, "%s/chat_template.jinja", name);
+    folder_write(&here, to, jinja, sizeof jinja - 1);
     for (int i = 0; i < 4; i++) {
-        char from[1024], to[1024];
         snprintf(from, sizeof from, "%s/tests/data/models/tiny-llama/%s", NB_SOURCE_DIR, parts[i]);
-        snprintf(to, sizeof to, "%.700s/talks/%s", here.path, parts[i]);
+        snprintf(to, sizeof to, "%.700s/%.100s/%s", here.path, name, parts[i]);
         if (access(from, F_OK) == 0 && link(from, to) != 0 && symlink(from, to) != 0)
             exit(1);
     }
+}
+
+/* talks, and long: the same with a context that takes minutes to fill. */
+static void make_folder(void)
+{
+    static const char was[] = "\"max_position_embeddings\": 512", is[] = "\"max_position_embeddings\": 131072";
+    char path[1024], config[4096];
+    size_t n = 0;
+    here = folder_new();
+    make_model("talks");
+    make_model("long");
+    char *text = folder_bytes(&here, "long/config.json", &n), *at = strstr(text, was);
+    if (!at || unlink(folder_in(&here, "long/config.json", path)) != 0) /* a link so far */
+        exit(1);
+    const int made = snprintf(config, sizeof config, "%.*s%s%s", (int)(at - text), text, is, at + sizeof was - 1);
+    folder_write(&here, "long/config.json", config, (size_t)made);
+    free(text);
 }
 
 int main(int argc, char **argv)
 {
     static const check_case cases[] = {
         {"turns with layers on the CPU answer the same", on_two_devices},
+        {"Ctrl-C stops an answer, not the conversation", stopped},
         {"an unknown /command is answered with a sentence and not sent to the model", unknown},
         {"/help lists the commands", help},
         {"/reset, /clear and /system begin anew, // is a message", counts},

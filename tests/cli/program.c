@@ -174,8 +174,17 @@ static void type(int fd, const char *line)
         die("a terminal");
 }
 
+/* What is to come after the prompt: the next line, or behind the echo of the last one the first byte of an answer. */
+static bool is_time(const char *text, const char *line)
+{
+    if (strcmp(line, TALK_INTERRUPT) != 0)
+        return strstr(text, "\n> ") != NULL; /* behind the echo of the line before, whose end is a new line */
+    const char *echo = strchr(text, '\n');
+    return echo && echo[1];
+}
+
 /* All that the program prints, until it has closed the terminal. lines: what is typed, one at each prompt; may be NULL. */
-static char *read_terminal(int fd, const char *const *lines)
+static char *read_terminal(int fd, pid_t pid, const char *const *lines)
 {
     enum { kMost = 1 << 20 };
     char *text = calloc(1, kMost + 1);
@@ -188,10 +197,13 @@ static char *read_terminal(int fd, const char *const *lines)
         if (got <= 0)
             break; /* EIO: the last one who had it open has gone */
         n += (size_t)got;
-        const char *prompt = lines && *lines ? strstr(text + typed, "\n> ") : NULL; /* behind the echo of the line before, whose end is a new line */
-        if (prompt) {
+        if (lines && *lines && is_time(text + typed, *lines)) {
             typed = n;
-            type(fd, *lines++);
+            if (strcmp(*lines, TALK_INTERRUPT) == 0)
+                kill(pid, SIGINT);
+            else
+                type(fd, *lines);
+            lines++;
         }
     }
     close(fd);
@@ -240,7 +252,7 @@ static outcome run(const folder *d, const char *line, program_stdout how, const 
     if (broken[1] >= 0)
         close(broken[1]);
     posix_spawn_file_actions_destroy(&files);
-    char *shown = terminal >= 0 ? read_terminal(terminal, lines) : NULL;
+    char *shown = terminal >= 0 ? read_terminal(terminal, pid, lines) : NULL;
     outcome o = {.code = program_wait(pid)};
     o.out = shown ? shown : whole_file(out);
     o.err = whole_file(err);

@@ -31,7 +31,9 @@ bool program_has_terminals(void); /* a chroot may have none: then OUT_TTY cannot
 void program_free(outcome *o);
 
 /* Runs it at a terminal, all three streams: each of `lines` (NULL ends them) is typed when the prompt "> " is there. All that the
- * terminal shows is in `out`. The program must end by itself behind the last line. */
+ * terminal shows is in `out`. The program must end by itself behind the last line. The line TALK_INTERRUPT is not typed: it is a SIGINT, sent when something
+ * of the answer to the line before has come. */
+#define TALK_INTERRUPT "\x03"
 outcome program_talk(const folder *d, const char *line, const char *const *lines);
 
 /* The parts of it, for tests that talk to a running program: *err is the reading end of a pipe of one page. */
