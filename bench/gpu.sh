@@ -5,6 +5,8 @@
 #   3 conform: a line per primitive, compared with the emulator's                      conform.txt
 #   4 compute-sanitizer over a tiny model, where the tool is there                     sanitizer.log
 #   5 decode and prompt speed of SmolLM2's shape, random weights                        decode.json
+#   6 linear by format and number of tokens beside what the device reads and multiplies, and beside cuBLAS where it is there      kernels.json, kernels.svg
+#   7 GPTQ of one layer of a 70B shape, random weights, 16 x 2048 of its 128 x 2048 tokens                                          gptq.json
 # Each step reports on its own; the exit code is 1 when one of them failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -52,7 +54,23 @@ tests() {
     return $rc
 }
 
-export -f build conform decode tests
+kernels() { # each kind at the shapes of a 70B model's attention and feed-forward; rows, then the same as a picture of one of them
+    local kind shape
+    for kind in int4g128 q4_0 iq4_nl q8_0 bf16; do
+        for shape in 8192x8192 8192x28672; do
+            "$build/nibble" bench kernels --device cuda:0 --kind "$kind" --shape "$shape" -m 1,8,16,32,64,128,256,1024,8192 -o json || return 1
+        done
+    done
+    "$build/nibble" bench kernels --device cuda:0 --shape 8192x8192 -m 1,16,64,256,1024 -o svg >"$out/kernels.svg"
+}
+
+gptq() {
+    [ -f "$build/layer-70b.gguf" ] || "$build/bench/bench_shape" "$build/layer-70b.gguf" bf16 1 8192 64 8 28672 1024 || return 1
+    "$build/nibble" quantize "$build/layer-70b.gguf" -o "$build/layer-70b.out" --format gptq --bits 4 --group 128 --calib tests/data/text/eval-own.txt --samples 16 --ctx 2048 \
+        --device cuda:0 --restart --json && rm -r "$build/layer-70b.out"
+}
+
+export -f build conform decode kernels gptq tests
 export build out
 {
     nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.mem --format=csv
@@ -71,4 +89,6 @@ else
     echo "      sanitizer: compute-sanitizer is not there"
 fi
 step decode 100 decode.json bash -c decode
+step kernels 150 kernels.json bash -c kernels
+step 'GPTQ of a 70B layer' 150 gptq.json bash -c gptq
 exit $failed

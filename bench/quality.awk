@@ -24,6 +24,7 @@ function key(name,   at, v) { # the value of a key of the line, without quotes
     about[model] = key("calib") " (sha256 " key("calib_sha256") "...) -> " key("text") " (sha256 " key("text_sha256") "...), " key("chunks") " chunks of 512, " key("tokens") " positions"
     id = model SUBSEP grid SUBSEP method SUBSEP samples
     if (!(id in n)) { order[++n_row] = id }
+    if (!(grid in met)) { met[grid] = 1; grids[++n_grid] = grid }
     i = n[id]++
     kl[id, seed] = key("kl_mean"); mid[id, seed] = key("kl_median")
     row_seed[id, i] = seed
@@ -61,9 +62,9 @@ END {
         printf "### %s%s\n\n%s; commit %s.\n\n", model, mark, about[model], commit[model]
         print "| grid | method | samples x seeds | KL, mean | x rtn | KL, median | x rtn | top-1 | perplexity | beside | notes |"
         print "|---|---|---|---:|---:|---:|---:|---:|---:|---|---|"
-        for (r = 1; r <= n_row; r++) {
+        for (g = 1; g <= n_grid; g++) for (r = 1; r <= n_row; r++) {
             split(order[r], part, SUBSEP)
-            if (part[1] != model)
+            if (part[1] != model || part[2] != grids[g])
                 continue
             id = order[r]
             if (part[3] == "original") {
@@ -76,10 +77,10 @@ END {
             xk = (rtn, 0) in kl ? sprintf("%.3f", k / kl[rtn, 0]) : ""
             xm = (rtn, 0) in mid ? sprintf("%.3f", md / mid[rtn, 0]) : ""
             text = ""
-            if (part[3] !~ /^(gptqmodel|gptaq|rtn)/)
+            if (part[3] !~ /^(gptqmodel|gptaq|autoawq|rtn)/)
                 for (o = 1; o <= n_row; o++) {
                     split(order[o], q, SUBSEP)
-                    if (q[1] != model || q[2] != part[2] || q[4] != part[4] || q[3] !~ /^(gptqmodel|gptaq)/)
+                    if (q[1] != model || q[2] != part[2] || q[4] != part[4] || q[3] !~ (part[3] ~ /^awq/ ? "^autoawq" : "^(gptqmodel|gptaq)"))
                         continue
                     b = beside(id, order[o])
                     if (b != "")

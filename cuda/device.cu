@@ -138,6 +138,9 @@ static nb_backend_ops table(void)
     op.dequantize = nb_cuda_dequantize;
     op.quant_error_scratch = nb_cuda_quant_error_scratch;
     op.quant_error = nb_cuda_quant_error;
+    op.limits = nb_cuda_limits;
+    op.linear_row = nb_cuda_limits_row;
+    op.peer_bf16 = nb_cuda_peer_bf16;
     return op;
 }
 
@@ -180,6 +183,7 @@ extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_op
     be->memory_bytes = prop.totalGlobalMem;
     c->n_sm = prop.multiProcessorCount;
     c->sm_shared = prop.sharedMemPerMultiprocessor;
+    c->l2_bytes = (size_t)prop.l2CacheSize;
     *out = be;
     return NB_OK;
 }

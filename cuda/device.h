@@ -18,6 +18,7 @@ struct nb_cuda {
     cudaStream_t stream;
     int n_sm;         /* multiprocessors */
     size_t sm_shared; /* bytes of shared memory each has */
+    size_t l2_bytes;
 };
 
 static inline nb_cuda *nb_cuda_of(nb_backend *be)
@@ -96,5 +97,8 @@ nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_err
 nb_status nb_cuda_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err);
 size_t nb_cuda_quant_error_scratch(nb_backend *be, const nb_quant_error_args *a);
 nb_status nb_cuda_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_error *err);
+nb_status nb_cuda_limits(nb_backend *be, nb_limits *out, nb_error *err);
+const char *nb_cuda_limits_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
+nb_status nb_cuda_peer_bf16(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x, const void *w, void *y, nb_error *err);
 
 #endif

@@ -375,6 +375,7 @@ typedef struct nb_kernel_row {
     int64_t m, n, k;
     double us, us_spread, gb_per_s, tflop_per_s, share_of_limit; /* 0 where it does not apply; us: median, spread: between the quartiles */
     int64_t rotated_bytes; /* of all copies of the weight that take turns */
+    double ratio_to_cublas_bf16; /* time of bf16 weights by the vendor's library over ours, same shape, same call; 0: it is not there */
     double limit_gb_per_s, limit_tflop_per_s; /* of this machine, measured in the same call: reading; products of this row's kind; 0: not known */
 } nb_kernel_row;
 typedef struct nb_bench_kernels_options {

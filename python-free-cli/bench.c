@@ -122,6 +122,7 @@ static void kernel_row(void *arg, const nb_kernel_row *r)
         [8] = nb_table_number(r->gb_per_s),
         [9] = nb_table_number(r->tflop_per_s),
         [10] = nb_table_number(r->share_of_limit),
+        [11] = nb_table_number(r->ratio_to_cublas_bf16),
         [12] = nb_table_count(r->rotated_bytes),
         [13] = nb_table_number(r->limit_gb_per_s),
         [14] = nb_table_number(r->limit_tflop_per_s),

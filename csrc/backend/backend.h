@@ -276,6 +276,15 @@ typedef struct nb_quant_error_args {
     void *scratch;
 } nb_quant_error_args;
 
+/* What a row multiplies; each has a peak of its own. */
+typedef enum nb_arith { NB_ARITH_F32, NB_ARITH_BF16, NB_ARITH_BF16_TILES /* AMX, tensor cores */, NB_ARITH_INT8, NB_ARITH_COUNT } nb_arith;
+
+typedef struct nb_limits {
+    double read_bytes_per_s;           /* all threads, a buffer beyond the caches; 0: not known */
+    double flop_per_s[NB_ARITH_COUNT]; /* a multiply-add is 2; 0: no such instructions, or unknown */
+    size_t cache_bytes;                /* the last level */
+} nb_limits;
+
 typedef struct nb_backend_ops {
     void (*close)(nb_backend *be);
     /* Device memory; 64-byte aligned. NB_NO_ROOM names `what`. */
@@ -330,6 +339,14 @@ typedef struct nb_backend_ops {
     nb_status (*unfactor)(nb_backend *be, const nb_unfactor_args *a, nb_error *err); /* NULL: factor needs an r of its own */
 
     size_t (*free_bytes)(nb_backend *be); /* what alloc could give out now; NULL: the device has no memory of its own */
+
+    /* Behind limits.h; NULL: the device cannot say. */
+    nb_status (*limits)(nb_backend *be, nb_limits *out, nb_error *err);
+    const char *(*linear_row)(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
+
+    /* y [M, N] = x [M, K] w^T, w [N, K], all bf16, by the library of the device's vendor, which is looked for at run time: what `bench kernels` compares
+     * with. NB_UNSUPPORTED: it is not there. NULL: there is no vendor. */
+    nb_status (*peer_bf16)(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x, const void *w, void *y, nb_error *err);
 } nb_backend_ops;
 
 /* The public head of every backend; an implementation's struct begins with it. */
@@ -354,7 +371,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 8
+#define NB_BACKEND_ABI 9
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */

@@ -8,16 +8,6 @@
 
 #include "backend/backend.h"
 
-/* What a row multiplies; each has a peak of its own. */
-typedef enum nb_arith { NB_ARITH_F32, NB_ARITH_BF16, NB_ARITH_BF16_TILES /* AMX */, NB_ARITH_INT8, NB_ARITH_COUNT } nb_arith;
-
-typedef struct nb_limits {
-    double read_bytes_per_s; /* all threads, a buffer beyond the caches; 0: not known */
-    double
-        flop_per_s[NB_ARITH_COUNT]; /* a multiply-add is 2; 0: no such instructions, or unknown */
-    size_t cache_bytes;             /* the last level */
-} nb_limits;
-
 /* Takes about a second on the CPU. Devices that cannot say leave zeros, which is no error.
  * NB_NO_ROOM when the buffer cannot be had. */
 nb_status nb_backend_limits(nb_backend *be, nb_limits *out, nb_error *err) NB_CHECKED;

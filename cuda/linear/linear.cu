@@ -13,7 +13,7 @@ const nb_cuda_linear_row nb_cuda_linear_rows[] = {
     {"tile_128x128", kAll, 0, 128, 128, 1, nb_cuda_linear_tile_128},
 };
 
-static const nb_cuda_linear_row *row_of(const nb_weight *w, int64_t M)
+const nb_cuda_linear_row *nb_cuda_linear_row_of(const nb_weight *w, int64_t M)
 {
     const nb_cuda_linear_row *row = nb_cuda_linear_rows;
     while (!(row->codes >> w->codes & 1) || (row->max_M && M > row->max_M))
@@ -76,7 +76,7 @@ nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err)
 {
     if (!a->M)
         return NB_OK;
-    const nb_cuda_linear_row *row = row_of(a->w, a->M);
+    const nb_cuda_linear_row *row = nb_cuda_linear_row_of(a->w, a->M);
     const Plan p = plan(be, row, a->w, a->M);
     const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add};
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + kAlign - 1) / kAlign * kAlign);

@@ -80,6 +80,7 @@ struct nb_cuda_linear_row {
     nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
 };
 extern const nb_cuda_linear_row nb_cuda_linear_rows[]; /* best first; the last serves everything */
+const nb_cuda_linear_row *nb_cuda_linear_row_of(const nb_weight *w, int64_t M);
 
 nb_status nb_cuda_activations(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, nb_error *err);
 nb_status nb_cuda_linear_stream(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);

@@ -185,6 +185,11 @@ static void kernel_forms(check *c)
     CHECK_EQ(c, cli("bench kernels --device cpu --rows -m 1 -o json", out, sizeof out), 0);
     CHECK(c, json_lines(c, out, (const char *const[]){"op", "row", "kind", "m", NULL}) > 20);
     CHECK_HAS(c, out, "\"kind\":\"iq2_xxs\"");
+    CHECK_EQ(c, cli("bench kernels --device simt --shape 128x128 -m 1,17 --kind q4_0 --json", out, sizeof out), 0); /* under the emulated device's own limits */
+    CHECK_EQ(c, json_lines(c, out, (const char *const[]){"row", "us", "share_of_limit", "limit_gb_per_s", "limit_tflop_per_s", NULL}), 2);
+    CHECK_HAS(c, out, "\"row\":\"stream\"");
+    CHECK_HAS(c, out, "\"row\":\"tile_256x32\"");
+    CHECK(c, !strstr(out, "\"share_of_limit\":null"));
 }
 
 static void doctor_forms(check *c)
@@ -235,7 +240,6 @@ static void refusals(check *c)
         const char *sentence;
     } rows[] = {
         {"bench", 2, "MODEL, or the word kernels, is missing"},
-        {"bench kernels -o svg", 5, "-o svg: pictures are not there yet"},
         {"bench kernels -o png", 2, "-o png is none of md, csv, json"},
         {"bench kernels --op attention", 5, "--op attention cannot be measured alone yet"},
         {"bench kernels --kind q9", 2, "--kind q9 is no number format"},
@@ -312,7 +316,7 @@ static void bash_completes(check *c)
         const char *words, *answer;
     } rows[] = {
         {"nibble comp", "completions"},
-        {"nibble bench -o ''", "md csv json"},
+        {"nibble bench -o ''", "md csv json svg"},
         {"nibble inspect --ver", "--verify --verbose --version"},
         {"nibble run --device ''", "auto cpu ref simt"},
         {"nibble completions z", "zsh"},

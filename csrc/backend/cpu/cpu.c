@@ -1,6 +1,7 @@
 /* cpu.c -- opening the CPU backend: what the machine has, the table of ops, memory. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/limits.h"
 #include "base/memory.h"
 
 #include <omp.h>
@@ -225,6 +226,8 @@ static const nb_backend_ops cpu_ops = {
     .dequantize = nb_cpu_dequantize,
     .quant_error_scratch = nb_cpu_quant_error_scratch,
     .quant_error = nb_cpu_quant_error,
+    .limits = nb_cpu_limits,
+    .linear_row = nb_cpu_limits_row,
     .measure_weight = nb_cpu_measure_weight,
 };
 
