@@ -9,7 +9,7 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/split_amx.h"
 
-enum { kBlock = 4 * NB_SPLIT_WIDTH, kDepth = NB_DEPTH / NB_AMX_K };
+enum { kBlock = 4 * NB_SPLIT_WIDTH, kDepth = NB_DEPTH / NB_AMX_K, kParts = 2, kStep = kParts * NB_SPLIT_TILE };
 
 struct gram_job {
     const nb_gram_args *a;
@@ -19,7 +19,7 @@ struct gram_job {
 
 size_t nb_cpu_gram_amx_scratch(const nb_gram_args *a)
 {
-    return (size_t)nb_split_size(a->K, a->M) * sizeof(uint16_t) * (a->x_orig ? 3 : 2);
+    return (size_t)nb_split_size(kParts, a->K, a->M) * sizeof(uint16_t) * (a->x_orig ? 3 : 2);
 }
 
 /* Token m of 16 columns from k0 on, less those of `less`. */
@@ -39,17 +39,17 @@ static void step_of(const nb_gram_args *a, const float *x, int64_t ldx, const fl
     const int64_t left = a->K - k0;
     const __mmask16 in = (__mmask16)(left >= NB_AMX_ROWS ? 0xffffu : (1u << (left > 0 ? left : 0)) - 1u);
     for (int p = 0; p < NB_AMX_ROWS; p++) {
-        __m512i part[NB_SPLIT_PARTS];
-        nb_split_32(load_row(a, x, ldx, less, ld_less, m + 2 * p, k0, in),
+        __m512i part[kParts];
+        nb_split_32(kParts, load_row(a, x, ldx, less, ld_less, m + 2 * p, k0, in),
                     load_row(a, x, ldx, less, ld_less, m + 2 * p + 1, k0, in), part);
-        for (int i = 0; i < NB_SPLIT_PARTS; i++)
+        for (int i = 0; i < kParts; i++)
             _mm512_storeu_si512(to + i * NB_SPLIT_TILE + p * NB_AMX_K, nb_split_pairs(part[i]));
     }
 }
 
 static void turn_step(const uint16_t *from, uint16_t *to)
 {
-    for (int i = 0; i < NB_SPLIT_PARTS; i++)
+    for (int i = 0; i < kParts; i++)
         nb_split_turn(from + i * NB_SPLIT_TILE, to + i * NB_SPLIT_TILE);
 }
 
@@ -59,7 +59,7 @@ static void panel_task(const void *arg, int64_t p, int worker)
     const nb_gram_args *a = j->a;
     (void)worker;
     for (int64_t s = 0; s < j->steps; s++) {
-        const int64_t at = p * j->panel + s * NB_SPLIT_STEP, m = s * NB_AMX_K,
+        const int64_t at = p * j->panel + s * kStep, m = s * NB_AMX_K,
                       k0 = p * NB_AMX_ROWS;
         step_of(a, a->x, a->ldx, NULL, 0, m, k0, j->b + at);
         turn_step(j->b + at, j->turned + at);
@@ -107,8 +107,8 @@ static void add_block(const struct gram_job *j, const uint16_t *turned, int64_t 
     double *to = out + i * K + k;
     ask_for(to, K, rows, cols);
     for (int64_t s = 0; s < j->steps; s += kDepth) {
-        const int64_t at = s * NB_SPLIT_STEP;
-        nb_split_sums(turned + i / NB_AMX_ROWS * j->panel + at, j->panel,
+        const int64_t at = s * kStep;
+        nb_split_sums(kParts, turned + i / NB_AMX_ROWS * j->panel + at, j->panel,
                       j->b + k / NB_AMX_ROWS * j->panel + at, j->panel,
                       j->steps - s < kDepth ? j->steps - s : kDepth, sums);
         keep(sums, s == 0, all);
@@ -144,8 +144,8 @@ static void block_task(const void *arg, int64_t t, int worker)
 
 void nb_cpu_gram_amx(const nb_cpu *cpu, const nb_gram_args *a)
 {
-    const int64_t one = nb_split_size(a->K, a->M), n_block = (a->K + kBlock - 1) / kBlock,
-                  steps = nb_split_steps(a->M), panel = steps * NB_SPLIT_STEP;
+    const int64_t one = nb_split_size(kParts, a->K, a->M), n_block = (a->K + kBlock - 1) / kBlock,
+                  steps = nb_split_steps(a->M), panel = steps * kStep;
     uint16_t *b = a->scratch;
     const struct gram_job j = {a, b, b + one, b + 2 * one, steps, panel};
     nb_pool_run(cpu->pool, one / panel, panel_task, &j);
