@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { kSolve = NB_SOLVE, kWide = NB_DEPTH, kParts = 2 /* where tiles are: an operand is off by 2^-18 of its value, the correction by some 2^-17 of its length */ };
+enum { kSolve = NB_SOLVE, kWide = NB_DEPTH, kParts = 3 /* where tiles are */ };
 
 /* Of a worker: Z, U and Y in turn [rows,K]; a row of it [K]; columns of it in f32 [rows,kSolve]; the left operand of the products. */
 struct room {

@@ -129,7 +129,7 @@ static inline __attribute__((always_inline)) void take_all(const int parts, cons
             make_tiles(parts, p, n, wide, k, depth, b);
             for (int64_t m = 0; m < p->M; m += NB_SPLIT_WIDTH)
                 for (int64_t c = 0; c < wide; c += NB_SPLIT_WIDTH) {
-                    nb_split_sums(parts, a->tiles + m / NB_AMX_ROWS * panel + (p->from + k) / NB_AMX_K * step, panel,
+                    nb_split_sums(parts, parts, a->tiles + m / NB_AMX_ROWS * panel + (p->from + k) / NB_AMX_K * step, panel,
                                   b + c / NB_AMX_ROWS * panel_b, panel_b, nb_split_steps(depth), sums);
                     take(p->c + m * p->ldc + n + c, p->ldc, p->M - m < NB_SPLIT_WIDTH ? p->M - m : NB_SPLIT_WIDTH,
                          wide - c < NB_SPLIT_WIDTH ? wide - c : NB_SPLIT_WIDTH, sums);
