@@ -18,13 +18,15 @@ struct work {
     float *w, *q; /* [N,K] device */
     uint8_t *d_codes;
     nb_group *d_groups;
-    int32_t *g_idx; /* [K] host, under act_order */
+    int32_t *g_idx;    /* [K] host, under act_order */
+    double *row_error; /* [N] host, with statistics: D H D^T of every row, NaN where the quantizer did not say */
 };
 
 static void work_close(nb_pipe *p, struct work *k)
 {
     void *device[] = {k->w, k->q, k->d_codes, k->d_groups};
     free(k->g_idx);
+    free(k->row_error);
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         p->be->op->release(p->be, device[i]);
 }
@@ -40,6 +42,10 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
     nb_status st = NB_OK;
     if (p->o->act_order && !(k->g_idx = nb_alloc_zero((size_t)k->K, sizeof *k->g_idx, "an order of inputs", err))) /* written under a plan as well */
         return NB_NO_ROOM;
+    if (k->h && !(k->row_error = nb_alloc((size_t)k->N, sizeof *k->row_error, "errors of rows", err)))
+        return NB_NO_ROOM;
+    for (int64_t r = 0; r < k->N && k->h; r++)
+        k->row_error[r] = (double)NAN;
     for (size_t i = 0; i < n_device && st == NB_OK; i++)
         st = p->be->op->alloc(p->be, device[i].bytes, "weights of a layer", device[i].to, err);
     return st;
@@ -290,6 +296,16 @@ static nb_status measure(nb_pipe *p, const struct work *k, const float *q, int64
     return st == NB_OK ? p->be->op->quant_error(p->be, &a, err) : st;
 }
 
+/* tr(D H D^T) of what the quantizer chose: its own figure where it has one. */
+static nb_status measure_chosen(nb_pipe *p, const struct work *k, int64_t n0, int64_t N, double *out, nb_error *err)
+{
+    double sum = 0.0;
+    for (int64_t n = n0; n < n0 + N; n++)
+        sum += k->row_error[n];
+    *out = sum > 0.0 ? sum : 0.0; /* the difference of two sums may be below by a rounding */
+    return isfinite(sum) ? NB_OK : measure(p, k, k->q, n0, N, out, err);
+}
+
 /* The errors of the group's linears against the weights the sweep was given: what it chose, then (in the same memory) plain rounding. */
 static nb_status report_errors(nb_pipe *p, const struct work *k, const nb_role *role, int n_role, nb_linear_report *r, nb_error *err)
 {
@@ -305,7 +321,7 @@ static nb_status report_errors(nb_pipe *p, const struct work *k, const nb_role *
             if (pass == 0)
                 st = measure(p, k, NULL, n0, N, &base[i], err);
             if (st == NB_OK)
-                st = measure(p, k, k->q, n0, N, pass ? &rounded[i] : &got[i], err);
+                st = pass ? measure(p, k, k->q, n0, N, &rounded[i], err) : measure_chosen(p, k, n0, N, &got[i], err);
             n0 += N;
         }
         if (st == NB_OK && pass == 0)
@@ -467,6 +483,7 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
         job.codes = k.d_codes;
         job.groups = k.d_groups;
         job.g_idx = k.g_idx;
+        job.row_error = k.row_error;
         job.scale = nb_pipe_scales_of(p, at);
         job.h = decides ? s->h : NULL;
         job.c = decides ? s->c : NULL;

@@ -42,6 +42,7 @@ typedef struct nb_quant_job {
     uint8_t *codes;    /* [N,K] out */
     nb_group *groups;  /* [N,G] out */
     float *q;          /* [N,K] out, dequantized; NULL: nobody reads it (a quantizer without needs) */
+    double *row_error; /* [N] host, or NULL. out: D H D^T of every row, D = w - q, where the quantizer knows it; else as it was */
     nb_quant_stats *stats;
     nb_times *times;   /* or NULL */
 } nb_quant_job;

@@ -115,21 +115,60 @@ nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i
     return g == NB_GROUP_QKV ? nb_attn_norm(s, rows, to, err) : nb_ffn_norm(s, rows, to, err);
 }
 
-/* x and x_orig, of which no row is longer than the limit; in `room` of [2][M,K], since the activations stay what they are. */
-static nb_status limited(nb_pipe *p, nb_gram_args *a, float *room, nb_error *err)
+/* Sequences whose inputs wait for a call of gram, side by side in `room`: x [n ctx,K], then x_orig; lengths for limit_rows behind. At large K the call reads and
+ * writes H and C from memory, so it gets more tokens than a sequence of 512 has. Only limited inputs are kept apart from the activations, which stay what
+ * they are; others go a sequence at a time, as they lie. */
+struct waiting {
+    int32_t n, most;
+    float *room;
+    size_t bytes;
+};
+
+static struct waiting waiting_of(const nb_pipe *p, int64_t K)
 {
+    enum { kTokens = 1024 };
+    const int32_t ctx = p->calib->ctx, n = ctx < kTokens ? kTokens / ctx : 1, most = n < p->calib->n_seq ? n : p->calib->n_seq;
+    if (!(p->o->token_limit > 0.0))
+        return (struct waiting){.most = 1};
+    const int64_t tokens = (int64_t)most * ctx;
+    return (struct waiting){.most = most, .bytes = (size_t)(2 * tokens * K) * sizeof(float) + (size_t)(ctx + 1) * sizeof(double)};
+}
+
+/* The inputs of one more sequence, of which no row is longer than the limit. */
+static nb_status limited(nb_pipe *p, const nb_gram_args *a, struct waiting *w, nb_error *err)
+{
+    const int64_t ctx = p->calib->ctx, one = ctx * a->K, all = w->most * one;
     const nb_limit_rows_args l = {.x = a->x,
                                   .x_orig = a->x_orig,
-                                  .M = a->M,
+                                  .M = ctx,
                                   .K = a->K,
                                   .limit = (float)p->o->token_limit,
-                                  .y = room,
-                                  .y_orig = a->x_orig ? room + a->M * a->K : NULL,
-                                  .scratch = (double *)(void *)(room + 2 * a->M * a->K)};
-    const nb_status st = p->be->op->limit_rows(p->be, &l, err);
-    a->x = l.y;
-    a->x_orig = l.y_orig;
-    return st;
+                                  .y = w->room + w->n * one,
+                                  .y_orig = a->x_orig ? w->room + all + w->n * one : NULL,
+                                  .scratch = (double *)(void *)(w->room + 2 * all)};
+    w->n++;
+    return p->be->op->limit_rows(p->be, &l, err);
+}
+
+/* Adds what waits to the moments. */
+static nb_status accumulate(nb_pipe *p, nb_gram_args *a, struct waiting *w, nb_error *err)
+{
+    const int64_t ctx = p->calib->ctx;
+    a->M = ctx;
+    if (w->bytes) {
+        a->M = w->n * ctx;
+        a->x = w->room;
+        a->x_orig = a->x_orig ? w->room + w->most * ctx * a->K : NULL;
+    }
+    w->n = 0;
+    return p->be->op->gram_accumulate(p->be, a, err);
+}
+
+static nb_status zero_moments(nb_pipe *p, int64_t K, nb_error *err)
+{
+    const size_t square = (size_t)(K * K) * sizeof(double);
+    const nb_status st = p->be->op->zero(p->be, p->h, square, err);
+    return st == NB_OK && p->two ? p->be->op->zero(p->be, p->c, square, err) : st;
 }
 
 enum { kAlign = 256 }; /* of arrays that share an allocation, on every device */
@@ -137,31 +176,30 @@ enum { kAlign = 256 }; /* of arrays that share an allocation, on every device */
 nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
-    const int32_t ctx = p->calib->ctx;
+    const int32_t ctx = p->calib->ctx, n_seq = p->calib->n_seq;
     const nb_batch batch = {.n_token = ctx, .seq = p->acts.seq, .pos = p->acts.pos, .max_len = ctx};
     const nb_step s = {.m = p->m, .layer = &p->quantized.layer, .batch = &batch};
-    nb_gram_args a = {.M = ctx, .K = K, .ldx = K, .ld_orig = K, .h = p->h, .c = p->two ? p->c : NULL, .x_orig = p->two ? p->acts.qkv : NULL};
+    struct waiting w = waiting_of(p, K);
+    nb_gram_args a = {.M = (int64_t)w.most * ctx, .K = K, .ldx = K, .ld_orig = K, .h = p->h, .c = p->two ? p->c : NULL, .x_orig = p->two ? p->acts.qkv : NULL};
     *out = (nb_moments){.h = p->h, .c = p->two ? p->c : NULL, .n_token = p->T, .damp = p->o->damp};
-    const size_t limited_bytes = p->o->token_limit > 0.0 ? (size_t)(2 * a.M * K) * sizeof(float) + (size_t)(a.M + 1) * sizeof(double) : 0,
-                 aside = (limited_bytes + kAlign - 1) / kAlign * kAlign;
+    const size_t aside = (w.bytes + kAlign - 1) / kAlign * kAlign;
     nb_status st = nb_pipe_scratch(p, aside + (p->be->op->gram_scratch ? p->be->op->gram_scratch(p->be, &a) : 0), err);
-    if (st == NB_OK && limited_bytes)
+    if (st == NB_OK && w.bytes)
         st = nb_op_check(p->be, p->be->op->limit_rows != NULL, "limit_rows", err);
     if (st == NB_OK)
-        st = p->be->op->zero(p->be, p->h, (size_t)(K * K) * sizeof(double), err);
-    if (st == NB_OK && p->two)
-        st = p->be->op->zero(p->be, p->c, (size_t)(K * K) * sizeof(double), err);
+        st = zero_moments(p, K, err);
+    w.room = p->scratch;
     a.scratch = (char *)p->scratch + aside;
-    for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++) {
+    for (int32_t i = 0; i < n_seq && st == NB_OK; i++) {
         a.x_orig = NULL;
-        a.more = i + 1 < p->calib->n_seq;
+        a.more = i + 1 < n_seq;
         st = nb_pipe_input(p, g, &p->quantized, i, &s, p->acts.h, &a.x, err);
         if (st == NB_OK && p->two) /* qkv's buffer is free here and wider than hidden_size */
             st = nb_pipe_input(p, g, &p->original, i, &s, p->acts.qkv, &a.x_orig, err);
-        if (st == NB_OK && limited_bytes)
-            st = limited(p, &a, p->scratch, err);
-        if (st == NB_OK)
-            st = p->be->op->gram_accumulate(p->be, &a, err);
+        if (st == NB_OK && w.bytes)
+            st = limited(p, &a, &w, err);
+        if (st == NB_OK && (w.n == 0 || w.n == w.most || !a.more))
+            st = accumulate(p, &a, &w, err);
     }
     p->token_ns += nb_clock_ns() - start;
     return st;

@@ -1,7 +1,7 @@
 /* gptq_sweep.c -- GPTQ over all columns, on every grid and backend, against the textbook form of
  * ref. NUMERICS.md "gptq_sweep".
  *
- * out of a run: groups, then codes. */
+ * out of a run: groups, codes, and the sum of the rows' errors, NaN from a device that does not know it. */
 #include "ops/hessian.h"
 #include "ops/ops.h"
 
@@ -35,35 +35,46 @@ static bool run_sweep(ops *o, const void *args, void *out)
                             .grid = &k->grid,
                             .groups_fixed = k->fixed ? ops_in(o, k->fixed, g) : NULL,
                             .groups = ops_out(o, g),
-                            .codes = ops_out(o, n)};
+                            .codes = ops_out(o, n),
+                            .diag_add = k->add,
+                            .error = ops_alloc((size_t)k->N, sizeof *a.error)};
+    double error = 0;
+    for (int64_t i = 0; i < k->N; i++)
+        a.error[i] = (double)NAN;
     a.scratch = ops_out(o, o->be->op->gptq_sweep_scratch(o->be, &a));
     const bool good = ops_ok(o, o->be->op->gptq_sweep(o->be, &a, &err), &err);
+    for (int64_t i = 0; i < k->N; i++)
+        error += a.error[i];
+    free(a.error);
     if (good) {
         ops_get(o, a.groups, out);
         ops_get(o, a.codes, (uint8_t *)out + g);
+        memcpy((uint8_t *)out + g + n, &error, sizeof error);
     }
     return good;
 }
 
-/* tr(D (H + add) D^T) of groups and codes as a run leaves them. */
-static double objective(const sweep_case *c, const void *result)
+/* tr(D (H + add) D^T) of groups and codes as a run leaves them; *added: what add is of it, or NULL. */
+static double objective(const sweep_case *c, const void *result, double *added)
 {
     const int64_t K = c->K, G = groups_a_row(c), group = c->grid.group ? c->grid.group : K;
     const nb_group *groups = result;
     const uint8_t *codes = (const uint8_t *)result + (size_t)(c->N * G) * sizeof *groups;
-    double total = 0, *d = ops_alloc((size_t)K, sizeof *d);
+    double total = 0, diagonal = 0, *d = ops_alloc((size_t)K, sizeof *d);
     for (int64_t n = 0; n < c->N; n++) {
         for (int64_t k = 0; k < K; k++)
             d[k] = (double)c->w[n * K + k] -
                    (double)nb_grid_value(&groups[n * G + k / group], codes[n * K + k]);
         for (int64_t i = 0; i < K; i++) {
-            total += c->add[i] * d[i] * d[i];
+            diagonal += c->add[i] * d[i] * d[i];
             for (int64_t j = 0; j < K; j++)
                 total += d[i] * c->h[i * K + j] * d[j];
         }
     }
     free(d);
-    return total;
+    if (added)
+        *added = diagonal;
+    return total + diagonal;
 }
 
 static void compare_sweep(ops *o, const void *args, const void *got, const void *want)
@@ -87,8 +98,12 @@ static void compare_sweep(ops *o, const void *args, const void *got, const void 
         (c->fixed && groups)) /* a scale that stood at a tie of its f16 rounding */
         check_report(o->c, __FILE__, __LINE__, "%s: %zu of %zu groups differ", o->what, groups,
                      n_group);
-    const double ours = objective(c, got), ref = objective(c, want);
+    double added, error;
+    const double ours = objective(c, got, &added), ref = objective(c, want, NULL);
     CHECK_NEAR(o->c, ours, ref, 1e-3 * ref, o->what);
+    memcpy(&error, (const uint8_t *)got + g + n, sizeof error);
+    if (!isnan(error)) /* sums of f32 products: what is left of a difference is as good as the whole */
+        CHECK_NEAR(o->c, error, ours - added, 0x1p-20 * ours, o->what);
 }
 
 static const ops_test test = {run_sweep, compare_sweep};
@@ -169,7 +184,7 @@ static void each_shape(check *c, ops_set *set, nb_backend *ref)
         snprintf(what, sizeof what, "%s group %d%s N %d K %d%s%s", s->grid, s->group,
                  s->sym ? " sym" : "", (int)N, (int)K, s->fixed ? " fixed" : "",
                  s->order ? " ordered" : "");
-        const size_t bytes = (size_t)(N * groups_a_row(&k)) * sizeof(nb_group) + (size_t)(N * K);
+        const size_t bytes = (size_t)(N * groups_a_row(&k)) * sizeof(nb_group) + (size_t)(N * K) + sizeof(double);
         if (set)
             ops_against_ref(set, &test, &k, bytes, N * K * K / 8, what); /* a lane an update, or matrix instructions */
         else
@@ -274,7 +289,7 @@ static void sweep_beats_rounding(check *c)
                             .codes = gptq + groups};
     a.scratch = ops_alloc(be->op->gptq_sweep_scratch(be, &a), 1);
     CHECK_EQ(c, be->op->gptq_sweep(be, &a, NULL), NB_OK);
-    const double alone = objective(&k, rtn), swept = objective(&k, gptq);
+    const double alone = objective(&k, rtn, NULL), swept = objective(&k, gptq, NULL);
     CHECK(c, swept < 0.8 * alone);
     free(a.scratch);
     free(rtn);

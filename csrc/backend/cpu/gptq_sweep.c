@@ -3,65 +3,68 @@
  * The textbook keeps W current:  e_j = (W_j - q_j) / U[j][j];  W_l -= e_j U[j][l] for l > j. With D = W0 - Q the sum of all updates gives D = e U, so
  * e = D R, and column j, when its turn comes, holds
  *
- *     X_j = W0_j + S_j / R[j][j],   S_j = sum over i < j of D_i R[i][j]
+ *     X_j = W0_j + S_j / R[j][j],   S_j = sum over i < j of D_i R[i][j],   e_j = S_j + D_j R[j][j]
  *
- * which needs neither the inverse nor a changing copy of W. The values of a whole group at its start (for its scale) solve the triangle of the group:
- * y R[g,g] = S_g, X_g = W0_g + y. A chunk of rows goes together, by blocks of columns: S of a block is one product with all columns before it, D and R
- * rounded to f32 (product_f32, whose sums are f64 every NB_DEPTH columns); inside the block S grows column by column in f64, kTogether rows side by side,
- * whose chains of dependent steps run beside each other. Cost N K^2 FLOP; scratch n_thread x rows x (K f32 + block f64). */
-#include "backend/cpu/kernels.h"
+ * which needs neither the inverse nor a changing copy of W; e e^T = D (H + diag(add)) D^T is a row's error. The values of a whole group at its start
+ * (for its scale) solve the triangle of the group: y R[g,g] = S_g, X_g = W0_g + y. A chunk of rows goes together, by blocks of columns: S of a block is
+ * one product with all columns before it, D and R rounded to f32 (left.h, whose sums are f64 every NB_DEPTH columns); inside the block S grows column by
+ * column in f64, kTogether rows side by side, whose chains of dependent steps run beside each other. Cost N K^2 FLOP; scratch n_thread x rows x (K f32 +
+ * block f64). */
+#include "backend/cpu/left.h"
 
 #include <string.h>
 
-enum { kBlock = 128, kTogether = 8 };
+enum { kBlock = 128, kTogether = 8, kParts = 3 /* where tiles are: a sum off by more moves codes */ };
 
 struct sweep {
     const nb_gptq_sweep_args *a;
     const nb_cpu *cpu;
     int64_t group, G;
     int64_t rows; /* a chunk */
-    int64_t B; /* columns a block: a multiple of the group, so that none is cut */
+    int64_t B; /* columns a block: a multiple of the group, so that none is cut, and of the operand's step */
 };
+
+/* The least multiple of the group that blocks may be, or as many of them as kBlock holds. */
+static int64_t block_of(int64_t group)
+{
+    int64_t least = group;
+    while (least % NB_LEFT_STEP)
+        least += group;
+    return least > kBlock ? least : kBlock / least * least;
+}
 
 static struct sweep sweep_of(nb_backend *be, const nb_gptq_sweep_args *a)
 {
     const int64_t K = a->K, group = a->grid->group && a->grid->group < K ? a->grid->group : K;
-    struct sweep s = {.a = a, .cpu = nb_cpu_of(be), .group = group, .G = (K + group - 1) / group, .rows = nb_cpu_chunk_rows(be, a->N)};
-    s.B = a->groups_fixed || group == K ? kBlock : group > kBlock ? group : kBlock / group * group;
+    struct sweep s = {.a = a, .cpu = nb_cpu_of(be), .group = group, .G = (K + group - 1) / group, .rows = nb_left_rows(be, a->N)};
+    s.B = a->groups_fixed || group == K ? kBlock : block_of(group);
     return s;
 }
 
 /* Of a worker. */
 struct room {
+    nb_left left; /* D */
     double *sum, *y; /* S [rows,B]; a group's y [group] */
-    float *d, *now;  /* D [rows,ld]; a group's values [group] */
-    int64_t ld;
+    float *d, *now;  /* D of the block [rows,B]; a group's values [group] */
 };
 
-static size_t thread_doubles(const struct sweep *s)
+static size_t worker_bytes(const struct sweep *s)
 {
-    return (size_t)(s->rows * s->B + s->group);
-}
-
-static size_t thread_floats(const struct sweep *s)
-{
-    return (size_t)(s->rows * nb_cpu_apart(s->a->K) + s->group);
+    return nb_left_bytes(s->cpu, kParts, s->rows, s->a->K) + ((size_t)(s->rows * s->B + s->group) * (sizeof(double) + sizeof(float)) + 63) / 64 * 64;
 }
 
 size_t nb_cpu_gptq_sweep_scratch(nb_backend *be, const nb_gptq_sweep_args *a)
 {
     const struct sweep s = sweep_of(be, a);
-    return (size_t)be->n_thread * (thread_doubles(&s) * sizeof(double) + thread_floats(&s) * sizeof(float));
+    return (size_t)be->n_thread * worker_bytes(&s);
 }
 
 static struct room room_of(const struct sweep *s, int worker)
 {
-    double *f64 = s->a->scratch;
-    float *f32 = (float *)(void *)(f64 + (size_t)s->cpu->base.n_thread * thread_doubles(s));
-    const int64_t ld = nb_cpu_apart(s->a->K);
-    f64 += (size_t)worker * thread_doubles(s);
-    f32 += (size_t)worker * thread_floats(s);
-    return (struct room){f64, f64 + s->rows * s->B, f32, f32 + s->rows * ld, ld};
+    char *at = (char *)s->a->scratch + (size_t)worker * worker_bytes(s);
+    double *f64 = (double *)(void *)(at + nb_left_bytes(s->cpu, kParts, s->rows, s->a->K));
+    float *f32 = (float *)(void *)(f64 + s->rows * s->B + s->group);
+    return (struct room){nb_left_at(s->cpu, kParts, s->rows, s->a->K, at), f64, f64 + s->rows * s->B, f32, f32 + s->rows * s->B};
 }
 
 /* The current values of n columns from j on, for the parameters of their group; s and w point at column j, y has room for n. */
@@ -96,14 +99,19 @@ static double round_one(const struct sweep *s, const struct room *t, int64_t row
 /* Columns [b, b + n) of M rows from n0; row m of the chunk is n0 + m. */
 static void round_block(const struct sweep *s, const struct room *t, int64_t n0, int64_t M, int64_t b, int64_t n)
 {
+    const nb_gptq_sweep_args *a = s->a;
     for (int64_t m0 = 0; m0 < M; m0 += kTogether)
-        for (int64_t j = b; j < b + n; j++)
+        for (int64_t j = b; j < b + n; j++) {
+            const double *r = a->r + j * a->K + j, add = a->error ? a->diag_add[a->perm ? a->perm[j] : j] : 0.0;
             for (int64_t m = m0; m < M && m < m0 + kTogether; m++) {
                 double *sum = t->sum + m * s->B;
-                const double d = round_one(s, t, n0 + m, j, b, n, sum);
-                t->d[m * t->ld + j] = (float)d;
-                s->cpu->run->axpy_f64(sum + j - b + 1, s->a->r + j * s->a->K + j + 1, d, b + n - j - 1);
+                const double d = round_one(s, t, n0 + m, j, b, n, sum), e = sum[j - b] + d * r[0];
+                t->d[m * s->B + j - b] = (float)d;
+                if (a->error)
+                    a->error[n0 + m] += e * e - add * d * d;
+                s->cpu->run->axpy_f64(sum + j - b + 1, r + 1, d, b + n - j - 1);
             }
+        }
 }
 
 static void sweep_chunk(const void *arg, int64_t i, int worker)
@@ -114,13 +122,16 @@ static void sweep_chunk(const void *arg, int64_t i, int worker)
     const int64_t K = a->K, n0 = i * s->rows, M = a->N - n0 < s->rows ? a->N - n0 : s->rows;
     for (int64_t m = 0; m < M && !a->groups_fixed && s->group == K; m++) /* before any update the current values are W's own */
         a->grid->params(a->grid, a->w + (n0 + m) * K, (int)K, &a->groups[n0 + m]);
+    for (int64_t m = 0; m < M && a->error; m++)
+        a->error[n0 + m] = 0.0;
     for (int64_t b = 0; b < K; b += s->B) {
         const int64_t n = K - b < s->B ? K - b : s->B;
         memset(t.sum, 0, (size_t)(M * s->B) * sizeof *t.sum);
-        s->cpu->run->product_f32(&(nb_product_f32){.c = t.sum, .a = t.d, .b = a->r + b, .ldc = s->B, .lda = t.ld, .ldb = K, .M = M, .N = n, .K = b});
+        nb_left_take(&t.left, &(nb_left_product){.c = t.sum, .b = a->r + b, .ldc = s->B, .ldb = K, .M = M, .N = n, .K = b});
         for (int64_t j = 0; j < M * s->B; j++)
             t.sum[j] = -t.sum[j]; /* the product subtracts */
         round_block(s, &t, n0, M, b, n);
+        nb_left_put(&t.left, b, n, M, t.d, s->B);
     }
 }
 

@@ -6,7 +6,8 @@
  * six products of bf16, exact in f32, summed in f32 as tdpbf16ps does it: the accuracy of f32
  * operands at the cost of six sixteenths of their instructions. (Henry, Tang and Heinecke 2019,
  * "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations".)
- * Parts below 2^-126 are taken for 0.
+ * Of two parts, x = h + m, three products: |x - h - m| <= 2^-18 |x|, m m' left out, which is at most 2^-18 |x y| again;
+ * half the cost where 17 bits of an operand do. Parts below 2^-126 are taken for 0.
  *
  * An operand lies as tiles, zeros where it ends:
  *
@@ -20,9 +21,7 @@
 #include "backend/cpu/amx.h"
 
 enum {
-    NB_SPLIT_PARTS = 3,
-    NB_SPLIT_TILE = NB_AMX_ROWS * NB_AMX_K,          /* bf16 in a tile */
-    NB_SPLIT_STEP = NB_SPLIT_PARTS * NB_SPLIT_TILE,  /* of a panel, for 32 of k */
+    NB_SPLIT_TILE = NB_AMX_ROWS * NB_AMX_K,          /* bf16 in a tile; a step of a panel, 32 of k, is one of each part */
     NB_SPLIT_WIDTH = 2 * NB_AMX_ROWS,                /* of a pair of panels */
     NB_SPLIT_SUMS = NB_SPLIT_WIDTH * NB_SPLIT_WIDTH, /* of two pairs: [2][2][16][16] */
 };
@@ -33,10 +32,10 @@ static inline int64_t nb_split_steps(int64_t K)
     return (K + NB_AMX_K - 1) / NB_AMX_K;
 }
 
-/* bf16 in an operand of n rows or columns. */
-static inline int64_t nb_split_size(int64_t n, int64_t K)
+/* bf16 in an operand of n rows or columns in `parts` parts. */
+static inline int64_t nb_split_size(int parts, int64_t n, int64_t K)
 {
-    return (n + NB_SPLIT_WIDTH - 1) / NB_SPLIT_WIDTH * 2 * nb_split_steps(K) * NB_SPLIT_STEP;
+    return (n + NB_SPLIT_WIDTH - 1) / NB_SPLIT_WIDTH * 2 * nb_split_steps(K) * parts * NB_SPLIT_TILE;
 }
 
 /* ---- into parts ---- */
@@ -47,9 +46,9 @@ static inline __m512 nb_split_back(__m256i half)
 }
 
 /* The parts of 32 values, those of `low` before those of `high`. */
-static inline void nb_split_32(__m512 low, __m512 high, __m512i part[NB_SPLIT_PARTS])
+static inline void nb_split_32(const int parts, __m512 low, __m512 high, __m512i *part)
 {
-    for (int i = 0; i < NB_SPLIT_PARTS; i++) {
+    for (int i = 0; i < parts; i++) {
         part[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
         low = _mm512_sub_ps(low, nb_split_back(_mm512_castsi512_si256(part[i])));
         high = _mm512_sub_ps(high, nb_split_back(_mm512_extracti64x4_epi64(part[i], 1)));
@@ -101,10 +100,19 @@ static inline void nb_split_turn(const uint16_t *from, uint16_t *to)
     _tile_dpbf16ps(2, 5, 6);                                                                       \
     _tile_dpbf16ps(3, 5, 7)
 
+/* A pair of tiles of A, of B. */
+#define NB_SPLIT_A(t)                                                                              \
+    _tile_loadd(4, t, NB_AMX_BYTES);                                                               \
+    _tile_loadd(5, t + next_a, NB_AMX_BYTES)
+#define NB_SPLIT_B(t)                                                                              \
+    _tile_loadd(6, t, NB_AMX_BYTES);                                                               \
+    _tile_loadd(7, t + next_b, NB_AMX_BYTES)
+
 /* sums [NB_SPLIT_SUMS] of a pair of panels of A with one of B, `steps` steps; a panel's second is
- * `next` bf16 behind its first. Tiles are open. */
-static inline void nb_split_sums(const uint16_t *a, int64_t next_a, const uint16_t *b,
-                                 int64_t next_b, int64_t steps, float *sums)
+ * `next` bf16 behind its first. parts: of A, a constant; parts_b, no fewer: as B lies. Tiles are open. */
+static inline __attribute__((always_inline)) void
+nb_split_sums(const int parts, const int parts_b, const uint16_t *a, int64_t next_a,
+              const uint16_t *b, int64_t next_b, int64_t steps, float *sums)
 {
     enum { kRow = NB_AMX_BYTES, kM = NB_SPLIT_TILE, kL = 2 * NB_SPLIT_TILE };
     nb_amx_fence();
@@ -112,28 +120,29 @@ static inline void nb_split_sums(const uint16_t *a, int64_t next_a, const uint16
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t s = 0; s < steps; s++, a += NB_SPLIT_STEP, b += NB_SPLIT_STEP) {
-        const uint16_t *a1 = a + next_a, *b1 = b + next_b;
-        _tile_loadd(4, a, kRow); /* h l' */
-        _tile_loadd(5, a1, kRow);
-        _tile_loadd(6, b + kL, kRow);
-        _tile_loadd(7, b1 + kL, kRow);
+    for (int64_t s = 0; s < steps; s++, a += parts * NB_SPLIT_TILE, b += parts_b * NB_SPLIT_TILE) {
+        NB_SPLIT_A(a);
+        if (parts == 3) { /* h l' */
+            NB_SPLIT_B(b + kL);
+            NB_SPLIT_FOUR;
+        }
+        NB_SPLIT_B(b + kM); /* h m' */
         NB_SPLIT_FOUR;
-        _tile_loadd(6, b + kM, kRow); /* h m' */
-        _tile_loadd(7, b1 + kM, kRow);
-        NB_SPLIT_FOUR;
-        _tile_loadd(4, a + kM, kRow); /* m m' */
-        _tile_loadd(5, a1 + kM, kRow);
-        NB_SPLIT_FOUR;
-        _tile_loadd(6, b, kRow); /* m h' */
-        _tile_loadd(7, b1, kRow);
-        NB_SPLIT_FOUR;
-        _tile_loadd(4, a + kL, kRow); /* l h' */
-        _tile_loadd(5, a1 + kL, kRow);
-        NB_SPLIT_FOUR;
-        _tile_loadd(4, a, kRow); /* h h' */
-        _tile_loadd(5, a1, kRow);
-        NB_SPLIT_FOUR;
+        if (parts == 3) { /* m m', m h', l h', h h' */
+            NB_SPLIT_A(a + kM);
+            NB_SPLIT_FOUR;
+            NB_SPLIT_B(b);
+            NB_SPLIT_FOUR;
+            NB_SPLIT_A(a + kL);
+            NB_SPLIT_FOUR;
+            NB_SPLIT_A(a);
+            NB_SPLIT_FOUR;
+        } else { /* h h', m h' */
+            NB_SPLIT_B(b);
+            NB_SPLIT_FOUR;
+            NB_SPLIT_A(a + kM);
+            NB_SPLIT_FOUR;
+        }
     }
     _tile_stored(0, sums, kRow);
     _tile_stored(1, sums + 256, kRow);

@@ -53,6 +53,7 @@ nb_status nb_ref_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_erro
             memcpy(groups, a->groups_fixed + n * G, (size_t)G * sizeof *groups);
         for (int64_t j = 0; j < K; j++)
             w[j] = (double)a->w[n * K + (a->perm ? a->perm[j] : j)];
+        double error = 0; /* e e^T = D U^-1 U^-T D^T = D (H + diag(add)) D^T, less the last of it */
         for (int64_t j = 0; j < K; j++) {
             const int64_t k = a->perm ? a->perm[j] : j; /* its place in natural order */
             nb_group *p = &groups[k / group];
@@ -64,10 +65,14 @@ nb_status nb_ref_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_erro
             }
             const int code = nb_grid_round(a->grid, p, (float)w[j]);
             a->codes[n * K + k] = (uint8_t)code;
-            const double e = (w[j] - (double)nb_grid_value(p, code)) / U[j * K + j];
+            const double e = (w[j] - (double)nb_grid_value(p, code)) / U[j * K + j],
+                         d = (double)a->w[n * K + k] - (double)nb_grid_value(p, code);
+            error += e * e - (a->error ? a->diag_add[k] * d * d : 0.0);
             for (int64_t i = j + 1; i < K; i++)
                 w[i] -= e * U[j * K + i];
         }
+        if (a->error)
+            a->error[n] = error;
     }
     return NB_OK;
 }

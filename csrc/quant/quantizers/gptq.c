@@ -29,7 +29,7 @@ static const double kRidge = 3.0;
 struct gptq {
     const nb_quant_job *j;
     int64_t K, G;
-    double *diag, *add; /* [K] host: H_kk; what is added to it */
+    double *diag, *add, *sorted_add; /* [K] host: H_kk; what is added to it; act-order: in the order perm */
     int32_t *perm;      /* [K] host, or NULL: natural order */
     double *r;          /* [K,K] device: H's own memory, or `own` */
     double *own;        /* [K,K] device, or NULL */
@@ -208,10 +208,13 @@ static nb_status sweep(struct gptq *g, nb_error *err)
     const nb_quant_job *j = g->j;
     nb_backend *be = j->be;
     nb_gptq_sweep_args a = {.w = j->w, .N = j->N, .K = g->K, .r = g->r, .perm = j->act_order ? NULL : g->perm, .grid = j->grid,
-                            .groups_fixed = g->fixed, .groups = j->groups, .codes = j->codes};
+                            .groups_fixed = g->fixed, .groups = j->groups, .codes = j->codes, .diag_add = g->add, .error = j->row_error};
     nb_status st = g->fixed ? nb_quant_round(j, g->fixed, NULL, err) : NB_OK;
     if (st == NB_OK && j->act_order) {
         a.w = g->sorted; /* R is that of the sorted inputs, so to the sweep their order is the natural one */
+        for (int64_t k = 0; k < g->K; k++)
+            g->sorted_add[k] = g->add[g->perm[k]];
+        a.diag_add = g->sorted_add;
         st = permute_columns(g, g->sorted, j->w, sizeof(float), false, err);
     }
     if (st == NB_OK)
@@ -241,6 +244,10 @@ static nb_status open_buffers(struct gptq *g, nb_error *err)
     g->diag = nb_alloc((size_t)g->K, sizeof *g->diag, "a diagonal", err);
     g->add = nb_alloc((size_t)g->K, sizeof *g->add, "a diagonal", err);
     nb_status st = g->diag && g->add ? NB_OK : NB_NO_ROOM;
+    if (st == NB_OK && j->act_order) {
+        g->sorted_add = nb_alloc((size_t)g->K, sizeof *g->sorted_add, "a diagonal", err);
+        st = g->sorted_add ? NB_OK : NB_NO_ROOM;
+    }
     if (st == NB_OK && (j->static_groups || j->act_order)) {
         g->perm = nb_alloc((size_t)g->K, sizeof *g->perm, "an order of columns", err);
         st = g->perm ? NB_OK : NB_NO_ROOM;
@@ -297,6 +304,7 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
     }
     free(g.diag);
     free(g.add);
+    free(g.sorted_add);
     free(g.perm);
     op->release(j->be, g.own);
     op->release(j->be, g.fixed);
