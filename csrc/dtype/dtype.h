@@ -6,7 +6,7 @@
  * docs/FORMATS.md (facts of the GGUF and safetensors specifications).
  *
  * Canonical description: value = scale * code + min, or scale * table[code], one scale (and min)
- * per `group` values. A format whose values are not of that kind (lattice codebooks, float) says
+ * per `group` values. A format whose values are not of that kind (floats) says
  * NB_CANON_NONE and is served by decode alone. */
 #ifndef NB_DTYPE_DTYPE_H
 #define NB_DTYPE_DTYPE_H
@@ -66,6 +66,12 @@ typedef struct nb_dtype {
     /* Splits blocks: code [n_block * block] unsigned, scale and min [n_block * block / group] f32.
      * NULL when NB_CANON_NONE. */
     void (*split)(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min);
+    /* Two levels of scales, for kernels that keep them so: scale = level_gain d level[g], min =
+     * -dmin level[G + g], all exact in f32; G groups in n_block blocks of 256. d, dmin: f16, one a
+     * block, dmin [n_block] behind d. Levels lie in -128 .. 127; those of minima, and with 2 bits all
+     * of them, fit 4 bits there. NULL: one level. */
+    void (*levels)(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level);
+    float level_gain; /* a power of two */
     /* The inverse for formats that are quantization grids: codes and already rounded scales to
      * blocks. NULL if not a grid. */
     void (*join)(const uint8_t *code, const float *scale, const float *min, int64_t n_block,

@@ -1,17 +1,18 @@
-/* iquant.c -- the iq formats: lattice codebooks (iq1 iq2 iq3) and a fixed table of 16 uneven levels
- * (iq4). Drawn in docs/FORMATS.md.
+/* iquant.c -- the iq formats with lattice codebooks: iq1 iq2 iq3. Drawn in docs/FORMATS.md.
  *
  *   iq2 iq3        value = (d * s[group]) * grid[index][j] * +-1      8 or 4 values an index
  *   iq1            value = (d * s[group]) * (grid[index][j] +- 1/8)   grid holds -1, 0, 1
- *   iq4_nl iq4_xs  value = (d * s[group]) * table[q]
  *
- * Seven stored sign bits stand for eight: the last makes their number even. All products are exact
- * in f32. Cost: O(256) a block plus a codebook read (2-8 KB, cached) for 4 or 8 values. */
+ * Seven stored sign bits stand for eight: the last makes their number even. A codebook's values are
+ * few, so a lattice is a table too: code = magnitude with the sign above it (iq1: digit, with the
+ * shift's sign above). A format is one function that reads a block's codes and levels; the rest is
+ * shared. All products are exact in f32. Cost: O(256) a block plus a codebook read (2-8 KB, cached)
+ * for 4 or 8 values. */
 #include "dtype/rows.h"
 #include "dtype/codes.h"
 #include "dtype/iq_grids.h"
 
-enum { kBlock = 256, kNlBlock = 32 };
+enum { kBlock = 256 };
 
 typedef struct iq2_xxs {
     uint8_t d[2], a[8][8];
@@ -34,16 +35,9 @@ typedef struct iq1_s {
 typedef struct iq1_m {
     uint8_t qs[32], qh[16], sc[4][2];
 } iq1_m;
-typedef struct iq4_nl {
-    uint8_t d[2], qs[16];
-} iq4_nl;
-typedef struct iq4_xs {
-    uint8_t d[2], sh[2], sl[4], qs[128];
-} iq4_xs;
 _Static_assert(sizeof(iq2_xxs) == 66 && sizeof(iq2_xs) == 74 && sizeof(iq2_s) == 82, "packed");
 _Static_assert(sizeof(iq3_xxs) == 98 && sizeof(iq3_s) == 110, "packed");
 _Static_assert(sizeof(iq1_s) == 50 && sizeof(iq1_m) == 56, "packed");
-_Static_assert(sizeof(iq4_nl) == 18 && sizeof(iq4_xs) == 136, "packed");
 
 /* Seven sign bits and the eighth that makes their number even. */
 static inline uint32_t with_parity(uint32_t seven)
@@ -51,238 +45,364 @@ static inline uint32_t with_parity(uint32_t seven)
     return seven | (uint32_t)__builtin_parity(seven) << 7;
 }
 
-/* n magnitudes from the bytes of a codebook entry, negated where the bit of `signs` is set. */
-static inline void magnitudes(uint64_t entry, uint32_t signs, int n, float scale, float *dst)
+/* n codes of a codebook entry: a byte >> `shift` is the number of its magnitude, the sign is bit `top`. */
+static inline void signed_codes(uint64_t entry, uint32_t signs, int n, int shift, int top, uint8_t *code)
 {
-    for (int j = 0; j < n; j++) {
-        const float v = scale * (float)(entry >> 8 * j & 255);
-        dst[j] = signs >> j & 1 ? -v : v;
+    for (int j = 0; j < n; j++)
+        code[j] = (uint8_t)((entry >> 8 * j & 255) >> shift | (signs >> j & 1) << top);
+}
+
+/* ---- a block at a time: its f16 factor d, 256 codes, and a level a group: scale = gain d level ---- */
+
+typedef struct block_view {
+    uint16_t d;
+    uint8_t code[kBlock];
+    int8_t level[16];
+} block_view;
+
+typedef struct lattice {
+    void (*read)(const uint8_t *block, block_view *v);
+    int bytes, group;
+    float gain;
+    const float *table;
+} lattice;
+
+static void lattice_decode(const lattice *l, const uint8_t *src, float *dst, int64_t n_block)
+{
+    for (int64_t i = 0; i < n_block; i++, src += l->bytes) {
+        block_view v;
+        l->read(src, &v);
+        for (int g = 0; g < kBlock / l->group; g++, dst += l->group)
+            codes_looked_up(v.code + g * l->group, l->group, nb_f32_from_f16(v.d) * ((float)v.level[g] * l->gain), l->table, dst);
     }
 }
 
-/* Scales of iq2: a half-odd multiple of a quarter of d. */
-static inline float quarter(float d, uint32_t s)
+static void lattice_split(const lattice *l, const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
 {
-    return d * (0.5f + (float)s) * 0.25f;
-}
-
-static void iq2_xxs_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    const iq2_xxs *b = (const iq2_xxs *)src;
-    for (int64_t i = 0; i < n_block; i++)
-        for (int g = 0; g < 8; g++) {
-            const uint32_t signs = nb_load_u32(b[i].a[g] + 4);
-            const float scale = quarter(codes_half(b[i].d), signs >> 28);
-            for (int l = 0; l < 4; l++, dst += 8)
-                magnitudes(nb_iq2_xxs_grid[b[i].a[g][l]], with_parity(signs >> 7 * l & 127), 8,
-                           scale, dst);
+    for (int64_t i = 0; i < n_block; i++, src += l->bytes, code += kBlock) {
+        block_view v;
+        l->read(src, &v);
+        memcpy(code, v.code, sizeof v.code);
+        for (int g = 0; g < kBlock / l->group; g++) {
+            *scale++ = nb_f32_from_f16(v.d) * ((float)v.level[g] * l->gain);
+            *min++ = 0.0f;
         }
+    }
 }
 
-static void iq2_xs_decode(const uint8_t *src, float *dst, int64_t n_block)
+static void lattice_levels(const lattice *l, const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
 {
-    const iq2_xs *b = (const iq2_xs *)src;
-    for (int64_t i = 0; i < n_block; i++)
-        for (int at = 0; at < 32; at++, dst += 8) { /* at / 2 is the half group a nibble scales */
-            const uint32_t q = nb_load_u16(b[i].q[at]);
-            const float scale =
-                quarter(codes_half(b[i].d), b[i].sc[at / 4] >> 4 * (at / 2 % 2) & 15);
-            magnitudes(nb_iq2_xs_grid[q & 511], with_parity(q >> 9), 8, scale, dst);
-        }
+    for (int64_t i = 0; i < n_block; i++, src += l->bytes, level += kBlock / l->group) {
+        block_view v;
+        l->read(src, &v);
+        d[i] = v.d;
+        memcpy(level, v.level, (size_t)(kBlock / l->group));
+    }
 }
 
-static void iq2_s_decode(const uint8_t *src, float *dst, int64_t n_block)
+/* ---- iq2: levels are half-odd multiples of a quarter of d, twice that here ---- */
+
+static const float kIq2Table[8] = {8, 25, 43, 0, -8, -25, -43, 0};
+enum { kIq2Shift = 4, kIq2Top = 2 }; /* 8, 25 and 43 are 0, 1 and 2 in sixteens */
+
+static void iq2_xxs_read(const uint8_t *block, block_view *v)
 {
-    const iq2_s *b = (const iq2_s *)src;
-    for (int64_t i = 0; i < n_block; i++)
-        for (int at = 0; at < 32; at++, dst += 8) {
-            const uint32_t high = b[i].qh[at / 4] >> 2 * (at % 4) & 3;
-            const float scale =
-                quarter(codes_half(b[i].d), b[i].sc[at / 4] >> 4 * (at / 2 % 2) & 15);
-            magnitudes(nb_iq2_s_grid[b[i].qs[at] | high << 8], b[i].signs[at], 8, scale, dst);
-        }
+    const iq2_xxs *b = (const iq2_xxs *)block;
+    v->d = nb_load_u16(b->d);
+    for (int g = 0; g < 8; g++) {
+        const uint32_t signs = nb_load_u32(b->a[g] + 4);
+        v->level[g] = (int8_t)(2 * (signs >> 28) + 1);
+        for (int l = 0; l < 4; l++)
+            signed_codes(nb_iq2_xxs_grid[b->a[g][l]], with_parity(signs >> 7 * l & 127), 8, kIq2Shift, kIq2Top, v->code + 32 * g + 8 * l);
+    }
 }
 
-static void iq3_xxs_decode(const uint8_t *src, float *dst, int64_t n_block)
+/* The half group at / 2 of 16 values is scaled by a nibble. */
+static inline int8_t iq2_level(const uint8_t *sc, int half)
 {
-    const iq3_xxs *b = (const iq3_xxs *)src;
-    for (int64_t i = 0; i < n_block; i++)
-        for (int g = 0; g < 8; g++) {
-            const uint32_t ss = nb_load_u32(b[i].ss[g]);
-            const float scale = codes_half(b[i].d) * (0.5f + (float)(ss >> 28)) * 0.5f;
-            for (int l = 0; l < 4; l++, dst += 8) {
-                const uint32_t signs = with_parity(ss >> 7 * l & 127);
-                const uint8_t *q = &b[i].qs[8 * g + 2 * l];
-                magnitudes(nb_iq3_xxs_grid[q[0]], signs, 4, scale, dst);
-                magnitudes(nb_iq3_xxs_grid[q[1]], signs >> 4, 4, scale, dst + 4);
-            }
-        }
+    return (int8_t)(2 * (sc[half / 2] >> 4 * (half % 2) & 15) + 1);
 }
 
-static void iq3_s_decode(const uint8_t *src, float *dst, int64_t n_block)
+static void iq2_xs_read(const uint8_t *block, block_view *v)
 {
-    const iq3_s *b = (const iq3_s *)src;
-    for (int64_t i = 0; i < n_block; i++)
-        for (int g = 0; g < 8; g++) {
-            const int nibble = b[i].sc[g / 2] >> 4 * (g % 2) & 15;
-            const float scale = codes_half(b[i].d) * (float)(1 + 2 * nibble);
-            for (int t = 0; t < 8; t++, dst += 4) { /* the ninth bit of index t is bit t of qh */
-                const uint32_t index = b[i].qs[8 * g + t] | (b[i].qh[g] >> t & 1u) << 8;
-                magnitudes(nb_iq3_s_grid[index], b[i].signs[4 * g + t / 2] >> 4 * (t % 2) & 15u, 4,
-                           scale, dst);
-            }
-        }
+    const iq2_xs *b = (const iq2_xs *)block;
+    v->d = nb_load_u16(b->d);
+    for (int half = 0; half < 16; half++)
+        v->level[half] = iq2_level(b->sc, half);
+    for (int at = 0; at < 32; at++) {
+        const uint32_t q = nb_load_u16(b->q[at]);
+        signed_codes(nb_iq2_xs_grid[q & 511], with_parity(q >> 9), 8, kIq2Shift, kIq2Top, v->code + 8 * at);
+    }
 }
 
-/* 8 values of iq1: two bits each, less 1, shifted. */
-static inline void shifted(uint32_t entry, float scale, float shift, float *dst)
+static void iq2_s_read(const uint8_t *block, block_view *v)
+{
+    const iq2_s *b = (const iq2_s *)block;
+    v->d = nb_load_u16(b->d);
+    for (int half = 0; half < 16; half++)
+        v->level[half] = iq2_level(b->sc, half);
+    for (int at = 0; at < 32; at++) {
+        const uint32_t high = b->qh[at / 4] >> 2 * (at % 4) & 3;
+        signed_codes(nb_iq2_s_grid[b->qs[at] | high << 8], b->signs[at], 8, kIq2Shift, kIq2Top, v->code + 8 * at);
+    }
+}
+
+/* ---- iq3 ---- */
+
+static const float kIq3XxsTable[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
+static const float kIq3STable[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
+enum { kIq3XxsShift = 3, kIq3SShift = 1, kIq3Top = 3 };
+
+static void iq3_xxs_read(const uint8_t *block, block_view *v)
+{
+    const iq3_xxs *b = (const iq3_xxs *)block;
+    v->d = nb_load_u16(b->d);
+    for (int g = 0; g < 8; g++) {
+        const uint32_t ss = nb_load_u32(b->ss[g]);
+        v->level[g] = (int8_t)(2 * (ss >> 28) + 1);
+        for (int l = 0; l < 4; l++) {
+            const uint32_t signs = with_parity(ss >> 7 * l & 127);
+            const uint8_t *q = &b->qs[8 * g + 2 * l];
+            uint8_t *code = v->code + 32 * g + 8 * l;
+            signed_codes(nb_iq3_xxs_grid[q[0]], signs, 4, kIq3XxsShift, kIq3Top, code);
+            signed_codes(nb_iq3_xxs_grid[q[1]], signs >> 4, 4, kIq3XxsShift, kIq3Top, code + 4);
+        }
+    }
+}
+
+static void iq3_s_read(const uint8_t *block, block_view *v)
+{
+    const iq3_s *b = (const iq3_s *)block;
+    v->d = nb_load_u16(b->d);
+    for (int g = 0; g < 8; g++) {
+        v->level[g] = (int8_t)(2 * (b->sc[g / 2] >> 4 * (g % 2) & 15) + 1);
+        for (int t = 0; t < 8; t++) { /* the ninth bit of index t is bit t of qh */
+            const uint32_t index = b->qs[8 * g + t] | (b->qh[g] >> t & 1u) << 8;
+            signed_codes(nb_iq3_s_grid[index], b->signs[4 * g + t / 2] >> 4 * (t % 2) & 15u, 4, kIq3SShift, kIq3Top, v->code + 32 * g + 4 * t);
+        }
+    }
+}
+
+/* ---- iq1: the table is in eighths ---- */
+
+static const float kIq1Table[8] = {-9, -1, 7, 0, -7, 1, 9, 0};
+
+/* 8 codes: digits of two bits, 4 more where the shift is up. */
+static inline void shifted_codes(uint32_t entry, bool up, uint8_t *code)
 {
     for (int j = 0; j < 8; j++)
-        dst[j] = scale * ((float)((int)(entry >> 2 * j & 3) - 1) + shift);
+        code[j] = (uint8_t)((entry >> 2 * j & 3) | (up ? 4u : 0u));
 }
 
-static void iq1_s_decode(const uint8_t *src, float *dst, int64_t n_block)
+static void iq1_s_read(const uint8_t *block, block_view *v)
 {
-    const iq1_s *b = (const iq1_s *)src;
-    for (int64_t i = 0; i < n_block; i++)
-        for (int g = 0; g < 8; g++) {
-            const uint32_t qh = nb_load_u16(b[i].qh[g]); /* shift sign | scale 3 | 4 x index 3 */
-            const float scale = codes_half(b[i].d) * (float)(2 * (qh >> 12 & 7) + 1);
-            const float shift = qh & 0x8000u ? -0.125f : 0.125f;
-            for (int l = 0; l < 4; l++, dst += 8)
-                shifted(nb_iq1_s_grid[b[i].qs[4 * g + l] | (qh >> 3 * l & 7) << 8], scale, shift,
-                        dst);
-        }
+    const iq1_s *b = (const iq1_s *)block;
+    v->d = nb_load_u16(b->d);
+    for (int g = 0; g < 8; g++) {
+        const uint32_t qh = nb_load_u16(b->qh[g]); /* shift sign | scale 3 | 4 x index 3 */
+        v->level[g] = (int8_t)(2 * (qh >> 12 & 7) + 1);
+        for (int l = 0; l < 4; l++)
+            shifted_codes(nb_iq1_s_grid[b->qs[4 * g + l] | (qh >> 3 * l & 7) << 8], !(qh & 0x8000u), v->code + 32 * g + 8 * l);
+    }
 }
 
-static void iq1_m_decode(const uint8_t *src, float *dst, int64_t n_block)
+static void iq1_m_read(const uint8_t *block, block_view *v)
 {
-    const iq1_m *b = (const iq1_m *)src;
-    for (int64_t i = 0; i < n_block; i++) {
-        uint32_t d = 0; /* the f16 scale is spread over the top nibbles of sc */
-        for (int j = 0; j < 4; j++)
-            d |= (uint32_t)(nb_load_u16(b[i].sc[j]) >> 12) << 4 * j;
-        for (int g = 0; g < 8; g++) {
-            const uint32_t sc = (uint32_t)nb_load_u16(b[i].sc[g / 2]) >> 6 * (g % 2);
-            for (int l = 0; l < 4; l++, dst += 8) {
-                const uint32_t s = sc >> 3 * (l / 2) & 7; /* a scale for 16 values */
-                const uint32_t nibble = b[i].qh[2 * g + l / 2] >> 4 * (l % 2) & 15u;
-                shifted(nb_iq1_s_grid[b[i].qs[4 * g + l] | (nibble & 7) << 8],
-                        nb_f32_from_f16((uint16_t)d) * (float)(2 * s + 1),
-                        nibble & 8 ? -0.125f : 0.125f, dst);
-            }
+    const iq1_m *b = (const iq1_m *)block;
+    uint32_t d = 0; /* spread over the top nibbles of sc */
+    for (int j = 0; j < 4; j++)
+        d |= (uint32_t)(nb_load_u16(b->sc[j]) >> 12) << 4 * j;
+    v->d = (uint16_t)d;
+    for (int g = 0; g < 8; g++) {
+        const uint32_t sc = (uint32_t)nb_load_u16(b->sc[g / 2]) >> 6 * (g % 2);
+        for (int l = 0; l < 4; l++) {
+            const uint32_t nibble = b->qh[2 * g + l / 2] >> 4 * (l % 2) & 15u;
+            v->level[2 * g + l / 2] = (int8_t)(2 * (sc >> 3 * (l / 2) & 7) + 1); /* a scale for 16 values */
+            shifted_codes(nb_iq1_s_grid[b->qs[4 * g + l] | (nibble & 7) << 8], !(nibble & 8), v->code + 32 * g + 8 * l);
         }
     }
 }
 
-/* ---- iq4 ---- */
+/* ---- rows ---- */
 
-static const float kIq4Table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                    1,    13,   25,  38,  53,  69,  89,  113};
-
-static void iq4_nl_decode(const uint8_t *src, float *dst, int64_t n_block)
+static const lattice iq2_xxs_lattice = {iq2_xxs_read, sizeof(iq2_xxs), 32, 0.125f, kIq2Table};
+static void iq2_xxs_decode(const uint8_t *src, float *dst, int64_t n_block)
 {
-    const iq4_nl *b = (const iq4_nl *)src;
-    for (int64_t i = 0; i < n_block; i++, dst += kNlBlock) {
-        uint8_t code[kNlBlock];
-        codes_nibbles(b[i].qs, 16, code);
-        codes_looked_up(code, kNlBlock, codes_half(b[i].d), kIq4Table, dst);
-    }
+    lattice_decode(&iq2_xxs_lattice, src, dst, n_block);
 }
-
-static void iq4_nl_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale,
-                         float *min)
+static void iq2_xxs_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
 {
-    const iq4_nl *b = (const iq4_nl *)src;
-    for (int64_t i = 0; i < n_block; i++) {
-        codes_nibbles(b[i].qs, 16, code + kNlBlock * i);
-        scale[i] = codes_half(b[i].d);
-        min[i] = 0.0f;
-    }
+    lattice_split(&iq2_xxs_lattice, src, n_block, code, scale, min);
 }
-
-/* Group g of 32: 4 low bits of its scale in a nibble of sl, 2 high bits in sh, less 32. */
-static inline float iq4_xs_scale(const iq4_xs *b, int g)
+static void iq2_xxs_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
 {
-    const int low = b->sl[g / 2] >> 4 * (g % 2) & 15, high = nb_load_u16(b->sh) >> 2 * g & 3;
-    return codes_half(b->d) * (float)((low | high << 4) - 32);
+    lattice_levels(&iq2_xxs_lattice, src, n_block, d, level);
 }
-
-static void iq4_xs_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    const iq4_xs *b = (const iq4_xs *)src;
-    for (int64_t i = 0; i < n_block; i++)
-        for (int g = 0; g < 8; g++, dst += 32) {
-            uint8_t code[32];
-            codes_nibbles(b[i].qs + 16 * g, 16, code);
-            codes_looked_up(code, 32, iq4_xs_scale(&b[i], g), kIq4Table, dst);
-        }
-}
-
-static void iq4_xs_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale,
-                         float *min)
-{
-    const iq4_xs *b = (const iq4_xs *)src;
-    for (int64_t i = 0; i < n_block; i++)
-        for (int g = 0; g < 8; g++, code += 32) {
-            codes_nibbles(b[i].qs + 16 * g, 16, code);
-            scale[8 * i + g] = iq4_xs_scale(&b[i], g);
-            min[8 * i + g] = 0.0f;
-        }
-}
-
 const nb_dtype nb_dtype_iq2_xxs = {.name = "iq2_xxs",
-                                   .ggml_id = 16,
-                                   .block = kBlock,
-                                   .bytes = sizeof(iq2_xxs),
-                                   .decode = iq2_xxs_decode};
+                                  .ggml_id = 16,
+                                  .block = kBlock,
+                                  .bytes = sizeof(iq2_xxs),
+                                  .decode = iq2_xxs_decode,
+                                  .canon = NB_CANON_TABLE,
+                                  .bits = 3,
+                                  .group = 32,
+                                  .table = kIq2Table,
+                                  .split = iq2_xxs_split,
+                                  .levels = iq2_xxs_levels,
+                                  .level_gain = 0.125f};
+
+static const lattice iq2_xs_lattice = {iq2_xs_read, sizeof(iq2_xs), 16, 0.125f, kIq2Table};
+static void iq2_xs_decode(const uint8_t *src, float *dst, int64_t n_block)
+{
+    lattice_decode(&iq2_xs_lattice, src, dst, n_block);
+}
+static void iq2_xs_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
+{
+    lattice_split(&iq2_xs_lattice, src, n_block, code, scale, min);
+}
+static void iq2_xs_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    lattice_levels(&iq2_xs_lattice, src, n_block, d, level);
+}
 const nb_dtype nb_dtype_iq2_xs = {.name = "iq2_xs",
                                   .ggml_id = 17,
                                   .block = kBlock,
                                   .bytes = sizeof(iq2_xs),
-                                  .decode = iq2_xs_decode};
-const nb_dtype nb_dtype_iq2_s = {.name = "iq2_s",
-                                 .ggml_id = 22,
-                                 .block = kBlock,
-                                 .bytes = sizeof(iq2_s),
-                                 .decode = iq2_s_decode};
-const nb_dtype nb_dtype_iq3_xxs = {.name = "iq3_xxs",
-                                   .ggml_id = 18,
-                                   .block = kBlock,
-                                   .bytes = sizeof(iq3_xxs),
-                                   .decode = iq3_xxs_decode};
-const nb_dtype nb_dtype_iq3_s = {.name = "iq3_s",
-                                 .ggml_id = 21,
-                                 .block = kBlock,
-                                 .bytes = sizeof(iq3_s),
-                                 .decode = iq3_s_decode};
-const nb_dtype nb_dtype_iq1_s = {.name = "iq1_s",
-                                 .ggml_id = 19,
-                                 .block = kBlock,
-                                 .bytes = sizeof(iq1_s),
-                                 .decode = iq1_s_decode};
-const nb_dtype nb_dtype_iq1_m = {.name = "iq1_m",
-                                 .ggml_id = 29,
-                                 .block = kBlock,
-                                 .bytes = sizeof(iq1_m),
-                                 .decode = iq1_m_decode};
-const nb_dtype nb_dtype_iq4_nl = {.name = "iq4_nl",
-                                  .ggml_id = 20,
-                                  .block = kNlBlock,
-                                  .bytes = sizeof(iq4_nl),
-                                  .decode = iq4_nl_decode,
+                                  .decode = iq2_xs_decode,
                                   .canon = NB_CANON_TABLE,
-                                  .bits = 4,
-                                  .group = kNlBlock,
-                                  .table = kIq4Table,
-                                  .split = iq4_nl_split};
-const nb_dtype nb_dtype_iq4_xs = {.name = "iq4_xs",
-                                  .ggml_id = 23,
+                                  .bits = 3,
+                                  .group = 16,
+                                  .table = kIq2Table,
+                                  .split = iq2_xs_split,
+                                  .levels = iq2_xs_levels,
+                                  .level_gain = 0.125f};
+
+static const lattice iq2_s_lattice = {iq2_s_read, sizeof(iq2_s), 16, 0.125f, kIq2Table};
+static void iq2_s_decode(const uint8_t *src, float *dst, int64_t n_block)
+{
+    lattice_decode(&iq2_s_lattice, src, dst, n_block);
+}
+static void iq2_s_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
+{
+    lattice_split(&iq2_s_lattice, src, n_block, code, scale, min);
+}
+static void iq2_s_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    lattice_levels(&iq2_s_lattice, src, n_block, d, level);
+}
+const nb_dtype nb_dtype_iq2_s = {.name = "iq2_s",
+                                  .ggml_id = 22,
                                   .block = kBlock,
-                                  .bytes = sizeof(iq4_xs),
-                                  .decode = iq4_xs_decode,
+                                  .bytes = sizeof(iq2_s),
+                                  .decode = iq2_s_decode,
+                                  .canon = NB_CANON_TABLE,
+                                  .bits = 3,
+                                  .group = 16,
+                                  .table = kIq2Table,
+                                  .split = iq2_s_split,
+                                  .levels = iq2_s_levels,
+                                  .level_gain = 0.125f};
+
+static const lattice iq3_xxs_lattice = {iq3_xxs_read, sizeof(iq3_xxs), 32, 0.25f, kIq3XxsTable};
+static void iq3_xxs_decode(const uint8_t *src, float *dst, int64_t n_block)
+{
+    lattice_decode(&iq3_xxs_lattice, src, dst, n_block);
+}
+static void iq3_xxs_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
+{
+    lattice_split(&iq3_xxs_lattice, src, n_block, code, scale, min);
+}
+static void iq3_xxs_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    lattice_levels(&iq3_xxs_lattice, src, n_block, d, level);
+}
+const nb_dtype nb_dtype_iq3_xxs = {.name = "iq3_xxs",
+                                  .ggml_id = 18,
+                                  .block = kBlock,
+                                  .bytes = sizeof(iq3_xxs),
+                                  .decode = iq3_xxs_decode,
                                   .canon = NB_CANON_TABLE,
                                   .bits = 4,
                                   .group = 32,
-                                  .table = kIq4Table,
-                                  .split = iq4_xs_split};
+                                  .table = kIq3XxsTable,
+                                  .split = iq3_xxs_split,
+                                  .levels = iq3_xxs_levels,
+                                  .level_gain = 0.25f};
+
+static const lattice iq3_s_lattice = {iq3_s_read, sizeof(iq3_s), 32, 1.0f, kIq3STable};
+static void iq3_s_decode(const uint8_t *src, float *dst, int64_t n_block)
+{
+    lattice_decode(&iq3_s_lattice, src, dst, n_block);
+}
+static void iq3_s_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
+{
+    lattice_split(&iq3_s_lattice, src, n_block, code, scale, min);
+}
+static void iq3_s_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    lattice_levels(&iq3_s_lattice, src, n_block, d, level);
+}
+const nb_dtype nb_dtype_iq3_s = {.name = "iq3_s",
+                                  .ggml_id = 21,
+                                  .block = kBlock,
+                                  .bytes = sizeof(iq3_s),
+                                  .decode = iq3_s_decode,
+                                  .canon = NB_CANON_TABLE,
+                                  .bits = 4,
+                                  .group = 32,
+                                  .table = kIq3STable,
+                                  .split = iq3_s_split,
+                                  .levels = iq3_s_levels,
+                                  .level_gain = 1.0f};
+
+static const lattice iq1_s_lattice = {iq1_s_read, sizeof(iq1_s), 32, 0.125f, kIq1Table};
+static void iq1_s_decode(const uint8_t *src, float *dst, int64_t n_block)
+{
+    lattice_decode(&iq1_s_lattice, src, dst, n_block);
+}
+static void iq1_s_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
+{
+    lattice_split(&iq1_s_lattice, src, n_block, code, scale, min);
+}
+static void iq1_s_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    lattice_levels(&iq1_s_lattice, src, n_block, d, level);
+}
+const nb_dtype nb_dtype_iq1_s = {.name = "iq1_s",
+                                  .ggml_id = 19,
+                                  .block = kBlock,
+                                  .bytes = sizeof(iq1_s),
+                                  .decode = iq1_s_decode,
+                                  .canon = NB_CANON_TABLE,
+                                  .bits = 3,
+                                  .group = 32,
+                                  .table = kIq1Table,
+                                  .split = iq1_s_split,
+                                  .levels = iq1_s_levels,
+                                  .level_gain = 0.125f};
+
+static const lattice iq1_m_lattice = {iq1_m_read, sizeof(iq1_m), 16, 0.125f, kIq1Table};
+static void iq1_m_decode(const uint8_t *src, float *dst, int64_t n_block)
+{
+    lattice_decode(&iq1_m_lattice, src, dst, n_block);
+}
+static void iq1_m_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
+{
+    lattice_split(&iq1_m_lattice, src, n_block, code, scale, min);
+}
+static void iq1_m_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    lattice_levels(&iq1_m_lattice, src, n_block, d, level);
+}
+const nb_dtype nb_dtype_iq1_m = {.name = "iq1_m",
+                                  .ggml_id = 29,
+                                  .block = kBlock,
+                                  .bytes = sizeof(iq1_m),
+                                  .decode = iq1_m_decode,
+                                  .canon = NB_CANON_TABLE,
+                                  .bits = 3,
+                                  .group = 16,
+                                  .table = kIq1Table,
+                                  .split = iq1_m_split,
+                                  .levels = iq1_m_levels,
+                                  .level_gain = 0.125f};

@@ -73,6 +73,19 @@ static void q2_k_split(const uint8_t *src, int64_t n_block, uint8_t *code, float
     }
 }
 
+static void q2_k_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    const q2_k *b = (const q2_k *)src;
+    for (int64_t i = 0; i < n_block; i++) {
+        d[i] = nb_load_u16(b[i].d);
+        d[n_block + i] = nb_load_u16(b[i].dmin);
+        for (int j = 0; j < 16; j++) {
+            level[16 * i + j] = (int8_t)(b[i].sc[j] & 15);
+            level[16 * (n_block + i) + j] = (int8_t)(b[i].sc[j] >> 4);
+        }
+    }
+}
+
 /* ---- q3_k: the low two bits as in q2_k, the third of element i is bit i / 32 of hmask[i % 32]
  * ---- */
 
@@ -86,14 +99,18 @@ static void q3_k_codes(const q3_k *b, uint8_t *code)
 
 /* 16 scales of 6 bits, less 32: low nibbles of j, j + 8 in byte j; the upper two bits of j in byte
  * 8 + j % 4. */
+static inline int q3_k_level(const q3_k *b, int j)
+{
+    const int low = j < 8 ? b->sc[j] & 15 : b->sc[j - 8] >> 4;
+    const int high = b->sc[8 + j % 4] >> 2 * (j / 4) & 3;
+    return (low | high << 4) - 32;
+}
+
 static void q3_k_scales(const q3_k *b, float *scale)
 {
     const float d = codes_half(b->d);
-    for (int j = 0; j < 16; j++) {
-        const int low = j < 8 ? b->sc[j] & 15 : b->sc[j - 8] >> 4;
-        const int high = b->sc[8 + j % 4] >> 2 * (j / 4) & 3;
-        scale[j] = d * (float)((low | high << 4) - 32);
-    }
+    for (int j = 0; j < 16; j++)
+        scale[j] = d * (float)q3_k_level(b, j);
 }
 
 static void q3_k_decode(const uint8_t *src, float *dst, int64_t n_block)
@@ -120,20 +137,40 @@ static void q3_k_split(const uint8_t *src, int64_t n_block, uint8_t *code, float
     }
 }
 
+static void q3_k_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    const q3_k *b = (const q3_k *)src;
+    for (int64_t i = 0; i < n_block; i++) {
+        d[i] = nb_load_u16(b[i].d);
+        for (int j = 0; j < 16; j++)
+            level[16 * i + j] = (int8_t)q3_k_level(&b[i], j);
+    }
+}
+
 /* ---- q4_k, q5_k: 8 scales and 8 minima of 6 bits in 12 bytes ----
  *
  *   byte j      s[j] in bits 0-5, upper 2 bits of s[j + 4] in 6-7       j = 0..3
  *   byte 4 + j  m[j] in bits 0-5, upper 2 bits of m[j + 4] in 6-7
  *   byte 8 + j  low nibble s[j + 4], high nibble m[j + 4] */
+static void k_levels(const uint8_t *sc, int8_t *scale, int8_t *min)
+{
+    for (int j = 0; j < 4; j++) {
+        scale[j] = (int8_t)(sc[j] & 63);
+        min[j] = (int8_t)(sc[4 + j] & 63);
+        scale[4 + j] = (int8_t)((sc[8 + j] & 15) | sc[j] >> 6 << 4);
+        min[4 + j] = (int8_t)(sc[8 + j] >> 4 | sc[4 + j] >> 6 << 4);
+    }
+}
+
 static void k_scales(const uint8_t *d, const uint8_t *dmin, const uint8_t *sc, float *scale,
                      float *min)
 {
     const float ds = codes_half(d), dm = codes_half(dmin);
-    for (int j = 0; j < 4; j++) {
-        scale[j] = ds * (float)(sc[j] & 63);
-        min[j] = -(dm * (float)(sc[4 + j] & 63));
-        scale[4 + j] = ds * (float)((sc[8 + j] & 15) | sc[j] >> 6 << 4);
-        min[4 + j] = -(dm * (float)(sc[8 + j] >> 4 | sc[4 + j] >> 6 << 4));
+    int8_t s[8], m[8];
+    k_levels(sc, s, m);
+    for (int j = 0; j < 8; j++) {
+        scale[j] = ds * (float)s[j];
+        min[j] = -(dm * (float)m[j]);
     }
 }
 
@@ -155,6 +192,16 @@ static void q4_k_decode(const uint8_t *src, float *dst, int64_t n_block)
         k_scales(b[i].d, b[i].dmin, b[i].sc, scale, min);
         for (int j = 0; j < 8; j++)
             codes_affine(code + 32 * j, 32, scale[j], min[j], dst + 32 * j);
+    }
+}
+
+static void q4_k_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    const q4_k *b = (const q4_k *)src;
+    for (int64_t i = 0; i < n_block; i++) {
+        d[i] = nb_load_u16(b[i].d);
+        d[n_block + i] = nb_load_u16(b[i].dmin);
+        k_levels(b[i].sc, level + 8 * i, level + 8 * (n_block + i));
     }
 }
 
@@ -187,6 +234,16 @@ static void q5_k_decode(const uint8_t *src, float *dst, int64_t n_block)
         k_scales(b[i].d, b[i].dmin, b[i].sc, scale, min);
         for (int j = 0; j < 8; j++)
             codes_affine(code + 32 * j, 32, scale[j], min[j], dst + 32 * j);
+    }
+}
+
+static void q5_k_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    const q5_k *b = (const q5_k *)src;
+    for (int64_t i = 0; i < n_block; i++) {
+        d[i] = nb_load_u16(b[i].d);
+        d[n_block + i] = nb_load_u16(b[i].dmin);
+        k_levels(b[i].sc, level + 8 * i, level + 8 * (n_block + i));
     }
 }
 
@@ -246,6 +303,15 @@ static void q6_k_split(const uint8_t *src, int64_t n_block, uint8_t *code, float
     }
 }
 
+static void q6_k_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+{
+    const q6_k *b = (const q6_k *)src;
+    for (int64_t i = 0; i < n_block; i++) {
+        d[i] = nb_load_u16(b[i].d);
+        memcpy(level + 16 * i, b[i].sc, sizeof b[i].sc);
+    }
+}
+
 const nb_dtype nb_dtype_q2_k = {.name = "q2_k",
                                 .ggml_id = 10,
                                 .block = kBlock,
@@ -255,7 +321,9 @@ const nb_dtype nb_dtype_q2_k = {.name = "q2_k",
                                 .bits = 2,
                                 .group = 16,
                                 .has_min = true,
-                                .split = q2_k_split};
+                                .split = q2_k_split,
+                                .levels = q2_k_levels,
+                                .level_gain = 1.0f};
 const nb_dtype nb_dtype_q3_k = {.name = "q3_k",
                                 .ggml_id = 11,
                                 .block = kBlock,
@@ -265,7 +333,9 @@ const nb_dtype nb_dtype_q3_k = {.name = "q3_k",
                                 .bits = 3,
                                 .group = 16,
                                 .zero = 4,
-                                .split = q3_k_split};
+                                .split = q3_k_split,
+                                .levels = q3_k_levels,
+                                .level_gain = 1.0f};
 const nb_dtype nb_dtype_q4_k = {.name = "q4_k",
                                 .ggml_id = 12,
                                 .block = kBlock,
@@ -275,7 +345,9 @@ const nb_dtype nb_dtype_q4_k = {.name = "q4_k",
                                 .bits = 4,
                                 .group = 32,
                                 .has_min = true,
-                                .split = q4_k_split};
+                                .split = q4_k_split,
+                                .levels = q4_k_levels,
+                                .level_gain = 1.0f};
 const nb_dtype nb_dtype_q5_k = {.name = "q5_k",
                                 .ggml_id = 13,
                                 .block = kBlock,
@@ -285,7 +357,9 @@ const nb_dtype nb_dtype_q5_k = {.name = "q5_k",
                                 .bits = 5,
                                 .group = 32,
                                 .has_min = true,
-                                .split = q5_k_split};
+                                .split = q5_k_split,
+                                .levels = q5_k_levels,
+                                .level_gain = 1.0f};
 const nb_dtype nb_dtype_q6_k = {.name = "q6_k",
                                 .ggml_id = 14,
                                 .block = kBlock,
@@ -295,4 +369,6 @@ const nb_dtype nb_dtype_q6_k = {.name = "q6_k",
                                 .bits = 6,
                                 .group = 16,
                                 .zero = 32,
-                                .split = q6_k_split};
+                                .split = q6_k_split,
+                                .levels = q6_k_levels,
+                                .level_gain = 1.0f};

@@ -12,7 +12,7 @@
     /* legacy.c */  ROW(q4_0) ROW(q4_1) ROW(q5_0) ROW(q5_1) ROW(q8_0) \
     /* kquant.c */  ROW(q2_k) ROW(q3_k) ROW(q4_k) ROW(q5_k) ROW(q6_k) \
     /* iquant.c */  ROW(iq2_xxs) ROW(iq2_xs) ROW(iq2_s) ROW(iq3_xxs) ROW(iq3_s) ROW(iq1_s) ROW(iq1_m) \
-                    ROW(iq4_nl) ROW(iq4_xs) \
+    /* iq4.c */     ROW(iq4_nl) ROW(iq4_xs) \
     /* ternary.c */ ROW(tq1_0) ROW(tq2_0) ROW(q1_0) ROW(q2_0) \
     /* mx.c */      ROW(mxfp4) ROW(nvfp4) \
     /* int.c */     ROW(bool) ROW(i8) ROW(u8) ROW(i16) ROW(u16) ROW(i32) ROW(u32) ROW(i64) ROW(u64)

@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(32 * kWarps) activations_kernel(Packed w, Io i
     const int unit = (int)(job / s.n_oct), oct = (int)(job % s.n_oct);
     if (unit >= w.n_unit)
         return;
-    float sum[2] = {0.0f, 0.0f};
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}; /* of a step */
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         uint32_t r[4];
@@ -29,23 +29,26 @@ __global__ void __launch_bounds__(32 * kWarps) activations_kernel(Packed w, Io i
         for (int i = 0; i < 4; i++) { /* step 2 half + i / 2, its register i % 2 */
             const int p = unit * kUnit + 32 * half + 16 * (i >> 1) + 8 * (i & 1) + 2 * t;
             r[i] = bf2_pack(input(w, io, 8 * oct + g, p), input(w, io, 8 * oct + g, p + 1));
-            sum[half] += bf2_lo(r[i]) + bf2_hi(r[i]);
+            sum[2 * half + (i >> 1)] += bf2_lo(r[i]) + bf2_hi(r[i]);
         }
         st_v4(s.x + (job * 2 + half) * 512 + lane * 16, uint4{r[0], r[1], r[2], r[3]});
     }
 #pragma unroll
-    for (int o = 1; o < 4; o <<= 1) {
-        sum[0] += __shfl_xor_sync(0xffffffffu, sum[0], o);
-        sum[1] += __shfl_xor_sync(0xffffffffu, sum[1], o);
-    }
-    if (t == 0) {
-        float *to = s.sum + 8 * oct + g;
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int o = 1; o < 4; o <<= 1)
+            sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], o);
+    if (t == 0) { /* a line's steps in one */
+        const int n = nb_lines_a_unit(w);
         const int64_t row = 8 * s.n_oct;
-        if (w.shift < 0) {
-            to[2 * unit * row] = sum[0];
-            to[(2 * unit + 1) * row] = sum[1];
-        } else {
-            to[unit * row] = sum[0] + sum[1];
+        float *to = s.sum + (int64_t)unit * n * row + 8 * oct + g;
+        const float first = sum[0] + sum[1], second = sum[2] + sum[3];
+        to[0] = n == 4 ? sum[0] : n == 2 ? first : first + second;
+        if (n > 1)
+            to[row] = n == 4 ? sum[1] : second;
+        if (n == 4) {
+            to[2 * row] = sum[2];
+            to[3 * row] = sum[3];
         }
     }
 }

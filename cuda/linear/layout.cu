@@ -1,13 +1,14 @@
 /* layout.cu -- the choice of a layout (layout.h) by the parts' words alone. */
 #include "linear/layout.h"
 
+#include "linear/codec.h"
+
 #include "base/memory.h"
 
 #include <climits>
 #include <cstdlib>
 #include <cstring>
 
-constexpr int64_t kHalf = 32;      /* positions of the shortest line */
 constexpr int kWholeRow = 30;      /* a shift that makes every unit's line the first */
 constexpr int64_t kMostFilled = 5; /* quarters of K that filled-up groups may take before bf16 is the better choice */
 
@@ -17,9 +18,15 @@ static bool has_codes(const nb_matrix *m, nb_cuda_codes *codes)
     const int bits = t ? t->bits : m->bits;
     if (bits < 1 || bits > 8 || (t && (t->canon == NB_CANON_NONE || !t->split)))
         return false;
+    static const nb_cuda_codes by_bits[] = {NB_CUDA_U2, NB_CUDA_U2, NB_CUDA_U2, NB_CUDA_U3, NB_CUDA_U4, NB_CUDA_U5, NB_CUDA_U6, NB_CUDA_U8, NB_CUDA_U8};
     const bool table = t && t->canon == NB_CANON_TABLE;
-    *codes = table ? NB_CUDA_T4 : bits <= 4 ? NB_CUDA_U4 : NB_CUDA_U8;
-    return !table || bits == 4;
+    *codes = table ? (bits <= 3 ? NB_CUDA_T3 : NB_CUDA_T4) : !t && bits > 4 ? NB_CUDA_U8 : by_bits[bits]; /* no scheme has codes of 5 or 6 bits */
+    return !table || bits <= 4;
+}
+
+static bool has_lines(nb_cuda_codes codes, int a_unit)
+{
+    return nb_with_codec(codes, [&](auto codec) { return (decltype(codec)::kLines & a_unit) != 0; });
 }
 
 static int64_t group_of(const nb_matrix *m)
@@ -34,13 +41,15 @@ static bool alike(const nb_matrix *a, const nb_matrix *b)
     return group_of(a) == group_of(b) && !a->g_idx == !b->g_idx && (!a->g_idx || memcmp(a->g_idx, b->g_idx, (size_t)a->K * sizeof *a->g_idx) == 0);
 }
 
-/* The shift of a regular group: -1 for 32; what is no power of two times 64 has its lines repeated every 64. */
-static int shift_of(int64_t group)
+/* The shift of a regular group: -1 for 32, -2 for 16; what is no power of two times 64 has its lines repeated. */
+static int shift_of(nb_cuda_codes codes, int64_t group, int64_t K)
 {
-    if (group % kUnit)
-        return -1;
     const int64_t units = group / kUnit;
     int shift = 0;
+    if (group == K && has_lines(codes, 1))
+        return kWholeRow;
+    if (group % kUnit || !has_lines(codes, 1))
+        return !has_lines(codes, 4) || (group % 32 == 0 && has_lines(codes, 2)) ? -1 : -2;
     while (!(units >> shift & 1))
         shift++;
     return units >> shift == 1 ? shift : 0;
@@ -92,7 +101,7 @@ static nb_status reorder(const nb_matrix *m, int64_t *first, Layout *l, nb_error
 
 static nb_status lines(const nb_matrix *m, Layout *l, nb_error *err)
 {
-    const int64_t step = l->shift < 0 ? kHalf : (int64_t)kUnit << l->shift;
+    const int64_t step = l->shift < 0 ? kUnit >> -l->shift : (int64_t)kUnit << l->shift;
     l->n_line = nb_ceil_div(l->n_unit * kUnit, step);
     l->group = (int32_t *)nb_alloc((size_t)l->n_line, sizeof *l->group, "the groups of a weight", err);
     if (!l->group)
@@ -120,17 +129,17 @@ nb_status nb_layout_open(const nb_backend *be, const nb_matrix *part, int n_part
         return nb_fail(err, NB_UNSUPPORTED, "%s: a matrix of more than 2^31 rows or 2^30 columns", be->name);
     const nb_matrix *m = &part[0];
     const int64_t group = group_of(m);
-    const bool moved = packed && group != l.K && (m->g_idx || group % kHalf);
+    l.shift = shift_of(l.codes, group, l.K);
+    const bool moved = packed && group != l.K && (m->g_idx || (l.shift < 0 && group % (kUnit >> -l.shift)));
     int64_t *first = moved ? (int64_t *)nb_alloc((size_t)nb_ceil_div(l.K, group) + 1, sizeof *first, "the groups of a weight", err) : NULL;
     nb_status st = moved && !first ? NB_NO_ROOM : NB_OK;
-    l.shift = group == l.K ? kWholeRow : shift_of(group);
     int64_t n = l.K;
     if (first) {
         order(m, 1, first);
         const bool whole = group % kUnit == 0 && group >> l.shift == kUnit && regular(m, first);
         if (!whole) {
-            l.shift = -1;
-            order(m, kHalf, first);
+            l.shift = has_lines(l.codes, 2) ? -1 : -2;
+            order(m, kUnit >> -l.shift, first);
         }
         n = first[nb_ceil_div(l.K, group)];
         packed = n <= l.K + 2 * kUnit || n * 4 <= l.K * kMostFilled;

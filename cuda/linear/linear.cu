@@ -1,7 +1,8 @@
 /* linear.cu -- the table of linear's rows, the scratch they share, and a call: the first row that fits runs behind the activations. */
 #include "linear/linear.h"
 
-constexpr int kAll = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;
+constexpr int kAll = (2 << NB_CUDA_BF16) - 1;
+constexpr int kUsual = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16; /* the others do without the tiles between */
 constexpr int kLeastUnits = 8;            /* of a block's piece: fewer are not worth its partial sums */
 constexpr size_t kRoomForTwo = 160 << 10; /* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
 constexpr size_t kAlign = 256;
@@ -9,7 +10,7 @@ constexpr size_t kAlign = 256;
 const nb_cuda_linear_row nb_cuda_linear_rows[] = {
     {"stream", kAll, 16, kPanel, 8, 2, nb_cuda_linear_stream},
     {"tile_256x32", kAll, 32, 256, 32, 1, nb_cuda_linear_tile_32},
-    {"tile_256x64", kAll, 64, 256, 64, 1, nb_cuda_linear_tile_64},
+    {"tile_256x64", kUsual, 64, 256, 64, 1, nb_cuda_linear_tile_64},
     {"tile_128x128", kAll, 0, 128, 128, 1, nb_cuda_linear_tile_128},
 };
 
@@ -53,7 +54,7 @@ static Plan plan(const nb_backend *be, const nb_cuda_linear_row *row, const nb_w
     a.n_block = blocks(row, a.tiles, p->n_unit, (int64_t)c->n_sm * a_sm);
     const size_t tile = (size_t)(row->tile_N * (wide ? tile_M : row->tile_M)) * sizeof(float);
     a.sum = nb_align256((size_t)p->n_unit * (size_t)a.n_oct * 1024);
-    a.part = a.sum + nb_align256((size_t)p->n_unit * (p->shift < 0 ? 2 : 1) * (size_t)a.n_oct * 8 * sizeof(float));
+    a.part = a.sum + nb_align256((size_t)p->n_unit * (size_t)nb_lines_a_unit(*p) * (size_t)a.n_oct * 8 * sizeof(float));
     a.count = a.part + nb_align256(2 * (size_t)a.n_block * tile);
     a.bytes = a.count + nb_align256((size_t)a.tiles * sizeof(unsigned)) + kAlign;
     return a;
@@ -64,8 +65,10 @@ size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a)
 {
     size_t most = 0;
     for (const nb_cuda_linear_row *row = nb_cuda_linear_rows;; row++) {
+        if (!(row->codes >> a->w->codes & 1))
+            continue;
         const bool last = !row->max_M || row->max_M >= a->M;
-        const size_t n = row->codes >> a->w->codes & 1 ? plan(be, row, a->w, last ? a->M : row->max_M).bytes : 0;
+        const size_t n = plan(be, row, a->w, last ? a->M : row->max_M).bytes;
         most = n > most ? n : most;
         if (last)
             return most;

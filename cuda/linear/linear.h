@@ -3,7 +3,7 @@
  * Activations are brought once a call (activations.cu) into the order of mma's B operand, bf16, gathered as the weight's positions want them:
  *
  *   x   [unit][token / 8][half][lane] 16 bytes: steps 2 half and 2 half + 1, two registers each: token g, positions 16 i + 2t (+ 8) and the next
- *   sum [unit or half a unit][token] f32: the sum of the rounded x, where offsets need it
+ *   sum [line within a unit][token] f32: the sum of the rounded x over its positions, where offsets need it
  *
  * so a lane reads its operands of 64 positions in two loads of 16 bytes, and no ldmatrix is wanted. Tokens are filled up with zeros.
  *
@@ -13,7 +13,7 @@
 #ifndef NB_CUDA_LINEAR_LINEAR_H
 #define NB_CUDA_LINEAR_LINEAR_H
 
-#include "linear/codec.h"
+#include "linear/lines.h"
 
 struct Io { /* y = x W^T (+ bias) (+ y) */
     const float *x, *bias;
@@ -25,7 +25,7 @@ struct Io { /* y = x W^T (+ bias) (+ y) */
 
 struct Scratch {        /* of a call */
     uint8_t *x;         /* [n_unit][n_oct][1024] */
-    float *sum;         /* [n_unit, twice with two lines a unit][8 n_oct] */
+    float *sum;         /* [n_unit][lines a unit][8 n_oct] */
     float *part;        /* [2 blocks][tile] partial sums: of a block's first tile, of its last */
     unsigned *count;    /* [tiles] blocks that left theirs; zeroed by activations */
     int n_oct, n_count; /* groups of 8 tokens */

@@ -20,8 +20,11 @@ struct Row {
     uint8_t *code;     /* [K] */
     nb_group *group;   /* [groups]; a format with one zero for all has it in `zero` and min 0 */
     float *pair;       /* [2 groups] scratch of split */
+    int8_t *level;     /* [2 groups] small integers of two-level scales, then of minima */
+    uint16_t *super;   /* [2 blocks] their f16 factors */
     uint8_t *position; /* [64 n_unit] codes where they are to lie */
     float *value;      /* [K], BF16 */
+    uint16_t *bf16;    /* [64 n_unit], the same rounded */
 };
 
 static int64_t groups_of(const nb_matrix *m)
@@ -51,11 +54,17 @@ static bool as_half(float v, float gain, uint16_t *h)
     return nb_f32_from_f16(*h) * gain == v;
 }
 
-/* The row's place in each of its panel's lines; false when a scale has no room in this kind. */
-static bool write_lines(const Layout *l, const Lines *as, const nb_group *group, int row, int bytes, uint8_t *line)
+/* Where a row's scales lie within a line: [g][block][row g, row g + 8]. */
+static int in_line(int row)
 {
-    const float most = l->codes == NB_CUDA_U4 ? 127.0f : 255.0f; /* 128 + zero, or 128 - zero, is exact in bf16 */
-    const int at = 8 * (row & 7) + 2 * (row >> 4) + (row >> 3 & 1);
+    return 8 * (row & 7) + 2 * (row >> 4) + (row >> 3 & 1);
+}
+
+/* The row's place in each of its panel's lines; false when a scale has no room in this kind. */
+static bool write_lines(const Layout *l, const Lines *as, const nb_group *group, int row, uint8_t *line)
+{
+    const float most = l->codes == NB_CUDA_U8 ? 255.0f : 127.0f; /* 128 + zero, or 128 - zero, is exact in bf16 */
+    const int at = in_line(row), bytes = nb_line_bytes(as->kind);
     for (int64_t i = 0; i < l->n_line; i++, line += bytes) {
         if (l->group[i] < 0)
             continue;
@@ -81,93 +90,106 @@ static bool write_lines(const Layout *l, const Lines *as, const nb_group *group,
     return true;
 }
 
-/* Codes of a row to their lanes: unit is the panel's first. */
-static void write_codes(nb_cuda_codes codes, const uint8_t *q, int64_t n_unit, int row, uint8_t *unit)
+/* The same for two-level scales, which always fit; super: the panel's first line of super-blocks. */
+static void write_levels(const Layout *l, nb_cuda_lines kind, const nb_matrix *m, const Row *r, int row, uint8_t *line, uint8_t *super)
 {
-    const int block = row >> 4, g = row & 7, hi = row >> 3 & 1;
-    for (int64_t u = 0; u < n_unit; u++, q += kUnit, unit += nb_unit_bytes(codes))
-        for (int i = 0; i < 4; i++)
-            for (int t = 0; t < 4; t++) {
-                const uint8_t *a = q + 16 * i + 2 * t; /* pair hi: a[0], a[1]; pair hi + 2: a[8], a[9] */
-                const int lane = g * 4 + t;
-                if (codes == NB_CUDA_U8) {
-                    uint8_t *to = unit + block * 1024 + i / 2 * 512 + lane * 16 + i % 2 * 8 + 2 * hi;
-                    to[0] = a[0];
-                    to[1] = a[1];
-                    to[4] = a[8];
-                    to[5] = a[9];
-                } else if (codes == NB_CUDA_T4) {
-                    uint8_t *to = unit + block * 512 + lane * 16 + i * 4 + hi;
-                    to[0] = (uint8_t)(a[0] | a[1] << 4);
-                    to[2] = (uint8_t)(a[8] | a[9] << 4);
-                } else { /* bits 4 pair and 16 + 4 pair */
-                    uint32_t *to = (uint32_t *)(void *)(unit + block * 512 + lane * 16 + i * 4);
-                    *to |= ((uint32_t)a[0] | (uint32_t)a[8] << 8 | (uint32_t)a[1] << 16 | (uint32_t)a[9] << 24) << (4 * hi);
-                }
-            }
-}
-
-static void write_bf16(const float *v, int64_t K, int row, uint8_t *panel)
-{
-    const int block = row >> 4, g = row & 7, hi = row >> 3 & 1;
-    for (int64_t k = 0; k < K; k++) {
-        const int in = (int)(k % kUnit), i = in >> 4, lane = g * 4 + (in >> 1 & 3), pair = hi + 2 * (in >> 3 & 1);
-        uint16_t *to = (uint16_t *)(void *)(panel + k / kUnit * 8192 + block * 2048 + i * 512 + lane * 16);
-        to[2 * pair + (in & 1)] = nb_bf16_from_f32(v[k]);
+    const int64_t G = groups_of(m), n_block = m->K / m->dtype->block;
+    const int at = in_line(row), bytes = nb_line_bytes(kind);
+    for (int64_t i = 0; i < l->n_line; i++, line += bytes) {
+        const int64_t g = l->group[i];
+        if (g < 0)
+            continue;
+        if (kind == NB_LINE_NIBBLES) {
+            line[at] = (uint8_t)(r->level[g] | r->level[G + g] << 4);
+            continue;
+        }
+        line[at] = (uint8_t)(r->level[g] + 128);
+        if (kind == NB_LINE_LEVELS)
+            line[kPanel + at] = (uint8_t)(r->level[G + g] + 128);
+    }
+    for (int64_t b = 0; b < n_block; b++, super += nb_super_bytes(kind)) {
+        uint16_t *h = (uint16_t *)(void *)super;
+        h[at] = r->super[b];
+        if (kind != NB_LINE_LEVEL)
+            h[kPanel + at] = r->super[n_block + b];
     }
 }
 
-static int line_bytes(nb_cuda_lines kind)
+/* A row's codes (values as bf16) to their lanes: unit is the panel's first. */
+template <class C, class Q> static void write_codes(C, const Q *q, int64_t n_unit, int row, uint8_t *unit)
 {
-    static const int bytes[] = {0, 2 * kPanel, 3 * kPanel, 4 * kPanel, 8 * kPanel};
-    return bytes[kind];
+    for (int64_t u = 0; u < n_unit; u++, q += kUnit, unit += C::kBytes)
+        for (int i = 0; i < 4; i++)
+            for (int t = 0; t < 4; t++)
+                C::put(unit, row >> 4, (row & 7) * 4 + t, i, row >> 3 & 1, q + 16 * i + 2 * t);
+}
+static void write_codes(Bf16, const uint8_t *, int64_t, int, uint8_t *) /* of nothing: BF16 has values */
+{
 }
 
 /* Where the parts of the allocation begin. */
 struct Image {
-    size_t lines, src, pos, bytes;
+    size_t lines, supers, src, pos, bytes;
 };
+static int64_t supers_of(const Layout *l)
+{
+    return nb_ceil_div(l->n_unit, 1 << kSuperShift);
+}
 static Image image_of(const Layout *l, nb_cuda_lines kind)
 {
     const size_t n_panel = (size_t)nb_ceil_div(l->N, kPanel);
     Image at;
     at.lines = nb_align256(n_panel * (size_t)l->n_unit * nb_unit_bytes(l->codes));
-    at.src = at.lines + nb_align256(n_panel * (size_t)l->n_line * (size_t)line_bytes(kind));
+    at.supers = at.lines + nb_align256(n_panel * (size_t)l->n_line * (size_t)nb_line_bytes(kind));
+    at.src = at.supers + nb_align256(n_panel * (size_t)supers_of(l) * (size_t)nb_super_bytes(kind));
     at.pos = at.src + (l->src ? nb_align256((size_t)(l->n_unit * kUnit) * sizeof *l->src) : 0);
     at.bytes = at.pos + (l->src ? nb_align256((size_t)l->K * sizeof *l->pos) : 0);
     return at;
+}
+
+static void read_values(const nb_matrix *m, int64_t n, float *v)
+{
+    if (m->dtype) {
+        nb_dtype_decode_row(m->dtype, m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), v, m->K);
+        return;
+    }
+    const int64_t group = m->group ? m->group : m->K, G = groups_of(m);
+    for (int64_t k = 0; k < m->K; k++)
+        v[k] = nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
 }
 
 /* The whole image of a stack, zeroed before; false when a scale does not fit `as`. */
 static bool write_image(const nb_matrix *part, int n_part, const Layout *l, const Lines *as, Row *r, uint8_t *image)
 {
     const Image at = image_of(l, as->kind);
-    const int bytes = line_bytes(as->kind);
-    const size_t panel_codes = (size_t)l->n_unit * nb_unit_bytes(l->codes), panel_lines = (size_t)l->n_line * (size_t)bytes;
+    const size_t panel_codes = (size_t)l->n_unit * nb_unit_bytes(l->codes), panel_lines = (size_t)l->n_line * (size_t)nb_line_bytes(as->kind),
+                 panel_supers = (size_t)supers_of(l) * (size_t)nb_super_bytes(as->kind);
     int64_t row = 0;
     for (int i = 0; i < n_part; i++)
         for (int64_t n = 0; n < part[i].N; n++, row++) {
+            const nb_matrix *m = &part[i];
             const size_t panel = (size_t)(row / kPanel);
-            uint8_t *unit = image + panel * panel_codes;
+            uint8_t *unit = image + panel * panel_codes, *line = image + at.lines + panel * panel_lines;
             const int in = (int)(row % kPanel);
             if (l->codes == NB_CUDA_BF16) {
-                const nb_matrix *m = &part[i];
-                if (m->dtype)
-                    nb_dtype_decode_row(m->dtype, m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), r->value, m->K);
-                else
-                    for (int64_t k = 0, group = m->group ? m->group : m->K, G = groups_of(m); k < m->K; k++)
-                        r->value[k] = nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
-                write_bf16(r->value, m->K, in, unit);
+                read_values(m, n, r->value);
+                for (int64_t k = 0; k < m->K; k++)
+                    r->bf16[k] = nb_bf16_from_f32(r->value[k]);
+                write_codes(Bf16(), r->bf16, l->n_unit, in, unit);
                 continue;
             }
-            read_row(&part[i], n, r);
-            if (!write_lines(l, as, r->group, in, bytes, image + at.lines + panel * panel_lines))
+            read_row(m, n, r);
+            if (nb_super_bytes(as->kind)) {
+                m->dtype->levels(m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), m->K / m->dtype->block, r->super, r->level);
+                write_levels(l, as->kind, m, r, in, line, image + at.supers + panel * panel_supers);
+            } else if (!write_lines(l, as, r->group, in, line)) {
                 return false;
+            }
             for (int64_t p = 0; p < l->n_unit * kUnit; p++) {
                 const int64_t k = l->src ? l->src[p] : p < l->K ? p : -1;
                 r->position[p] = k < 0 ? 0 : r->code[k];
             }
-            write_codes(l->codes, r->position, l->n_unit, in, unit);
+            nb_with_codec(l->codes, [&](auto codec) { write_codes(codec, r->position, l->n_unit, in, unit); });
         }
     if (l->src) {
         memcpy(image + at.src, l->src, (size_t)(l->n_unit * kUnit) * sizeof *l->src);
@@ -193,38 +215,43 @@ static float gain_of(const nb_matrix *part, int n_part, Row *r)
     return ldexpf(1.0f, e - 15);
 }
 
-/* What to try for the lines of a stack, the smallest first; measuring takes the first. */
-static int ways(const nb_matrix *m, nb_cuda_codes codes, Lines *to)
+/* What to try for the lines of a stack, the smallest first; measuring takes the first. The kernels of stream_*.cu are those that this names, and F32. */
+static int ways(const nb_matrix *m, const Layout *l, Lines *to)
 {
     const nb_dtype *t = m->dtype;
-    const bool two_level = t && t->block != t->group; /* scale x small integer: never an f16 */
+    const float zero = !t || t->canon == NB_CANON_TABLE || t->has_min ? 0.0f : (float)t->zero;
+    const bool offset = l->shift > -2 && l->codes != NB_CUDA_U2 && l->codes != NB_CUDA_U3 && l->codes != NB_CUDA_U6;
     int n = 0;
-    if (codes == NB_CUDA_BF16)
+    if (l->codes == NB_CUDA_BF16)
         to[n++] = {NB_LINE_NONE, 0.0f, 1.0f};
-    else if (two_level)
-        to[n++] = {NB_LINE_F32, 0.0f, 1.0f};
+    else if (t && t->levels)
+        to[n++] = {!t->has_min ? NB_LINE_LEVEL : t->bits == 2 ? NB_LINE_NIBBLES : NB_LINE_LEVELS, zero, t->level_gain};
     else if (t && t->has_min)
-        to[n++] = {NB_LINE_OFFSET, 0.0f, 1.0f};
+        to[n++] = {offset ? NB_LINE_OFFSET : NB_LINE_F32, 0.0f, 1.0f};
     else if (t)
-        to[n++] = {NB_LINE_F16, t->canon == NB_CANON_TABLE ? 0.0f : (float)t->zero, 1.0f};
+        to[n++] = {NB_LINE_F16, zero, 1.0f};
     else {
-        if (m->groups)
+        if (m->groups && l->shift > -2)
             to[n++] = {NB_LINE_F16, m->groups[0].zero, 1.0f};
         to[n++] = {NB_LINE_ZERO, 0.0f, 1.0f};
-        to[n++] = {NB_LINE_OFFSET, 0.0f, 1.0f};
+        if (offset)
+            to[n++] = {NB_LINE_OFFSET, 0.0f, 1.0f};
     }
     return n;
 }
 
 static bool row_open(Row *r, const nb_matrix *m, const Layout *l, nb_error *err)
 {
-    const size_t G = (size_t)groups_of(m), K = (size_t)l->K;
+    const size_t G = (size_t)groups_of(m), K = (size_t)l->K, positions = (size_t)(l->n_unit * kUnit);
     r->code = (uint8_t *)nb_alloc(K, 1, "packing a weight", err);
     r->group = (nb_group *)nb_alloc(G, sizeof *r->group, "packing a weight", err);
     r->pair = (float *)nb_alloc(G, 2 * sizeof *r->pair, "packing a weight", err);
-    r->position = (uint8_t *)nb_alloc((size_t)(l->n_unit * kUnit), 1, "packing a weight", err);
+    r->level = (int8_t *)nb_alloc(G, 2, "packing a weight", err);
+    r->super = (uint16_t *)nb_alloc(G, 2 * sizeof *r->super, "packing a weight", err);
+    r->position = (uint8_t *)nb_alloc(positions, 1, "packing a weight", err);
     r->value = (float *)nb_alloc(K, sizeof *r->value, "packing a weight", err);
-    return r->code && r->group && r->pair && r->position && r->value;
+    r->bf16 = (uint16_t *)nb_alloc_zero(positions, sizeof *r->bf16, "packing a weight", err); /* zeros behind K */
+    return r->code && r->group && r->pair && r->level && r->super && r->position && r->value && r->bf16;
 }
 
 static void row_close(Row *r)
@@ -232,8 +259,11 @@ static void row_close(Row *r)
     free(r->code);
     free(r->group);
     free(r->pair);
+    free(r->level);
+    free(r->super);
     free(r->position);
     free(r->value);
+    free(r->bf16);
 }
 
 /* The image in the first way that fits, to be freed; *as is that way. */
@@ -241,7 +271,7 @@ static uint8_t *make_image(const nb_matrix *part, int n_part, const Layout *l, L
 {
     Row r = {};
     Lines way[8];
-    const int n_way = ways(&part[0], l->codes, way);
+    const int n_way = ways(&part[0], l, way);
     bool ok = row_open(&r, &part[0], l, err), done = false;
     uint8_t *image = NULL;
     float gain = 0.0f; /* not looked for yet */
@@ -286,13 +316,15 @@ static nb_weight *weight_of(const nb_backend *be, const nb_matrix *m, const Layo
     p->n_panel = (int)nb_ceil_div(l->N, kPanel);
     p->n_unit = (int)l->n_unit;
     p->kind = as->kind;
-    p->line = line_bytes(as->kind);
+    p->line = nb_line_bytes(as->kind);
     p->n_line = (int)l->n_line;
+    p->super = nb_super_bytes(as->kind);
+    p->n_super = (int)supers_of(l);
     p->shift = l->shift;
     p->zero = as->zero;
     p->gain = as->gain;
-    if (l->codes == NB_CUDA_T4)
-        for (int i = 0; i < 16; i++) {
+    if (l->codes == NB_CUDA_T3 || l->codes == NB_CUDA_T4)
+        for (int i = 0; i < 1 << m->dtype->bits; i++) {
             const uint32_t v = nb_bf16_from_f32(m->dtype->table[i]);
             p->low[i / 4] |= (v & 255) << (i % 4 * 8);
             p->high[i / 4] |= (v >> 8) << (i % 4 * 8);
@@ -308,7 +340,7 @@ nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_pa
     const nb_status st = nb_layout_open(be, part, n_part, &l, err);
     if (st != NB_OK)
         return st;
-    (void)ways(&part[0], l.codes, way);
+    (void)ways(&part[0], &l, way);
     *out = weight_of(be, &part[0], &l, &way[0], err);
     nb_layout_close(&l);
     return *out ? NB_OK : NB_NO_ROOM;
@@ -325,6 +357,7 @@ static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, const uin
     const uint8_t *p = (const uint8_t *)w->p;
     w->packed.codes = p;
     w->packed.lines = p + at.lines;
+    w->packed.supers = p + at.supers;
     w->packed.src = l->src ? (const int32_t *)(const void *)(p + at.src) : NULL;
     w->packed.pos = l->src ? (const int32_t *)(const void *)(p + at.pos) : NULL;
     return st;

@@ -21,25 +21,25 @@
 constexpr int kSkew = 4; /* f32 behind a token's 64 sums: the warps' stores then fall into 32 banks */
 constexpr int kColumn = kPanel + kSkew;
 
-template <class C_, int Oct_, bool Two_, int Kind_> struct Stream {
+template <class C_, int Oct_, int Lines_, int Kind_> struct Stream {
     using C = C_;
-    static constexpr int Oct = Oct_, Kind = Kind_, kLines = Two_ ? 2 : 1; /* of a unit */
-    static constexpr int kLine = Kind == NB_LINE_NONE     ? 0
-                                 : Kind == NB_LINE_F16    ? 128
-                                 : Kind == NB_LINE_ZERO   ? 192
-                                 : Kind == NB_LINE_OFFSET ? 256
-                                                          : 512;
-    static constexpr int kStage = C::kBytes + kLines * kLine, kRing = C::kStages * kStage;
+    static constexpr int Oct = Oct_, Kind = Kind_, kLines = Lines_; /* of a unit: 1, 2, 4 */
+    static constexpr int kLine = nb_line_bytes(Kind), kSuper = nb_super_bytes(Kind);
+    static constexpr int kStage = C::kBytes + kLines * kLine + kSuper;
     static constexpr bool kAhead = Oct == 1;
-    static constexpr int kWarps = Oct > 1 && C::kWarps == 8 ? 6 : C::kWarps; /* more tokens want more registers and shared memory a warp */
-    static constexpr int kSums = 8 * Oct * kColumn;                          /* f32 a warp */
+    static constexpr int kSums = 8 * Oct * kColumn; /* f32 a warp */
+    static constexpr int kMost = 98 << 10;          /* a block of sm_86, 89 and 120 has 99 KiB */
+    static constexpr int kWanted = Oct > 1 && C::kWarps == 8 ? 6 : C::kWarps; /* more tokens want more registers and shared memory a warp */
+    static constexpr int kStages = kWanted * (C::kStages * kStage + kSums * 4) <= kMost ? C::kStages : 2; /* four lines of f32 are large */
+    static constexpr int kRing = kStages * kStage;
+    static constexpr int kWarps = kWanted * (kRing + kSums * 4) <= kMost ? kWanted : 6;
     static constexpr int kBytes = kWarps * (kRing + kSums * 4);
-    static_assert(kBytes <= 98 * 1024, "a block of sm_86, 89 and 120 has 99 KiB");
+    static_assert(kBytes <= kMost, "shared memory of a block");
 };
 
 /* A warp's way through its units. */
 struct Walk {
-    int unit, in, line; /* on the line of units; within the tile; the tile's first line */
+    int unit, in, line, super; /* on the line of units; within the tile; the tile's first line, its first super-block */
 };
 template <int Step> DEVI void advance(Walk &a, const Packed &w)
 {
@@ -48,6 +48,7 @@ template <int Step> DEVI void advance(Walk &a, const Packed &w)
     while (a.in >= w.n_unit) {
         a.in -= w.n_unit;
         a.line += w.n_line;
+        a.super += w.n_super;
     }
 }
 
@@ -57,11 +58,14 @@ template <class S> DEVI void fetch(const Packed &w, const Walk &at, uint8_t *sta
 #pragma unroll
     for (int i = 0; i < S::C::kBytes / 512; i++)
         cp_async_16(stage + i * 512 + lane * 16, unit + i * 512);
-    const uint8_t *line = w.lines + (int64_t)(at.line + (S::kLines == 2 ? 2 * at.in : at.in >> w.shift)) * S::kLine + lane * 16;
+    const uint8_t *line = w.lines + (int64_t)(at.line + (S::kLines > 1 ? S::kLines * at.in : at.in >> w.shift)) * S::kLine + lane * 16;
 #pragma unroll
     for (int i = 0; i < S::kLines * S::kLine; i += 512)
         if (i + lane * 16 < S::kLines * S::kLine)
             cp_async_16(stage + S::C::kBytes + i + lane * 16, line + i);
+    if (S::kSuper && lane * 16 < S::kSuper)
+        cp_async_16(stage + S::C::kBytes + S::kLines * S::kLine + lane * 16,
+                    w.supers + (int64_t)(at.super + (at.in >> kSuperShift)) * S::kSuper + lane * 16);
 }
 
 /* Tokens that are not there keep the zeros they began with. */
@@ -83,29 +87,61 @@ DEVI void step_of(const uint4 (&x)[2], int i, uint32_t (&b)[2])
     b[1] = i & 1 ? h.w : h.y;
 }
 
-/* acc += a line's sums. sum: of x, in elements 0 and 1; with one zero for all it comes multiplied by what is to be taken back. */
+/* What a block of 16 rows has for a unit: the factors of two-level scales (nb_level), of rows g and g + 8. */
+template <class S> struct Factors {
+    float d[2], less[2], min[2], plus[2];
+};
+template <class S> DEVI void read_factors(const uint8_t *super, int at, Factors<S> &f)
+{
+    constexpr float kBase = S::Kind == NB_LINE_NIBBLES ? kNibbleBase : kLevelBase;
+    if (!S::kSuper)
+        return;
+    nb_halves(super + 2 * at, f.d);
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+        f.less[r] = -kBase * f.d[r];
+    if (!nb_has_offsets(S::Kind))
+        return;
+    nb_halves(super + 2 * (kPanel + at), f.min);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        f.plus[r] = kBase * f.min[r];
+        f.min[r] = -f.min[r];
+    }
+}
+
+/* acc += a line's sums. levels: its bytes for this lane's g, block after block. sum: of x; with one zero for all it comes multiplied by what is to be
+ * taken back, and `part` began with that. */
 template <class S>
-DEVI void close_line(const uint8_t *line, int at, const float (&part)[S::Oct][4], const float (&sum)[S::Oct][4], float (&acc)[S::Oct][4])
+DEVI void close_line(const uint8_t *line, const uint2 (&levels)[2], const Factors<S> &f, int block, const float (&part)[S::Oct][4],
+                     const float (&sum)[S::Oct][4], float (&acc)[S::Oct][4])
 {
     using C = typename S::C;
+    const int at = 8 * ((threadIdx.x & 31) >> 2) + 2 * block;
     float scale[2], back[2] = {0.0f, 0.0f}; /* of rows g and g + 8 */
     if (S::Kind == NB_LINE_F32) {
         const uint2 v = ld_v2(line + 4 * at);
         scale[0] = __uint_as_float(v.x);
         scale[1] = __uint_as_float(v.y);
+    } else if (S::kSuper) {
+        const uint32_t u = block < 2 ? levels[0].x : levels[0].y, v = block < 2 ? levels[1].x : levels[1].y;
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            scale[r] = nb_level(u, block % 2 * 2 + r, f.d[r], f.less[r]);
+            if (nb_has_offsets(S::Kind))
+                back[r] = fmaf(-C::kBias, scale[r], nb_level(v, block % 2 * 2 + r, f.min[r], f.plus[r]));
+        }
     } else {
-        const uint32_t v = *(const uint32_t *)(const void *)(line + 2 * at);
-        scale[0] = nb_half_lo(v);
-        scale[1] = nb_half_hi(v);
+        nb_halves(line + 2 * at, scale);
     }
     if (S::Kind == NB_LINE_ZERO) { /* 2^23 + zero by its bits; what is taken off leaves the code's bias in */
-        const uint32_t v = *(const uint16_t *)(const void *)(line + 2 * kPanel + at);
+        const uint32_t v = nb_short(line + 2 * kPanel + at);
         back[0] = __uint_as_float(prmt(v, 0x4b000000u, 0x7440)) - (8388608.0f - C::kBias);
         back[1] = __uint_as_float(prmt(v, 0x4b000000u, 0x7441)) - (8388608.0f - C::kBias);
     } else if (S::Kind == NB_LINE_OFFSET) {
-        const uint32_t v = *(const uint32_t *)(const void *)(line + 2 * (kPanel + at));
-        back[0] = nb_half_lo(v) - C::kBias * scale[0];
-        back[1] = nb_half_hi(v) - C::kBias * scale[1];
+        nb_halves(line + 2 * (kPanel + at), back);
+        back[0] -= C::kBias * scale[0];
+        back[1] -= C::kBias * scale[1];
     } else if (S::Kind == NB_LINE_F32 && C::kAffine) {
         const uint2 v = ld_v2(line + 4 * (kPanel + at));
         back[0] = __uint_as_float(v.x) - C::kBias * scale[0];
@@ -116,10 +152,8 @@ DEVI void close_line(const uint8_t *line, int at, const float (&part)[S::Oct][4]
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const int r = e >> 1, t = e & 1;
-            if (!C::kAffine)
+            if (!C::kAffine || nb_one_zero(S::Kind))
                 acc[o][e] += scale[r] * part[o][e];
-            else if (S::Kind == NB_LINE_F16)
-                acc[o][e] += scale[r] * (part[o][e] - sum[o][t]);
             else if (S::Kind == NB_LINE_ZERO)
                 acc[o][e] += scale[r] * (part[o][e] - back[r] * sum[o][t]);
             else
@@ -132,43 +166,64 @@ template <class S> DEVI void multiply(const Packed &w, const uint8_t *stage, int
 {
     using C = typename S::C;
     constexpr int kSteps = 4 / S::kLines; /* of a line */
+    constexpr bool kOneZero = C::kAffine && nb_one_zero(S::Kind);
     constexpr uint32_t kOne = 0x3f803f80;
     const uint32_t ones[4] = {kOne, kOne, kOne, kOne};
+    const uint8_t *lines = stage + C::kBytes, *super = lines + S::kLines * S::kLine;
+    float sum[S::kLines][S::Oct][4] = {};
+    uint2 levels[S::kLines][2] = {}; /* of scales, of minima */
     uint32_t b[2];
 #pragma unroll
     for (int l = 0; l < S::kLines; l++) {
-        float sum[S::Oct][4] = {};
 #pragma unroll
         for (int o = 0; o < S::Oct && C::kAffine; o++) {
 #pragma unroll
             for (int i = 0; i < kSteps; i++) {
                 step_of(x[o], l * kSteps + i, b);
-                mma_m16n8k16_bf16(sum[o], ones, b);
+                mma_m16n8k16_bf16(sum[l][o], ones, b);
             }
-            if (S::Kind == NB_LINE_F16) {
-                sum[o][0] *= C::kBias + w.zero;
-                sum[o][1] *= C::kBias + w.zero;
+#pragma unroll
+            for (int e = 0; e < 4 && kOneZero; e++)
+                sum[l][o][e] *= -(C::kBias + w.zero);
+        }
+        if (S::kSuper) {
+            const uint8_t *from = lines + l * S::kLine + 8 * (lane >> 2);
+            levels[l][0] = ld_v2(from);
+            if (S::Kind == NB_LINE_LEVELS)
+                levels[l][1] = ld_v2(from + kPanel);
+            if (S::Kind == NB_LINE_NIBBLES) {
+                levels[l][1] = {levels[l][0].x >> 4 & 0x0f0f0f0fu, levels[l][0].y >> 4 & 0x0f0f0f0fu};
+                levels[l][0] = {levels[l][0].x & 0x0f0f0f0fu, levels[l][0].y & 0x0f0f0f0fu};
             }
         }
+    }
 #pragma unroll
-        for (int block = 0; block < 4; block++) {
+    for (int block = 0; block < 4; block++) {
+        typename C::Chunk chunk = {};
+        Factors<S> factors = {};
+        read_factors<S>(super, 8 * (lane >> 2) + 2 * block, factors);
+#pragma unroll
+        for (int l = 0; l < S::kLines; l++) {
             float part[S::Oct][4] = {};
-            uint4 chunk = {0, 0, 0, 0};
 #pragma unroll
             for (int j = 0; j < kSteps; j++) {
                 const int i = l * kSteps + j;
                 uint32_t a[4];
-                if (j == 0 || i % C::kSteps == 0)
-                    chunk = ld_v4(stage + (block * (4 / C::kSteps) + i / C::kSteps) * 512 + lane * 16);
-                C::fragment(w, chunk, i % C::kSteps, a);
+                C::load(stage, block, i, lane, chunk);
+                C::fragment(w, chunk, i, a);
 #pragma unroll
                 for (int o = 0; o < S::Oct; o++) {
                     step_of(x[o], i, b);
-                    mma_m16n8k16_bf16(C::kScaled ? part[o] : acc[block][o], a, b);
+                    if (!C::kScaled)
+                        mma_m16n8k16_bf16(acc[block][o], a, b);
+                    else if (kOneZero && j == 0)
+                        mma_m16n8k16_bf16(part[o], a, b, sum[l][o]);
+                    else
+                        mma_m16n8k16_bf16(part[o], a, b);
                 }
             }
             if (C::kScaled)
-                close_line<S>(stage + C::kBytes + l * S::kLine, 8 * (lane >> 2) + 2 * block, part, sum, acc[block]);
+                close_line<S>(lines + l * S::kLine, levels[l], factors, block, part, sum[l], acc[block]);
         }
     }
 }
@@ -215,7 +270,7 @@ DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int6
 
 template <class S> __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io io, Scratch s)
 {
-    constexpr int kWarps = S::kWarps, kStages = S::C::kStages;
+    constexpr int kWarps = S::kWarps, kStages = S::kStages;
     DYN_SHARED(uint8_t, shared);
     SHARED(unsigned, flag, [1]);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -223,7 +278,7 @@ template <class S> __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_k
     float *sums = (float *)(void *)(shared + kWarps * S::kRing);
     const int64_t total = (int64_t)w.n_panel * w.n_unit;
     const int begin = nb_piece_begin(total, (int)blockIdx.x, (int)gridDim.x), end = nb_piece_begin(total, (int)blockIdx.x + 1, (int)gridDim.x);
-    Walk at = {begin + warp, begin % w.n_unit + warp, begin / w.n_unit * w.n_line};
+    Walk at = {begin + warp, begin % w.n_unit + warp, begin / w.n_unit * w.n_line, begin / w.n_unit * w.n_super};
     advance<0>(at, w);
     Walk next = at;
     uint4 x[S::Oct][2] = {}, x_next[S::Oct][2] = {};
@@ -277,21 +332,25 @@ struct StreamCall {
     nb_error *err;
 };
 
-template <class C, bool Two, int Kind> static nb_status stream_start(const StreamCall &c)
+template <class C, int Lines, int Kind> static nb_status stream_start(const StreamCall &c)
 {
-    using One = Stream<C, 1, Two, Kind>;
-    using More = Stream<C, 2, Two, Kind>;
+    using One = Stream<C, 1, Lines, Kind>;
+    using More = Stream<C, 2, Lines, Kind>;
     const dim3 grid((unsigned)c.n_block);
     if (c.io->M <= 8)
         return nb_launch_large(c.be, "stream", stream_kernel<One>, grid, dim3(32 * One::kWarps), One::kBytes, c.err, c.w->packed, *c.io, *c.s);
     return nb_launch_large(c.be, "stream", stream_kernel<More>, grid, dim3(32 * More::kWarps), More::kBytes, c.err, c.w->packed, *c.io, *c.s);
 }
-template <class C, int Kind> static nb_status stream_lines(const StreamCall &c)
-{
-    return c.w->packed.shift < 0 ? stream_start<C, true, Kind>(c) : stream_start<C, false, Kind>(c);
-}
 
+/* Kernels by the kind of line, nb_cuda_lines; NULL: no layout has it (layout.cu, pack.cu). */
+typedef nb_status (*StreamStart)(const StreamCall &c);
+typedef StreamStart StreamKinds[8];
+
+nb_status nb_cuda_stream_u2(const StreamCall &c);
+nb_status nb_cuda_stream_u3(const StreamCall &c);
 nb_status nb_cuda_stream_u4(const StreamCall &c);
+nb_status nb_cuda_stream_u5(const StreamCall &c);
+nb_status nb_cuda_stream_u6(const StreamCall &c);
 nb_status nb_cuda_stream_u8(const StreamCall &c);
 
 #endif

@@ -4,7 +4,7 @@
  * products of x and the decoded weight, the lanes' sums meet in a fixed tree: simple, right for decode, slow for prompts (W is read once a pair). */
 #include "device.h"
 
-#include "linear/codec.h"
+#include "linear/lines.h"
 #include "reduce.h"
 
 constexpr int kWarps = 4; /* outputs a block: 128 threads */
@@ -84,7 +84,7 @@ nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_er
             const nb_weight *w = a->w[e];
             const Grouped g = {a->x + p0 / a->share * a->ldx, a->expert + p0, a->y + p0 * a->ldy, a->ldx, a->ldy, a->share, e};
             const dim3 grid((unsigned)nb_ceil_div(w->N, kWarps), (unsigned)n), block(32 * kWarps);
-            st = nb_with_codec(w, [&](auto codec) {
+            st = nb_with_codec(w->codes, [&](auto codec) {
                 return nb_launch(be, "grouped_linear", grouped_kernel<decltype(codec)>, grid, block, 0, err, w->packed, g);
             });
         }

@@ -245,7 +245,13 @@ static const struct {
     {"int4 group 64", 33, 576, 1600},      {"q4_1", 65, 320, 576},           {"iq4_nl", 5, 128, 4096},         {"mxfp4", 130, 192, 576},
     {"q8_0", 16, 128, 3072},               {"int8 group 128 act-order", 70, 192, 640}, {"bf16", 3, 192, 4096},   {"bf16", 130, 320, 576},
     {"int4 group 64 act-order", 12, 192, 3008}, {"int4 group 48", 2, 64, 1536}, {"int4 group 0", 30, 320, 1984},
-    {"int4 group 128 sym", 150, 1024, 128},
+    {"int4 group 128 sym", 150, 1024, 128}, {"q2_k", 1, 192, 4096},        {"q2_k", 140, 320, 512},          {"q3_k", 11, 128, 2048},
+    {"q3_k", 33, 576, 256},                {"q4_k", 3, 128, 4096},           {"q5_k", 2, 192, 2048},           {"q5_k", 35, 320, 512},
+    {"q6_k", 1, 192, 4096},                {"q6_k", 16, 128, 1536},          {"q6_k", 140, 320, 512},          {"q5_0", 4, 128, 2048},
+    {"q5_1", 40, 320, 576},                {"iq4_xs", 8, 64, 2048},          {"iq2_xxs", 1, 128, 2048},        {"iq2_s", 10, 128, 2048},
+    {"iq1_m", 34, 320, 512},               {"iq3_s", 70, 320, 512},          {"nvfp4", 6, 128, 2048},          {"nvfp4", 65, 320, 512},
+    {"int2 group 128", 1, 128, 4096},      {"int3 group 128", 12, 128, 2048}, {"int4 group 16", 9, 128, 1600},  {"int8 group 16 min", 20, 320, 320},
+    {"int2 group 64 sym act-order", 20, 320, 640},
 };
 
 static void deep_shapes(check *c)
@@ -273,11 +279,38 @@ static void same_bits(check *c)
     case_of(c, NULL, kind_named("q4_0"), 130, 576, 4096, 1, INT64_MAX); /* more of x than a cache holds: outputs go in groups */
 }
 
+/* At one token the bytes of the weights decide. A format with codes keeps their bits and no more than one for scales, or what its file has. */
+static void packed_bits(check *c)
+{
+    enum { N = 128, K = 4096 };
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    const nb_backend_options opt = {.exact = false};
+    if (nb_backend_open("simt", &opt, &be, &err) != NB_OK)
+        return; /* ops/backend says whether it must be there */
+    for (const nb_dtype *const *p = nb_dtypes; *p; p++) {
+        const nb_dtype *t = *p;
+        nb_weight *w = NULL;
+        if (!t->split)
+            continue;
+        const double file = 8.0 * t->bytes / t->block, most = fmax(t->bits + 1.0, file + 0.25);
+        const nb_matrix m = {.N = N, .K = K, .dtype = t};
+        CHECK_EQ(c, be->op->measure_weight(be, &m, 1, &w, &err), NB_OK);
+        const double bits = w ? 8.0 * (double)be->op->weight_bytes(w) / (N * K) : 0;
+        c->n_check++;
+        if (!(bits >= t->bits && bits <= most))
+            check_report(c, __FILE__, __LINE__, "%s: %.3f bits a weight on the device, %.3f in the file, at most %.3f", t->name, bits, file, most);
+        be->op->release_weight(be, w);
+    }
+    nb_backend_close(be);
+}
+
 static const check_case cases[] = {
     {"ref multiplies a worked example", a_worked_product},
     {"every backend agrees with ref on every kind of weight", every_kind},
     {"every backend agrees with ref on every shape of three kinds", every_shape},
     {"every backend agrees with ref where work is cut over a whole device", deep_shapes},
     {"the bits do not depend on the run or the number of threads", same_bits},
+    {"a packed weight has the bits of its format on a GPU", packed_bits},
 };
 CHECK_MAIN(cases)

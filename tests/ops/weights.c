@@ -26,6 +26,8 @@ static const struct canonical {
     {4, 48, false, false, IN_TURN}, {4, 96, false, true, IN_TURN}, {4, 192, true, false, IN_TURN},
     {4, 32, true, false, SHUFFLED}, {4, 64, false, false, SHUFFLED}, {4, 128, true, false, SHUFFLED},
     {8, 128, false, false, SHUFFLED}, {3, 64, false, true, ANY},
+    {2, 16, false, false, IN_TURN}, {3, 16, true, false, IN_TURN}, {4, 16, false, false, IN_TURN}, {8, 16, false, true, IN_TURN},
+    {5, 64, false, false, IN_TURN}, {2, 64, true, false, SHUFFLED},
 };
 enum { N_CANONICAL = sizeof canonical / sizeof *canonical };
 

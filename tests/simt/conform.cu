@@ -227,6 +227,21 @@ struct mma_bf16 {
         keep(b, d);
     }
 };
+struct mma_bf16_from { // the same, C in other registers than D
+    static __device__ void run(const Bench &b)
+    {
+        float d[4], c[4];
+        uint32_t x[4], y[2];
+        for (int i = 0; i < 4; i++) {
+            x[i] = small_bf2(b.lane, i);
+            c[i] = (float)(b.lane * 4 + i);
+        }
+        for (int i = 0; i < 2; i++)
+            y[i] = small_bf2(b.lane + 100, i);
+        mma_m16n8k16_bf16(d, x, y, c);
+        keep(b, d);
+    }
+};
 struct mma_f16 { // values 1 to 1.75 against 1 and -1
     static __device__ void run(const Bench &b)
     {
@@ -342,6 +357,7 @@ static const struct {
     {"ldmatrix_x4", conform<ldmatrix_4>},
     {"ldmatrix_x4_trans", conform<ldmatrix_4_trans>},
     {"mma_bf16", conform<mma_bf16>},
+    {"mma_bf16_from", conform<mma_bf16_from>},
     {"mma_f16", conform<mma_f16>},
     {"mma_s8", conform<mma_s8>},
     {"~round_mma_bf16", conform<round_mma_bf16>},

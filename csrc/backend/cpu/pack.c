@@ -4,9 +4,7 @@
  *   affine, or a table of small integers; groups a
  *   multiple of 16 and K a multiple of 32             U4 or U8
  *   f32, f16, bf16                                    their own type
- *   all else (lattice codebooks, fp8, odd K,
- *   groups by index ...)                              decoded to F32: 4 bytes a weight, 8 to 20
- *                                                     times the file for a lattice of 1.6 to 4 bits
+ *   all else (fp8, odd K, groups by index ...)        decoded to F32: 4 bytes a weight
  * All of them keep the values as the format defines them, in fast mode too: only activations are
  * rounded there. Parts of several kinds in one stack take the first layout that holds all, F32 at
  * worst.

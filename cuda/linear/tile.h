@@ -1,4 +1,4 @@
-/* tile.cu -- y = x W^T for more than 16 tokens: tiles of outputs x tokens, weights and x through shared memory, codes made bf16 in registers.
+/* tile.h -- y = x W^T for more than 16 tokens: tiles of outputs x tokens, weights and x through shared memory, codes made bf16 in registers.
  *
  * 8 warps, each 32 outputs x 8 Oct tokens; Rows of them lie along the outputs, the others along the tokens:
  *
@@ -9,21 +9,29 @@
  *
  * All lie as the lanes read them (weight.h, linear.h): every load is 16 bytes a lane, 512 contiguous a warp, no bank conflict, no ldmatrix.
  *
- * Codes less their zero are exact in bf16; scales are multiplied in behind the product, in f32, once a line (with offsets once a unit). */
+ * Codes less their zero are exact in bf16; scales are multiplied in behind the product, in f32, once a line (with offsets once a unit). The files tile_*.cu have a shape of
+ * tile each. */
+#ifndef NB_CUDA_LINEAR_TILE_H
+#define NB_CUDA_LINEAR_TILE_H
+
 #include "linear/linear.h"
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 
-template <class C_, int Oct_, int Rows_, bool Two> struct Tile {
+constexpr int kMostShared = 99 << 10; /* of sm_86, 89 and 120 */
+
+template <class C_, int Oct_, int Rows_, int Lines_> struct Tile {
     using C = C_;
-    static constexpr int Oct = Oct_, Rows = Rows_, kLines = Two ? 2 : 1; /* of a unit */
+    static constexpr int Oct = Oct_, Rows = Rows_, kLines = Lines_; /* of a unit: 1, 2, 4 */
     static constexpr int kPanels = Rows / 2, kTokens = kWarps / Rows * Oct * 8;
     static constexpr int kX = kTokens * 128, kSum = kLines * kTokens * 4; /* bytes of a stage */
-    static constexpr int kStages = C::kBytes == 2048 ? 4 : C::kBytes == 4096 ? 3 : Rows == 8 ? 2 : 3;
+    static constexpr int kLargest = kPanels * (C::kBytes + (C::kScaled ? kLines * nb_line_bytes(NB_LINE_F32) : 0)) + kX + (C::kAffine ? kSum : 0);
+    static constexpr int kStages = kMostShared / kLargest < 4 ? kMostShared / kLargest : 4;
+    static_assert(kStages >= 2, "one is filled while one is read");
     static constexpr int kFloats = 32 * Rows * kTokens; /* of a tile */
     static __host__ __device__ int line_bytes(const Packed &w)
     {
-        return kPanels * kLines * w.line;
+        return kPanels * (kLines * w.line + w.super);
     }
     static __host__ __device__ int bytes(const Packed &w) /* of a stage */
     {
@@ -33,10 +41,10 @@ template <class C_, int Oct_, int Rows_, bool Two> struct Tile {
 
 /* What a thread copies of each unit: the same places of a stage, so that only pointers move on. */
 struct Feed {
-    const uint8_t *codes, *line, *x, *sum;
+    const uint8_t *codes, *line, *super, *x, *sum;
     int tile, in;   /* next to be copied */
-    int panel, own; /* of this thread's first piece of codes, of its lines: beyond the last panel zeros are filled in */
-    int lines_end;  /* bytes of a stage's lines */
+    int panel, own, super_own; /* the tile's first; of this thread's lines, of its super-blocks: beyond the last panel zeros are filled in */
+    int lines_end, supers_end; /* bytes of a stage's lines, of its super-blocks */
 };
 
 /* The tile's first unit to copy is `in`. */
@@ -47,11 +55,14 @@ template <class T> DEVI void turn_to(const Packed &w, const Scratch &s, int tile
     const int at = (int)threadIdx.x * 16, bytes = T::kLines * w.line;
     f.tile = tile;
     f.in = in;
-    f.panel = panel + at / kUnitBytes;
-    f.codes = w.codes + ((int64_t)f.panel * w.n_unit + in) * kUnitBytes + at % kUnitBytes;
+    f.panel = panel;
+    f.codes = w.codes + ((int64_t)panel * w.n_unit + in) * kUnitBytes;
     f.lines_end = T::kPanels * bytes;
+    f.supers_end = T::kPanels * w.super;
     f.own = panel + (bytes ? at / bytes : 0);
     f.line = w.lines + (int64_t)f.own * w.n_line * w.line + (bytes ? at % bytes : 0);
+    f.super_own = panel + (w.super ? at / w.super : 0);
+    f.super = w.supers + (int64_t)f.super_own * w.n_super * w.super + (w.super ? at % w.super : 0);
     f.x = s.x + ((int64_t)in * s.n_oct + token / 8) * 1024 + at;
     const int of = at / (T::kTokens * 4); /* the first or second line's sums */
     f.sum = (const uint8_t *)(s.sum + (int64_t)(T::kLines * in + of) * s.n_oct * 8 + token) + at % (T::kTokens * 4);
@@ -63,12 +74,22 @@ template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *s
     constexpr int kPass = kThreads * 16, kUnitBytes = T::C::kBytes;
     const int at = (int)threadIdx.x * 16;
 #pragma unroll
-    for (int i = 0; i < T::kPanels * kUnitBytes; i += kPass)
-        cp_async_16(stage + i + at, f.codes + (int64_t)(i / kUnitBytes) * w.n_unit * kUnitBytes + i % kUnitBytes,
-                    f.panel + i / kUnitBytes < w.n_panel ? 16 : 0);
-    uint8_t *lines = stage + T::kPanels * kUnitBytes, *x = lines + f.lines_end;
-    if (T::C::kScaled && at < f.lines_end)
-        cp_async_16(lines + at, f.line + (int64_t)(T::kLines == 2 ? 2 * f.in : f.in >> w.shift) * w.line, f.own < w.n_panel ? 16 : 0);
+    for (int i = 0; i < T::kPanels * kUnitBytes; i += kPass) {
+        const int from = i + at, panel = from / kUnitBytes;
+        if (T::kPanels * kUnitBytes % kPass == 0 || from < T::kPanels * kUnitBytes)
+            cp_async_16(stage + from, f.codes + (int64_t)panel * w.n_unit * kUnitBytes + from % kUnitBytes, f.panel + panel < w.n_panel ? 16 : 0);
+    }
+    uint8_t *lines = stage + T::kPanels * kUnitBytes, *x = lines + f.lines_end + f.supers_end;
+    if (T::C::kScaled && at < f.lines_end) {
+        const uint8_t *from = f.line + (int64_t)(T::kLines > 1 ? T::kLines * f.in : f.in >> w.shift) * w.line;
+        cp_async_16(lines + at, from, f.own < w.n_panel ? 16 : 0);
+        if (T::kLines * T::kPanels * nb_line_bytes(NB_LINE_F32) > kPass && at + kPass < f.lines_end) { /* four lines of F32: of two panels a pass */
+            constexpr int kPanelsAPass = kPass / (T::kLines * nb_line_bytes(NB_LINE_F32));
+            cp_async_16(lines + at + kPass, from + (int64_t)kPanelsAPass * w.n_line * w.line, f.own + kPanelsAPass < w.n_panel ? 16 : 0);
+        }
+    }
+    if (T::C::kScaled && at < f.supers_end)
+        cp_async_16(lines + f.lines_end + at, f.super + (int64_t)(f.in >> kSuperShift) * w.super, f.super_own < w.n_panel ? 16 : 0);
 #pragma unroll
     for (int i = 0; i < T::kX; i += kPass)
         cp_async_16(x + i + at, f.x + i);
@@ -83,13 +104,13 @@ template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *s
 
 /* acc += scale part (+ offset sum of x), part = 0. sum: of this lane's tokens. */
 template <class T>
-DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *sum, float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
+DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *super, const uint8_t *sum, float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
 {
     const int lane = threadIdx.x & 31, at = 8 * (lane >> 2) + 4 * ((threadIdx.x >> 5) % 2);
 #pragma unroll
     for (int block = 0; block < 2; block++) {
         float scale[2];
-        nb_line_scales(w, line, at + 2 * block, scale);
+        nb_line_scales(w, line, super, at + 2 * block, scale);
 #pragma unroll
         for (int o = 0; o < T::Oct; o++)
 #pragma unroll
@@ -99,12 +120,12 @@ DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *sum, f
             }
     }
     if constexpr (T::C::kAffine) {
-        if (w.kind < NB_LINE_OFFSET)
+        if (!nb_has_offsets(w.kind))
             return;
 #pragma unroll
         for (int block = 0; block < 2; block++) {
             float offset[2];
-            nb_line_offsets(w, line, at + 2 * block, offset);
+            nb_line_offsets(w, line, super, at + 2 * block, offset);
 #pragma unroll
             for (int o = 0; o < T::Oct; o++) {
                 const uint2 xs = ld_v2(sum + o * 32);
@@ -123,24 +144,25 @@ template <class T> DEVI void multiply(const Packed &w, const uint8_t *stage, boo
     using C = typename T::C;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = warp % T::Rows, column = warp / T::Rows; /* of 32 outputs, of 8 Oct tokens */
     const uint8_t *codes = stage + row / 2 * C::kBytes, *lines = stage + T::kPanels * C::kBytes + row / 2 * T::kLines * w.line;
+    const uint8_t *super = stage + T::kPanels * (C::kBytes + T::kLines * w.line) + row / 2 * w.super;
     const uint8_t *x = stage + T::kPanels * C::kBytes + T::line_bytes(w) + column * T::Oct * 1024;
     const uint8_t *sum = stage + T::kPanels * C::kBytes + T::line_bytes(w) + T::kX + (column * T::Oct * 8 + (lane & 3) * 2) * 4;
-    uint4 chunk[2] = {};
+    constexpr int kSteps = T::kLines == 4 ? 1 : 2; /* that are multiplied at once: of one line */
+    typename C::Chunk chunk[2] = {};
     uint32_t back[2][2] = {};
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const uint8_t *line = lines + (T::kLines == 2 ? h : 0) * w.line;
-        uint32_t a[2][2][4]; /* [block][step] */
+    for (int i0 = 0; i0 < 4; i0 += kSteps) {
+        const int l = T::kLines * i0 / 4; /* the line */
+        const uint8_t *line = lines + l * w.line;
+        uint32_t a[2][kSteps][4]; /* [block][step] */
 #pragma unroll
         for (int block = 0; block < 2; block++) {
-            if (C::kAffine && (h == 0 || T::kLines == 2))
+            if (C::kAffine && T::kLines * i0 % 4 == 0)
                 nb_line_back<C>(w, line, 8 * (lane >> 2) + 2 * (row % 2 * 2 + block), back[block]);
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                const int i = 2 * h + j;
-                if (i % C::kSteps == 0)
-                    chunk[block] = ld_v4(codes + ((row % 2 * 2 + block) * (4 / C::kSteps) + i / C::kSteps) * 512 + lane * 16);
-                C::fragment(w, chunk[block], i % C::kSteps, a[block][j]);
+            for (int j = 0; j < kSteps; j++) {
+                C::load(codes, row % 2 * 2 + block, i0 + j, lane, chunk[block]);
+                C::fragment(w, chunk[block], i0 + j, a[block][j]);
                 if constexpr (C::kAffine) {
 #pragma unroll
                     for (int r = 0; r < 4; r++)
@@ -150,18 +172,21 @@ template <class T> DEVI void multiply(const Packed &w, const uint8_t *stage, boo
         }
 #pragma unroll
         for (int o = 0; o < T::Oct; o++) {
-            const uint4 v = ld_v4(x + (o * 2 + h) * 512 + lane * 16);
-            const uint32_t b0[2] = {v.x, v.y}, b1[2] = {v.z, v.w};
+            const uint8_t *from = x + (o * 2 + i0 / 2) * 512 + lane * 16;
+            const uint4 v = kSteps == 2 ? ld_v4(from) : uint4{};
+            const uint2 u = kSteps == 1 ? ld_v2(from + i0 % 2 * 8) : uint2{v.x, v.y};
+            const uint32_t b[2][2] = {{u.x, u.y}, {v.z, v.w}};
 #pragma unroll
             for (int block = 0; block < 2; block++) {
                 float(&to)[4] = C::kScaled ? part[block][o] : acc[block][o];
-                mma_m16n8k16_bf16(to, a[block][0], b0);
-                mma_m16n8k16_bf16(to, a[block][1], b1);
+#pragma unroll
+                for (int j = 0; j < kSteps; j++)
+                    mma_m16n8k16_bf16(to, a[block][j], b[j]);
             }
         }
         if constexpr (C::kScaled)
-            if (T::kLines == 2 || (h == 1 && closes))
-                close_line<T>(w, line, sum + (T::kLines == 2 ? h : 0) * T::kTokens * 4, acc, part);
+            if (T::kLines * (i0 + kSteps) % 4 == 0 && (T::kLines > 1 || closes))
+                close_line<T>(w, line, super, sum + l * T::kTokens * 4, acc, part);
     }
 }
 
@@ -191,7 +216,7 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
     const int begin = nb_piece_begin(total, (int)blockIdx.x, n_block), end = nb_piece_begin(total, (int)blockIdx.x + 1, n_block);
     int empty = 0, full = 0, left = end - begin; /* units to copy */
     const int in_line =
-        w.kind >= NB_LINE_OFFSET || w.shift < 0 ? 0 : (1 << w.shift) - 1; /* a line's last unit has these bits; offsets want each unit's sums of x */
+        nb_has_offsets(w.kind) || w.shift < 0 ? 0 : (1 << w.shift) - 1; /* a line's last unit has these bits; offsets want each unit's sums of x */
     Feed feed;
     turn_to<T>(w, s, begin / w.n_unit, begin % w.n_unit, feed);
     const auto fetch_next = [&] {
@@ -238,34 +263,26 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
     cp_async_wait<0>();
 }
 
-template <class C, int Oct, int Rows, bool Two>
-static nb_status start(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
+template <class C, int Oct, int Rows, int Lines>
+static nb_status tile_start(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
 {
-    using T = Tile<C, Oct, Rows, Two>;
+    using T = Tile<C, Oct, Rows, Lines>;
     const size_t smem = (size_t)T::kStages * (size_t)T::bytes(w->packed);
     return nb_launch_large(be, name, tile_kernel<T>, dim3((unsigned)n_block), dim3(kThreads), smem, err, w->packed, io, s);
 }
 
-template <int Oct, int Rows>
-static nb_status run(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
+template <class C, int Oct, int Rows>
+static nb_status tile_run(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
 {
-    return nb_with_codec(w, [&](auto codec) {
-        using C = decltype(codec);
-        if (C::kScaled && w->packed.shift < 0)
-            return start<C, Oct, Rows, C::kScaled>(be, name, w, io, s, n_block, err);
-        return start<C, Oct, Rows, false>(be, name, w, io, s, n_block, err);
-    });
+    constexpr int Lines = C::kLines;
+    const int lines = nb_lines_a_unit(w->packed);
+    if constexpr ((Lines & 1) != 0)
+        if (lines == 1)
+            return tile_start<C, Oct, Rows, 1>(be, name, w, io, s, n_block, err);
+    if constexpr ((Lines & 2) != 0)
+        if (lines == 2)
+            return tile_start<C, Oct, Rows, 2>(be, name, w, io, s, n_block, err);
+    return tile_start<C, Oct, Rows, (Lines & 4) ? 4 : (Lines & 2) ? 2 : 1>(be, name, w, io, s, n_block, err);
 }
 
-nb_status nb_cuda_linear_tile_32(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
-{
-    return run<4, 8>(be, "tile_256x32", w, io, s, n_block, err);
-}
-nb_status nb_cuda_linear_tile_64(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
-{
-    return run<8, 8>(be, "tile_256x64", w, io, s, n_block, err);
-}
-nb_status nb_cuda_linear_tile_128(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
-{
-    return run<8, 4>(be, "tile_128x128", w, io, s, n_block, err);
-}
+#endif

@@ -1,0 +1,7 @@
+/* tile_128.cu -- the kernels of tile.h of 128 outputs x 128 tokens. */
+#include "linear/tile.h"
+
+nb_status nb_cuda_linear_tile_128(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
+{
+    return nb_with_codec(w->codes, [&](auto codec) { return tile_run<decltype(codec), 8, 4>(be, "tile_128x128", w, io, s, n_block, err); });
+}
