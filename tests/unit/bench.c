@@ -205,7 +205,7 @@ static void doctor_forms(check *c)
     CHECK_EQ(c, cli("doctor --features -o csv", out, sizeof out), 0);
     CHECK_HAS(c, out, "format,family,backend,how\n");
     CHECK_HAS(c, out, "\nq4_0,llama,cpu,native\n");
-    CHECK_HAS(c, out, "\niq2_xxs,llama,cpu,generic\n");
+    CHECK_HAS(c, out, "\nf8_e4m3,llama,cpu,generic\n");
     CHECK_HAS(c, out, "\ni32,llama,cpu,refused\n");
     CHECK_HAS(c, out, "\nq4_0,llama,ref,generic\n");
 }

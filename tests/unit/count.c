@@ -17,7 +17,7 @@ static void table(check *c)
         CHECK_EQ(c, nb_backend_count_open(be, false, &count, &err), NB_OK);
         memcpy(a, be->op, sizeof a);
         memcpy(b, count->op, sizeof b);
-        for (size_t i = 0; i < sizeof a / sizeof *a; i++) {
+        for (size_t i = 0; i < offsetof(nb_backend_ops, limits) / sizeof *a; i++) { /* nobody plans from there on: what measures */
             c->n_check++;
             if (a[i] && !b[i])
                 check_report(c, __FILE__, __LINE__, "%s has slot %zu of nb_backend_ops, count.c has not", devices[d], i);
