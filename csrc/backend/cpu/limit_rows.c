@@ -38,7 +38,7 @@ static double median(const double *square, int64_t M)
         if (rank == M / 2 && !isnan(square[m]))
             return square[m];
     }
-    return INFINITY; /* NaN left no row of that rank: nothing is limited */
+    return (double)INFINITY; /* NaN left no row of that rank: nothing is limited */
 }
 
 static void scale_row(const void *arg, int64_t m, int worker)
