@@ -7,7 +7,7 @@
  * operands at the cost of six sixteenths of their instructions. (Henry, Tang and Heinecke 2019,
  * "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations".)
  * Of two parts, x = h + m, three products: |x - h - m| <= 2^-18 |x|, m m' left out, which is at most 2^-18 |x y| again;
- * half the cost where 17 bits of an operand do. Parts below 2^-126 are taken for 0.
+ * half the cost where 17 bits of an operand do (C, the figures of the report). Parts below 2^-126 are taken for 0.
  *
  * An operand lies as tiles, zeros where it ends:
  *
