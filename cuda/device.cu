@@ -120,6 +120,7 @@ static nb_backend_ops table(void)
     op.argmax = nb_cuda_argmax;
     op.add_scaled = nb_cuda_add_scaled;
     op.route_experts = nb_cuda_route_experts;
+    op.grouped_linear_scratch = nb_cuda_grouped_linear_scratch;
     op.grouped_linear = nb_cuda_grouped_linear;
     op.combine_experts = nb_cuda_combine_experts;
     op.gather_rows = nb_cuda_gather_rows;

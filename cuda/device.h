@@ -79,6 +79,7 @@ nb_status nb_cuda_logits_soft_cap(nb_backend *be, const nb_soft_cap_args *a, nb_
 nb_status nb_cuda_argmax(nb_backend *be, const nb_argmax_args *a, nb_error *err);
 nb_status nb_cuda_add_scaled(nb_backend *be, const nb_add_args *a, nb_error *err);
 nb_status nb_cuda_route_experts(nb_backend *be, const nb_route_args *a, nb_error *err);
+size_t nb_cuda_grouped_linear_scratch(nb_backend *be, const nb_grouped_args *a);
 nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_error *err);
 nb_status nb_cuda_combine_experts(nb_backend *be, const nb_combine_args *a, nb_error *err);
 nb_status nb_cuda_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err);

@@ -1,7 +1,9 @@
 /* codec.h -- from packed codes to the A registers of mma.m16n8k16, a struct a layout of weight.h.
  *
+ *   kCodes    its number in weight.h
  *   kBytes    of a unit                    kScaled  lines beside the codes
  *   kLines    1, 2 or 4 lines a unit: those that formats ask for and kernels exist for, as a bit set
+ *   kLevels   those of them that two-level scales come in
  *   kAffine   with offsets, so the sum of x is wanted too
  *   kBias     a fragment holds code + kBias: exact in bf16, and taken back before or after the product
  *   Chunk     what a lane keeps of a block; load: its part for step i, when that is the first of several
@@ -37,7 +39,8 @@ static inline void nb_or(uint8_t *p, uint32_t bits)
 /* 128 + q is 0x4300 | q in bf16: its seven bits of fraction hold whole numbers. */
 struct U4 {
     typedef uint4 Chunk;
-    static constexpr int kBytes = 2048, kStages = 3, kWarps = 8, kLines = 1 | 2 | 4;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_U4;
+    static constexpr int kBytes = 2048, kStages = 3, kWarps = 8, kLines = 1 | 2 | 4, kLevels = 2;
     static constexpr bool kScaled = true, kAffine = true;
     static constexpr float kBias = 128.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -142,7 +145,8 @@ static inline void nb_put_one(uint8_t *plane, int block, int lane, int i, int hi
 
 struct U2 {
     typedef uint2 Chunk;
-    static constexpr int kBytes = 1024, kStages = 3, kWarps = 8, kLines = 1 | 4;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_U2;
+    static constexpr int kBytes = 1024, kStages = 3, kWarps = 8, kLines = 1 | 4, kLevels = 4;
     static constexpr bool kScaled = true, kAffine = true;
     static constexpr float kBias = 128.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -184,7 +188,8 @@ DEVI int nb_value3(const uint8_t *unit, int row, int in)
 
 struct U3 {
     typedef Chunk3 Chunk;
-    static constexpr int kBytes = 1536, kStages = 3, kWarps = 8, kLines = 1 | 4;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_U3;
+    static constexpr int kBytes = 1536, kStages = 3, kWarps = 8, kLines = 1 | 4, kLevels = 4;
     static constexpr bool kScaled = true, kAffine = true;
     static constexpr float kBias = 128.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -215,7 +220,8 @@ struct U5 {
         uint4 four;
         uint32_t one;
     };
-    static constexpr int kBytes = 2560, kStages = 3, kWarps = 8, kLines = 2;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_U5;
+    static constexpr int kBytes = 2560, kStages = 3, kWarps = 8, kLines = 2, kLevels = 2;
     static constexpr bool kScaled = true, kAffine = true;
     static constexpr float kBias = 128.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -245,7 +251,8 @@ struct U6 {
         uint4 four;
         uint2 two;
     };
-    static constexpr int kBytes = 3072, kStages = 2, kWarps = 8, kLines = 4;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_U6;
+    static constexpr int kBytes = 3072, kStages = 2, kWarps = 8, kLines = 4, kLevels = 4;
     static constexpr bool kScaled = true, kAffine = true;
     static constexpr float kBias = 128.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -282,7 +289,8 @@ DEVI float nb_table(const Packed &w, int q)
  * other places than U3's, nibble 2 pair + odd. */
 struct T3 {
     typedef Chunk3 Chunk;
-    static constexpr int kBytes = 1536, kStages = 3, kWarps = 8, kLines = 2 | 4;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_T3;
+    static constexpr int kBytes = 1536, kStages = 3, kWarps = 8, kLines = 2 | 4, kLevels = 2 | 4;
     static constexpr bool kScaled = true, kAffine = false;
     static constexpr float kBias = 0.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -324,7 +332,8 @@ struct T3 {
 /* Sixteen values: prmt picks 4 at a time of the lower and of the upper half of the table, a second one between the two. */
 struct T4 {
     typedef uint4 Chunk;
-    static constexpr int kBytes = 2048, kStages = 3, kWarps = 8, kLines = 2 | 4;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_T4;
+    static constexpr int kBytes = 2048, kStages = 3, kWarps = 8, kLines = 2 | 4, kLevels = 2;
     static constexpr bool kScaled = true, kAffine = false;
     static constexpr float kBias = 0.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -362,7 +371,8 @@ struct T4 {
 /* 0x4b0000uu is 2^23 + u; less 2^23 + 128 it is u - 128, whose upper half is all of it. */
 struct U8 {
     typedef uint4 Chunk; /* of two steps */
-    static constexpr int kBytes = 4096, kStages = 2, kWarps = 8, kLines = 1 | 2 | 4;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_U8;
+    static constexpr int kBytes = 4096, kStages = 2, kWarps = 8, kLines = 1 | 2 | 4, kLevels = 0;
     static constexpr bool kScaled = true, kAffine = true;
     static constexpr float kBias = -128.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -397,7 +407,8 @@ struct U8 {
 
 struct Bf16 {
     typedef uint4 Chunk; /* of one step */
-    static constexpr int kBytes = 8192, kStages = 2, kWarps = 4, kLines = 1;
+    static constexpr nb_cuda_codes kCodes = NB_CUDA_BF16;
+    static constexpr int kBytes = 8192, kStages = 2, kWarps = 4, kLines = 1, kLevels = 0;
     static constexpr bool kScaled = false, kAffine = false;
     static constexpr float kBias = 0.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)

@@ -2,7 +2,6 @@
 #include "linear/linear.h"
 
 constexpr int kAll = (2 << NB_CUDA_BF16) - 1;
-constexpr int kUsual = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16; /* the others do without the tiles between */
 constexpr int kLeastUnits = 8;            /* of a block's piece: fewer are not worth its partial sums */
 constexpr size_t kRoomForTwo = 160 << 10; /* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
 constexpr size_t kAlign = 256;

@@ -82,6 +82,9 @@ struct nb_cuda_linear_row {
 extern const nb_cuda_linear_row nb_cuda_linear_rows[]; /* best first; the last serves everything */
 const nb_cuda_linear_row *nb_cuda_linear_row_of(const nb_weight *w, int64_t M);
 
+/* Codes that have a kernel for every shape of tile; the others do without the one between. */
+constexpr int kUsual = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;
+
 nb_status nb_cuda_activations(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, nb_error *err);
 nb_status nb_cuda_linear_stream(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
 nb_status nb_cuda_linear_tile_32(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);

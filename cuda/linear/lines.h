@@ -25,15 +25,16 @@ DEVI uint32_t nb_short(const uint8_t *p)
     return *(const uint16_t *)(const void *)p;
 }
 
-/* ---- rows g (0) and g + 8 (1) of a block: at = 8 g + 2 block. The kind is known at run time; stream.h has its own for each ---- */
+/* ---- rows g (0) and g + 8 (1) of a block: at = 8 g + 2 block. The kind is known at run time, whether it may have two levels when compiled; stream.h
+ * has its own for each ---- */
 
-DEVI void nb_line_scales(const Packed &w, const uint8_t *line, const uint8_t *super, int at, float (&s)[2])
+template <bool Levels> DEVI void nb_line_scales(const Packed &w, const uint8_t *line, const uint8_t *super, int at, float (&s)[2])
 {
     if (w.kind == NB_LINE_F32) {
         const uint2 v = ld_v2(line + 4 * at);
         s[0] = __uint_as_float(v.x);
         s[1] = __uint_as_float(v.y);
-    } else if (nb_super_bytes(w.kind)) {
+    } else if (Levels && nb_super_bytes(w.kind)) {
         const bool nibbles = w.kind == NB_LINE_NIBBLES;
         const uint32_t u = nb_short(line + at) & (nibbles ? 0x0f0fu : 0xffffu);
         float d[2];
@@ -45,13 +46,14 @@ DEVI void nb_line_scales(const Packed &w, const uint8_t *line, const uint8_t *su
         nb_halves(line + 2 * at, s);
     }
 }
+template <bool Levels>
 DEVI void nb_line_offsets(const Packed &w, const uint8_t *line, const uint8_t *super, int at, float (&b)[2]) /* of kinds that have offsets */
 {
     if (w.kind == NB_LINE_F32) {
         const uint2 v = ld_v2(line + 4 * (kPanel + at));
         b[0] = __uint_as_float(v.x);
         b[1] = __uint_as_float(v.y);
-    } else if (w.kind == NB_LINE_OFFSET) {
+    } else if (!Levels || w.kind == NB_LINE_OFFSET) {
         nb_halves(line + 2 * (kPanel + at), b);
     } else {
         const bool nibbles = w.kind == NB_LINE_NIBBLES;
@@ -82,10 +84,10 @@ template <class C> DEVI void nb_line_back(const Packed &w, const uint8_t *line, 
 DEVI void nb_line_pair(const Packed &w, const uint8_t *line, const uint8_t *super, int at, float *scale, float *offset)
 {
     float s[2], o[2] = {0.0f, 0.0f};
-    nb_line_scales(w, line, super, at & ~1, s);
+    nb_line_scales<true>(w, line, super, at & ~1, s);
     *scale = s[at & 1];
     if (nb_has_offsets(w.kind)) {
-        nb_line_offsets(w, line, super, at & ~1, o);
+        nb_line_offsets<true>(w, line, super, at & ~1, o);
         *offset = o[at & 1];
     } else {
         *offset = -*scale * (w.kind == NB_LINE_ZERO ? (float)line[2 * kPanel + at] : w.zero);

@@ -129,7 +129,7 @@ static void write_codes(Bf16, const uint8_t *, int64_t, int, uint8_t *) /* of no
 
 /* Where the parts of the allocation begin. */
 struct Image {
-    size_t lines, supers, src, pos, bytes;
+    size_t lines, supers, src, pos, self, bytes;
 };
 static int64_t supers_of(const Layout *l)
 {
@@ -143,7 +143,8 @@ static Image image_of(const Layout *l, nb_cuda_lines kind)
     at.supers = at.lines + nb_align256(n_panel * (size_t)l->n_line * (size_t)nb_line_bytes(kind));
     at.src = at.supers + nb_align256(n_panel * (size_t)supers_of(l) * (size_t)nb_super_bytes(kind));
     at.pos = at.src + (l->src ? nb_align256((size_t)(l->n_unit * kUnit) * sizeof *l->src) : 0);
-    at.bytes = at.pos + (l->src ? nb_align256((size_t)l->K * sizeof *l->pos) : 0);
+    at.self = at.pos + (l->src ? nb_align256((size_t)l->K * sizeof *l->pos) : 0);
+    at.bytes = at.self + nb_align256(sizeof(Packed));
     return at;
 }
 
@@ -346,13 +347,12 @@ nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_pa
     return *out ? NB_OK : NB_NO_ROOM;
 }
 
-static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, const uint8_t *image, nb_error *err)
+/* image: what kernels get of the weight is put behind the rest. */
+static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, uint8_t *image, nb_error *err)
 {
-    nb_status st = be->op->alloc(be, w->bytes, "a weight matrix", &w->p, err);
-    if (st == NB_OK)
-        st = be->op->upload(be, w->p, image, w->bytes, err);
-    if (st == NB_OK)
-        st = be->op->sync(be, err); /* the image is freed next */
+    const nb_status st = be->op->alloc(be, w->bytes, "a weight matrix", &w->p, err);
+    if (st != NB_OK)
+        return st;
     const Image at = image_of(l, (nb_cuda_lines)w->packed.kind);
     const uint8_t *p = (const uint8_t *)w->p;
     w->packed.codes = p;
@@ -360,7 +360,10 @@ static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, const uin
     w->packed.supers = p + at.supers;
     w->packed.src = l->src ? (const int32_t *)(const void *)(p + at.src) : NULL;
     w->packed.pos = l->src ? (const int32_t *)(const void *)(p + at.pos) : NULL;
-    return st;
+    w->self = (const Packed *)(const void *)(p + at.self);
+    memcpy(image + at.self, &w->packed, sizeof w->packed);
+    const nb_status sent = be->op->upload(be, w->p, image, w->bytes, err);
+    return sent == NB_OK ? be->op->sync(be, err) : sent; /* the image is freed next */
 }
 
 nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)

@@ -29,7 +29,8 @@ template <class C_, int Oct_, int Lines_, int Kind_> struct Stream {
     static constexpr bool kAhead = Oct == 1;
     static constexpr int kSums = 8 * Oct * kColumn; /* f32 a warp */
     static constexpr int kMost = 98 << 10;          /* a block of sm_86, 89 and 120 has 99 KiB */
-    static constexpr int kWanted = Oct > 1 && C::kWarps == 8 ? 6 : C::kWarps; /* more tokens want more registers and shared memory a warp */
+    static constexpr int kFewer = Oct > 1 && kLines == 4 ? 4 : Oct > 1 || (kLines == 4 && Kind == NB_LINE_F32) ? 6 : 8;
+    static constexpr int kWanted = C::kWarps < kFewer ? C::kWarps : kFewer; /* more tokens and lines want more registers and shared memory a warp */
     static constexpr int kStages = kWanted * (C::kStages * kStage + kSums * 4) <= kMost ? C::kStages : 2; /* four lines of f32 are large */
     static constexpr int kRing = kStages * kStage;
     static constexpr int kWarps = kWanted * (kRing + kSums * 4) <= kMost ? kWanted : 6;

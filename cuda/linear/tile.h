@@ -23,6 +23,7 @@ constexpr int kMostShared = 99 << 10; /* of sm_86, 89 and 120 */
 template <class C_, int Oct_, int Rows_, int Lines_> struct Tile {
     using C = C_;
     static constexpr int Oct = Oct_, Rows = Rows_, kLines = Lines_; /* of a unit: 1, 2, 4 */
+    static constexpr bool kLevels = (C::kLevels & kLines) != 0;
     static constexpr int kPanels = Rows / 2, kTokens = kWarps / Rows * Oct * 8;
     static constexpr int kX = kTokens * 128, kSum = kLines * kTokens * 4; /* bytes of a stage */
     static constexpr int kLargest = kPanels * (C::kBytes + (C::kScaled ? kLines * nb_line_bytes(NB_LINE_F32) : 0)) + kX + (C::kAffine ? kSum : 0);
@@ -92,7 +93,8 @@ template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *s
         cp_async_16(lines + f.lines_end + at, f.super + (int64_t)(f.in >> kSuperShift) * w.super, f.super_own < w.n_panel ? 16 : 0);
 #pragma unroll
     for (int i = 0; i < T::kX; i += kPass)
-        cp_async_16(x + i + at, f.x + i);
+        if (T::kX % kPass == 0 || i + at < T::kX)
+            cp_async_16(x + i + at, f.x + i);
     if (T::C::kAffine && at < T::kSum)
         cp_async_16(x + T::kX + at, f.sum);
     f.codes += kUnitBytes;
@@ -100,6 +102,38 @@ template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *s
     f.sum += T::kLines * s.n_oct * 32;
     if (++f.in == w.n_unit)
         turn_to<T>(w, s, f.tile + 1, 0, f);
+}
+
+/* The stages of a block, and what it has to copy into them yet. */
+struct Ring {
+    uint8_t *at;
+    int bytes, empty, left; /* of a stage; where it is filled next; units to copy */
+    Feed feed;
+};
+template <class T> DEVI void fetch_next(const Packed &w, const Scratch &s, Ring &r)
+{
+    if (r.left-- > 0)
+        fetch<T>(w, s, r.at + r.empty * r.bytes, r.feed);
+    cp_async_commit();
+    r.empty = r.empty + 1 == T::kStages ? 0 : r.empty + 1;
+}
+/* Begins to copy `units` units from unit `in` of a tile on. */
+template <class T> DEVI void ring_open(const Packed &w, const Scratch &s, uint8_t *at, int tile, int in, int units, Ring &r)
+{
+    r.at = at;
+    r.bytes = T::bytes(w);
+    r.empty = 0;
+    r.left = units;
+    turn_to<T>(w, s, tile, in, r.feed);
+#pragma unroll 1
+    for (int i = 0; i < T::kStages - 1; i++)
+        fetch_next<T>(w, s, r);
+}
+
+/* A line's last unit has these bits; offsets want each unit's sums of x. */
+DEVI int nb_line_mask(const Packed &w)
+{
+    return nb_has_offsets(w.kind) || w.shift < 0 ? 0 : (1 << w.shift) - 1;
 }
 
 /* acc += scale part (+ offset sum of x), part = 0. sum: of this lane's tokens. */
@@ -110,7 +144,7 @@ DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *super,
 #pragma unroll
     for (int block = 0; block < 2; block++) {
         float scale[2];
-        nb_line_scales(w, line, super, at + 2 * block, scale);
+        nb_line_scales<T::kLevels>(w, line, super, at + 2 * block, scale);
 #pragma unroll
         for (int o = 0; o < T::Oct; o++)
 #pragma unroll
@@ -125,7 +159,7 @@ DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *super,
 #pragma unroll
         for (int block = 0; block < 2; block++) {
             float offset[2];
-            nb_line_offsets(w, line, super, at + 2 * block, offset);
+            nb_line_offsets<T::kLevels>(w, line, super, at + 2 * block, offset);
 #pragma unroll
             for (int o = 0; o < T::Oct; o++) {
                 const uint2 xs = ld_v2(sum + o * 32);
@@ -211,23 +245,13 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
     constexpr int Oct = T::Oct, Rows = T::Rows;
     DYN_SHARED(uint8_t, ring);
     SHARED(unsigned, flag, [1]);
-    const int stage_bytes = T::bytes(w), row_tiles = (w.n_panel + T::kPanels - 1) / T::kPanels, n_block = (int)gridDim.x;
+    const int row_tiles = (w.n_panel + T::kPanels - 1) / T::kPanels, n_block = (int)gridDim.x;
     const int64_t total = (int64_t)s.n_count * w.n_unit;
     const int begin = nb_piece_begin(total, (int)blockIdx.x, n_block), end = nb_piece_begin(total, (int)blockIdx.x + 1, n_block);
-    int empty = 0, full = 0, left = end - begin; /* units to copy */
-    const int in_line =
-        nb_has_offsets(w.kind) || w.shift < 0 ? 0 : (1 << w.shift) - 1; /* a line's last unit has these bits; offsets want each unit's sums of x */
-    Feed feed;
-    turn_to<T>(w, s, begin / w.n_unit, begin % w.n_unit, feed);
-    const auto fetch_next = [&] {
-        if (left-- > 0)
-            fetch<T>(w, s, ring + empty * stage_bytes, feed);
-        cp_async_commit();
-        empty = empty + 1 == T::kStages ? 0 : empty + 1;
-    };
-#pragma unroll 1
-    for (int i = 0; i < T::kStages - 1; i++)
-        fetch_next();
+    const int in_line = nb_line_mask(w);
+    int full = 0;
+    Ring stages;
+    ring_open<T>(w, s, ring, begin / w.n_unit, begin % w.n_unit, end - begin, stages);
     for (int at = begin; at < end;) {
         const int tile = at / w.n_unit, tile_end = min(end, (tile + 1) * w.n_unit);
         const int panel = tile % row_tiles * T::kPanels, token = tile / row_tiles * T::kTokens;
@@ -235,8 +259,8 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
         for (int in = at - tile * w.n_unit; at < tile_end; at++, in++) {
             cp_async_wait<T::kStages - 2>();
             __syncthreads(); /* everyone's copies are there; and the stage that is filled next has been read by all */
-            fetch_next();
-            multiply<T>(w, ring + full * stage_bytes, !((in + 1) & in_line) || at + 1 == tile_end, acc, line_sums);
+            fetch_next<T>(w, s, stages);
+            multiply<T>(w, ring + full * stages.bytes, !((in + 1) & in_line) || at + 1 == tile_end, acc, line_sums);
             full = full + 1 == T::kStages ? 0 : full + 1;
         }
         const int first = nb_piece_owner(total, tile * w.n_unit, n_block), last = nb_piece_owner(total, (tile + 1) * w.n_unit - 1, n_block);
@@ -263,26 +287,29 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
     cp_async_wait<0>();
 }
 
-template <class C, int Oct, int Rows, int Lines>
-static nb_status tile_start(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
+/* Calls f(codec, LinesOf<n>()) for a weight. */
+template <int N> struct LinesOf {
+    static constexpr int n = N;
+};
+template <class F> static nb_status nb_with_lines(const nb_weight *w, F f)
 {
-    using T = Tile<C, Oct, Rows, Lines>;
-    const size_t smem = (size_t)T::kStages * (size_t)T::bytes(w->packed);
-    return nb_launch_large(be, name, tile_kernel<T>, dim3((unsigned)n_block), dim3(kThreads), smem, err, w->packed, io, s);
+    const int lines = nb_lines_a_unit(w->packed);
+    return nb_with_codec(w->codes, [&](auto codec) {
+        constexpr int kLines = decltype(codec)::kLines;
+        if constexpr ((kLines & 1) != 0)
+            if (lines == 1)
+                return f(codec, LinesOf<1>());
+        if constexpr ((kLines & 2) != 0)
+            if (lines == 2)
+                return f(codec, LinesOf<2>());
+        return f(codec, LinesOf<(kLines & 4) ? 4 : (kLines & 2) ? 2 : 1>());
+    });
 }
 
-template <class C, int Oct, int Rows>
-static nb_status tile_run(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
+template <class T> static nb_status tile_start(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
 {
-    constexpr int Lines = C::kLines;
-    const int lines = nb_lines_a_unit(w->packed);
-    if constexpr ((Lines & 1) != 0)
-        if (lines == 1)
-            return tile_start<C, Oct, Rows, 1>(be, name, w, io, s, n_block, err);
-    if constexpr ((Lines & 2) != 0)
-        if (lines == 2)
-            return tile_start<C, Oct, Rows, 2>(be, name, w, io, s, n_block, err);
-    return tile_start<C, Oct, Rows, (Lines & 4) ? 4 : (Lines & 2) ? 2 : 1>(be, name, w, io, s, n_block, err);
+    const size_t smem = (size_t)T::kStages * (size_t)T::bytes(w->packed);
+    return nb_launch_large(be, name, tile_kernel<T>, dim3((unsigned)n_block), dim3(kThreads), smem, err, w->packed, io, s);
 }
 
 #endif

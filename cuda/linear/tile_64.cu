@@ -3,6 +3,11 @@
 
 nb_status nb_cuda_linear_tile_64(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
 {
-    const auto run = [&](auto codec) { return tile_run<decltype(codec), 8, 8>(be, "tile_256x64", w, io, s, n_block, err); };
-    return w->codes == NB_CUDA_U4 ? run(U4()) : w->codes == NB_CUDA_U8 ? run(U8()) : w->codes == NB_CUDA_T4 ? run(T4()) : run(Bf16());
+    return nb_with_lines(w, [&](auto codec, auto lines) {
+        using C = decltype(codec);
+        if constexpr ((kUsual >> C::kCodes & 1) != 0)
+            return tile_start<Tile<C, 8, 8, decltype(lines)::n>>(be, "tile_256x64", w, io, s, n_block, err);
+        else
+            return nb_fail(err, NB_DEVICE, "%s: tile_256x64 does not serve this weight", be->name); /* the table of rows knows */
+    });
 }

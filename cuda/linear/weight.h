@@ -93,6 +93,7 @@ struct nb_weight {
     size_t bytes;
     void *p; /* device, the only allocation */
     Packed packed;
+    const Packed *self; /* device: the same, for kernels that choose among weights */
 };
 
 #endif

@@ -1,13 +1,5 @@
-/* moe.cu -- mixtures of experts (backend.h): choosing, multiplying by, and mixing them; and the residual of what was normed or scaled first.
- *
- * grouped_linear launches once an expert over all pairs; blocks whose pair chose another expert return at once. One warp makes one output of one pair, f32
- * products of x and the decoded weight, the lanes' sums meet in a fixed tree: simple, right for decode, slow for prompts (W is read once a pair). */
+/* moe.cu -- mixtures of experts (backend.h): choosing and mixing them (grouped.cu multiplies); and the residual of what was normed or scaled first. */
 #include "device.h"
-
-#include "linear/lines.h"
-#include "reduce.h"
-
-constexpr int kWarps = 4; /* outputs a block: 128 threads */
 
 struct Route {
     const float *logits;
@@ -49,47 +41,6 @@ nb_status nb_cuda_route_experts(nb_backend *be, const nb_route_args *a, nb_error
 {
     const Route r = {a->logits, a->expert, a->weight, a->M, a->ldl, a->n_expert, a->n_used, a->renormalize};
     return nb_launch(be, "route_experts", route_kernel, dim3((unsigned)nb_ceil_div(a->M, 64)), dim3(64), 0, err, r);
-}
-
-struct Grouped {
-    const float *x;
-    const int32_t *expert;
-    float *y;
-    int64_t ldx, ldy;
-    int share, e;
-};
-
-template <class C> __global__ void __launch_bounds__(128) grouped_kernel(Packed w, Grouped a)
-{
-    const int lane = threadIdx.x & 31, n = blockIdx.x * kWarps + (threadIdx.x >> 5);
-    const int64_t p = blockIdx.y;
-    if (a.expert[p] != a.e || n >= w.N)
-        return;
-    const float *x = a.x + p / a.share * a.ldx;
-    float sum = 0.0f;
-    for (int k = lane; k < w.K; k += 32)
-        sum += x[k] * nb_value<C>(w, n, k);
-    sum = nb_warp_sum(sum);
-    if (lane == 0)
-        a.y[p * a.ldy + n] = sum;
-}
-
-nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_error *err)
-{
-    constexpr int64_t kMostPairs = 65535; /* blocks in y */
-    nb_status st = NB_OK;
-    for (int64_t p0 = 0; p0 < a->P && st == NB_OK; p0 += kMostPairs / a->share * a->share) {
-        const int64_t most = kMostPairs / a->share * a->share, n = a->P - p0 < most ? a->P - p0 : most;
-        for (int e = 0; e < a->n_expert && st == NB_OK; e++) {
-            const nb_weight *w = a->w[e];
-            const Grouped g = {a->x + p0 / a->share * a->ldx, a->expert + p0, a->y + p0 * a->ldy, a->ldx, a->ldy, a->share, e};
-            const dim3 grid((unsigned)nb_ceil_div(w->N, kWarps), (unsigned)n), block(32 * kWarps);
-            st = nb_with_codec(w->codes, [&](auto codec) {
-                return nb_launch(be, "grouped_linear", grouped_kernel<decltype(codec)>, grid, block, 0, err, w->packed, g);
-            });
-        }
-    }
-    return st;
 }
 
 struct Combine {

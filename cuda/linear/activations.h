@@ -1,0 +1,43 @@
+/* activations.h -- x into the order of linear.h, 8 tokens of a unit by a warp: rounded to bf16, and summed over each line. */
+#ifndef NB_CUDA_LINEAR_ACTIVATIONS_H
+#define NB_CUDA_LINEAR_ACTIVATIONS_H
+
+#include "linear/linear.h"
+
+/* input(token, position): x, or 0 where there is none. token counts all of the call's, position those of the weight. */
+template <class Input> DEVI void nb_bring(const Packed &w, const Scratch &s, int unit, int oct, Input input)
+{
+    const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}; /* of a step */
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        uint32_t r[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) { /* step 2 half + i / 2, its register i % 2 */
+            const int p = unit * kUnit + 32 * half + 16 * (i >> 1) + 8 * (i & 1) + 2 * t;
+            r[i] = bf2_pack(input(8 * oct + g, p), input(8 * oct + g, p + 1));
+            sum[2 * half + (i >> 1)] += bf2_lo(r[i]) + bf2_hi(r[i]);
+        }
+        st_v4(s.x + (((int64_t)unit * s.n_oct + oct) * 2 + half) * 512 + lane * 16, uint4{r[0], r[1], r[2], r[3]});
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int o = 1; o < 4; o <<= 1)
+            sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], o);
+    if (t == 0) { /* a line's steps in one */
+        const int n = nb_lines_a_unit(w);
+        const int64_t row = 8 * s.n_oct;
+        float *to = s.sum + (int64_t)unit * n * row + 8 * oct + g;
+        const float first = sum[0] + sum[1], second = sum[2] + sum[3];
+        to[0] = n == 4 ? sum[0] : n == 2 ? first : first + second;
+        if (n > 1)
+            to[row] = n == 4 ? sum[1] : second;
+        if (n == 4) {
+            to[2 * row] = sum[2];
+            to[3 * row] = sum[3];
+        }
+    }
+}
+
+#endif
