@@ -76,10 +76,10 @@ END {
             xk = (rtn, 0) in kl ? sprintf("%.3f", k / kl[rtn, 0]) : ""
             xm = (rtn, 0) in mid ? sprintf("%.3f", md / mid[rtn, 0]) : ""
             text = ""
-            if (part[3] !~ /^(gptqmodel|gptaq|rtn)/)
+            if (part[3] !~ /^(gptqmodel|gptaq|autoawq|rtn)/)
                 for (o = 1; o <= n_row; o++) {
                     split(order[o], q, SUBSEP)
-                    if (q[1] != model || q[2] != part[2] || q[4] != part[4] || q[3] !~ /^(gptqmodel|gptaq)/)
+                    if (q[1] != model || q[2] != part[2] || q[4] != part[4] || q[3] !~ /^(gptqmodel|gptaq|autoawq)/)
                         continue
                     b = beside(id, order[o])
                     if (b != "")
