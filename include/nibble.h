@@ -144,6 +144,7 @@ typedef struct nb_eval_options {
     bool all_positions;  /* score every position that has a target, not the second half only */
     void (*progress)(void *arg, int32_t done, int32_t total, double ppl_so_far);
     void *arg;
+    const volatile int *stop; /* set by a signal handler: finish the chunk, then NB_INTERRUPTED; may be NULL */
 } nb_eval_options;
 
 typedef struct nb_eval_result {
@@ -197,9 +198,10 @@ typedef struct nb_quantize_options {
     bool resume;             /* go on with what OUT.nibble/ holds; model and settings come from there where model is NULL */
     bool restart;            /* throw away what OUT.nibble/ holds */
     const char *eval_path;   /* --eval FILE, NULL: none */
-    void (*progress)(void *arg, const char *line_of_finished_layer, int32_t layer, int32_t n_layer, double eta_s);
+    /* What is done of how many: layers, tokens of the text that the model writes, chunks of --eval. eta_s < 0: a line that stands alone. */
+    void (*progress)(void *arg, const char *line, int32_t done, int32_t total, double eta_s);
     void *arg;
-    const volatile int *stop; /* set by a signal handler: finish the tensor, then NB_INTERRUPTED; may be NULL */
+    const volatile int *stop; /* set by a signal handler: finish the tensor, token or chunk, then NB_INTERRUPTED; may be NULL */
 } nb_quantize_options;
 
 typedef struct nb_quantize_layer {

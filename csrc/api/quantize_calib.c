@@ -23,8 +23,9 @@ static nb_status from_itself(nb_quantize_job *j, nb_error *err)
     if (o->progress)
         o->progress(o->arg, "the model writes its own calibration text", 0, j->m->hp.n_layer, -1.0);
     nb_status st = nb_model_open(o->model, &mo, &writer, err);
+    const nb_calib_watch watch = {.progress = o->progress, .arg = o->arg, .stop = o->stop};
     if (st == NB_OK)
-        st = nb_calib_self(writer, o->samples, o->ctx, o->seed, &j->calib, err);
+        st = nb_calib_self(writer, o->samples, o->ctx, o->seed, &watch, &j->calib, err);
     nb_model_close(writer);
     return st;
 }

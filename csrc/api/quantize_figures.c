@@ -19,6 +19,22 @@ void nb_quantize_phase_ends(nb_quantize_result *r, const char *name, int64_t *si
     *since = now;
 }
 
+/* Both passes as one walk over chunks. */
+typedef struct eval_watch {
+    const nb_quantize_options *o;
+    int64_t start_ns;
+    bool second;
+} eval_watch;
+
+static void on_chunk(void *arg, int32_t done, int32_t total, double ppl_so_far)
+{
+    const eval_watch *w = arg;
+    const int32_t all = w->second ? total + done : done;
+    const double s = (double)(nb_clock_ns() - w->start_ns) * 1e-9;
+    (void)ppl_so_far;
+    w->o->progress(w->o->arg, "chunks evaluated, before and after", all, 2 * total, s * (2.0 * total - all) / all);
+}
+
 nb_status nb_quantize_evaluate(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err)
 {
     const nb_model_options mo = {.device = o->device, .n_thread = o->n_thread, .exact = true};
@@ -31,8 +47,11 @@ nb_status nb_quantize_evaluate(const nb_quantize_options *o, nb_quantize_result 
     if (st == NB_OK)
         st = nb_model_open(o->out, &mo, &after, err);
     if (st == NB_OK) {
-        const nb_eval_options eo = {.text = (const char *)f->p, .text_n = f->n, .text_path = o->eval_path};
+        eval_watch w = {.o = o, .start_ns = nb_clock_ns()};
+        const nb_eval_options eo = {.text = (const char *)f->p, .text_n = f->n, .text_path = o->eval_path, .stop = o->stop,
+                                    .progress = o->progress ? on_chunk : NULL, .arg = &w};
         st = nb_eval(before, NULL, &eo, &a, err);
+        w.second = true;
         if (st == NB_OK)
             st = nb_eval(after, before, &eo, &b, err);
     }
@@ -47,6 +66,10 @@ nb_status nb_quantize_evaluate(const nb_quantize_options *o, nb_quantize_result 
         r->kl_stderr = b.kl_stderr;
         r->kl_median = b.kl_median;
         r->kl_p99 = b.kl_p99;
+    }
+    if (st == NB_INTERRUPTED) {
+        nb_fail(err, st, "stopped while measuring; what was written is whole");
+        nb_hint(err, "nibble eval %s --against %s -f %s", o->out, o->model, o->eval_path);
     }
     nb_model_close(after);
     nb_model_close(before);

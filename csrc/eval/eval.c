@@ -131,6 +131,10 @@ static nb_status eval_chunks(nb_model *m, nb_model *ref, const nb_eval_options *
     if (!chunk)
         return NB_NO_ROOM;
     for (int32_t i = 0; i < n_chunk && st == NB_OK; i++) {
+        if (o->stop && *o->stop) {
+            st = nb_fail(err, NB_INTERRUPTED, "stopped after %d of %d chunks", i, n_chunk);
+            break;
+        }
         const int64_t start = o->spread ? (n_chunk > 1 ? i * (((int64_t)ids->n - ctx) / (n_chunk - 1)) : 0)
                                         : (int64_t)(o->first_chunk + i) * ctx;
         memcpy(chunk, ids->p + start, (size_t)ctx * sizeof *chunk);

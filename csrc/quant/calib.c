@@ -1,5 +1,7 @@
 /* calib.c -- calibration sequences from a text, or from the model itself. */
 #include "quant/calib.h"
+#include "base/clock.h"
+#include "base/memory.h"
 #include "base/random.h"
 
 #include <stdio.h>
@@ -57,8 +59,28 @@ static nb_status seed_ids(const nb_model *m, const char *seed, int32_t **ids, si
 /* kWave sequences at once: a weight is read once for all of them. */
 enum { kWave = 16 };
 
+/* How far the text is; NB_INTERRUPTED when nobody wants it any more. */
+typedef struct teller {
+    const nb_calib_watch *watch;
+    int64_t start_ns, done, total, told; /* tokens */
+} teller;
+
+static nb_status tell(teller *t, int32_t n, nb_error *err)
+{
+    const nb_calib_watch *w = t->watch;
+    t->done += n;
+    if (w->stop && *w->stop)
+        return nb_fail(err, NB_INTERRUPTED, "stopped while the model wrote its calibration text, nothing was written under the final name");
+    if (w->progress && (t->done - t->told >= t->total / 32 || t->done == t->total)) {
+        const double s = (double)(nb_clock_ns() - t->start_ns) * 1e-9;
+        w->progress(w->arg, "tokens of calibration text", (int32_t)t->done, (int32_t)t->total, s * (double)(t->total - t->done) / (double)t->done);
+        t->told = t->done;
+    }
+    return NB_OK;
+}
+
 static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t n, uint64_t seed, nb_calib *c, float *logits,
-                             nb_candidate *work, nb_error *err)
+                             nb_candidate *work, teller *told, nb_error *err)
 {
     nb_rng rng[kWave];
     int32_t next[kWave], *ids = NULL;
@@ -92,12 +114,15 @@ static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t 
             if (id < 0)
                 st = nb_logits_fault(m, t + 1, err);
         }
+        if (st == NB_OK)
+            st = tell(told, n, err);
     }
     return st;
 }
 
-nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, nb_calib *out, nb_error *err)
+nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, const nb_calib_watch *watch, nb_calib *out, nb_error *err)
 {
+    teller told = {.watch = watch, .start_ns = nb_clock_ns(), .total = (int64_t)n_seq * (ctx - 1)};
     nb_session *s = NULL;
     const int32_t wave = n_seq < kWave ? n_seq : kWave;
     const size_t v = (size_t)m->hp.vocab_size;
@@ -108,7 +133,7 @@ nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, 
     if (st == NB_OK)
         st = nb_session_open(m, wave, ctx, &s, err);
     for (int32_t i = 0; i < n_seq && st == NB_OK; i += wave)
-        st = sample_wave(m, s, i, n_seq - i < wave ? n_seq - i : wave, seed * 1000003u, out, logits, work, err);
+        st = sample_wave(m, s, i, n_seq - i < wave ? n_seq - i : wave, seed * 1000003u, out, logits, work, &told, err);
     nb_session_close(s);
     free(logits);
     free(work);

@@ -15,7 +15,12 @@ nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, s
 
 /* Sampled from the model itself, at temperature 1, from our seed prompts (seeds.c), one a sequence in turn. No text is needed; the sequences
  * have the model's own distribution (the idea: Liu et al. 2023, LLM-QAT, section 3.1). m must be opened for inference. */
-nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, nb_calib *out, nb_error *err) NB_CHECKED;
+typedef struct nb_calib_watch { /* all may be NULL */
+    void (*progress)(void *arg, const char *line, int32_t done, int32_t total, double eta_s); /* tokens; at most every 32nd part of them */
+    void *arg;
+    const volatile int *stop; /* looked at for every token: NB_INTERRUPTED */
+} nb_calib_watch;
+nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, const nb_calib_watch *watch, nb_calib *out, nb_error *err) NB_CHECKED;
 
 void nb_calib_free(nb_calib *c);
 

@@ -317,6 +317,28 @@ static void sigterm(check *c)
     interrupted(c, SIGTERM);
 }
 
+/* A million tokens to be written, minutes: the first line of progress is answered with a signal. */
+static void sigint_in_calibration(check *c)
+{
+    char text[65536] = "";
+    int err = -1;
+    size_t n = 0;
+    const pid_t pid = program_start(&here, "quantize %T/tiny.gguf -o %T/out.gguf --samples 16384 --ctx 64 -t 1", &err);
+    bool sent = false;
+    for (ssize_t got = 1; got > 0 && n < sizeof text - 1; n += got > 0 ? (size_t)got : 0) {
+        got = read(err, text + n, sizeof text - 1 - n);
+        if (!sent && strstr(text, "tokens of calibration text"))
+            sent = kill(pid, SIGINT) == 0;
+    }
+    close(err);
+    CHECK(c, sent);
+    CHECK_EQ(c, program_wait(pid), 128 + SIGINT);
+    CHECK_HAS(c, text, "nibble: error: stopped while the model wrote its calibration text");
+    CHECK_HAS(c, text, "out.gguf --samples 16384 --ctx 64 -t 1\n"); /* the hint: nothing is there yet to go on with */
+    CHECK(c, !there("out.gguf"));
+    remove_out("out.gguf");
+}
+
 static void make_folder(void)
 {
     static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
@@ -372,6 +394,7 @@ int main(int argc, char **argv)
         {"a report and a gate: the page is whole, the gate is exit 1 and the file stays", report_and_gate},
         {"closed standard streams do not become the output file", closed_streams},
         {"a failed run leaves the file that was there", overwrites},
+        {"SIGINT while the model writes its calibration text ends with 130", sigint_in_calibration},
         {"SIGINT while quantizing ends with 130, and the command it prints goes on", sigint},
         {"a model that is cut while it is read is named, nothing has the final name", cut_while_read},
         {"SIGTERM while quantizing ends with 143, and the command it prints goes on", sigterm},
