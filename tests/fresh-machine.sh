@@ -2,7 +2,7 @@
 # fresh-machine.sh [test|all]   What a newcomer meets: a bare Debian 12 (debootstrap into a new folder), a clean clone of HEAD in it,
 # a user who is not root but may use sudo, and the README's commands. Says which of them failed; 0 when none did.
 #
-#   test   only ./quickstart.sh test (default)      all   ./quickstart.sh too (downloads a model: 269 MB from the hub, or 93 MB)
+#   test   only ./quickstart.sh test (default)      all   ./quickstart.sh first, so that it is what installs and builds (a model: 269 MB from the hub, or 93 MB)
 #
 # Needs root, debootstrap and 3 GB under $TMPDIR. Where packages come from (apt's mirror, pip's settings, certificates, name servers)
 # is taken from this machine. The folder goes at the end; FRESH_KEEP=1 keeps it.
@@ -16,13 +16,15 @@ case $what in test | all) ;; *) echo "fresh-machine: $what is neither test nor a
 root=$(mktemp -d "${TMPDIR:-/tmp}/fresh-machine.XXXXXX")
 chmod 755 "$root" # it becomes somebody's /
 leave() {
-    if mountpoint -q "$root/proc"; then
-        umount "$root/proc" || umount -l "$root/proc"
-    fi
+    for at in dev/pts proc; do
+        if mountpoint -q "$root/$at"; then
+            umount "$root/$at" || umount -l "$root/$at"
+        fi
+    done
     rm -f "$root.log"
     if [ -n "${FRESH_KEEP:-}" ]; then
         echo "fresh-machine: kept $root" >&2
-    elif mountpoint -q "$root/proc"; then
+    elif mountpoint -q "$root/proc" || mountpoint -q "$root/dev/pts"; then
         echo "fresh-machine: $root is still mounted, not removed" >&2
     else
         rm -rf --one-file-system "$root"
@@ -51,6 +53,9 @@ say "debootstrap from $url"
 debootstrap --variant=minbase --include=ca-certificates,sudo bookworm "$root" "$url" >"$root.log" 2>&1 ||
     { tail -n 20 "$root.log"; exit 1; }
 mount -t proc proc "$root/proc"
+mkdir -p "$root/dev/pts"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$root/dev/pts" # `chat` is tried at a terminal
+ln -sf pts/ptmx "$root/dev/ptmx"
 
 # The way out to the network: what this machine has, that one gets.
 for f in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt /etc/apt/apt.conf; do
@@ -85,10 +90,10 @@ try() {
         failed=$((failed + 1))
     fi
 }
-try ./quickstart.sh test
 if [ "$what" = all ]; then
     try ./quickstart.sh
 fi
+try ./quickstart.sh test
 dirty=$(git -C "$root/home/newcomer/nibble" -c safe.directory='*' status --porcelain)
 if [ -n "$dirty" ]; then
     say "the commands left files that git does not ignore:"
