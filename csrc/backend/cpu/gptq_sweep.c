@@ -5,66 +5,63 @@
  *
  *     X_j = W0_j + S_j / R[j][j],   S_j = sum over i < j of D_i R[i][j],   e_j = S_j + D_j R[j][j]
  *
- * which needs neither the inverse nor a changing copy of W; e e^T = D (H + diag(add)) D^T is a row's error. The values of a whole group at its start
- * (for its scale) solve the triangle of the group: y R[g,g] = S_g, X_g = W0_g + y. A chunk of rows goes together, by blocks of columns: S of a block is
- * one product with all columns before it, D and R rounded to f32 (left.h, whose sums are f64 every NB_DEPTH columns); inside the block S grows column by
- * column in f64, kTogether rows side by side, whose chains of dependent steps run beside each other. Cost N K^2 FLOP; scratch n_thread x rows x (K f32 +
- * block f64). */
-#include "backend/cpu/left.h"
+ * which needs neither the inverse nor a changing copy of W; e e^T = D (H + diag(add)) D^T is a row's error. The values of a whole group at its start (for its scale) solve the triangle of the group:
+ * y R[g,g] = S_g, X_g = W0_g + y. A chunk of rows goes together, by blocks of columns: S of a block is one product with all columns before it, D and R
+ * rounded to f32 (product_f32, whose sums are f64 every NB_DEPTH columns); inside the block S grows column by column in f64, kTogether rows side by side,
+ * whose chains of dependent steps run beside each other. Cost N K^2 FLOP; scratch n_thread x rows x (K f32 + block f64). */
+#include "backend/cpu/kernels.h"
 
 #include <string.h>
 
-enum { kBlock = 128, kTogether = 8, kParts = 3 /* where tiles are: a sum off by more moves codes */ };
+enum { kBlock = 128, kTogether = 8 };
 
 struct sweep {
     const nb_gptq_sweep_args *a;
     const nb_cpu *cpu;
     int64_t group, G;
     int64_t rows; /* a chunk */
-    int64_t B; /* columns a block: a multiple of the group, so that none is cut, and of the operand's step */
+    int64_t B; /* columns a block: a multiple of the group, so that none is cut */
 };
-
-/* The least multiple of the group that blocks may be, or as many of them as kBlock holds. */
-static int64_t block_of(int64_t group)
-{
-    int64_t least = group;
-    while (least % NB_LEFT_STEP)
-        least += group;
-    return least > kBlock ? least : kBlock / least * least;
-}
 
 static struct sweep sweep_of(nb_backend *be, const nb_gptq_sweep_args *a)
 {
     const int64_t K = a->K, group = a->grid->group && a->grid->group < K ? a->grid->group : K;
-    struct sweep s = {.a = a, .cpu = nb_cpu_of(be), .group = group, .G = (K + group - 1) / group, .rows = nb_left_rows(be, a->N)};
-    s.B = a->groups_fixed || group == K ? kBlock : block_of(group);
+    struct sweep s = {.a = a, .cpu = nb_cpu_of(be), .group = group, .G = (K + group - 1) / group, .rows = nb_cpu_chunk_rows(be, a->N)};
+    s.B = a->groups_fixed || group == K ? kBlock : group > kBlock ? group : kBlock / group * group;
     return s;
 }
 
 /* Of a worker. */
 struct room {
-    nb_left left; /* D */
     double *sum, *y; /* S [rows,B]; a group's y [group] */
-    float *d, *now;  /* D of the block [rows,B]; a group's values [group] */
+    float *d, *now;  /* D [rows,ld]; a group's values [group] */
+    int64_t ld;
 };
 
-static size_t worker_bytes(const struct sweep *s)
+static size_t thread_doubles(const struct sweep *s)
 {
-    return nb_left_bytes(s->cpu, kParts, s->rows, s->a->K) + ((size_t)(s->rows * s->B + s->group) * (sizeof(double) + sizeof(float)) + 63) / 64 * 64;
+    return (size_t)(s->rows * s->B + s->group);
+}
+
+static size_t thread_floats(const struct sweep *s)
+{
+    return (size_t)(s->rows * nb_cpu_apart(s->a->K) + s->group);
 }
 
 size_t nb_cpu_gptq_sweep_scratch(nb_backend *be, const nb_gptq_sweep_args *a)
 {
     const struct sweep s = sweep_of(be, a);
-    return (size_t)be->n_thread * worker_bytes(&s);
+    return (size_t)be->n_thread * (thread_doubles(&s) * sizeof(double) + thread_floats(&s) * sizeof(float));
 }
 
 static struct room room_of(const struct sweep *s, int worker)
 {
-    char *at = (char *)s->a->scratch + (size_t)worker * worker_bytes(s);
-    double *f64 = (double *)(void *)(at + nb_left_bytes(s->cpu, kParts, s->rows, s->a->K));
-    float *f32 = (float *)(void *)(f64 + s->rows * s->B + s->group);
-    return (struct room){nb_left_at(s->cpu, kParts, s->rows, s->a->K, at), f64, f64 + s->rows * s->B, f32, f32 + s->rows * s->B};
+    double *f64 = s->a->scratch;
+    float *f32 = (float *)(void *)(f64 + (size_t)s->cpu->base.n_thread * thread_doubles(s));
+    const int64_t ld = nb_cpu_apart(s->a->K);
+    f64 += (size_t)worker * thread_doubles(s);
+    f32 += (size_t)worker * thread_floats(s);
+    return (struct room){f64, f64 + s->rows * s->B, f32, f32 + s->rows * ld, ld};
 }
 
 /* The current values of n columns from j on, for the parameters of their group; s and w point at column j, y has room for n. */
@@ -106,7 +103,7 @@ static void round_block(const struct sweep *s, const struct room *t, int64_t n0,
             for (int64_t m = m0; m < M && m < m0 + kTogether; m++) {
                 double *sum = t->sum + m * s->B;
                 const double d = round_one(s, t, n0 + m, j, b, n, sum), e = sum[j - b] + d * r[0];
-                t->d[m * s->B + j - b] = (float)d;
+                t->d[m * t->ld + j] = (float)d;
                 if (a->error)
                     a->error[n0 + m] += e * e - add * d * d;
                 s->cpu->run->axpy_f64(sum + j - b + 1, r + 1, d, b + n - j - 1);
@@ -127,11 +124,10 @@ static void sweep_chunk(const void *arg, int64_t i, int worker)
     for (int64_t b = 0; b < K; b += s->B) {
         const int64_t n = K - b < s->B ? K - b : s->B;
         memset(t.sum, 0, (size_t)(M * s->B) * sizeof *t.sum);
-        nb_left_take(&t.left, &(nb_left_product){.c = t.sum, .b = a->r + b, .ldc = s->B, .ldb = K, .M = M, .N = n, .K = b});
+        s->cpu->run->product_f32(&(nb_product_f32){.c = t.sum, .a = t.d, .b = a->r + b, .ldc = s->B, .lda = t.ld, .ldb = K, .M = M, .N = n, .K = b});
         for (int64_t j = 0; j < M * s->B; j++)
             t.sum[j] = -t.sum[j]; /* the product subtracts */
         round_block(s, &t, n0, M, b, n);
-        nb_left_put(&t.left, b, n, M, t.d, s->B);
     }
 }
 

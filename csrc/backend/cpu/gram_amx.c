@@ -4,24 +4,22 @@
  * streams (rounded to f32, as gram.c does it) as another A. A block of 32 x 32 of the result is
  * summed over all tokens, in f32 within NB_DEPTH of them and beyond in f64, before it is added to
  * memory: at K = 5632 the matrices are read and written from beyond the caches, 16 KiB a block.
- * Scratch 12 M K bytes, 4 more with C. */
+ * Scratch 12 M K bytes, half as much again with C. */
 #include "backend/cpu/dv.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/split_amx.h"
 
-enum { kBlock = 4 * NB_SPLIT_WIDTH, kDepth = NB_DEPTH / NB_AMX_K };
-
-enum { kParts = 3, kDiffParts = 2 }; /* of X; of the difference, which wants no more (docs/NUMERICS.md) */
+enum { kBlock = 4 * NB_SPLIT_WIDTH, kDepth = NB_DEPTH / NB_AMX_K, kParts = 3, kStep = kParts * NB_SPLIT_TILE };
 
 struct gram_job {
     const nb_gram_args *a;
-    uint16_t *b, *turned, *diff;      /* X; X^T; (X_orig - X)^T */
-    int64_t steps, panel, diff_panel; /* bf16 in a panel */
+    uint16_t *b, *turned, *diff; /* X; X^T; (X_orig - X)^T */
+    int64_t steps, panel;        /* bf16 in a panel */
 };
 
 size_t nb_cpu_gram_amx_scratch(const nb_gram_args *a)
 {
-    return (size_t)(2 * nb_split_size(kParts, a->K, a->M) + (a->x_orig ? nb_split_size(kDiffParts, a->K, a->M) : 0)) * sizeof(uint16_t);
+    return (size_t)nb_split_size(kParts, a->K, a->M) * sizeof(uint16_t) * (a->x_orig ? 3 : 2);
 }
 
 /* Token m of 16 columns from k0 on, less those of `less`. */
@@ -34,24 +32,24 @@ static inline __m512 load_row(const nb_gram_args *a, const float *x, int64_t ldx
     return less ? _mm512_sub_ps(v, _mm512_maskz_loadu_ps(in, less + m * ld_less + k0)) : v;
 }
 
-/* The tiles of 32 tokens from m on of 16 columns, as B. */
-static inline __attribute__((always_inline)) void step_of(const int parts, const nb_gram_args *a, const float *x, int64_t ldx, const float *less,
+/* The three tiles of 32 tokens from m on of 16 columns, as B. */
+static void step_of(const nb_gram_args *a, const float *x, int64_t ldx, const float *less,
                     int64_t ld_less, int64_t m, int64_t k0, uint16_t *to)
 {
     const int64_t left = a->K - k0;
     const __mmask16 in = (__mmask16)(left >= NB_AMX_ROWS ? 0xffffu : (1u << (left > 0 ? left : 0)) - 1u);
     for (int p = 0; p < NB_AMX_ROWS; p++) {
         __m512i part[kParts];
-        nb_split_32(parts, load_row(a, x, ldx, less, ld_less, m + 2 * p, k0, in),
+        nb_split_32(kParts, load_row(a, x, ldx, less, ld_less, m + 2 * p, k0, in),
                     load_row(a, x, ldx, less, ld_less, m + 2 * p + 1, k0, in), part);
-        for (int i = 0; i < parts; i++)
+        for (int i = 0; i < kParts; i++)
             _mm512_storeu_si512(to + i * NB_SPLIT_TILE + p * NB_AMX_K, nb_split_pairs(part[i]));
     }
 }
 
-static void turn_step(int parts, const uint16_t *from, uint16_t *to)
+static void turn_step(const uint16_t *from, uint16_t *to)
 {
-    for (int i = 0; i < parts; i++)
+    for (int i = 0; i < kParts; i++)
         nb_split_turn(from + i * NB_SPLIT_TILE, to + i * NB_SPLIT_TILE);
 }
 
@@ -61,14 +59,13 @@ static void panel_task(const void *arg, int64_t p, int worker)
     const nb_gram_args *a = j->a;
     (void)worker;
     for (int64_t s = 0; s < j->steps; s++) {
-        const int64_t m = s * NB_AMX_K, k0 = p * NB_AMX_ROWS,
-                      at = p * j->panel + s * kParts * NB_SPLIT_TILE;
-        step_of(kParts, a, a->x, a->ldx, NULL, 0, m, k0, j->b + at);
-        turn_step(kParts, j->b + at, j->turned + at);
+        const int64_t at = p * j->panel + s * kStep, m = s * NB_AMX_K,
+                      k0 = p * NB_AMX_ROWS;
+        step_of(a, a->x, a->ldx, NULL, 0, m, k0, j->b + at);
+        turn_step(j->b + at, j->turned + at);
         if (a->x_orig) {
-            uint16_t *diff = j->diff + p * j->diff_panel + s * kDiffParts * NB_SPLIT_TILE;
-            step_of(kDiffParts, a, a->x_orig, a->ld_orig, a->x, a->ldx, m, k0, diff);
-            turn_step(kDiffParts, diff, diff);
+            step_of(a, a->x_orig, a->ld_orig, a->x, a->ldx, m, k0, j->diff + at);
+            turn_step(j->diff + at, j->diff + at);
         }
     }
 }
@@ -100,9 +97,8 @@ static void keep(const float *sums, bool first, double *to)
 }
 
 /* The block of 32 x 32 at (i, k). */
-static inline __attribute__((always_inline)) void
-add_block(const int parts, const struct gram_job *j, const uint16_t *turned, int64_t panel,
-          int64_t i, int64_t k, double *out)
+static void add_block(const struct gram_job *j, const uint16_t *turned, int64_t i, int64_t k,
+                      double *out)
 {
     alignas(64) float sums[NB_SPLIT_SUMS];
     alignas(64) double all[NB_SPLIT_SUMS];
@@ -111,9 +107,9 @@ add_block(const int parts, const struct gram_job *j, const uint16_t *turned, int
     double *to = out + i * K + k;
     ask_for(to, K, rows, cols);
     for (int64_t s = 0; s < j->steps; s += kDepth) {
-        nb_split_sums(parts, kParts,
-                      turned + i / NB_AMX_ROWS * panel + s * parts * NB_SPLIT_TILE, panel,
-                      j->b + k / NB_AMX_ROWS * j->panel + s * kParts * NB_SPLIT_TILE, j->panel,
+        const int64_t at = s * kStep;
+        nb_split_sums(kParts, turned + i / NB_AMX_ROWS * j->panel + at, j->panel,
+                      j->b + k / NB_AMX_ROWS * j->panel + at, j->panel,
                       j->steps - s < kDepth ? j->steps - s : kDepth, sums);
         keep(sums, s == 0, all);
     }
@@ -139,9 +135,9 @@ static void block_task(const void *arg, int64_t t, int worker)
     for (int64_t i = i0; i < i0 + kBlock && i < K; i += NB_SPLIT_WIDTH)
         for (int64_t k = k0; k < k0 + kBlock && k < K; k += NB_SPLIT_WIDTH) {
             if (k >= i)
-                add_block(kParts, j, j->turned, j->panel, i, k, j->a->h);
+                add_block(j, j->turned, i, k, j->a->h);
             if (j->a->x_orig)
-                add_block(kDiffParts, j, j->diff, j->diff_panel, i, k, j->a->c);
+                add_block(j, j->diff, i, k, j->a->c);
         }
     nb_amx_close();
 }
@@ -149,10 +145,9 @@ static void block_task(const void *arg, int64_t t, int worker)
 void nb_cpu_gram_amx(const nb_cpu *cpu, const nb_gram_args *a)
 {
     const int64_t one = nb_split_size(kParts, a->K, a->M), n_block = (a->K + kBlock - 1) / kBlock,
-                  steps = nb_split_steps(a->M), panel = steps * kParts * NB_SPLIT_TILE;
+                  steps = nb_split_steps(a->M), panel = steps * kStep;
     uint16_t *b = a->scratch;
-    const struct gram_job j = {a, b, b + one, b + 2 * one, steps, panel,
-                               steps * kDiffParts * NB_SPLIT_TILE};
+    const struct gram_job j = {a, b, b + one, b + 2 * one, steps, panel};
     nb_pool_run(cpu->pool, one / panel, panel_task, &j);
     nb_pool_run(cpu->pool, n_block * n_block, block_task, &j);
 }

@@ -26,6 +26,14 @@ typedef struct nb_product_f32 {
 } nb_product_f32;
 
 enum { NB_SOLVE = 64 };     /* columns that a triangular solve takes at once */
+/* Rows of N that go together through a K x K matrix: many, so that it is read seldom, and yet some tasks a thread. Bits do not depend on it. */
+static inline int64_t nb_cpu_chunk_rows(const nb_backend *be, int64_t N)
+{
+    enum { kStep = 48, kMost = 4 * kStep };
+    const int64_t want = (N / (4 * be->n_thread) + kStep) / kStep * kStep;
+    return want < kMost ? want : kMost;
+}
+
 /* The row stride of K floats that product_f32 reads side by side: rows a power of two apart would share one set of the first cache. */
 static inline int64_t nb_cpu_apart(int64_t K)
 {

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static bool splits(const nb_cpu *cpu)
+static bool in_tiles(const nb_cpu *cpu)
 {
 #if NB_CPU_X86
     return nb_cpu_splits(cpu);
@@ -15,26 +15,25 @@ static bool splits(const nb_cpu *cpu)
 
 int64_t nb_left_rows(const nb_backend *be, int64_t N)
 {
-    enum { kStep = 48, kTiles = 96, kMost = 192, kMostTiles = 384 }; /* whole register tiles; pairs of panels, and B is made into tiles once a call */
-    const bool tiles = splits(nb_cpu_of(be));
-    const int64_t step = tiles ? kTiles : kStep, most = tiles ? kMostTiles : kMost, want = (N / (4 * be->n_thread) + step) / step * step;
-    return want < most ? want : most;
+    enum { kStep = 96, kMost = 384 }; /* pairs of panels; B is made into tiles once a call */
+    const int64_t want = (N / (4 * be->n_thread) + kStep) / kStep * kStep;
+    return !in_tiles(nb_cpu_of(be)) ? nb_cpu_chunk_rows(be, N) : want < kMost ? want : kMost;
 }
 
-size_t nb_left_bytes(const nb_cpu *cpu, int parts, int64_t rows, int64_t K)
+size_t nb_left_bytes(const nb_cpu *cpu, int64_t rows, int64_t K)
 {
 #if NB_CPU_X86
-    if (splits(cpu))
-        return nb_cpu_tiles_bytes(parts, rows, K);
+    if (in_tiles(cpu))
+        return nb_cpu_tiles_bytes(rows, K);
 #endif
-    (void)cpu, (void)parts;
+    (void)cpu;
     return ((size_t)(rows * nb_cpu_apart(K)) * sizeof(float) + 63) / 64 * 64;
 }
 
-nb_left nb_left_at(const nb_cpu *cpu, int parts, int64_t rows, int64_t K, void *memory)
+nb_left nb_left_at(const nb_cpu *cpu, int64_t rows, int64_t K, void *memory)
 {
-    nb_left a = {.cpu = cpu, .parts = parts, .rows = rows, .K = K};
-    if (splits(cpu))
+    nb_left a = {.cpu = cpu, .rows = rows, .K = K};
+    if (in_tiles(cpu))
         a.tiles = memory;
     else
         a.f32 = memory;

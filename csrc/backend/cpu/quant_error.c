@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { kBlock = 128, kParts = 2 /* where tiles are: 2^-18 of an operand is far below what the figure is for */ };
+enum { kBlock = 128 };
 
 struct error_job {
     const nb_cpu *cpu;
@@ -19,7 +19,7 @@ struct error_job {
 /* Of a worker: D as an operand; D H [rows,kBlock] f64, D [rows,kBlock] f32. */
 static size_t worker_bytes(const nb_cpu *cpu, int64_t rows, int64_t K)
 {
-    return nb_left_bytes(cpu, kParts, rows, K) + (size_t)(rows * kBlock) * (sizeof(double) + sizeof(float));
+    return nb_left_bytes(cpu, rows, K) + (size_t)(rows * kBlock) * (sizeof(double) + sizeof(float));
 }
 
 static size_t row_bytes(int64_t N) /* what follows is aligned */
@@ -50,8 +50,8 @@ static void chunk_task(const void *arg, int64_t i, int worker)
     const nb_quant_error_args *a = j->a;
     const int64_t K = a->K, n0 = i * j->rows, M = a->N - n0 < j->rows ? a->N - n0 : j->rows;
     char *room = j->rooms + (size_t)worker * worker_bytes(j->cpu, j->rows, K);
-    const nb_left left = nb_left_at(j->cpu, kParts, j->rows, K, room);
-    double *t = (double *)(void *)(room + nb_left_bytes(j->cpu, kParts, j->rows, K)), *row = j->row + n0;
+    const nb_left left = nb_left_at(j->cpu, j->rows, K, room);
+    double *t = (double *)(void *)(room + nb_left_bytes(j->cpu, j->rows, K)), *row = j->row + n0;
     float *d = (float *)(void *)(t + j->rows * kBlock);
     memset(row, 0, (size_t)M * sizeof *row);
     for (int64_t b = 0; b < K; b += kBlock) {

@@ -7,7 +7,7 @@
  * operands at the cost of six sixteenths of their instructions. (Henry, Tang and Heinecke 2019,
  * "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations".)
  * Of two parts, x = h + m, three products: |x - h - m| <= 2^-18 |x|, m m' left out, which is at most 2^-18 |x y| again;
- * half the cost where 17 bits of an operand do (C, the figures of the report). Parts below 2^-126 are taken for 0.
+ * half the cost where 17 bits of an operand do (the figures of the report). Parts below 2^-126 are taken for 0.
  *
  * An operand lies as tiles, zeros where it ends:
  *
@@ -108,11 +108,11 @@ static inline void nb_split_turn(const uint16_t *from, uint16_t *to)
     _tile_loadd(6, t, NB_AMX_BYTES);                                                               \
     _tile_loadd(7, t + next_b, NB_AMX_BYTES)
 
-/* sums [NB_SPLIT_SUMS] of a pair of panels of A with one of B, `steps` steps; a panel's second is
- * `next` bf16 behind its first. parts: of A, a constant; parts_b, no fewer: as B lies. Tiles are open. */
+/* sums [NB_SPLIT_SUMS] of a pair of panels of A with one of B, `steps` steps of `parts` parts, a
+ * constant; a panel's second is `next` bf16 behind its first. Tiles are open. */
 static inline __attribute__((always_inline)) void
-nb_split_sums(const int parts, const int parts_b, const uint16_t *a, int64_t next_a,
-              const uint16_t *b, int64_t next_b, int64_t steps, float *sums)
+nb_split_sums(const int parts, const uint16_t *a, int64_t next_a, const uint16_t *b, int64_t next_b,
+              int64_t steps, float *sums)
 {
     enum { kRow = NB_AMX_BYTES, kM = NB_SPLIT_TILE, kL = 2 * NB_SPLIT_TILE };
     nb_amx_fence();
@@ -120,7 +120,7 @@ nb_split_sums(const int parts, const int parts_b, const uint16_t *a, int64_t nex
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t s = 0; s < steps; s++, a += parts * NB_SPLIT_TILE, b += parts_b * NB_SPLIT_TILE) {
+    for (int64_t s = 0; s < steps; s++, a += parts * NB_SPLIT_TILE, b += parts * NB_SPLIT_TILE) {
         NB_SPLIT_A(a);
         if (parts == 3) { /* h l' */
             NB_SPLIT_B(b + kL);
