@@ -225,184 +225,39 @@ static void iq1_m_read(const uint8_t *block, block_view *v)
 
 /* ---- rows ---- */
 
-static const lattice iq2_xxs_lattice = {iq2_xxs_read, sizeof(iq2_xxs), 32, 0.125f, kIq2Table};
-static void iq2_xxs_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    lattice_decode(&iq2_xxs_lattice, src, dst, n_block);
-}
-static void iq2_xxs_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
-{
-    lattice_split(&iq2_xxs_lattice, src, n_block, code, scale, min);
-}
-static void iq2_xxs_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
-{
-    lattice_levels(&iq2_xxs_lattice, src, n_block, d, level);
-}
-const nb_dtype nb_dtype_iq2_xxs = {.name = "iq2_xxs",
-                                  .ggml_id = 16,
-                                  .block = kBlock,
-                                  .bytes = sizeof(iq2_xxs),
-                                  .decode = iq2_xxs_decode,
-                                  .canon = NB_CANON_TABLE,
-                                  .bits = 3,
-                                  .group = 32,
-                                  .table = kIq2Table,
-                                  .split = iq2_xxs_split,
-                                  .levels = iq2_xxs_levels,
-                                  .level_gain = 0.125f};
+/* A format: its name, ggml's number, bits of a code, positions that share a level, the factor of d, its values. The table of formats calls functions without an
+ * argument of their own, so each gets three. */
+#define ROW(type, id, n_bit, n_group, gain, values)                                                                                                  \
+    static const lattice type##_lattice = {type##_read, sizeof(type), n_group, gain, values};                                                        \
+    static void type##_decode(const uint8_t *src, float *dst, int64_t n_block)                                                                       \
+    {                                                                                                                                                \
+        lattice_decode(&type##_lattice, src, dst, n_block);                                                                                          \
+    }                                                                                                                                                \
+    static void type##_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)                                           \
+    {                                                                                                                                                \
+        lattice_split(&type##_lattice, src, n_block, code, scale, min);                                                                              \
+    }                                                                                                                                                \
+    static void type##_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)                                                       \
+    {                                                                                                                                                \
+        lattice_levels(&type##_lattice, src, n_block, d, level);                                                                                     \
+    }                                                                                                                                                \
+    const nb_dtype nb_dtype_##type = {.name = #type,                                                                                                 \
+                                      .ggml_id = id,                                                                                                 \
+                                      .block = kBlock,                                                                                               \
+                                      .bytes = sizeof(type),                                                                                         \
+                                      .decode = type##_decode,                                                                                       \
+                                      .canon = NB_CANON_TABLE,                                                                                       \
+                                      .bits = n_bit,                                                                                                 \
+                                      .group = n_group,                                                                                              \
+                                      .table = values,                                                                                               \
+                                      .split = type##_split,                                                                                         \
+                                      .levels = type##_levels,                                                                                       \
+                                      .level_gain = gain}
 
-static const lattice iq2_xs_lattice = {iq2_xs_read, sizeof(iq2_xs), 16, 0.125f, kIq2Table};
-static void iq2_xs_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    lattice_decode(&iq2_xs_lattice, src, dst, n_block);
-}
-static void iq2_xs_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
-{
-    lattice_split(&iq2_xs_lattice, src, n_block, code, scale, min);
-}
-static void iq2_xs_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
-{
-    lattice_levels(&iq2_xs_lattice, src, n_block, d, level);
-}
-const nb_dtype nb_dtype_iq2_xs = {.name = "iq2_xs",
-                                  .ggml_id = 17,
-                                  .block = kBlock,
-                                  .bytes = sizeof(iq2_xs),
-                                  .decode = iq2_xs_decode,
-                                  .canon = NB_CANON_TABLE,
-                                  .bits = 3,
-                                  .group = 16,
-                                  .table = kIq2Table,
-                                  .split = iq2_xs_split,
-                                  .levels = iq2_xs_levels,
-                                  .level_gain = 0.125f};
-
-static const lattice iq2_s_lattice = {iq2_s_read, sizeof(iq2_s), 16, 0.125f, kIq2Table};
-static void iq2_s_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    lattice_decode(&iq2_s_lattice, src, dst, n_block);
-}
-static void iq2_s_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
-{
-    lattice_split(&iq2_s_lattice, src, n_block, code, scale, min);
-}
-static void iq2_s_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
-{
-    lattice_levels(&iq2_s_lattice, src, n_block, d, level);
-}
-const nb_dtype nb_dtype_iq2_s = {.name = "iq2_s",
-                                  .ggml_id = 22,
-                                  .block = kBlock,
-                                  .bytes = sizeof(iq2_s),
-                                  .decode = iq2_s_decode,
-                                  .canon = NB_CANON_TABLE,
-                                  .bits = 3,
-                                  .group = 16,
-                                  .table = kIq2Table,
-                                  .split = iq2_s_split,
-                                  .levels = iq2_s_levels,
-                                  .level_gain = 0.125f};
-
-static const lattice iq3_xxs_lattice = {iq3_xxs_read, sizeof(iq3_xxs), 32, 0.25f, kIq3XxsTable};
-static void iq3_xxs_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    lattice_decode(&iq3_xxs_lattice, src, dst, n_block);
-}
-static void iq3_xxs_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
-{
-    lattice_split(&iq3_xxs_lattice, src, n_block, code, scale, min);
-}
-static void iq3_xxs_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
-{
-    lattice_levels(&iq3_xxs_lattice, src, n_block, d, level);
-}
-const nb_dtype nb_dtype_iq3_xxs = {.name = "iq3_xxs",
-                                  .ggml_id = 18,
-                                  .block = kBlock,
-                                  .bytes = sizeof(iq3_xxs),
-                                  .decode = iq3_xxs_decode,
-                                  .canon = NB_CANON_TABLE,
-                                  .bits = 4,
-                                  .group = 32,
-                                  .table = kIq3XxsTable,
-                                  .split = iq3_xxs_split,
-                                  .levels = iq3_xxs_levels,
-                                  .level_gain = 0.25f};
-
-static const lattice iq3_s_lattice = {iq3_s_read, sizeof(iq3_s), 32, 1.0f, kIq3STable};
-static void iq3_s_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    lattice_decode(&iq3_s_lattice, src, dst, n_block);
-}
-static void iq3_s_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
-{
-    lattice_split(&iq3_s_lattice, src, n_block, code, scale, min);
-}
-static void iq3_s_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
-{
-    lattice_levels(&iq3_s_lattice, src, n_block, d, level);
-}
-const nb_dtype nb_dtype_iq3_s = {.name = "iq3_s",
-                                  .ggml_id = 21,
-                                  .block = kBlock,
-                                  .bytes = sizeof(iq3_s),
-                                  .decode = iq3_s_decode,
-                                  .canon = NB_CANON_TABLE,
-                                  .bits = 4,
-                                  .group = 32,
-                                  .table = kIq3STable,
-                                  .split = iq3_s_split,
-                                  .levels = iq3_s_levels,
-                                  .level_gain = 1.0f};
-
-static const lattice iq1_s_lattice = {iq1_s_read, sizeof(iq1_s), 32, 0.125f, kIq1Table};
-static void iq1_s_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    lattice_decode(&iq1_s_lattice, src, dst, n_block);
-}
-static void iq1_s_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
-{
-    lattice_split(&iq1_s_lattice, src, n_block, code, scale, min);
-}
-static void iq1_s_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
-{
-    lattice_levels(&iq1_s_lattice, src, n_block, d, level);
-}
-const nb_dtype nb_dtype_iq1_s = {.name = "iq1_s",
-                                  .ggml_id = 19,
-                                  .block = kBlock,
-                                  .bytes = sizeof(iq1_s),
-                                  .decode = iq1_s_decode,
-                                  .canon = NB_CANON_TABLE,
-                                  .bits = 3,
-                                  .group = 32,
-                                  .table = kIq1Table,
-                                  .split = iq1_s_split,
-                                  .levels = iq1_s_levels,
-                                  .level_gain = 0.125f};
-
-static const lattice iq1_m_lattice = {iq1_m_read, sizeof(iq1_m), 16, 0.125f, kIq1Table};
-static void iq1_m_decode(const uint8_t *src, float *dst, int64_t n_block)
-{
-    lattice_decode(&iq1_m_lattice, src, dst, n_block);
-}
-static void iq1_m_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
-{
-    lattice_split(&iq1_m_lattice, src, n_block, code, scale, min);
-}
-static void iq1_m_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
-{
-    lattice_levels(&iq1_m_lattice, src, n_block, d, level);
-}
-const nb_dtype nb_dtype_iq1_m = {.name = "iq1_m",
-                                  .ggml_id = 29,
-                                  .block = kBlock,
-                                  .bytes = sizeof(iq1_m),
-                                  .decode = iq1_m_decode,
-                                  .canon = NB_CANON_TABLE,
-                                  .bits = 3,
-                                  .group = 16,
-                                  .table = kIq1Table,
-                                  .split = iq1_m_split,
-                                  .levels = iq1_m_levels,
-                                  .level_gain = 0.125f};
+ROW(iq2_xxs, 16, 3, 32, 0.125f, kIq2Table);
+ROW(iq2_xs, 17, 3, 16, 0.125f, kIq2Table);
+ROW(iq2_s, 22, 3, 16, 0.125f, kIq2Table);
+ROW(iq3_xxs, 18, 4, 32, 0.25f, kIq3XxsTable);
+ROW(iq3_s, 21, 4, 32, 1.0f, kIq3STable);
+ROW(iq1_s, 19, 3, 32, 0.125f, kIq1Table);
+ROW(iq1_m, 29, 3, 16, 0.125f, kIq1Table);

@@ -1,5 +1,6 @@
 /* quantize.c -- `nibble quantize`: the file it writes, what it refuses, and that nothing half-made is ever under the final name. */
 #include "cli/transcript.h"
+#include "dtype/dtype.h"
 #include "tiny_gguf.h"
 
 #include <poll.h>
@@ -317,6 +318,25 @@ static void sigterm(check *c)
     interrupted(c, SIGTERM);
 }
 
+/* Every format that can be written is named, and no other: as the tables have them. */
+static void writable_grids(check *c)
+{
+    static const char *const lines[] = {"quantize " TINY OUT "--grid q4_k", "quantize " TINY OUT "--bits 3", "quantize " TINY OUT "--grid int4"};
+    for (int i = 0; i < 3; i++) {
+        outcome o = program_run(&here, lines[i], OUT_CAPTURED);
+        CHECK_EQ(c, o.code, NB_UNSUPPORTED);
+        for (const nb_dtype *const *t = nb_dtypes; *t; t++) {
+            char name[32];
+            snprintf(name, sizeof name, " %s", (*t)->name);
+            if ((*t)->rule)
+                CHECK_HAS(c, o.err, name);
+        }
+        if (i == 0)
+            CHECK_HAS(c, o.err, "\nhint: --grid q4_0\n");
+        program_free(&o);
+    }
+}
+
 /* A million tokens to be written, minutes: the first line of progress is answered with a signal. */
 static void sigint_in_calibration(check *c)
 {
@@ -394,6 +414,7 @@ int main(int argc, char **argv)
         {"a report and a gate: the page is whole, the gate is exit 1 and the file stays", report_and_gate},
         {"closed standard streams do not become the output file", closed_streams},
         {"a failed run leaves the file that was there", overwrites},
+        {"a refusal names every format that can be written", writable_grids},
         {"SIGINT while the model writes its calibration text ends with 130", sigint_in_calibration},
         {"SIGINT while quantizing ends with 130, and the command it prints goes on", sigint},
         {"a model that is cut while it is read is named, nothing has the final name", cut_while_read},
