@@ -43,24 +43,54 @@ static const nb_flag flags[] = {
 static volatile sig_atomic_t interrupted;
 static volatile int stop;
 
-/* The first signal lets the group of linears be finished; a second one ends at once, which is no worse: what is sealed stays. */
+/* What was last said of the work, for SIGUSR1; a handler that meets it half written shows less of it. */
+static char last_said[256];
+
+static void say_now(const char *line)
+{
+    const ssize_t n = write(STDERR_FILENO, line, strlen(line));
+    (void)n; /* nobody is left to be told */
+}
+
+/* The first signal lets the group of linears be finished, which takes minutes in a large model; a second one ends at once, which is no worse: what is
+ * sealed stays. */
 static void on_signal(int s)
 {
     if (interrupted)
         _exit(128 + s);
     interrupted = s;
     stop = 1;
+    say_now("\nends behind the linears at work; once more: at once. Sealed layers stay either way\n");
+}
+
+static void on_question(int s)
+{
+    (void)s;
+    say_now(last_said[0] ? last_said : "no layer is done yet");
+    say_now("\n");
+}
+
+static void watch_signals(void)
+{
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    a.sa_handler = on_question;
+    sigaction(SIGUSR1, &a, NULL);
 }
 
 static void show(void *arg, const char *line, int32_t layer, int32_t n_layer, double eta_s)
 {
     const bool *tty = arg;
     if (eta_s < 0)
-        fprintf(stderr, "%s\n", line);
-    else if (*tty)
-        fprintf(stderr, "\r\x1b[K[%d/%d] %s  eta %dm%02ds%s", layer, n_layer, line, (int)eta_s / 60, (int)eta_s % 60, layer == n_layer ? "\n" : "");
+        snprintf(last_said, sizeof last_said, "%s", line);
     else
-        fprintf(stderr, "[%d/%d] %s  eta %ds\n", layer, n_layer, line, (int)eta_s);
+        snprintf(last_said, sizeof last_said, "[%d/%d] %s  eta %dm%02ds", layer, n_layer, line, (int)eta_s / 60, (int)eta_s % 60);
+    if (eta_s >= 0 && *tty)
+        fprintf(stderr, "\r\x1b[K%s%s", last_said, layer == n_layer ? "\n" : "");
+    else
+        fprintf(stderr, "%s\n", last_said);
 }
 
 static void put_number(const char *key, double v)
@@ -253,8 +283,7 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = check_ends(a, &max_kl, err);
     o.seed = (uint64_t)seed;
     if (st == NB_OK) {
-        signal(SIGINT, on_signal);
-        signal(SIGTERM, on_signal);
+        watch_signals();
         st = nb_quantize(&o, &r, err);
     }
     if (st == NB_OK && nb_flag_text(a, "report") && !o.dry_run)

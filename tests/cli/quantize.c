@@ -337,21 +337,31 @@ static void writable_grids(check *c)
     }
 }
 
-/* A million tokens to be written, minutes: the first line of progress is answered with a signal. */
+/* A million tokens to be written, minutes: the first line of progress is answered with signals: where is it, then end. What SIGUSR1 says is that line once
+ * more. */
 static void sigint_in_calibration(check *c)
 {
     char text[65536] = "";
     int err = -1;
     size_t n = 0;
     const pid_t pid = program_start(&here, "quantize %T/tiny.gguf -o %T/out.gguf --samples 16384 --ctx 64 -t 1", &err);
-    bool sent = false;
+    bool asked = false, sent = false;
+    char first[256] = "";
     for (ssize_t got = 1; got > 0 && n < sizeof text - 1; n += got > 0 ? (size_t)got : 0) {
         got = read(err, text + n, sizeof text - 1 - n);
-        if (!sent && strstr(text, "tokens of calibration text"))
+        const char *said = strstr(text, "tokens of calibration text"), *end = said ? strchr(said, '\n') : NULL;
+        if (end && !asked) {
+            const char *line = said;
+            while (line > text && line[-1] != '\n')
+                line--;
+            snprintf(first, sizeof first, "%.*s", (int)(end - line), line);
+            asked = kill(pid, SIGUSR1) == 0;
+        } else if (end && !sent && strstr(end, first))
             sent = kill(pid, SIGINT) == 0;
     }
     close(err);
-    CHECK(c, sent);
+    CHECK(c, asked && sent);
+    CHECK_HAS(c, text, "ends behind the linears at work; once more: at once");
     CHECK_EQ(c, program_wait(pid), 128 + SIGINT);
     CHECK_HAS(c, text, "nibble: error: stopped while the model wrote its calibration text");
     CHECK_HAS(c, text, "out.gguf --samples 16384 --ctx 64 -t 1\n"); /* the hint: nothing is there yet to go on with */
