@@ -444,7 +444,8 @@ nb_status nb_gguf_sink_open(const nb_gguf_sink_spec *spec, nb_sink **out, nb_err
         st = s->hole && s->sha ? open_writer(s, err) : NB_NO_ROOM;
     }
     if (st == NB_OK) {
-        nb_gguf_writer_set_holes(s->w, find_holes(s));
+        s->base.hole_bytes = (int64_t)find_holes(s);
+        nb_gguf_writer_set_holes(s->w, (size_t)s->base.hole_bytes);
         st = declare(s, err);
     }
     if (st == NB_OK)

@@ -58,6 +58,7 @@ typedef struct nb_sink_ops {
 struct nb_sink {
     const nb_sink_ops *op;
     int64_t total_bytes; /* of all files */
+    int64_t hole_bytes;  /* of these, what is never written and takes no room */
     bool broken;         /* a sync failed: nothing that is in the work folder can be trusted any more */
 };
 
