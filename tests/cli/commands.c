@@ -106,6 +106,8 @@ static const transcript rows[] = {
     {"a context beyond the model's names the model's", RUN "-c 300", 4, NULL, "\nhint: --ctx 256\n", 0},
     {"run writes logits", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy", 0, NULL, NULL, 0},
     {"run writes logits and an object", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy --json", 0, "{\"text\":\"\",\"prompt_tokens\":2,\"tokens\":[],\"stop\":\"length\"", NULL, 0},
+    {"and goes on where -n says how far", "run " TINY " --ids 1,70,80 -n 4 -t 1 --logits %T/logits.npy --json", 0, "\"prompt_tokens\":3,\"tokens\":[", NULL, 0},
+    {"but not for no tokens", "run " TINY " --ids 1,70,80 -n 0 -t 1 --logits %T/logits.npy --json", 0, "\"prompt_tokens\":3,\"tokens\":[],", NULL, 0},
     {"logits do not replace the model", "run " TINY " --ids 1,70 -t 1 --logits " TINY, 2, NULL, "tiny.gguf: it would replace the model", 0},
     {"nor anything that is no array", "run " TINY " --ids 1,70 -t 1 --logits %T/text.txt", 2, NULL, "text.txt: exists and was not written by this flag", 0},
     {"nor a folder", "run " TINY " --ids 1,70 -t 1 --logits %T", 7, NULL, "exists and is not a regular file", 0},
@@ -151,6 +153,30 @@ static void transcript_case(check *c)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].sentence == c->sentence)
             check_transcript(c, &here, &rows[i]);
+}
+
+/* The member `tokens` of the object that it prints. */
+static void tokens_of(check *c, const char *line, char text[256])
+{
+    outcome o = program_run(&here, line, OUT_CAPTURED);
+    const char *at = strstr(o.out, "\"tokens\":["), *end = at ? strchr(at, ']') : NULL;
+    CHECK_EQ(c, o.code, 0);
+    CHECK(c, end != NULL);
+    snprintf(text, 256, "%.*s", end ? (int)(end - at) : 0, at ? at : "");
+    program_free(&o);
+}
+
+/* What is generated behind logits is what is generated without them. */
+static void logits_and_more(check *c)
+{
+    char one[256], two[256], path[1024];
+    tokens_of(c, RUN "--json", one);
+    tokens_of(c, RUN "--json --logits %T/logits.npy", two);
+    CHECK(c, strlen(one) > 12);
+    CHECK_STR(c, two, one);
+    struct stat sb;
+    CHECK(c, stat(folder_in(&here, "logits.npy", path), &sb) == 0 && sb.st_size > 3 * TINY_VOCAB * 4); /* a row a token of the prompt */
+    CHECK(c, sb.st_size < 4 * TINY_VOCAB * 4);
 }
 
 static void same_text(check *c, const char *a, const char *b)
@@ -221,12 +247,13 @@ static void make_folder(void)
 int main(int argc, char **argv)
 {
     enum { kRows = sizeof rows / sizeof *rows };
-    check_case cases[kRows + 1];
+    check_case cases[kRows + 2];
     for (int i = 0; i < kRows; i++)
         cases[i] = (check_case){rows[i].sentence, transcript_case};
     cases[kRows] = (check_case){"the same command gives the same text, on any number of threads", repeats};
+    cases[kRows + 1] = (check_case){"--logits with -n writes the prompt's and generates what is generated without", logits_and_more};
     make_folder();
-    const int rc = check_main(cases, kRows + 1, argc, argv);
+    const int rc = check_main(cases, kRows + 2, argc, argv);
     folder_gone(&here);
     return rc;
 }
