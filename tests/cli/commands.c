@@ -121,7 +121,12 @@ static const transcript rows[] = {
     {"tokenize prints ids", "tokenize %M/tiny-llama -p ab", 0, "97 98\n", NULL, 0},
     {"tokenize adds BOS where the model asks", "tokenize " TINY " -p th", 0, "1 259 286\n", NULL, 0},
     {"tokenize --no-bos", "tokenize " TINY " -p th --no-bos --json", 0, "{\"ids\":[259,286],\"pieces\":[\"\xe2\x96\x81\",\"th\"]}\n", NULL, 0},
-    {"tokenize a file that is a folder", "tokenize " TINY " -f %T", 7, NULL, "Is a directory", 0},
+    {"tokenize a file that is a folder", "tokenize " TINY " -f %T", 4, NULL, "not a regular file\nhint: ls -ld ", 0},
+    {"run with one", "run " TINY " -f %T -n 1", 4, NULL, ": not a regular file", 0},
+    {"eval with one", "eval " TINY " -f %T --json", 4, NULL, ": not a regular file", 0},
+    {"template with one", "template " TINY " -f %T", 4, NULL, ": not a regular file", 0},
+    {"quantize by one", "quantize " TINY " -o %T/o.gguf --calib %T -q", 4, NULL, ": not a regular file\nhint: ls -ld ", 0},
+    {"quantize measured on one", "quantize " TINY " -o %T/o.gguf --method rtn --eval %T -q", 4, NULL, ": not a regular file", 0},
     {"tokenize nothing", "tokenize " TINY, 2, NULL, "a text is missing", 0},
     /* inspect */
     {"inspect names format and architecture", "inspect " TINY, 0, "architecture     llama\n", NULL, 0},
