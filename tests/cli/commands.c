@@ -57,6 +57,11 @@ static const transcript rows[] = {
     {"another spelling of a flag", "run " TINY " --ids 1,70,80 -n 4 -t 1 --ctx-size 2", 6, NULL, "", 0},
     {"a flag without its value", "run " TINY " -p", 2, NULL, "--prompt needs TEXT", 0},
     {"a switch with a value", "run " TINY " --raw=1", 2, NULL, "--raw takes no value", 0},
+    {"a value given twice", "quantize " TINY " -o %T/a.gguf -o %T/b.gguf", 2, NULL, "quantize: --output is given twice; give one\nhint: nibble quantize --help", 0},
+    {"in two spellings", "run " TINY " --ids 1 -n 3 --max-tokens=3 --json", 2, NULL, "run: --max-tokens is given twice", 0},
+    {"by its other name", "run " TINY " --ids 1 --ctx 8 --max-model-len 9", 2, NULL, "run: --ctx is given twice", 0},
+    {"before the command and behind it", "-t 1 run " TINY " --ids 1 -t 2", 2, NULL, "run: --threads is given twice", 0},
+    {"a switch given twice says the same", "run " TINY " --ids 1,70,80 -n 1 -t 1 -q -q --json --json", 0, "\"prompt_tokens\":3", NULL, 0},
     {"too many arguments", "run 1 2 3 4 5", 2, NULL, "run: too many arguments, the first is 3", 0},
     {"a second model where one is read", "eval a b -f c", 2, NULL, "eval: too many arguments, the first is b", 0},
     {"doctor takes none", "doctor x --json", 2, NULL, "doctor: too many arguments, the first is x", 0},
@@ -199,7 +204,7 @@ static void repeats(check *c)
     same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p the --raw -n 16 -t 1");
     same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p the --raw -n 16 -t 2");
     same_text(c, "run " TINY " -p the --raw -n 16 -t 1 --temp 1 --seed 7", "run " TINY " -p the --raw -n 16 -t 1 --temp 1 --seed 7");
-    same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p x --prompt=the --raw --max-tokens=16 -t 1");
+    same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " --prompt=the --raw --max-tokens=16 -t 1");
 }
 
 /* ---- the folder ---- */

@@ -14,6 +14,7 @@ static folder here;
 
 #define SET "quantize %T/tiny.gguf -o %T/out.gguf -t 1 -q --calib %T/text.txt -c 16 "
 #define RUN SET "--samples 4 "
+#define MANY "quantize %T/tiny.gguf -o %T/out.gguf -t 1 -q --calib %T/text.txt -c 64 --samples 64 "
 
 static const char *in(const char *name)
 {
@@ -172,26 +173,26 @@ static void two_writers(check *c)
 static void little_memory(check *c)
 {
     int64_t most = 0, least = 0;
-    outcome o = program_run(&here, RUN "--json --samples 64 -c 64 --dry-run", OUT_CAPTURED);
+    outcome o = program_run(&here, MANY "--json --dry-run", OUT_CAPTURED);
     const char *p = strstr(o.out, "\"plan_bytes\":");
     CHECK(c, p != NULL);
     most = p ? atoll(p + 13) : 0;
     CHECK(c, most > (1 << 21));
     program_free(&o);
-    o = program_run(&here, RUN "--samples 64 -c 64 --memory 100K", OUT_CAPTURED);
+    o = program_run(&here, MANY "--memory 100K", OUT_CAPTURED);
     CHECK_EQ(c, o.code, NB_NO_ROOM);
     CHECK_HAS(c, o.err, "hint: ");
     program_free(&o);
     char line[300];
     for (int64_t kib = 256; kib < most / 1024 && !least; kib += 128) { /* the least budget that is taken */
-        snprintf(line, sizeof line, "%s--samples 64 -c 64 --dry-run --memory %lldK", RUN, (long long)kib);
+        snprintf(line, sizeof line, "%s--dry-run --memory %lldK", MANY, (long long)kib);
         o = program_run(&here, line, OUT_CAPTURED);
         least = o.code == 0 ? kib : 0;
         CHECK(c, o.code == 0 || o.code == NB_NO_ROOM);
         program_free(&o);
     }
     CHECK(c, least > 256 && least * 1024 < most);
-    snprintf(line, sizeof line, "%s--samples 64 -c 64 --json --memory %lldK", RUN, (long long)((least + most / 1024) / 2)); /* what the process itself holds differs from run to run */
+    snprintf(line, sizeof line, "%s--json --memory %lldK", MANY, (long long)((least + most / 1024) / 2)); /* what the process itself holds differs from run to run */
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, 0);
     CHECK(c, strstr(o.out, "\"spill_bytes\":") && !strstr(o.out, "\"spill_bytes\":0,"));
