@@ -312,7 +312,7 @@ typedef struct nb_plan_options {
 typedef struct nb_plan_part { /* of one device */
     int64_t weights_bytes, kv_bytes, scratch_bytes, total_bytes; /* scratch: activations, logits, work space */
     int64_t memory_bytes; /* of the device, or what this process may use of the machine's; 0: unknown */
-    int64_t free_bytes;   /* of it, now */
+    int64_t free_bytes;   /* of it, now: of the machine's what can be had without swapping, within the limits of control groups; 0: unknown */
 } nb_plan_part;
 typedef struct nb_plan {
     int64_t weights_bytes, kv_bytes, scratch_bytes, total_bytes, memory_bytes, free_bytes; /* of the device, as in nb_plan_part */
