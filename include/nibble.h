@@ -312,7 +312,7 @@ typedef struct nb_plan_options {
 typedef struct nb_plan_part { /* of one device */
     int64_t weights_bytes, kv_bytes, scratch_bytes, total_bytes; /* scratch: activations, logits, work space */
     int64_t memory_bytes; /* of the device, or what this process may use of the machine's; 0: unknown */
-    int64_t free_bytes;   /* of it, now */
+    int64_t free_bytes;   /* of it, now: of the machine's what can be had without swapping, within the limits of control groups; 0: unknown */
 } nb_plan_part;
 typedef struct nb_plan {
     int64_t weights_bytes, kv_bytes, scratch_bytes, total_bytes, memory_bytes, free_bytes; /* of the device, as in nb_plan_part */
@@ -349,7 +349,7 @@ NB_API bool nb_checkpoint_get_tensor(const nb_checkpoint *c, int64_t i, nb_check
 /* Metadata entry i as key and its value as JSON text (long arrays cut: "[...] of N"); valid until the next call on c. */
 NB_API bool nb_checkpoint_get_metadata(const nb_checkpoint *c, int64_t i, const char **key, const char **value_json);
 /* Checks every tensor: finite scales and floats, codes in range; and against the manifest beside it (OUT.manifest.json, or manifest.json in a folder),
- * where there is one (*manifest): type, size, SHA-256. NB_NEGATIVE names the first that fails. */
+ * where there is one (*manifest): type, size, SHA-256; every file of a folder; head, length and padding of a single file. NB_NEGATIVE names the first that fails. */
 NB_API nb_status nb_checkpoint_verify(const nb_checkpoint *c, bool *manifest, nb_error *err) NB_CHECKED;
 
 /* ---- measuring ---- */

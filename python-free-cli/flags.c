@@ -62,6 +62,19 @@ static const struct {
 };
 enum { kOthers = sizeof others / sizeof *others };
 
+/* Flags with a value that each may be given several times; of all others two are a mistake. */
+static const struct {
+    const char *command, *name;
+} repeated[] = {{"pull", "include"}};
+
+static bool may_repeat(const nb_command *c, const nb_flag *f)
+{
+    for (size_t i = 0; i < sizeof repeated / sizeof *repeated; i++)
+        if (strcmp(repeated[i].command, c->name) == 0 && strcmp(repeated[i].name, f->name) == 0)
+            return true;
+    return false;
+}
+
 /* Its place in `others`, -1 if it has none. */
 static int other(const nb_command *c, const char *name, size_t n)
 {
@@ -142,6 +155,9 @@ nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, n
             return unknown(c, arg, err);
         if (out->n == NB_MAX_FLAGS)
             return nb_fail(err, NB_USAGE, "%s: more than %d flags", c->name, NB_MAX_FLAGS);
+        for (int k = 0; f->operand && k < out->n; k++) /* a switch says the same twice */
+            if (out->flag[k] == f && !may_repeat(c, f))
+                return nb_fail(err, NB_USAGE, "%s: --%s is given twice; give one", c->name, f->name);
         if (f->operand && !equals && i + 1 == n)
             return nb_fail(err, NB_USAGE, "%s: --%s needs %s", c->name, f->name, f->operand);
         if (!f->operand && equals && arg[1] == '-')

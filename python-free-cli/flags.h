@@ -40,7 +40,7 @@ const nb_flag *nb_global_flag(const char *arg);
 nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, nb_error *err) NB_CHECKED;
 
 bool nb_flag_on(const nb_args *a, const char *name);
-const char *nb_flag_text(const nb_args *a, const char *name); /* NULL if not given; the last one counts */
+const char *nb_flag_text(const nb_args *a, const char *name); /* NULL if not given; of one that may repeat the last */
 /* Strict numbers: the whole text, within [least, most]; otherwise NB_USAGE. *out keeps its value when the flag is not given. */
 nb_status nb_flag_int(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, nb_error *err) NB_CHECKED;
 /* 24G, 512M, 100K or bytes, powers of 1024; 5GB, 500MB, 100KB: of 1000. */

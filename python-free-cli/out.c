@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void nb_put_json(FILE *f, const char *s, size_t n)
@@ -103,8 +104,14 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
     *n = 0;
     FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     path = f == stdin ? "stdin" : path;
+    struct stat sb;
     if (!f)
         return nb_fail_errno_at(err, path, "cannot open");
+    if (fstat(fileno(f), &sb) == 0 && S_ISDIR(sb.st_mode)) { /* a pipe is fine, <(...) gives one */
+        if (f != stdin)
+            fclose(f);
+        return nb_fail_at(err, NB_BAD_INPUT, path, -1, "not a regular file");
+    }
     char *piece = malloc(kPiece);
     nb_buf_init(&b, kMost);
     if (!piece)

@@ -27,10 +27,11 @@ static void put_json(const nb_plan *p)
 
 static void put_text(const nb_plan *p)
 {
-    const char *fits = p->fits ? "fits" : "does not fit";
+    const char *fits = p->fits ? "fits" : p->memory_bytes && p->total_bytes > p->memory_bytes ? "does not fit" : "does not fit beside what is in memory now";
     if (!p->offload) {
-        printf("weights    %10.1f MiB\nKV cache   %10.1f MiB   %d x %d tokens\nscratch    %10.1f MiB\ntotal      %10.1f MiB   %s (%.1f MiB there)\n",
-               mib(p->weights_bytes), mib(p->kv_bytes), p->n_seq, p->ctx, mib(p->scratch_bytes), mib(p->total_bytes), fits, mib(p->memory_bytes));
+        printf("weights    %10.1f MiB\nKV cache   %10.1f MiB   %d x %d tokens\nscratch    %10.1f MiB\ntotal      %10.1f MiB   %s (%.1f MiB free of %.1f MiB)\n",
+               mib(p->weights_bytes), mib(p->kv_bytes), p->n_seq, p->ctx, mib(p->scratch_bytes), mib(p->total_bytes), fits, mib(p->free_bytes),
+               mib(p->memory_bytes));
         return;
     }
     printf("           %10s MiB %10s MiB   layers 0:%d of %d on cpu\n", p->device, "cpu", p->offload, p->n_layer);

@@ -18,7 +18,7 @@ static const nb_flag flags[] = {
     {"ctx", 'c', "N", "context length (default: the model's)"},
     {"raw", 0, NULL, "take the prompt as it is, without the chat template"},
     {"ignore-eos", 0, NULL, "end tokens do not end it"},
-    {"logits", 0, "OUT.npy", "write float32 [prompt_tokens, vocab] and stop"},
+    {"logits", 0, "OUT.npy", "write float32 [prompt_tokens, vocab]; nothing is generated without -n"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -142,14 +142,15 @@ static nb_status run(const nb_args *a, nb_error *err)
     nb_generate_result r = {.stop = "length"};
     nb_sampling sampling = {.top_p = 1};
     prompt p = {.ids = NULL};
-    int32_t n_predict = 128, ctx = 0;
+    const char *logits = nb_flag_text(a, "logits");
+    int32_t n_predict = logits ? 0 : 128, ctx = 0;
     nb_status st = one_prompt(a, err);
     if (st == NB_OK)
         st = nb_need_operand(a, "MODEL", err);
     if (st == NB_OK)
         st = nb_sampling_from_args(a, &n_predict, &ctx, &sampling, err);
-    if (st == NB_OK && nb_flag_text(a, "logits"))
-        st = nb_check_output(nb_flag_text(a, "logits"), a->n_operand ? a->operand[0] : NULL, err);
+    if (st == NB_OK && logits)
+        st = nb_check_output(logits, a->n_operand ? a->operand[0] : NULL, err);
     if (st == NB_OK)
         st = read_prompt(a, &p, err);
     if (st == NB_OK)
@@ -163,9 +164,10 @@ static nb_status run(const nb_args *a, nb_error *err)
         const int64_t need = (int64_t)p.n + (n_predict < 0 ? info.ctx_len : n_predict);
         ctx = need < info.ctx_len ? (int32_t)need : info.ctx_len;
     }
-    if (st == NB_OK && nb_flag_text(a, "logits")) {
-        st = write_logits(m, p.ids, p.n, ctx, nb_flag_text(a, "logits"), err);
-        if (st == NB_OK && nb_flag_on(a, "json"))
+    if (st == NB_OK && logits) /* with a cache of their own: generation feeds the prompt again, and its figures are those of a run without --logits */
+        st = write_logits(m, p.ids, p.n, ctx, logits, err);
+    if (st == NB_OK && logits && n_predict == 0) {
+        if (nb_flag_on(a, "json"))
             nb_print_generation(m, p.n, &r); /* nothing was generated */
     } else if (st == NB_OK) {
         const bool json = nb_flag_on(a, "json");

@@ -63,6 +63,11 @@ try() {
         fetch_model 2>"$tmp/err"
         echo "$model_is $(basename "$model")"
     )" "$outcome" "$name"
+    if [ "${outcome%% *}" = Q4_1 ]; then # one plain line says why, no error of a command whose failure is none of the reader's
+        says "$(grep -c '^== .*; the package on PyPI is used instead (Q4_1)$' "$tmp/err") $(grep -c 'error:\|hint:' "$tmp/err" || true)" "1 0" "$name: one line says so"
+        says "$(grep -c "^== $why" "$tmp/err")" 1 "$name: with the reason"
+        sed -n 's/^== \(.*; the package\)/      \1/p' "$tmp/err"
+    fi
     if [ -n "$hub_pid" ]; then
         exec 9>&-
         wait "$hub_pid" || true
@@ -72,17 +77,23 @@ try() {
 }
 
 try 'the hub has it' sound "$right" true "BF16 $hub_revision"
+why='this build quantizes no folders;'
 try 'this build quantizes no folder' sound "$right" false 'Q4_1 package.gguf'
+why="this build does not quantize the hub's folder;"
 # shellcheck disable=SC2016
 try 'it quantizes some folders, not this one' sound "$right" '[ "$1" = tests/data/models/tiny-llama ]' 'Q4_1 package.gguf'
+why='the hub was not reached (.\+);'
 try 'no hub' none "$right" true 'Q4_1 package.gguf'
+why='the hub does not give the model (.\+);'
 try 'a hub that is down' down "$right" true 'Q4_1 package.gguf'
 try 'a hub that cuts' cut "$right" true 'Q4_1 package.gguf'
 try 'a hub with wrong bytes' wrong "$right" true 'Q4_1 package.gguf'
+why='model.safetensors of the hub does not have the expected sha256;'
 try 'a hub with another model under that name' sound "$published" true 'Q4_1 package.gguf'
-seconds=1
+seconds=1 why='the hub was not reached (it took more than 1 s);'
 try 'a hub that does not answer' stall "$right" true 'Q4_1 package.gguf'
 seconds=
+why='the hub does not give the model (.\+);'
 hub_repo=nobody/nothing
 try 'a hub without it' sound "$right" true 'Q4_1 package.gguf'
 [ $failed = 0 ]

@@ -1,6 +1,6 @@
 /* plan.c -- nb_plan_model: what a model takes to run, from the code that loads and runs it, over devices that only count. */
 #include "backend/count.h"
-#include "base/clock.h"
+#include "base/free_memory.h"
 #include "model/model.h"
 
 #include <stdio.h>
@@ -37,8 +37,8 @@ static bool end(const nb_model *part, int64_t host_bytes, nb_plan_part *out)
     out->scratch_bytes = counted(part) - out->weights_bytes - out->kv_bytes + host_bytes;
     out->total_bytes = out->weights_bytes + out->kv_bytes + out->scratch_bytes;
     out->memory_bytes = own ? (int64_t)part->be->memory_bytes : nb_memory_bytes();
-    out->free_bytes = own ? (int64_t)part->be->op->free_bytes(part->be) : out->memory_bytes - nb_anon_rss_bytes();
-    return out->memory_bytes == 0 || out->total_bytes <= out->free_bytes;
+    out->free_bytes = own ? (int64_t)part->be->op->free_bytes(part->be) : nb_memory_free_bytes();
+    return out->memory_bytes == 0 || out->total_bytes <= (own || out->free_bytes ? out->free_bytes : out->memory_bytes);
 }
 
 nb_status nb_plan_model(const nb_plan_options *o, nb_plan *out, nb_error *err)

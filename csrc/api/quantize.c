@@ -136,6 +136,8 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
     nb_quantize_phase_ends(r, "load", &since);
     if (st == NB_OK)
         st = o->dry_run ? rehearse(j, r, err) : work(j, r, &since, err);
+    if (nb_quantize_found_no_room(j, st, err) && (j->m || (j->o.model && j->form && open_model(j, NULL) == NB_OK)))
+        nb_quantize_say_missing_room(j, err);
     close_job(j, st, err);
     if (st == NB_OK && j->o.eval_path && !o->dry_run) {
         st = nb_quantize_evaluate(&j->o, r, err);

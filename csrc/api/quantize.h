@@ -1,5 +1,5 @@
 /* quantize.h -- what the files of nb_quantize share: choices (quantize_choose.c), formats of tensors (quantize_formats.c), calibration
- * (quantize_calib.c), settings as words (quantize_settings.c), the work folder (quantize_work.c), the plan (quantize_plan.c), figures
+ * (quantize_calib.c), settings as words (quantize_settings.c), the work folder (quantize_work.c), the plan (quantize_plan.c), room on disk (quantize_room.c), figures
  * (quantize_figures.c), and the run itself (quantize.c). */
 #ifndef NB_API_QUANTIZE_H
 #define NB_API_QUANTIZE_H
@@ -105,6 +105,12 @@ nb_status nb_quantize_manifest(nb_quantize_job *j, nb_text *out, nb_error *err) 
 /* ---- plan ---- */
 /* Fills plan_* of the result, decides whether activations are spilled, and refuses with NB_NO_ROOM what does not fit. */
 nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *err) NB_CHECKED;
+
+/* ---- room on disk ---- */
+/* Whether the sentence speaks of a file of this run that found no room on disk, and does not say yet what the whole run lacks. */
+bool nb_quantize_found_no_room(const nb_quantize_job *j, nb_status st, const nb_error *err);
+/* Says that, with the model open and its types chosen. */
+void nb_quantize_say_missing_room(nb_quantize_job *j, nb_error *err);
 
 /* What ran since the last phase, under a name. */
 void nb_quantize_phase_ends(nb_quantize_result *r, const char *name, int64_t *since);

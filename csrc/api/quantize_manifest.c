@@ -1,4 +1,4 @@
-/* quantize_manifest.c -- manifest.json: what a file was made of and with, and the hash of every tensor. The same run gives the same bytes, so nothing in
+/* quantize_manifest.c -- manifest.json: what a file was made of and with, and the hash of every tensor and of what is outside of them. The same run gives the same bytes, so nothing in
  * it depends on the clock, the folder or an interruption. */
 #include "api/quantize.h"
 
@@ -30,6 +30,19 @@ static nb_status put_file(void *arg, const nb_sink_file *f, nb_error *err)
     nb_text_json(out, f->name, strlen(f->name));
     nb_text_printf(out, ",\"bytes\":%lld,\"sha256\":\"%s\"}", (long long)f->bytes, hex);
     return nb_text_check(out, "the manifest", err);
+}
+
+/* The one file around the tensors. */
+static nb_status put_head(nb_sink *sink, nb_text *out, nb_error *err)
+{
+    nb_sink_head head;
+    char hex[2 * NB_SHA256_BYTES + 1];
+    const nb_status st = sink->op->head(sink, &head, err);
+    if (st != NB_OK)
+        return st;
+    nb_hex(head.sha256, sizeof head.sha256, hex);
+    nb_text_printf(out, "\n],\n\"bytes\":%lld,\n\"head\":{\"bytes\":%lld,\"sha256\":\"%s\"}}\n", (long long)head.file_bytes, (long long)head.bytes, hex);
+    return NB_OK;
 }
 
 /* name, size and hash only: the same checkpoint elsewhere is the same input. */
@@ -69,7 +82,8 @@ nb_status nb_quantize_manifest(nb_quantize_job *j, nb_text *out, nb_error *err)
         st = nb_text_check(out, "the manifest", err);
         if (st == NB_OK)
             st = j->sink->op->files(j->sink, put_file, out, err);
-    }
-    nb_text_puts(out, "\n]}\n");
+        nb_text_puts(out, "\n]}\n");
+    } else if (st == NB_OK)
+        st = put_head(j->sink, out, err);
     return st == NB_OK ? nb_text_check(out, "the manifest", err) : st;
 }

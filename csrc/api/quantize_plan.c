@@ -6,6 +6,7 @@
 #include "api/quantize.h"
 #include "backend/count.h"
 #include "base/clock.h"
+#include "base/free_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,17 @@ static nb_status refuse_writer(nb_quantize_job *j, int64_t limit, need writer, n
     return st;
 }
 
+/* Whether it fits is asked of the machine (hours from now others may have gone); what is free now is a warning. */
+static void warn_of_others(nb_quantize_job *j, int64_t more)
+{
+    char line[200];
+    const int64_t free = nb_memory_free_bytes();
+    if (!free || more <= free || !j->o.progress)
+        return;
+    snprintf(line, sizeof line, "warning: %.1f MiB more are planned, %.1f MiB are free now; --memory SIZE takes less, or refuses", mib(more), mib(free));
+    j->o.progress(j->o.arg, line, 0, j->m->hp.n_layer, -1.0);
+}
+
 nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *err)
 {
     const bool calibrated = j->p.quantizer->needs != NB_NEEDS_NOTHING;
@@ -154,6 +166,8 @@ nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *
     if (st != NB_OK)
         return st;
     r->plan_bytes = memory.host > writer.host ? memory.host : writer.host;
+    if (!j->o.memory)
+        warn_of_others(j, r->plan_bytes - base);
     r->plan_device_bytes = memory.device > writer.device ? memory.device : writer.device;
     r->spill_bytes = spill ? (int64_t)j->o.samples * j->o.ctx * nb_pipeline_row_width(j->m) * 4 * (j->o.correction > 0.0 ? 2 : 1) : 0;
     r->expert_passes = calibrated && j->m->hp.n_expert ? (j->m->hp.n_expert + experts - 1) / experts : 0;

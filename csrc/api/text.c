@@ -1,5 +1,6 @@
 /* text.c -- the text half of nibble.h: tokenize, template, and small odds of the API. */
 #include "model/model.h"
+#include "text/conversation.h"
 #include "text/template.h"
 
 #include <stdlib.h>
@@ -109,7 +110,7 @@ static nb_status render(const nb_model *m, const char *path, const char *json, s
         env.bos_token = nb_tokenizer_token(m->tokenizer, nb_tokenizer_bos(m->tokenizer), &env.bos_token_n);
         env.eos_token = nb_tokenizer_token(m->tokenizer, nb_tokenizer_eos(m->tokenizer), &env.eos_token_n);
         st = nb_template_render(src, src_n, nb_json_root(doc), &env, out, &why);
-        if (st != NB_OK)
+        if (st != NB_OK && !(st == NB_BAD_INPUT && nb_conversation_fault(path, nb_json_root(doc), why.message, err)))
             nb_fail_at(err, st, m->container->path, -1, "%s", why.message);
     }
     nb_json_close(doc);

@@ -1,5 +1,5 @@
 /* verify.c -- a checkpoint against its manifest: every tensor is there, has its type and size, and hashes to what was written down; so does every file
- * of a folder. */
+ * of a folder, and of a single file its head. What then is left of that, the padding between tensors, is zero. */
 #include "api/verify.h"
 #include "base/mapfile.h"
 #include "base/sha256.h"
@@ -81,6 +81,49 @@ static nb_status check_file(const nb_container *c, const char *manifest, const n
     return st;
 }
 
+/* The padding behind each tensor, as the writer leaves it. */
+static nb_status check_padding(const nb_container *c, const nb_mapfile *f, nb_error *err)
+{
+    for (int64_t i = 0; i < c->n_tensor; i++) {
+        const uint64_t end = i + 1 < c->n_tensor ? c->tensor[i + 1].offset : f->n;
+        for (uint64_t at = c->tensor[i].offset + c->tensor[i].bytes; at < end; at++)
+            if (f->p[at])
+                return nb_fail_at(err, NB_NEGATIVE, c->path, (int64_t)at, "the padding behind tensor %s is not zero", c->tensor[i].name);
+    }
+    return NB_OK;
+}
+
+/* Of a single file what lies outside of its tensors: length, head (keys, list of tensors), padding. */
+static nb_status check_head(const nb_container *c, const char *manifest, const nb_json_node *root, nb_error *err)
+{
+    const char *sha = NULL;
+    int64_t bytes = 0, head = 0;
+    uint8_t sum[NB_SHA256_BYTES];
+    char hex[2 * NB_SHA256_BYTES + 1];
+    nb_mapfile *f = NULL;
+    const nb_json_node *e = nb_json_get(root, "head");
+    if (!nb_json_int(nb_json_get(root, "bytes"), &bytes) || !nb_json_int(nb_json_get(e, "bytes"), &head) || !nb_json_string(nb_json_get(e, "sha256"), &sha, NULL))
+        return nb_fail_at(err, NB_BAD_INPUT, manifest, (int64_t)nb_json_offset(e), "no manifest: a head without bytes and sha256, or no bytes of the file");
+    nb_status st = nb_mapfile_open(c->where, &f, err);
+    if (st != NB_OK)
+        return st;
+    if (bytes < 0 || (uint64_t)bytes != f->n)
+        st = nb_fail_at(err, NB_NEGATIVE, c->path, -1, "has %zu bytes, the manifest says %lld", f->n, (long long)bytes);
+    else if (head < 0 || (uint64_t)head > f->n || (c->n_tensor && (uint64_t)head != c->tensor[0].offset))
+        st = nb_fail_at(err, NB_NEGATIVE, c->path, -1, "its tensors begin at byte %llu, the manifest says %lld",
+                        (unsigned long long)(c->n_tensor ? c->tensor[0].offset : f->n), (long long)head);
+    if (st == NB_OK) {
+        nb_sha256(f->p, (size_t)head, sum);
+        nb_hex(sum, sizeof sum, hex);
+        if (strcmp(hex, sha) != 0)
+            st = nb_fail_at(err, NB_NEGATIVE, c->path, 0, "its head, the %lld bytes of keys and the list of tensors, does not have the hash of the manifest", (long long)head);
+    }
+    if (st == NB_OK)
+        st = check_padding(c, f, err);
+    nb_mapfile_close(f);
+    return st;
+}
+
 nb_status nb_verify_manifest(const nb_container *c, bool *there, nb_error *err)
 {
     char path[4096];
@@ -95,6 +138,8 @@ nb_status nb_verify_manifest(const nb_container *c, bool *there, nb_error *err)
     const nb_json_node *files = doc ? nb_json_get(nb_json_root(doc), "files") : NULL;
     for (const nb_json_node *e = nb_json_first(files); e && st == NB_OK; e = nb_json_next(e))
         st = check_file(c, path, e, err);
+    if (st == NB_OK && doc && c->gguf && nb_json_get(nb_json_root(doc), "head")) /* one of an older nibble says nothing of it */
+        st = check_head(c, path, nb_json_root(doc), err);
     nb_json_close(doc);
     return st;
 }

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 int64_t nb_clock_ns(void)
 {
@@ -40,19 +39,4 @@ int64_t nb_anon_rss_bytes(void)
     if (f)
         fclose(f);
     return kib * 1024;
-}
-
-int64_t nb_memory_bytes(void)
-{
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    int64_t n = pages > 0 && page > 0 ? (int64_t)pages * page : 0;
-    char text[64] = "";
-    FILE *f = fopen("/sys/fs/cgroup/memory.max", "r"); /* "max" where there is no limit */
-    if (f && fgets(text, sizeof text, f) && text[0] >= '0' && text[0] <= '9') {
-        const int64_t limit = strtoll(text, NULL, 10);
-        n = limit > 0 && (n == 0 || limit < n) ? limit : n;
-    }
-    if (f)
-        fclose(f);
-    return n;
 }

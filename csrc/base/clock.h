@@ -12,8 +12,6 @@ int64_t nb_clock_ns(void);
 int64_t nb_cpu_ns(void); /* processor time of all threads of the process */
 int64_t nb_peak_rss_bytes(void);
 int64_t nb_anon_rss_bytes(void); /* now, without mapped files; 0 when the system does not say */
-/* What this process may use: the machine's memory, or less where a control group limits it; 0 when the system does not say. */
-int64_t nb_memory_bytes(void);
 
 #ifdef __cplusplus
 }

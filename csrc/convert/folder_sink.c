@@ -404,6 +404,7 @@ static void find_holes(folder_sink *s)
         const nb_folder_entry *e = &s->plan.entry[i];
         const bool alone = !from_gguf(s) || (e->n_dim == 2 && e->src->n_dim == 2 && e->shape[0] == e->src->shape[0]);
         s->hole[i] = i != embed && e->module < 0 && alone && e->type == e->src->dtype && nb_holes_has(&holes, e->src);
+        s->base.hole_bytes += s->hole[i] ? (int64_t)e->src->bytes : 0;
     }
     nb_holes_close(&holes);
 }

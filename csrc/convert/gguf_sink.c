@@ -254,6 +254,29 @@ static nb_status sink_each(nb_sink *base, nb_status (*tensor)(void *arg, const n
     return st;
 }
 
+/* As it lies in the file, not as it was meant to be. */
+static nb_status sink_head(nb_sink *base, nb_sink_head *out, nb_error *err)
+{
+    gguf_sink *s = (gguf_sink *)base;
+    nb_sha256_state h;
+    nb_status st = NB_OK;
+    const size_t bytes = nb_gguf_writer_head_bytes(s->w);
+    uint8_t *slice = nb_alloc(kHashSlice, 1, "a slice to hash", err);
+    if (!slice)
+        return NB_NO_ROOM;
+    nb_sha256_init(&h);
+    for (size_t at = 0; at < bytes && st == NB_OK; at += kHashSlice) {
+        const size_t n = bytes - at < kHashSlice ? bytes - at : kHashSlice;
+        st = nb_gguf_writer_read_head(s->w, at, slice, n, err);
+        nb_sha256_add(&h, slice, n);
+    }
+    nb_sha256_end(&h, out->sha256);
+    out->bytes = (int64_t)bytes;
+    out->file_bytes = (int64_t)nb_gguf_writer_total_bytes(s->w);
+    free(slice);
+    return st;
+}
+
 /* ---- the end ---- */
 
 static nb_status beside(const char *out, char path[kPath], nb_error *err)
@@ -349,7 +372,7 @@ void nb_gguf_sink_discard(const char *work)
 /* ---- opening ---- */
 
 static const nb_sink_ops ops = {.linear = sink_linear, .dense = sink_dense, .read = sink_read, .seal = sink_seal, .commit = sink_commit,
-                                .each = sink_each, .close = sink_close};
+                                .each = sink_each, .head = sink_head, .close = sink_close};
 
 /* A tensor that is copied and lies in holes of the source's file stays a hole: nothing is read, nothing takes room. From a folder only a matrix that is one
  * tensor there: norms may get a 1. */
@@ -421,7 +444,8 @@ nb_status nb_gguf_sink_open(const nb_gguf_sink_spec *spec, nb_sink **out, nb_err
         st = s->hole && s->sha ? open_writer(s, err) : NB_NO_ROOM;
     }
     if (st == NB_OK) {
-        nb_gguf_writer_set_holes(s->w, find_holes(s));
+        s->base.hole_bytes = (int64_t)find_holes(s);
+        nb_gguf_writer_set_holes(s->w, (size_t)s->base.hole_bytes);
         st = declare(s, err);
     }
     if (st == NB_OK)

@@ -25,6 +25,12 @@ typedef struct nb_sink_file {
     uint8_t sha256[NB_SHA256_BYTES];
 } nb_sink_file;
 
+/* A single file, for the manifest: what lies outside of its tensors' bytes. */
+typedef struct nb_sink_head {
+    int64_t bytes, file_bytes; /* up to the data of the tensors; the file's length */
+    uint8_t sha256[NB_SHA256_BYTES]; /* of the head */
+} nb_sink_head;
+
 typedef struct nb_sink_ops {
     /* A quantized linear: canonical codes in the sink's grid, rows in the order of the source. */
     nb_status (*linear)(nb_sink *s, nb_slot at, const nb_matrix *m, nb_error *err);
@@ -42,14 +48,17 @@ typedef struct nb_sink_ops {
     nb_status (*commit)(nb_sink *s, const char *manifest, size_t n, nb_error *err);
     /* Calls back for every tensor of the output, in the order of its file. */
     nb_status (*each)(nb_sink *s, nb_status (*tensor)(void *arg, const nb_sink_tensor *t, nb_error *err), void *arg, nb_error *err);
-    /* The same for every file of the output but the manifest, whole, as commit will leave it; NULL: one file, whose tensors say all. Everything was sealed. */
+    /* The same for every file of the output but the manifest, whole, as commit will leave it; NULL: one file, of which `head` says what its tensors do not.
+     * Everything was sealed. */
     nb_status (*files)(nb_sink *s, nb_status (*file)(void *arg, const nb_sink_file *f, nb_error *err), void *arg, nb_error *err);
+    nb_status (*head)(nb_sink *s, nb_sink_head *out, nb_error *err); /* NULL: a folder */
     void (*close)(nb_sink *s); /* what was not committed stays in the work folder if there is one, else it goes */
 } nb_sink_ops;
 
 struct nb_sink {
     const nb_sink_ops *op;
     int64_t total_bytes; /* of all files */
+    int64_t hole_bytes;  /* of these, what is never written and takes no room */
     bool broken;         /* a sync failed: nothing that is in the work folder can be trusted any more */
 };
 

@@ -122,6 +122,9 @@ nb_status nb_gguf_writer_data(nb_gguf_writer *w, int index, size_t offset, const
 /* Before begin: so many bytes of data will stay holes, because they are holes in the source. */
 void nb_gguf_writer_set_holes(nb_gguf_writer *w, size_t bytes);
 nb_status nb_gguf_writer_read(const nb_gguf_writer *w, int index, size_t offset, void *p, size_t bytes, nb_error *err) NB_CHECKED;
+/* The head: all before the first tensor's data; valid after begin. */
+size_t nb_gguf_writer_head_bytes(const nb_gguf_writer *w);
+nb_status nb_gguf_writer_read_head(const nb_gguf_writer *w, size_t offset, void *p, size_t bytes, nb_error *err) NB_CHECKED;
 /* All of the tensor is there, an earlier run's or a hole: nothing to do when this run wrote to it. */
 void nb_gguf_writer_mark(nb_gguf_writer *w, int index);
 bool nb_gguf_writer_touched(const nb_gguf_writer *w, int index); /* data was written in this run, or marked */

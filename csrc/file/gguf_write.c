@@ -393,6 +393,18 @@ nb_status nb_gguf_writer_read(const nb_gguf_writer *w, int index, size_t offset,
     return nb_outfile_read_at(w->file, w->data_at + w->tensor[index].offset + offset, p, bytes, err);
 }
 
+size_t nb_gguf_writer_head_bytes(const nb_gguf_writer *w)
+{
+    return w->data_at;
+}
+
+nb_status nb_gguf_writer_read_head(const nb_gguf_writer *w, size_t offset, void *p, size_t bytes, nb_error *err)
+{
+    if (!w->file || offset > w->data_at || bytes > w->data_at - offset)
+        return nb_fail_at(err, NB_INTERNAL, w->path, -1, "its head is read where it has no bytes");
+    return nb_outfile_read_at(w->file, offset, p, bytes, err);
+}
+
 void nb_gguf_writer_mark(nb_gguf_writer *w, int index)
 {
     if (w->tensor[index].written == 0)

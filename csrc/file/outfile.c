@@ -173,6 +173,18 @@ static uint64_t free_bytes(int fd)
     return n;
 }
 
+uint64_t nb_outfile_free_bytes(const char *path)
+{
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    const int n = snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    const int fd = n > 0 && (size_t)n < sizeof folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    const uint64_t bytes = fd >= 0 ? free_bytes(fd) : UINT64_MAX;
+    if (fd >= 0)
+        close(fd);
+    return bytes;
+}
+
 nb_status nb_outfile_reserve_sparse(nb_outfile *f, size_t bytes, size_t holes, nb_error *err)
 {
     struct stat sb;

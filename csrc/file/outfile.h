@@ -34,6 +34,8 @@ nb_status nb_outfile_sync(nb_outfile *f, nb_error *err) NB_CHECKED;
 nb_status nb_outfile_finish(nb_outfile *f, nb_error *err) NB_CHECKED;
 /* rename, then fsync of the folder. */
 nb_status nb_outfile_rename(const char *from, const char *to, nb_error *err) NB_CHECKED;
+/* Bytes that the file system of the folder in which path lies still has for us; UINT64_MAX when it does not say. */
+uint64_t nb_outfile_free_bytes(const char *path);
 /* What errno says of a write of n bytes that failed: NB_NO_ROOM with the missing bytes, or NB_IO. */
 nb_status nb_outfile_write_fault(const char *path, uint64_t offset, size_t n, nb_error *err);
 nb_status nb_outfile_commit(nb_outfile *f, nb_error *err) NB_CHECKED;

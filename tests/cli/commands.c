@@ -57,6 +57,11 @@ static const transcript rows[] = {
     {"another spelling of a flag", "run " TINY " --ids 1,70,80 -n 4 -t 1 --ctx-size 2", 6, NULL, "", 0},
     {"a flag without its value", "run " TINY " -p", 2, NULL, "--prompt needs TEXT", 0},
     {"a switch with a value", "run " TINY " --raw=1", 2, NULL, "--raw takes no value", 0},
+    {"a value given twice", "quantize " TINY " -o %T/a.gguf -o %T/b.gguf", 2, NULL, "quantize: --output is given twice; give one\nhint: nibble quantize --help", 0},
+    {"in two spellings", "run " TINY " --ids 1 -n 3 --max-tokens=3 --json", 2, NULL, "run: --max-tokens is given twice", 0},
+    {"by its other name", "run " TINY " --ids 1 --ctx 8 --max-model-len 9", 2, NULL, "run: --ctx is given twice", 0},
+    {"before the command and behind it", "-t 1 run " TINY " --ids 1 -t 2", 2, NULL, "run: --threads is given twice", 0},
+    {"a switch given twice says the same", "run " TINY " --ids 1,70,80 -n 1 -t 1 -q -q --json --json", 0, "\"prompt_tokens\":3", NULL, 0},
     {"too many arguments", "run 1 2 3 4 5", 2, NULL, "run: too many arguments, the first is 3", 0},
     {"a second model where one is read", "eval a b -f c", 2, NULL, "eval: too many arguments, the first is b", 0},
     {"doctor takes none", "doctor x --json", 2, NULL, "doctor: too many arguments, the first is x", 0},
@@ -106,6 +111,8 @@ static const transcript rows[] = {
     {"a context beyond the model's names the model's", RUN "-c 300", 4, NULL, "\nhint: --ctx 256\n", 0},
     {"run writes logits", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy", 0, NULL, NULL, 0},
     {"run writes logits and an object", "run " TINY " --ids 1,70 -t 1 --logits %T/logits.npy --json", 0, "{\"text\":\"\",\"prompt_tokens\":2,\"tokens\":[],\"stop\":\"length\"", NULL, 0},
+    {"and goes on where -n says how far", "run " TINY " --ids 1,70,80 -n 4 -t 1 --logits %T/logits.npy --json", 0, "\"prompt_tokens\":3,\"tokens\":[", NULL, 0},
+    {"but not for no tokens", "run " TINY " --ids 1,70,80 -n 0 -t 1 --logits %T/logits.npy --json", 0, "\"prompt_tokens\":3,\"tokens\":[],", NULL, 0},
     {"logits do not replace the model", "run " TINY " --ids 1,70 -t 1 --logits " TINY, 2, NULL, "tiny.gguf: it would replace the model", 0},
     {"nor anything that is no array", "run " TINY " --ids 1,70 -t 1 --logits %T/text.txt", 2, NULL, "text.txt: exists and was not written by this flag", 0},
     {"nor a folder", "run " TINY " --ids 1,70 -t 1 --logits %T", 7, NULL, "exists and is not a regular file", 0},
@@ -119,7 +126,12 @@ static const transcript rows[] = {
     {"tokenize prints ids", "tokenize %M/tiny-llama -p ab", 0, "97 98\n", NULL, 0},
     {"tokenize adds BOS where the model asks", "tokenize " TINY " -p th", 0, "1 259 286\n", NULL, 0},
     {"tokenize --no-bos", "tokenize " TINY " -p th --no-bos --json", 0, "{\"ids\":[259,286],\"pieces\":[\"\xe2\x96\x81\",\"th\"]}\n", NULL, 0},
-    {"tokenize a file that is a folder", "tokenize " TINY " -f %T", 7, NULL, "Is a directory", 0},
+    {"tokenize a file that is a folder", "tokenize " TINY " -f %T", 4, NULL, "not a regular file\nhint: ls -ld ", 0},
+    {"run with one", "run " TINY " -f %T -n 1", 4, NULL, ": not a regular file", 0},
+    {"eval with one", "eval " TINY " -f %T --json", 4, NULL, ": not a regular file", 0},
+    {"template with one", "template " TINY " -f %T", 4, NULL, ": not a regular file", 0},
+    {"quantize by one", "quantize " TINY " -o %T/o.gguf --calib %T -q", 4, NULL, ": not a regular file\nhint: ls -ld ", 0},
+    {"quantize measured on one", "quantize " TINY " -o %T/o.gguf --method rtn --eval %T -q", 4, NULL, ": not a regular file", 0},
     {"tokenize nothing", "tokenize " TINY, 2, NULL, "a text is missing", 0},
     /* inspect */
     {"inspect names format and architecture", "inspect " TINY, 0, "architecture     llama\n", NULL, 0},
@@ -153,6 +165,30 @@ static void transcript_case(check *c)
             check_transcript(c, &here, &rows[i]);
 }
 
+/* The member `tokens` of the object that it prints. */
+static void tokens_of(check *c, const char *line, char text[256])
+{
+    outcome o = program_run(&here, line, OUT_CAPTURED);
+    const char *at = strstr(o.out, "\"tokens\":["), *end = at ? strchr(at, ']') : NULL;
+    CHECK_EQ(c, o.code, 0);
+    CHECK(c, end != NULL);
+    snprintf(text, 256, "%.*s", end ? (int)(end - at) : 0, at ? at : "");
+    program_free(&o);
+}
+
+/* What is generated behind logits is what is generated without them. */
+static void logits_and_more(check *c)
+{
+    char one[256], two[256], path[1024];
+    tokens_of(c, RUN "--json", one);
+    tokens_of(c, RUN "--json --logits %T/logits.npy", two);
+    CHECK(c, strlen(one) > 12);
+    CHECK_STR(c, two, one);
+    struct stat sb;
+    CHECK(c, stat(folder_in(&here, "logits.npy", path), &sb) == 0 && sb.st_size > 3 * TINY_VOCAB * 4); /* a row a token of the prompt */
+    CHECK(c, sb.st_size < 4 * TINY_VOCAB * 4);
+}
+
 static void same_text(check *c, const char *a, const char *b)
 {
     outcome one = program_run(&here, a, OUT_CAPTURED), two = program_run(&here, b, OUT_CAPTURED);
@@ -168,7 +204,7 @@ static void repeats(check *c)
     same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p the --raw -n 16 -t 1");
     same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p the --raw -n 16 -t 2");
     same_text(c, "run " TINY " -p the --raw -n 16 -t 1 --temp 1 --seed 7", "run " TINY " -p the --raw -n 16 -t 1 --temp 1 --seed 7");
-    same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " -p x --prompt=the --raw --max-tokens=16 -t 1");
+    same_text(c, "run " TINY " -p the --raw -n 16 -t 1", "run " TINY " --prompt=the --raw --max-tokens=16 -t 1");
 }
 
 /* ---- the folder ---- */
@@ -221,12 +257,13 @@ static void make_folder(void)
 int main(int argc, char **argv)
 {
     enum { kRows = sizeof rows / sizeof *rows };
-    check_case cases[kRows + 1];
+    check_case cases[kRows + 2];
     for (int i = 0; i < kRows; i++)
         cases[i] = (check_case){rows[i].sentence, transcript_case};
     cases[kRows] = (check_case){"the same command gives the same text, on any number of threads", repeats};
+    cases[kRows + 1] = (check_case){"--logits with -n writes the prompt's and generates what is generated without", logits_and_more};
     make_folder();
-    const int rc = check_main(cases, kRows + 1, argc, argv);
+    const int rc = check_main(cases, kRows + 2, argc, argv);
     folder_gone(&here);
     return rc;
 }

@@ -34,7 +34,7 @@ static const transcript refused[] = {
     {"so do two", "quantize " TINY OUT "--bits 2 --json", 5, NULL, "folders hold 2 bits: --format gptq", 0},
     {"a grid of folders", "quantize " TINY OUT "--grid int4", 5, NULL, "--grid int4 has no GGUF format; q4_0 ", 0},
     {"a mistyped grid", "quantize " TINY OUT "--grid q4-1", 2, NULL, "hint: did you mean --grid q4_1?", 0},
-    {"a mistyped method", "quantize " TINY OUT "--method gtpq", 2, NULL, "hint: did you mean --method gptq?", 0},
+    {"a mistyped method", "quantize " TINY " -o %T/out.gguf --method gtpq", 2, NULL, "hint: did you mean --method gptq?", 0},
     {"a mistyped clip", "quantize " TINY OUT "--clip mes", 2, NULL, "hint: did you mean --clip mse?", 0},
     {"a mistyped embedding", "quantize " TINY OUT "--embedding kep", 2, NULL, "hint: did you mean --embedding keep?", 0},
     {"a mistyped format", "quantize " TINY " -o %T/out --format gtpq", 2, NULL, "hint: did you mean --format gptq?", 0},

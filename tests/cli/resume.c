@@ -14,6 +14,7 @@ static folder here;
 
 #define SET "quantize %T/tiny.gguf -o %T/out.gguf -t 1 -q --calib %T/text.txt -c 16 "
 #define RUN SET "--samples 4 "
+#define MANY "quantize %T/tiny.gguf -o %T/out.gguf -t 1 -q --calib %T/text.txt -c 64 --samples 64 "
 
 static const char *in(const char *name)
 {
@@ -172,26 +173,26 @@ static void two_writers(check *c)
 static void little_memory(check *c)
 {
     int64_t most = 0, least = 0;
-    outcome o = program_run(&here, RUN "--json --samples 64 -c 64 --dry-run", OUT_CAPTURED);
+    outcome o = program_run(&here, MANY "--json --dry-run", OUT_CAPTURED);
     const char *p = strstr(o.out, "\"plan_bytes\":");
     CHECK(c, p != NULL);
     most = p ? atoll(p + 13) : 0;
     CHECK(c, most > (1 << 21));
     program_free(&o);
-    o = program_run(&here, RUN "--samples 64 -c 64 --memory 100K", OUT_CAPTURED);
+    o = program_run(&here, MANY "--memory 100K", OUT_CAPTURED);
     CHECK_EQ(c, o.code, NB_NO_ROOM);
     CHECK_HAS(c, o.err, "hint: ");
     program_free(&o);
     char line[300];
     for (int64_t kib = 256; kib < most / 1024 && !least; kib += 128) { /* the least budget that is taken */
-        snprintf(line, sizeof line, "%s--samples 64 -c 64 --dry-run --memory %lldK", RUN, (long long)kib);
+        snprintf(line, sizeof line, "%s--dry-run --memory %lldK", MANY, (long long)kib);
         o = program_run(&here, line, OUT_CAPTURED);
         least = o.code == 0 ? kib : 0;
         CHECK(c, o.code == 0 || o.code == NB_NO_ROOM);
         program_free(&o);
     }
     CHECK(c, least > 256 && least * 1024 < most);
-    snprintf(line, sizeof line, "%s--samples 64 -c 64 --json --memory %lldK", RUN, (long long)((least + most / 1024) / 2)); /* what the process itself holds differs from run to run */
+    snprintf(line, sizeof line, "%s--json --memory %lldK", MANY, (long long)((least + most / 1024) / 2)); /* what the process itself holds differs from run to run */
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, 0);
     CHECK(c, strstr(o.out, "\"spill_bytes\":") && !strstr(o.out, "\"spill_bytes\":0,"));
@@ -252,10 +253,28 @@ static void fill_up(const char *path)
     fclose(f);
 }
 
+/* The run found no room. Frees what it says is missing, in whole pages. */
+static void free_what_it_says(check *c, const char *line, const char *filler, long least)
+{
+    char *end = NULL;
+    struct stat sb;
+    outcome o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, NB_NO_ROOM);
+    CHECK_HAS(c, o.err, "out.gguf: the disk is full: ");
+    const char *at = strstr(o.err, "full: ");
+    const long n = at ? strtol(at + 6, &end, 10) : 0;
+    CHECK_HAS(c, end ? end : "", " bytes are missing for all of the run");
+    if (n < least)
+        check_report(c, __FILE__, __LINE__, "only %ld of at least %ld bytes: %s", n, least, o.err);
+    CHECK(c, stat(filler, &sb) == 0 && sb.st_size > n && truncate(filler, (off_t)((sb.st_size - n) / 4096 * 4096)) == 0);
+    program_free(&o);
+}
+
 /* A file system of 1 MiB: full at the start, then full in the middle. Each time the run goes on when there is room. */
 static void full_disk(check *c)
 {
     char small[1024], filler[1024], line[1400];
+    struct stat sound;
     outcome o;
     folder_in(&here, "small", small);
     if (mkdir(small, 0700) != 0 || mount("tmpfs", small, "tmpfs", 0, "size=1m") != 0) {
@@ -266,10 +285,14 @@ static void full_disk(check *c)
     snprintf(filler, sizeof filler, "%.900s/filler", small);
     snprintf(line, sizeof line, "quantize %%T/tiny.gguf -o %%T/small/out.gguf -t 1 -q --calib %%T/text.txt -c 16 --samples 4");
     fill_up(filler);
-    o = program_run(&here, line, OUT_CAPTURED);
-    CHECK_EQ(c, o.code, NB_NO_ROOM);
-    program_free(&o);
+    CHECK_EQ(c, stat(in("sound.gguf"), &sound), 0);
+    free_what_it_says(c, line, filler, sound.st_size);
     CHECK(c, !there("small/out.gguf.nibble")); /* not one byte was free: nothing stays that --resume could not use */
+    o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 0);
+    program_free(&o);
+    gone("small/out.gguf");
+    fill_up(filler);
     CHECK_EQ(c, truncate(filler, (1 << 20) - (64 << 10)), 0); /* room for the journal, not for the file */
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, NB_NO_ROOM);
@@ -290,6 +313,21 @@ static void full_disk(check *c)
     CHECK(c, there("small/out.gguf.nibble/journal") && !there("small/out.gguf"));
     program_free(&o);
     unlink(filler);
+    o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 0);
+    program_free(&o);
+    check_same(c, &here, "small/out.gguf", "sound.gguf", true);
+    gone("small/out.gguf");
+    fill_up(filler); /* now a page for the lock, and then a run that has its file already */
+    CHECK_EQ(c, truncate(filler, (1 << 20) - 4096), 0);
+    free_what_it_says(c, line, filler, sound.st_size - 4096);
+    setenv("NIBBLE_CRASH_AT", "after-append:3", 1);
+    o = program_run(&here, line, OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 128 + SIGKILL);
+    program_free(&o);
+    unsetenv("NIBBLE_CRASH_AT");
+    fill_up(filler);
+    free_what_it_says(c, line, filler, 1);
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, 0);
     program_free(&o);
