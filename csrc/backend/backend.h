@@ -179,6 +179,18 @@ typedef struct nb_gram_args {
     void *scratch;
 } nb_gram_args;
 
+/* D += Y^T X,  Y = (X_orig - X) W^T:  W C of gram_accumulate's C, summed as such. f64 [N,K]. 4 M N K FLOP for C's 2 M K^2, 8 N K bytes for its 8 K^2: where
+ * N < K / 2 it is less of both, and the correction is given it ready. The difference may be rounded to f32, and so may Y; products of f32 may be summed in
+ * f32 within fixed blocks of at most 256 (inputs for Y, tokens for D), blocks are added in f64. */
+typedef struct nb_drift_args {
+    const float *x, *x_orig; /* [M,K] */
+    int64_t M, K, ldx, ld_orig;
+    const float *w; /* [N,K], before it is corrected */
+    int64_t N;
+    double *d; /* [N,K] */
+    void *scratch;
+} nb_drift_args;
+
 /* y[m] = w[m] x[m], and y_orig[m] = w[m] x_orig[m] with the same w:  w[m] = min(1, limit q / |x[m]|),  q the median of |x[m]| (the one at M / 2 in
  * ascending order). A row of zeros, or with NaN, keeps w = 1. What a few tokens with huge inputs (the first of a text, in many models) may weigh in H and C. */
 typedef struct nb_limit_rows_args {
@@ -209,11 +221,14 @@ typedef struct nb_unfactor_args { /* behind a factor in place: H's upper triangl
     int64_t K;
 } nb_unfactor_args;
 
-/* Least-squares correction for drifted inputs (quantizers.md 2.3): W += alpha W C (H + lambda I)^-1, with R (and perm) of nb_factor. */
+/* Least-squares correction for drifted inputs (quantizers.md 2.3): W += alpha W C (H + lambda I)^-1, with R (and perm) of nb_factor.
+ * One of the two is given: C, or W C as drift_accumulate sums it. */
 typedef struct nb_correct_args {
     float *w; /* [N,K], natural column order */
     int64_t N, K;
-    const double *c, *r;
+    const double *c;  /* [K,K] or NULL */
+    const double *wc; /* [N,K] or NULL */
+    const double *r;
     const int32_t *perm; /* host or NULL */
     double alpha;
     void *scratch;
@@ -323,6 +338,8 @@ typedef struct nb_backend_ops {
     nb_status (*limit_rows)(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
     size_t (*gram_scratch)(nb_backend *be, const nb_gram_args *a);
     nb_status (*gram_accumulate)(nb_backend *be, const nb_gram_args *a, nb_error *err);
+    size_t (*drift_scratch)(nb_backend *be, const nb_drift_args *a);
+    nb_status (*drift_accumulate)(nb_backend *be, const nb_drift_args *a, nb_error *err); /* NULL: C is summed whatever N is */
     nb_status (*factor)(nb_backend *be, const nb_factor_args *a, nb_error *err);
     size_t (*correct_scratch)(nb_backend *be, const nb_correct_args *a);
     nb_status (*correct)(nb_backend *be, const nb_correct_args *a, nb_error *err);
@@ -374,7 +391,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 9
+#define NB_BACKEND_ABI 10
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */

@@ -250,6 +250,8 @@ NOTHING(gather_rows, nb_gather_args)
 NOTHING(limit_rows, nb_limit_rows_args)
 NOTHING(gram_accumulate, nb_gram_args)
 SCRATCH(gram, nb_gram_args)
+NOTHING(drift_accumulate, nb_drift_args)
+SCRATCH(drift, nb_drift_args)
 NOTHING(unfactor, nb_unfactor_args)
 NOTHING(correct, nb_correct_args)
 SCRATCH(correct, nb_correct_args)
@@ -316,6 +318,8 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(limit_rows),
         IF(gram_accumulate),
         IF(gram_scratch),
+        IF(drift_accumulate),
+        IF(drift_scratch),
         IF(factor),
         IF(unfactor),
         IF(correct),

@@ -24,13 +24,12 @@ bool nb_pipe_saw_little(int64_t n, int64_t K)
 }
 
 /* How far n tokens for K inputs are to be trusted. */
-static nb_moments judge(const nb_pipe *p, int64_t i, int64_t n, int64_t K)
+static nb_moments judge(nb_moments s, int64_t n)
 {
-    nb_moments s = {.h = n ? p->h + i * K * K : NULL,
-                    .c = p->two ? p->c + i * K * K : NULL,
-                    .n_token = n,
-                    .damp = p->o->damp,
-                    .too_few = nb_pipe_saw_little(n, K)};
+    const int64_t K = s.K;
+    s.n_token = n;
+    s.too_few = nb_pipe_saw_little(n, K);
+    s.h = n ? s.h : NULL;
     if (!n)
         snprintf(s.note, sizeof s.note, "saw no token: rounded to nearest");
     else if (s.too_few)
@@ -45,17 +44,19 @@ static nb_moments judge(const nb_pipe *p, int64_t i, int64_t n, int64_t K)
 
 static nb_status quantize_batch(nb_pipe *p, nb_group_id g, int layer, int first, int n, int64_t *n_token, nb_error *err)
 {
-    int64_t K;
-    nb_status st = NB_OK;
-    (void)nb_pipe_group_shape(p, g, &K);
-    if (p->calib)
-        st = nb_pipe_gather_experts(p, g, layer, first, n, K, n_token, err);
+    nb_moments all = nb_pipe_moments(p, g);
+    nb_status st = nb_moments_open_weights(p, (nb_group_at){g, layer, first}, n, &all, err);
+    nb_times_lap(p->o->times, NB_LAP_READ);
+    if (st == NB_OK && p->calib)
+        st = nb_pipe_gather_experts(p, g, layer, first, n, &all, n_token, err);
+    nb_times_lap(p->o->times, NB_LAP_STATISTICS);
     for (int i = 0; i < n && st == NB_OK; i++) {
-        const nb_moments s = judge(p, i, p->dry ? K : n_token[i], K); /* a plan takes the dearest way */
+        const nb_moments s = judge(nb_moments_of(&all, i), p->dry ? all.K : n_token[i]); /* a plan takes the dearest way */
         st = nb_pipe_quantize(p, (nb_group_at){g, layer, first + i}, p->calib ? &s : NULL, err);
         if (st == NB_OK && p->o->stop && *p->o->stop)
             st = nb_fail(err, NB_INTERRUPTED, "stopped in layer %d, nothing was written under the final name", layer);
     }
+    p->be->op->release(p->be, all.w);
     return st;
 }
 

@@ -1,7 +1,7 @@
 /* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down; of one expert the last two): decoded, quantized, written, reported.
  *
  * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
- * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C, and W twice; R lies in H where the device can). */
+ * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C or W C, and W twice; R lies in H where the device can). */
 #include "base/pool.h"
 #include "quant/pipe.h"
 
@@ -16,6 +16,7 @@ struct work {
     const double *h; /* of the statistics, NULL: none */
     int64_t N, K, G;
     float *w, *q; /* [N,K] device */
+    float *own;   /* w, where it did not come with the statistics */
     uint8_t *d_codes;
     nb_group *d_groups;
     int32_t *g_idx;    /* [K] host, under act_order */
@@ -24,7 +25,7 @@ struct work {
 
 static void work_close(nb_pipe *p, struct work *k)
 {
-    void *device[] = {k->w, k->q, k->d_codes, k->d_groups};
+    void *device[] = {k->own, k->q, k->d_codes, k->d_groups};
     free(k->g_idx);
     free(k->row_error);
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
@@ -149,22 +150,32 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
     return st;
 }
 
-/* The weights of the group on the device. */
-static nb_status upload_group(nb_pipe *p, struct work *k, nb_error *err)
+nb_status nb_pipe_upload(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
 {
-    const size_t bytes = (size_t)(k->N * k->K) * sizeof(float);
+    int64_t K;
+    const int64_t N = nb_pipe_group_shape(p, at.g, &K);
+    const size_t bytes = (size_t)(N * K) * sizeof(float);
     float *host = NULL;
     nb_status st = nb_pipe_host(p, 1, bytes, "weights of a layer", (void **)&host, err);
     if (st == NB_OK)
-        st = nb_pipe_decode(p, k->at, host, err);
+        st = nb_pipe_decode(p, at, host, err);
     if (st == NB_OK)
-        st = p->be->op->alloc(p->be, bytes, "weights of a layer", (void **)&k->w, err);
-    if (st == NB_OK)
-        st = p->be->op->upload(p->be, k->w, host, bytes, err);
+        st = p->be->op->upload(p->be, to, host, bytes, err);
     if (st == NB_OK)
         st = p->be->op->sync(p->be, err); /* before host goes */
     nb_pipe_host_free(p, host);
     return st;
+}
+
+/* The weights of the group, and whose they are. */
+static nb_status open_weights(nb_pipe *p, const nb_moments *s, struct work *k, nb_error *err)
+{
+    k->w = s ? s->w : NULL;
+    if (k->w)
+        return NB_OK;
+    const nb_status st = p->be->op->alloc(p->be, (size_t)(k->N * k->K) * sizeof(float), "weights of a layer", (void **)&k->own, err);
+    k->w = k->own;
+    return st == NB_OK ? nb_pipe_upload(p, k->at, k->w, err) : st;
 }
 
 int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K)
@@ -473,7 +484,7 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
                         .correction = p->o->correction, .static_groups = p->o->static_groups, .act_order = p->o->act_order, .clip = p->o->clip,
                         .times = p->o->times,
                         .clip_from = p->o->quantizer->input_scales && at.g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
-    nb_status st = upload_group(p, &k, err);
+    nb_status st = open_weights(p, s, &k, err);
     nb_times_lap(p->o->times, NB_LAP_READ);
     if (st == NB_OK)
         st = work_open(p, &k, err);
@@ -487,6 +498,7 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
         job.scale = nb_pipe_scales_of(p, at);
         job.h = decides ? s->h : NULL;
         job.c = decides ? s->c : NULL;
+        job.wc = decides ? s->wc : NULL;
         st = name_fault(p, p->o->quantizer->layer(&job, err), slot_of(at, role[0]), err);
     }
     nb_times_lap(p->o->times, NB_LAP_ROUND);
@@ -509,20 +521,23 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
 {
     const nb_group_at at = {g, layer, 0};
     nb_moments s = {.h = NULL};
-    int64_t K;
     nb_status st = NB_OK;
     if (nb_pipe_is_mixed(p, g))
         return nb_pipe_quantize_experts(p, g, layer, err);
     if (!nb_pipe_rounds(p, g))
         st = nb_pipe_keep(p, at, err);
     else {
-        (void)nb_pipe_group_shape(p, g, &K);
-        st = p->calib ? nb_pipe_gather(p, g, K, &s, err) : NB_OK;
+        s = nb_pipe_moments(p, g);
+        st = nb_moments_open_weights(p, at, 1, &s, err);
+        nb_times_lap(p->o->times, NB_LAP_READ);
         if (st == NB_OK && p->calib)
-            st = nb_pipe_scale_drift(p, at, K, &s, err);
+            st = nb_pipe_gather(p, g, &s, err);
+        if (st == NB_OK && p->calib)
+            st = nb_pipe_scale_drift(p, at, &s, err);
         nb_times_lap(p->o->times, NB_LAP_STATISTICS);
         if (st == NB_OK)
             st = nb_pipe_quantize(p, at, p->calib ? &s : NULL, err);
+        p->be->op->release(p->be, s.w);
     }
     if (st == NB_OK && p->calib)
         st = original_stack(p, g, layer, err);

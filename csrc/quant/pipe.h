@@ -1,5 +1,5 @@
-/* pipe.h -- what the files of the layer pipeline share: the streams of activations (streams.c), where they lie (rows.c), one group of linears
- * (group.c), the experts of a mixture (experts.c) and which tokens they see (routing.c), the walk over the layers (pipeline.c). */
+/* pipe.h -- what the files of the layer pipeline share: the streams of activations (streams.c), where they lie (rows.c), what is summed over them
+ * (moments.c), one group of linears (group.c), the experts of a mixture (experts.c) and which tokens they see (routing.c), the walk over the layers (pipeline.c). */
 #ifndef NB_QUANT_PIPE_H
 #define NB_QUANT_PIPE_H
 
@@ -20,12 +20,22 @@ typedef struct nb_group_at {
 
 /* What the calibration tokens say of such an input, and how far they are to be trusted. */
 typedef struct nb_moments {
+    int64_t N, K;        /* N: rows of wc and w; 0: there are none */
     double *h, *c;       /* [K,K] device: second moments, of the drift; NULL: not measured */
+    double *wc;          /* [N,K] device: W C, where that is summed and not C; of the weights */
+    float *w;            /* [N,K] device, as they are before they are corrected */
     int64_t n_token;     /* summed over */
     double damp;         /* for the quantizer */
     bool too_few;        /* to decide by: the quantizer gets neither; h serves the report */
     char note[96];       /* "" or what is unusual about them */
 } nb_moments;
+
+typedef struct nb_token_rows { /* inputs of some tokens, [M,K] without gaps */
+    const float *x, *x_orig; /* of both streams; x_orig is not read where no drift is summed */
+    int64_t M;
+    bool more; /* other tokens follow: H need not be whole yet (backend.h, nb_gram_args) */
+    void *scratch;
+} nb_token_rows;
 
 typedef struct nb_stream { /* activations of all calibration tokens through one set of weights */
     nb_rows x;             /* [T, hidden_size] */
@@ -45,7 +55,7 @@ typedef struct nb_pipe {
     bool two; /* the original stream runs: the correction is on and the streams differ */
     nb_acts acts;
     nb_kv kv;
-    double *h, *c; /* [K,K] device, of the widest K; of a mixture's experts that many beside each other */
+    double *h, *c; /* device, as large as the largest group's moments: H, and C or W C; of a mixture's experts that many beside each other */
     float *scale[NB_GROUP_COUNT]; /* [K] host, of the inputs of this layer's groups, of a mixture's down [n_expert, K]; NULL: not scaled */
     void *scratch;
     size_t scratch_bytes;
@@ -89,8 +99,8 @@ nb_status nb_pipe_fork(nb_pipe *p, nb_error *err) NB_CHECKED;
 nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i, const nb_step *s, float *to, const float **out,
                         nb_error *err) NB_CHECKED;
 
-/* H of group g's input [K,K] over the quantized stream into p->h, and the cross term of both streams into p->c. */
-nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, nb_error *err) NB_CHECKED;
+/* The moments of group g's input over all tokens. */
+nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, nb_moments *s, nb_error *err) NB_CHECKED;
 
 /* Runs the layer's part behind group g over all sequences of every stream. Its weights are released: no later part needs them. */
 nb_status nb_pipe_advance(nb_pipe *p, nb_group_id g, nb_error *err) NB_CHECKED;
@@ -98,11 +108,31 @@ nb_status nb_pipe_advance(nb_pipe *p, nb_group_id g, nb_error *err) NB_CHECKED;
 /* Releases the weights of group g in a stream's layer, its experts' in a mixture. */
 void nb_pipe_drop_weights(nb_pipe *p, nb_stream *t, nb_group_id g);
 
+/* ---- sums (moments.c) ---- */
+
+/* p->h and p->c, for the group that needs most. */
+nb_status nb_pipe_open_moments(nb_pipe *p, nb_error *err) NB_CHECKED;
+/* Which moments group g has and where, of a mixture those of the first expert in the batch; without the weights. */
+nb_moments nb_pipe_moments(const nb_pipe *p, nb_group_id g);
+/* Those of expert e behind the first. */
+nb_moments nb_moments_of(const nb_moments *first, int64_t e);
+/* The weights of n experts from `at` on (dense: of the group, 1), where the sums need them; the caller releases s->w. */
+nb_status nb_moments_open_weights(nb_pipe *p, nb_group_at at, int n, nb_moments *s, nb_error *err) NB_CHECKED;
+/* Of n experts. */
+nb_status nb_moments_zero(nb_pipe *p, const nb_moments *s, int64_t n, nb_error *err) NB_CHECKED;
+static inline bool nb_moments_have_drift(const nb_moments *s)
+{
+    return s->c || s->wc;
+}
+/* For as many rows as there are at most. */
+size_t nb_moments_scratch(const nb_pipe *p, const nb_moments *s, const nb_token_rows *t);
+nb_status nb_moments_add(nb_pipe *p, const nb_moments *s, const nb_token_rows *t, nb_error *err) NB_CHECKED;
+
 /* ---- groups (group.c) ---- */
 
 /* Quantizes group g of a layer into the sink, reports its linears, and leaves the stacks of both streams. */
 nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
-/* The same of one expert (or of a group that has none) with its statistics, NULL: nothing is needed. Leaves no stacks. */
+/* The same of one expert (or of a group that has none) with its statistics, NULL: nothing is needed. Works in s->w where it is there. Leaves no stacks. */
 nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_error *err) NB_CHECKED;
 /* Writes the linears of a group that has no place in the grid as they are, reports them. */
 nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err) NB_CHECKED;
@@ -110,6 +140,8 @@ nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err) NB_CHECKED;
 int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K);
 /* The group's matrices, stacked [N,K], from the source, with the layer's scales. NB_BAD_INPUT names a tensor that is not finite. */
 nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
+/* The same on the device. */
+nb_status nb_pipe_upload(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
 /* A row with a value that is not finite, or -1. Of codes: -1, their scales were looked at when they were read. */
 int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a);
 /* Whether the group's linears get codes; else they are kept. */
@@ -139,9 +171,10 @@ nb_status nb_pipe_quantize_experts(nb_pipe *p, nb_group_id g, int layer, nb_erro
 nb_status nb_pipe_read_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 nb_status nb_pipe_source_experts(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
 
-/* H of the inputs of experts [first, first + n) over the tokens that each is sent into p->h, the cross terms into p->c (as the layer's scales ask),
- * [K,K] each, beside each other. n_token [n]: how many those are. n <= p->batch. */
-nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, int64_t K, int64_t *n_token, nb_error *err) NB_CHECKED;
+/* The moments of the inputs of experts [first, first + n) over the tokens that each is sent, C as the layer's scales ask; s: of the first, the others
+ * beside it. n_token [n]: how many those are. n <= p->batch. */
+nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, const nb_moments *s, int64_t *n_token,
+                                 nb_error *err) NB_CHECKED;
 /* Whether n tokens are too few to decide by, for K inputs. */
 bool nb_pipe_saw_little(int64_t n, int64_t K);
 
@@ -164,7 +197,7 @@ nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
 /* Whether the role is one of these. */
 bool nb_pipe_is_folded(const nb_pipe *p, nb_role role);
 /* The cross term of group g, gathered with inputs of the original stream that are not divided, as if they were. */
-nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, int64_t K, const nb_moments *s, nb_error *err) NB_CHECKED;
+nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_error *err) NB_CHECKED;
 /* [K] of the group's inputs, NULL: they are not scaled. */
 const float *nb_pipe_scales_of(const nb_pipe *p, nb_group_at at);
 /* Whether the group's matrices are not those of the source. */

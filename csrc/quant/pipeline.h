@@ -48,8 +48,8 @@ typedef struct nb_pipeline_options {
 
 /* Quantizes the linears of m (opened without layers, exact) and writes every slot into the sink. calib NULL: the quantizer needs none. report receives a
  * record per quantized linear, layer by layer, at *n_report on. On a device that only counts (count.h) nothing is read or written: the plan.
- * Memory beyond one group: the activations, n_token x nb_pipeline_row_width x 4 bytes, twice with the correction, unless they are spilled; H and C,
- * K^2 x 8 bytes each of the widest K, for each of expert_batch experts of a mixture; and of a mixture one group of all experts as it is packed.
+ * Memory beyond one group: the activations, n_token x nb_pipeline_row_width x 4 bytes, twice with the correction, unless they are spilled; H, K^2 x 8
+ * bytes of the widest K, and C or W C (moments.c), for each of expert_batch experts of a mixture; and of a mixture one group of all experts as it is packed.
  * NB_INTERRUPTED when *stop was set: what was sealed stays. */
 nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_sink *sink,
                           nb_linear_report *report, int64_t *n_report, nb_error *err) NB_CHECKED;

@@ -29,7 +29,8 @@ typedef struct nb_quant_job {
     int64_t N, K;
     double *h;       /* [K,K] sum of x x^T over the tokens; NULL when nothing is needed, or what was seen does not suffice to decide by. May be worked
                       * in, and is given back as it was */
-    const double *c; /* [K,K] sum of (x_orig - x) x^T, or NULL: no correction */
+    const double *c; /* [K,K] sum of (x_orig - x) x^T, or NULL; or */
+    const double *wc; /* [N,K] W C, or NULL. Neither: no correction */
     const float *scale; /* [K] host, what the inputs were divided by (awq.h), or NULL */
     int64_t n_token; /* that H was summed over, 0: as good as any number */
     double damp;       /* lambda as a share of the mean diagonal */

@@ -16,7 +16,7 @@
  *
  * The rows of an expert are collected, 256 at a time, before they are multiplied: few of a sequence's tokens are one expert's, and a product reads
  * and writes all of H. The blocks depend on the tokens alone, so the bits do not on how many experts one pass measures. Memory: of each expert at
- * work H, C [K,K] f64 and 256 rows (twice with the correction). Cost of a pass: norm and router over all tokens again. */
+ * work its moments (moments.c) and 256 rows (twice with the correction). Cost of a pass: norm and router over all tokens again. */
 #include "quant/pipe.h"
 
 #include <stdlib.h>
@@ -32,42 +32,41 @@ struct nb_routing {
     nb_group_id g;
     pairs which;
     int first, n;       /* the experts at work */
-    int64_t K, P;       /* P: pairs of a sequence */
-    double *h, *c;      /* [n][K,K] device, the caller's; c NULL: one stream is summed */
+    int64_t P;          /* pairs of a sequence */
+    nb_moments m;       /* of the first, the others beside it; the caller's. Without any of the drift one stream is summed */
     int32_t *choice[2]; /* [P] host: the experts of the quantized and the original stream */
     int32_t *row[2];    /* [P] host: by expert, which row of the quantized stream; of the original one, or of the quantized one as -1 - row */
     int32_t *count;     /* [n] rows of each */
     int32_t *d_row[2];  /* [P] device */
-    float *x[2];        /* [n][kRows][K] device: collected rows, of both streams */
+    float *x[2];        /* [n][kRows][K] device: collected rows, of both streams, or of the one that is summed */
     int *have;          /* [n] how many */
     int64_t *n_token;   /* [n] the caller's */
 };
 
-static nb_gram_args gram_of(const nb_routing *r, int e)
+/* Streams that are summed. */
+static int streams(const nb_routing *r)
 {
-    const int64_t at = (int64_t)e * r->K * r->K, from = (int64_t)e * kRows * r->K;
-    return (nb_gram_args){.x = r->x[0] + from,
-                          .x_orig = r->c ? r->x[1] + from : NULL,
-                          .M = r->have[e],
-                          .K = r->K,
-                          .ldx = r->K,
-                          .ld_orig = r->K,
-                          .h = r->h + at,
-                          .c = r->c ? r->c + at : NULL,
-                          .scratch = r->p->scratch};
+    return nb_moments_have_drift(&r->m) ? 2 : 1;
 }
 
-/* r's fields up to h and c are set. */
+/* The rows that expert first + e has. */
+static nb_token_rows rows_of(const nb_routing *r, int e)
+{
+    const int64_t from = (int64_t)e * kRows * r->m.K;
+    return (nb_token_rows){.x = r->x[0] + from, .x_orig = streams(r) == 2 ? r->x[1] + from : NULL, .M = r->have[e], .scratch = r->p->scratch};
+}
+
+/* r's fields up to m are set. */
 static nb_status open_buffers(nb_routing *r, nb_error *err)
 {
     nb_backend *be = r->p->be;
-    const size_t rows = (size_t)r->n * kRows * (size_t)r->K * sizeof(float);
+    const size_t rows = (size_t)r->n * kRows * (size_t)r->m.K * sizeof(float);
     nb_status st = nb_op_check(be, be->op->gather_rows != NULL, "gather_rows", err);
     for (int s = 0; s < (r->p->two ? 2 : 1) && st == NB_OK; s++) {
         r->choice[s] = nb_alloc((size_t)r->P, sizeof *r->choice[s], "a routing", err);
         r->row[s] = nb_alloc((size_t)r->P, sizeof *r->row[s], "a routing", err);
         st = r->choice[s] && r->row[s] ? be->op->alloc(be, (size_t)r->P * sizeof(int32_t), "a routing", (void **)&r->d_row[s], err) : NB_NO_ROOM;
-        if (st == NB_OK && (s == 0 || r->c))
+        if (st == NB_OK && s < streams(r))
             st = be->op->alloc(be, rows, "inputs of experts", (void **)&r->x[s], err);
     }
     if (st != NB_OK)
@@ -76,9 +75,9 @@ static nb_status open_buffers(nb_routing *r, nb_error *err)
     r->count = nb_alloc_zero((size_t)r->n, sizeof *r->count, "a routing", err);
     if (!r->have || !r->count)
         return NB_NO_ROOM;
-    nb_gram_args a = gram_of(r, 0);
-    a.M = kRows;
-    return nb_pipe_scratch(r->p, be->op->gram_scratch ? be->op->gram_scratch(be, &a) : 0, err);
+    nb_token_rows t = rows_of(r, 0);
+    t.M = kRows;
+    return nb_pipe_scratch(r->p, nb_moments_scratch(r->p, &r->m, &t), err);
 }
 
 static void close_buffers(nb_routing *r)
@@ -116,11 +115,11 @@ static int32_t list_pairs(const nb_routing *r, int e, int32_t at)
     for (int32_t pair = 0; pair < (int32_t)r->P; pair++) {
         if (r->choice[0][pair] != r->first + e)
             continue;
-        const int32_t other = r->c || r->which != ALL ? partner(r, pair) : 0;
+        const int32_t other = streams(r) == 2 || r->which != ALL ? partner(r, pair) : 0;
         if (r->which == (other < 0 ? TOGETHER : APART))
             continue;
         r->row[0][at + n] = r->g == NB_GROUP_GATE_UP ? pair / used : pair;
-        if (r->c)
+        if (streams(r) == 2)
             r->row[1][at + n] = other;
         n++;
     }
@@ -129,29 +128,31 @@ static int32_t list_pairs(const nb_routing *r, int e, int32_t at)
 
 static nb_status flush(nb_routing *r, int e, nb_error *err)
 {
-    const nb_gram_args a = gram_of(r, e);
+    const nb_moments m = nb_moments_of(&r->m, e);
+    const nb_token_rows t = rows_of(r, e);
     r->n_token[e] += r->have[e];
     r->have[e] = 0;
-    return a.M ? r->p->be->op->gram_accumulate(r->p->be, &a, err) : NB_OK;
+    return t.M ? nb_moments_add(r->p, &m, &t, err) : NB_OK;
 }
 
 /* Rows [at, at + n) of the lists to what expert first + e has. x: of both streams. */
 static nb_status collect(nb_routing *r, int e, int32_t at, int32_t n, const float *const x[2], nb_error *err)
 {
     nb_backend *be = r->p->be;
+    const int64_t K = r->m.K;
     nb_status st = NB_OK;
     while (n && st == NB_OK) {
         const int32_t some = n < kRows - r->have[e] ? n : kRows - r->have[e];
-        for (int s = 0; s < (r->c ? 2 : 1) && st == NB_OK; s++) {
+        for (int s = 0; s < streams(r) && st == NB_OK; s++) {
             const nb_gather_args a = {.x = x[s],
                                       .other = x[0],
                                       .row = r->d_row[s] + at,
                                       .M = some,
-                                      .K = r->K,
-                                      .ldx = r->K,
-                                      .ldo = r->K,
-                                      .ldy = r->K,
-                                      .y = r->x[s] + ((int64_t)e * kRows + r->have[e]) * r->K};
+                                      .K = K,
+                                      .ldx = K,
+                                      .ldo = K,
+                                      .ldy = K,
+                                      .y = r->x[s] + ((int64_t)e * kRows + r->have[e]) * K};
             st = be->op->gather_rows(be, &a, err);
         }
         r->have[e] += some;
@@ -171,7 +172,7 @@ static nb_status add_rows(nb_routing *r, const float *const x[2], nb_error *err)
     nb_status st = NB_OK;
     for (int e = 0; e < r->n; e++)
         n += r->count[e] = list_pairs(r, e, n);
-    for (int s = 0; s < (r->c ? 2 : 1) && st == NB_OK;
+    for (int s = 0; s < streams(r) && st == NB_OK;
          s++) /* the next lists are not written before the choices have come back, behind all that reads these */
         st = be->op->upload(be, r->d_row[s], r->row[s], (size_t)n * sizeof(int32_t), err);
     for (int e = 0, at = 0; e < r->n && st == NB_OK; at += r->count[e++])
@@ -235,33 +236,28 @@ static nb_status sweep(nb_routing *r, nb_error *err)
 
 /* The original's inputs of down are not divided by the scales that the quantized stream's are: nb_pipe_scale_drift makes good for pairs that are
  * together, and the others, where x_orig = x, are added to H behind it. */
-nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, int64_t K, int64_t *n_token, nb_error *err)
+nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, const nb_moments *s, int64_t *n_token, nb_error *err)
 {
-    const size_t square = (size_t)n * (size_t)(K * K) * sizeof(double);
-    const bool divided = p->two && g == NB_GROUP_DOWN && p->scale[g];
+    const bool divided = nb_moments_have_drift(s) && g == NB_GROUP_DOWN && p->scale[g];
     nb_routing r = {.p = p,
                     .g = g,
                     .which = divided ? TOGETHER : ALL,
                     .first = first,
                     .n = n,
-                    .K = K,
                     .P = (int64_t)p->calib->ctx * p->m->hp.n_expert_used,
-                    .h = p->h,
-                    .c = p->two ? p->c : NULL,
+                    .m = *s,
                     .n_token = n_token};
     nb_routing apart = r;
     memset(n_token, 0, (size_t)n * sizeof *n_token);
-    nb_status st = p->be->op->zero(p->be, p->h, square, err);
-    if (st == NB_OK && p->two)
-        st = p->be->op->zero(p->be, p->c, square, err);
+    nb_status st = nb_moments_zero(p, s, n, err);
     if (st == NB_OK)
         st = sweep(&r, err);
     for (int e = 0; e < n && st == NB_OK && divided; e++) {
-        const nb_moments m = {.h = p->h + e * K * K, .c = p->c + e * K * K};
-        st = nb_pipe_scale_drift(p, (nb_group_at){g, layer, first + e}, K, &m, err);
+        const nb_moments m = nb_moments_of(s, e);
+        st = nb_pipe_scale_drift(p, (nb_group_at){g, layer, first + e}, &m, err);
     }
     apart.which = APART;
-    apart.c = NULL;
+    apart.m.c = apart.m.wc = NULL;
     return st == NB_OK && divided ? sweep(&apart, err) : st;
 }
 
@@ -277,9 +273,8 @@ nb_status nb_routing_open(nb_pipe *p, int first, int n, int64_t K, double *h, in
                       .which = ALL,
                       .first = first,
                       .n = n,
-                      .K = K,
                       .P = (int64_t)p->calib->ctx * p->m->hp.n_expert_used,
-                      .h = h,
+                      .m = {.K = K, .h = h},
                       .n_token = n_token};
     memset(n_token, 0, (size_t)n * sizeof *n_token);
     return open_buffers(r, err);

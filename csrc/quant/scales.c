@@ -372,8 +372,9 @@ const float *nb_pipe_scales_of(const nb_pipe *p, nb_group_at at)
     return p->scale[at.g] ? p->scale[at.g] + (own ? (int64_t)at.expert * p->m->hp.intermediate_size : 0) : NULL;
 }
 
-nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, int64_t K, const nb_moments *m, nb_error *err)
+nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, const nb_moments *m, nb_error *err)
 {
+    const int64_t K = m->K;
     const float *s = nb_pipe_scales_of(p, at);
     const size_t n = (size_t)(K * K);
     double *c = NULL;

@@ -135,71 +135,64 @@ static struct waiting waiting_of(const nb_pipe *p, int64_t K)
 }
 
 /* The inputs of one more sequence, of which no row is longer than the limit. */
-static nb_status limited(nb_pipe *p, const nb_gram_args *a, struct waiting *w, nb_error *err)
+static nb_status limited(nb_pipe *p, const nb_token_rows *t, int64_t K, struct waiting *w, nb_error *err)
 {
-    const int64_t ctx = p->calib->ctx, one = ctx * a->K, all = w->most * one;
-    const nb_limit_rows_args l = {.x = a->x,
-                                  .x_orig = a->x_orig,
+    const int64_t ctx = p->calib->ctx, one = ctx * K, all = w->most * one;
+    const nb_limit_rows_args l = {.x = t->x,
+                                  .x_orig = t->x_orig,
                                   .M = ctx,
-                                  .K = a->K,
+                                  .K = K,
                                   .limit = (float)p->o->token_limit,
                                   .y = w->room + w->n * one,
-                                  .y_orig = a->x_orig ? w->room + all + w->n * one : NULL,
+                                  .y_orig = t->x_orig ? w->room + all + w->n * one : NULL,
                                   .scratch = (double *)(void *)(w->room + 2 * all)};
     w->n++;
     return p->be->op->limit_rows(p->be, &l, err);
 }
 
 /* Adds what waits to the moments. */
-static nb_status accumulate(nb_pipe *p, nb_gram_args *a, struct waiting *w, nb_error *err)
+static nb_status accumulate(nb_pipe *p, const nb_moments *s, nb_token_rows *t, struct waiting *w, nb_error *err)
 {
     const int64_t ctx = p->calib->ctx;
-    a->M = ctx;
+    t->M = ctx;
     if (w->bytes) {
-        a->M = w->n * ctx;
-        a->x = w->room;
-        a->x_orig = a->x_orig ? w->room + w->most * ctx * a->K : NULL;
+        t->M = w->n * ctx;
+        t->x = w->room;
+        t->x_orig = t->x_orig ? w->room + w->most * ctx * s->K : NULL;
     }
     w->n = 0;
-    return p->be->op->gram_accumulate(p->be, a, err);
-}
-
-static nb_status zero_moments(nb_pipe *p, int64_t K, nb_error *err)
-{
-    const size_t square = (size_t)(K * K) * sizeof(double);
-    const nb_status st = p->be->op->zero(p->be, p->h, square, err);
-    return st == NB_OK && p->two ? p->be->op->zero(p->be, p->c, square, err) : st;
+    return nb_moments_add(p, s, t, err);
 }
 
 enum { kAlign = 256 }; /* of arrays that share an allocation, on every device */
 
-nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, int64_t K, nb_moments *out, nb_error *err)
+nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, nb_moments *out, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
     const int32_t ctx = p->calib->ctx, n_seq = p->calib->n_seq;
     const nb_batch batch = {.n_token = ctx, .seq = p->acts.seq, .pos = p->acts.pos, .max_len = ctx};
     const nb_step s = {.m = p->m, .layer = &p->quantized.layer, .batch = &batch};
-    struct waiting w = waiting_of(p, K);
-    nb_gram_args a = {.M = (int64_t)w.most * ctx, .K = K, .ldx = K, .ld_orig = K, .h = p->h, .c = p->two ? p->c : NULL, .x_orig = p->two ? p->acts.qkv : NULL};
-    *out = (nb_moments){.h = p->h, .c = p->two ? p->c : NULL, .n_token = p->T, .damp = p->o->damp};
+    struct waiting w = waiting_of(p, out->K);
+    nb_token_rows t = {.M = (int64_t)w.most * ctx, .x_orig = p->two ? p->acts.qkv : NULL};
     const size_t aside = (w.bytes + kAlign - 1) / kAlign * kAlign;
-    nb_status st = nb_pipe_scratch(p, aside + (p->be->op->gram_scratch ? p->be->op->gram_scratch(p->be, &a) : 0), err);
+    nb_status st = nb_pipe_scratch(p, aside + nb_moments_scratch(p, out, &t), err);
     if (st == NB_OK && w.bytes)
         st = nb_op_check(p->be, p->be->op->limit_rows != NULL, "limit_rows", err);
     if (st == NB_OK)
-        st = zero_moments(p, K, err);
+        st = nb_moments_zero(p, out, 1, err);
+    out->n_token = p->T;
     w.room = p->scratch;
-    a.scratch = (char *)p->scratch + aside;
+    t.scratch = (char *)p->scratch + aside;
     for (int32_t i = 0; i < n_seq && st == NB_OK; i++) {
-        a.x_orig = NULL;
-        a.more = i + 1 < n_seq;
-        st = nb_pipe_input(p, g, &p->quantized, i, &s, p->acts.h, &a.x, err);
+        t.x_orig = NULL;
+        t.more = i + 1 < n_seq;
+        st = nb_pipe_input(p, g, &p->quantized, i, &s, p->acts.h, &t.x, err);
         if (st == NB_OK && p->two) /* qkv's buffer is free here and wider than hidden_size */
-            st = nb_pipe_input(p, g, &p->original, i, &s, p->acts.qkv, &a.x_orig, err);
+            st = nb_pipe_input(p, g, &p->original, i, &s, p->acts.qkv, &t.x_orig, err);
         if (st == NB_OK && w.bytes)
-            st = limited(p, &a, &w, err);
-        if (st == NB_OK && (w.n == 0 || w.n == w.most || !a.more))
-            st = accumulate(p, &a, &w, err);
+            st = limited(p, &t, out->K, &w, err);
+        if (st == NB_OK && (w.n == 0 || w.n == w.most || !t.more))
+            st = accumulate(p, out, &t, &w, err);
     }
     p->token_ns += nb_clock_ns() - start;
     return st;
@@ -288,15 +281,6 @@ nb_status nb_pipe_fork(nb_pipe *p, nb_error *err)
     return st;
 }
 
-/* Floats of the widest second moments: of a mixture those of p->batch experts. */
-static size_t moments(const nb_pipe *p)
-{
-    const nb_hparams *hp = &p->m->hp;
-    const int64_t d = hp->hidden_size, q = q_width(p), f = hp->intermediate_size, dense = d > q ? d : q, mixed = d > f ? d : f;
-    const size_t one = (size_t)dense * (size_t)dense, all = (size_t)p->batch * (size_t)mixed * (size_t)mixed;
-    return one > all ? one : all;
-}
-
 int64_t nb_pipeline_row_width(const nb_model *m)
 {
     const int64_t q = (int64_t)m->hp.n_head * m->hp.head_dim, act = nb_act_width(&m->hp);
@@ -308,7 +292,6 @@ nb_status nb_pipe_open_streams(nb_pipe *p, nb_error *err)
     const nb_hparams *hp = &p->m->hp;
     const bool both = p->o->correction > 0.0;
     const int64_t d = hp->hidden_size, mid = nb_pipeline_row_width(p->m) - d, K = d > mid ? d : mid;
-    const size_t square = moments(p) * sizeof(double);
     const int32_t ctx = p->calib->ctx;
     nb_backend *be = p->be;
     nb_rows *rows[] = {&p->quantized.x, &p->quantized.mid, &p->original.x, &p->original.mid};
@@ -324,9 +307,7 @@ nb_status nb_pipe_open_streams(nb_pipe *p, nb_error *err)
         rows[i]->at = p->T * (int64_t)sizeof(float) * ((i / 2) * (d + mid) + (i % 2) * d);
     }
     if (st == NB_OK)
-        st = be->op->alloc(be, square, "second moments of the inputs", (void **)&p->h, err);
-    if (st == NB_OK && both)
-        st = be->op->alloc(be, square, "second moments of the drift", (void **)&p->c, err);
+        st = nb_pipe_open_moments(p, err);
     if (st == NB_OK)
         st = upload_positions(p, err);
     return st == NB_OK ? embed(p, err) : st;

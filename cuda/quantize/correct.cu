@@ -1,6 +1,6 @@
 /* correct.cu -- W += alpha W C (H + lambda I)^-1 and tr(D H D^T), in f64, simple forms.
  *
- * correct: one warp a row. z = w C in the factor's order, then y R R^T = z by two substitutions that take a finished component out of the others:
+ * correct: one warp a row. z = w C, or what is given as that, in the factor's order, then y R R^T = z by two substitutions that take a finished component out of the others:
  *     u R^T = z   u_k = z_k / R_kk from the last back,  z_l -= u_k R[l][k] for l < k
  *     y R = u     y_j = u_j / R_jj from the first on,   u_l -= y_j R[j][l] for l > j
  * quant_error: one block a row, d H d^T; the rows' terms are added on the host in their order. */
@@ -16,7 +16,7 @@ constexpr int kRows = 4;
 struct Correct {
     float *w;
     int64_t N, K;
-    const double *c, *r;
+    const double *c, *wc, *r; /* one of c and wc is NULL */
     const int32_t *perm; /* device or NULL */
     double alpha, *z;    /* [N,K] */
 };
@@ -31,8 +31,8 @@ __global__ void __launch_bounds__(32 * kRows) correct_kernel(Correct a)
     float *w = a.w + n * K;
     for (int64_t l = lane; l < K; l += 32) {
         const int64_t k = a.perm ? a.perm[l] : l;
-        double v = 0.0;
-        for (int64_t i = 0; i < K; i++)
+        double v = a.wc ? a.wc[n * K + k] : 0.0;
+        for (int64_t i = 0; a.c && i < K; i++)
             v += (double)w[i] * a.c[i * K + k];
         z[l] = v;
     }
@@ -70,7 +70,7 @@ nb_status nb_cuda_correct(nb_backend *be, const nb_correct_args *a, nb_error *er
 {
     int32_t *perm = (int32_t *)a->scratch;
     double *z = (double *)(void *)((char *)a->scratch + nb_align256((size_t)a->K * sizeof *perm));
-    const Correct k = {a->w, a->N, a->K, a->c, a->r, a->perm ? perm : NULL, a->alpha, z};
+    const Correct k = {a->w, a->N, a->K, a->c, a->wc, a->r, a->perm ? perm : NULL, a->alpha, z};
     nb_status st = a->perm ? be->op->upload(be, perm, a->perm, (size_t)a->K * sizeof *perm, err) : NB_OK;
     return st == NB_OK ? nb_launch(be, "correct", correct_kernel, dim3((unsigned)nb_ceil_div(a->N, kRows)), dim3(32 * kRows), 0, err, k) : st;
 }

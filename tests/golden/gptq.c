@@ -38,12 +38,13 @@ struct golden_case {
     const char *name, *grid;
     int group;
     bool sym, static_groups, corrected, act_order;
+    bool product; /* corrected by W C, summed as such */
 };
 
 /* Device buffers of one job. */
 struct job {
     float *x, *orig, *w, *q;
-    double *h, *c;
+    double *h, *c, *wc;
     uint8_t *codes;
     nb_group *groups;
     void *scratch;
@@ -60,14 +61,34 @@ static bool device(check *c, nb_backend *be, void **out, size_t bytes, const voi
 }
 
 /* The program's Hessian is 2/T X^T X: the scale shows, because dead columns get a diagonal of 1 beside it. */
-static void scale(check *c, nb_backend *be, double *square)
+static void scale(check *c, nb_backend *be, double *sum, size_t n)
 {
     static double host[K * K];
     nb_error err = {.message = ""};
-    CHECK_EQ(c, be->op->download(be, host, square, sizeof host, &err), NB_OK);
-    for (int i = 0; i < K * K; i++)
+    CHECK_EQ(c, be->op->download(be, host, sum, n * sizeof *host, &err), NB_OK);
+    for (size_t i = 0; i < n; i++)
         host[i] *= 2.0 / T;
-    CHECK_EQ(c, be->op->upload(be, square, host, sizeof host, &err), NB_OK);
+    CHECK_EQ(c, be->op->upload(be, sum, host, n * sizeof *host, &err), NB_OK);
+}
+
+/* H, and C or W C. */
+static void gather(check *c, nb_backend *be, const struct golden_case *k, struct job *j)
+{
+    const bool square = k->corrected && !k->product;
+    nb_error err = {.message = ""};
+    nb_gram_args gram = {.x = j->x, .x_orig = square ? j->orig : NULL, .M = T, .K = K, .ldx = K, .ld_orig = K, .h = j->h, .c = square ? j->c : NULL};
+    nb_drift_args drift = {.x = j->x, .x_orig = j->orig, .M = T, .K = K, .ldx = K, .ld_orig = K, .w = j->w, .N = N, .d = j->wc};
+    const size_t of_gram = be->op->gram_scratch(be, &gram), of_drift = k->product ? be->op->drift_scratch(be, &drift) : 0;
+    if (!device(c, be, &j->scratch, (of_gram > of_drift ? of_gram : of_drift) + 64, NULL))
+        return;
+    gram.scratch = drift.scratch = j->scratch;
+    CHECK_EQ(c, be->op->gram_accumulate(be, &gram, &err), NB_OK);
+    if (k->product)
+        CHECK_EQ(c, be->op->drift_accumulate(be, &drift, &err), NB_OK);
+    CHECK_STR(c, err.message, "");
+    scale(c, be, j->h, K * K);
+    scale(c, be, j->c, K * K);
+    scale(c, be, j->wc, N * K);
 }
 
 static void run(check *c, nb_backend *be, const struct golden *g, const struct golden_case *k, uint8_t *codes, nb_group *groups, float *target,
@@ -81,25 +102,20 @@ static void run(check *c, nb_backend *be, const struct golden *g, const struct g
     float *x = floats(c, g, "X", T * K), *orig = floats(c, g, "lsc.X_orig", T * K), *w = floats(c, g, "W", N * K);
     if (device(c, be, (void **)&j.x, T * K * 4, x) && device(c, be, (void **)&j.orig, T * K * 4, orig) && device(c, be, (void **)&j.w, N * K * 4, w) &&
         device(c, be, (void **)&j.q, N * K * 4, NULL) && device(c, be, (void **)&j.h, square, NULL) && device(c, be, (void **)&j.c, square, NULL) &&
+        device(c, be, (void **)&j.wc, N * K * sizeof(double), NULL) &&
         device(c, be, (void **)&j.codes, N * K, NULL) && device(c, be, (void **)&j.groups, n_group, NULL)) {
         nb_quant_stats stats = {0};
-        nb_gram_args gram = {.x = j.x, .x_orig = k->corrected ? j.orig : NULL, .M = T, .K = K, .ldx = K, .ld_orig = K, .h = j.h, .c = k->corrected ? j.c : NULL};
-        const nb_quant_job job = {.be = be, .grid = &grid, .w = j.w, .N = N, .K = K, .h = j.h, .c = k->corrected ? j.c : NULL, .damp = 0.01,
+        const nb_quant_job job = {.be = be, .grid = &grid, .w = j.w, .N = N, .K = K, .h = j.h, .c = k->corrected && !k->product ? j.c : NULL, .wc = k->product ? j.wc : NULL, .damp = 0.01,
                                   .correction = 1.0, .static_groups = k->static_groups, .act_order = k->act_order, .g_idx = g_idx, .codes = j.codes, .groups = j.groups, .q = j.q, .stats = &stats};
-        if (device(c, be, &j.scratch, be->op->gram_scratch(be, &gram) + 64, NULL)) {
-            gram.scratch = j.scratch;
-            CHECK_EQ(c, be->op->gram_accumulate(be, &gram, &err), NB_OK);
-            scale(c, be, j.h);
-            scale(c, be, j.c);
-            CHECK_EQ(c, nb_quantizer_find("gptq")->layer(&job, &err), NB_OK);
-            CHECK_EQ(c, be->op->download(be, codes, j.codes, N * K, &err), NB_OK);
-            CHECK_EQ(c, be->op->download(be, groups, j.groups, n_group, &err), NB_OK);
-            CHECK_EQ(c, be->op->download(be, target, j.w, N * K * 4, &err), NB_OK);
-            CHECK_STR(c, err.message, "");
-            CHECK_EQ(c, stats.n_dead, 3);
-        }
+        gather(c, be, k, &j);
+        CHECK_EQ(c, nb_quantizer_find("gptq")->layer(&job, &err), NB_OK);
+        CHECK_EQ(c, be->op->download(be, codes, j.codes, N * K, &err), NB_OK);
+        CHECK_EQ(c, be->op->download(be, groups, j.groups, n_group, &err), NB_OK);
+        CHECK_EQ(c, be->op->download(be, target, j.w, N * K * 4, &err), NB_OK);
+        CHECK_STR(c, err.message, "");
+        CHECK_EQ(c, stats.n_dead, 3);
     }
-    void *all[] = {j.x, j.orig, j.w, j.q, j.h, j.c, j.codes, j.groups, j.scratch};
+    void *all[] = {j.x, j.orig, j.w, j.q, j.h, j.c, j.wc, j.codes, j.groups, j.scratch};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         be->op->release(be, all[i]);
     free(x);
@@ -123,7 +139,7 @@ static void compare(check *c, const char *name, const struct golden *g, const st
         differ += codes[i] != want[i];
         far += abs(codes[i] - want[i]) > 1;
     }
-    printf("      %s %s: %d of %d codes differ\n", name, k->name, differ, N * K);
+    printf("      %s %s%s: %d of %d codes differ\n", name, k->name, k->product ? ", W C summed" : "", differ, N * K);
     CHECK(c, differ <= N * K / 1000);
     CHECK_EQ(c, far, 0);
     for (int i = 0; scales && i < N * G; i++) {
@@ -146,12 +162,13 @@ static void compare(check *c, const char *name, const struct golden *g, const st
 
 static void on_device(check *c, const char *name)
 {
-    static const struct golden_case cases[] = {{"w4g128sym", "int4", 128, true, false, false, false},
-                                               {"w4g128asym", "int4", 128, false, false, false, false},
-                                               {"w3g64asym_static", "int3", 64, false, true, false, false},
-                                               {"w2g32asym", "int2", 32, false, false, false, false},
-                                               {"w3g64sym_desc", "int3", 64, true, false, false, true},
-                                               {"lsc", "int4", 128, true, false, true, false}};
+    static const struct golden_case cases[] = {{"w4g128sym", "int4", 128, true, false, false, false, false},
+                                               {"w4g128asym", "int4", 128, false, false, false, false, false},
+                                               {"w3g64asym_static", "int3", 64, false, true, false, false, false},
+                                               {"w2g32asym", "int2", 32, false, false, false, false, false},
+                                               {"w3g64sym_desc", "int3", 64, true, false, false, true, false},
+                                               {"lsc", "int4", 128, true, false, true, false, false},
+                                               {"lsc", "int4", 128, true, false, true, false, true}};
     static uint8_t codes[N * K];
     static nb_group groups[N * K / 32];
     static float target[N * K];
@@ -168,6 +185,8 @@ static void on_device(check *c, const char *name)
     CHECK_EQ(c, nb_mapfile_open(NB_SOURCE_DIR "/tests/data/gptq/gptq_ref.safetensors", &g.map, &err), NB_OK);
     if (be && g.map && nb_safetensors_parse(g.map->path, g.map->p, g.map->n, &g.st, &err) == NB_OK)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            if (cases[i].product && !be->op->drift_accumulate)
+                continue;
             for (int j = 0; j < K; j++)
                 g_idx[j] = j / cases[i].group;
             run(c, be, &g, &cases[i], codes, groups, target, g_idx);

@@ -154,7 +154,7 @@ static void each_factor(check *c, ops_set *set)
 typedef struct correct_case {
     int64_t N, K;
     const float *w;
-    const double *c, *r;
+    const double *c, *wc, *r; /* wc: W C, given instead of it; or NULL */
     const int32_t *perm;
     double alpha;
 } correct_case;
@@ -169,7 +169,8 @@ static bool run_correct(ops *o, const void *args, void *out)
     nb_correct_args a = {.w = ops_inout(o, k->w, (size_t)(k->N * k->K) * sizeof(float)),
                          .N = k->N,
                          .K = k->K,
-                         .c = ops_in(o, k->c, square),
+                         .c = k->wc ? NULL : ops_in(o, k->c, square),
+                         .wc = k->wc ? ops_in(o, k->wc, (size_t)(k->N * k->K) * sizeof(double)) : NULL,
                          .r = ops_in(o, k->r, square),
                          .perm = k->perm,
                          .alpha = k->alpha};
@@ -222,17 +223,30 @@ static void each_correct(check *c, ops_set *set, nb_backend *ref)
         for (int64_t j = 0; j < K * K; j++)
             cc[j] = 0.1 * h[j] + 0.01 * (double)nb_rng_normal(&r);
         float *w = ops_normals(&r, N * K, 1.0f);
-        const correct_case k = {
-            .N = N, .K = K, .w = w, .c = cc, .r = R, .perm = perm, .alpha = i % 2 ? 1.0 : 0.25};
-        char what[64];
-        snprintf(what, sizeof what, "N %d K %d alpha %g%s", (int)N, (int)K, k.alpha,
-                 perm ? " permuted" : "");
-        if (set)
-            ops_against_ref(set, &correct_test, &k, (size_t)(N * K) * sizeof(float), 2 * N * K * K,
-                            what);
-        else
-            ops_same_bits(c, &correct_test, &k, (size_t)(N * K) * sizeof(float), 2 * N * K * K,
-                          what);
+        double *product = ops_alloc((size_t)(N * K), sizeof *product);
+        for (int64_t j = 0; j < N * K; j++)
+            for (int64_t b = 0; b < K; b++)
+                product[j] += (double)w[j / K * K + b] * cc[b * K + j % K];
+        for (int given = 0; given < 2; given++) {
+            const correct_case k = {.N = N,
+                                    .K = K,
+                                    .w = w,
+                                    .c = cc,
+                                    .wc = given ? product : NULL,
+                                    .r = R,
+                                    .perm = perm,
+                                    .alpha = i % 2 ? 1.0 : 0.25};
+            char what[64];
+            snprintf(what, sizeof what, "N %d K %d alpha %g%s%s", (int)N, (int)K, k.alpha,
+                     perm ? " permuted" : "", given ? " W C given" : "");
+            if (set)
+                ops_against_ref(set, &correct_test, &k, (size_t)(N * K) * sizeof(float),
+                                2 * N * K * K, what);
+            else
+                ops_same_bits(c, &correct_test, &k, (size_t)(N * K) * sizeof(float), 2 * N * K * K,
+                              what);
+        }
+        free(product);
         free(h);
         free(add);
         free(R);
@@ -286,6 +300,14 @@ static void a_worked_factor(check *c)
     CHECK_EQ(c, be->op->correct(be, &cor, &err), NB_OK);
     for (int i = 0; i < 3; i++)
         CHECK_NEAR(c, w[i], 2 * (i == 0 ? 1 : i == 1 ? -2 : 3), 1e-5, "W + W H' H'^-1");
+    float twice[] = {1, -2, 3};
+    const double given[] = {prime[0] - 2 * prime[3] + 3 * prime[6], prime[1] - 2 * prime[4] + 3 * prime[7], prime[2] - 2 * prime[5] + 3 * prime[8]};
+    cor.w = twice;
+    cor.c = NULL;
+    cor.wc = given;
+    CHECK_EQ(c, be->op->correct(be, &cor, &err), NB_OK);
+    for (int i = 0; i < 3; i++)
+        CHECK_NEAR(c, twice[i], w[i], 1e-6, "the same of W H' given");
     h[perm[1] * 4] = -50; /* read backwards it comes second */
     CHECK_EQ(c, be->op->factor(be, &f, &err), NB_OK);
     CHECK_EQ(c, failed, 2);

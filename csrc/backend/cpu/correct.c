@@ -5,7 +5,8 @@
  *     U R^T = Z  from the last block back (R^T is lower):  Z[:,b] -= U[:,later] R[b,later]^T, then the block itself against R[b,b]^T
  *     Y R = U    from the first block on (R is upper):     U[:,b] -= Y[:,:b] R[:b,b],         then the block itself against R[b,b]
  * The products take f32 operands (product_f32: sums of at most NB_DEPTH products in f32, those in f64); Z, U and Y stay in f64, and the triangles are
- * solved in f64. So a block's rounding is that of its operands. Cost 4 N K^2 FLOP. */
+ * solved in f64. So a block's rounding is that of its operands. Cost 4 N K^2 FLOP,
+ * half of it where W C is given. */
 #include "backend/cpu/kernels.h"
 
 #include <string.h>
@@ -37,17 +38,28 @@ static void round_columns(const struct room *s, int64_t K, int64_t M, int64_t b,
             s->a[m * s->ld + k] = (float)s->z[m * K + k];
 }
 
-/* M rows of W. */
-static void correct_rows(const nb_cpu *cpu, const nb_correct_args *a, float *w, int64_t M, const struct room *s)
+/* Z = W C. */
+static void multiply(const nb_cpu *cpu, const nb_correct_args *a, const float *w, int64_t M, const struct room *s)
 {
-    const int64_t K = a->K, ld = s->ld;
-    double *z = s->z;
-    void (*const product)(const nb_product_f32 *) = cpu->run->product_f32;
+    const int64_t K = a->K;
     for (int64_t m = 0; m < M; m++)
         for (int64_t k = 0; k < K; k++)
-            s->a[m * ld + k] = -w[m * K + k]; /* the product subtracts */
-    memset(z, 0, (size_t)(M * K) * sizeof *z);
-    product(&(nb_product_f32){.c = z, .a = s->a, .b = a->c, .ldc = K, .lda = ld, .ldb = K, .M = M, .N = K, .K = K});
+            s->a[m * s->ld + k] = -w[m * K + k]; /* the product subtracts */
+    memset(s->z, 0, (size_t)(M * K) * sizeof *s->z);
+    cpu->run->product_f32(&(nb_product_f32){.c = s->z, .a = s->a, .b = a->c, .ldc = K, .lda = s->ld, .ldb = K, .M = M, .N = K, .K = K});
+}
+
+/* M rows of W from `row` on. */
+static void correct_rows(const nb_cpu *cpu, const nb_correct_args *a, int64_t row, int64_t M, const struct room *s)
+{
+    const int64_t K = a->K, ld = s->ld;
+    float *w = a->w + row * K;
+    double *z = s->z;
+    void (*const product)(const nb_product_f32 *) = cpu->run->product_f32;
+    if (a->wc)
+        memcpy(z, a->wc + row * K, (size_t)(M * K) * sizeof *z);
+    else
+        multiply(cpu, a, w, M, s);
     for (int64_t m = 0; a->perm && m < M; m++) { /* into the factor's order */
         memcpy(s->row, z + m * K, (size_t)K * sizeof *z);
         for (int64_t k = 0; k < K; k++)
@@ -87,7 +99,7 @@ static void correct_chunk(const void *arg, int64_t i, int worker)
     double *z = (double *)a->scratch + worker * one;
     float *f32 = (float *)(void *)((double *)a->scratch + n_thread * one);
     const struct room s = {z, z + j->rows * a->K, f32 + worker * j->rows * ld, ld};
-    correct_rows(j->cpu, a, a->w + row * a->K, a->N - row < j->rows ? a->N - row : j->rows, &s);
+    correct_rows(j->cpu, a, row, a->N - row < j->rows ? a->N - row : j->rows, &s);
 }
 
 nb_status nb_cpu_correct(nb_backend *be, const nb_correct_args *a, nb_error *err)

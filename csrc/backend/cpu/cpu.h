@@ -77,6 +77,8 @@ nb_status nb_cpu_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *
 nb_status nb_cpu_limit_rows(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
 size_t nb_cpu_gram_scratch(nb_backend *be, const nb_gram_args *a);
 nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);
+size_t nb_cpu_drift_scratch(nb_backend *be, const nb_drift_args *a);
+nb_status nb_cpu_drift_accumulate(nb_backend *be, const nb_drift_args *a, nb_error *err);
 nb_status nb_cpu_factor(nb_backend *be, const nb_factor_args *a, nb_error *err);
 nb_status nb_cpu_unfactor(nb_backend *be, const nb_unfactor_args *a, nb_error *err);
 size_t nb_cpu_correct_scratch(nb_backend *be, const nb_correct_args *a);

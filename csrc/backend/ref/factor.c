@@ -6,7 +6,7 @@
  *     R[i][j] = (A[i][j] - sum_{k>j} R[i][k] R[j][k]) / R[j][j]       i < j
  * which is Cholesky of A read backwards; step j finishes the minor of order K - j of that reversed matrix.
  *
- *   correct:  W += alpha T A'^-1,  T = W C,  A' = H + diag(add) = P^T R R^T P:  for every row t of T, in the order P,
+ *   correct:  W += alpha T A'^-1,  T = W C (or given),  A' = H + diag(add) = P^T R R^T P:  for every row t of T, in the order P,
  *     v R^T = t (from the last element),  z R = v (from the first),  w[p_j] += alpha z[j]
  *
  * Cost: K^3 / 3 flops; 2 N K^2 for T and 2 N K^2 for the two solves. scratch of correct: two rows
@@ -78,8 +78,8 @@ nb_status nb_ref_correct(nb_backend *be, const nb_correct_args *a, nb_error *err
         float *w = a->w + n * K;
         for (int64_t j = 0; j < K; j++) {
             const int64_t pj = a->perm ? a->perm[j] : j;
-            t[j] = 0;
-            for (int64_t k = 0; k < K; k++)
+            t[j] = a->wc ? a->wc[n * K + pj] : 0;
+            for (int64_t k = 0; a->c && k < K; k++)
                 t[j] += (double)w[k] * a->c[k * K + pj];
         }
         for (int64_t j = K - 1; j >= 0; j--) {

@@ -38,6 +38,8 @@ nb_status nb_ref_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *
 nb_status nb_ref_limit_rows(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
 size_t nb_ref_gram_scratch(nb_backend *be, const nb_gram_args *a);
 nb_status nb_ref_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);
+size_t nb_ref_drift_scratch(nb_backend *be, const nb_drift_args *a);
+nb_status nb_ref_drift_accumulate(nb_backend *be, const nb_drift_args *a, nb_error *err);
 nb_status nb_ref_factor(nb_backend *be, const nb_factor_args *a, nb_error *err);
 nb_status nb_ref_unfactor(nb_backend *be, const nb_unfactor_args *a, nb_error *err);
 size_t nb_ref_correct_scratch(nb_backend *be, const nb_correct_args *a);

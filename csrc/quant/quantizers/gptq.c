@@ -2,7 +2,7 @@
  *
  *   H = sum x x^T (+ lambda I)        minimise tr((W - Q) H (W - Q)^T)
  *   H_kk = 0: the input k is dead, W_k = 0, H_kk = 1
- *   C given: W := W + alpha W C (H + lambda_c I)^-1, the least-squares target for inputs that drifted (quantizers.md 2.3)
+ *   C or W C given: W := W + alpha W C (H + lambda_c I)^-1, the least-squares target for inputs that drifted (quantizers.md 2.3)
  *   order: columns by falling H_kk with static groups (parameters of every group from W before any update); or natural order with parameters from
  *          the current values when a group begins; or act-order: by falling H_kk, groups formed in that order (g_idx says which input is in which)
  *   R R^T = P (H + lambda I) P^T, U = R^-1 (one factorisation; backend.h nb_factor_args), then the sweep (nb_gptq_sweep_args)
@@ -14,7 +14,8 @@
  * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to nearest. All of it goes into the note.
  * Without H (an expert that too few tokens were sent to) it is rounded with the ranges of least squared error.
  * Where the device can, R lies in H's upper triangle, and H comes back from the lower one at the end (backend.h, unfactor).
- * Cost: K^3 / 3 + N K^2 FLOP (K^3 / 3 + 4 N K^2 more to correct); 8 K^2 bytes, 8 K^2 more for C, and for R where it has its own. */
+ * Cost: K^3 / 3 + N K^2 FLOP (K^3 / 3 + 4 N K^2 more to correct, 2 N K^2 where W C is given); 8 K^2 bytes, 8 K^2 more for C or 8 N K for W C, and 8 K^2 for R
+ * where it has its own. */
 #include "backend/count.h"
 #include "base/memory.h"
 #include "quant/quantizer.h"
@@ -152,7 +153,7 @@ static nb_status correct(struct gptq *g, nb_error *err)
 {
     nb_backend *be = g->j->be;
     const nb_quant_job *j = g->j;
-    nb_correct_args a = {.w = j->w, .N = j->N, .K = g->K, .c = j->c, .r = g->r, .perm = g->perm, .alpha = j->correction};
+    nb_correct_args a = {.w = j->w, .N = j->N, .K = g->K, .c = j->c, .wc = j->wc, .r = g->r, .perm = g->perm, .alpha = j->correction};
     double damp = j->damp + (j->n_token ? kRidge * (double)g->K / (double)j->n_token : 0.0);
     bool factored = false;
     nb_status st = nb_op_check(be, be->op->correct != NULL, "correct", err);
@@ -283,7 +284,7 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
         st = clear_dead(&g, err);
     if (st == NB_OK && g.perm)
         st = order_columns(&g, err);
-    if (st == NB_OK && j->c && j->correction > 0.0)
+    if (st == NB_OK && (j->c || j->wc) && j->correction > 0.0)
         st = correct(&g, err);
     nb_times_lap(j->times, NB_LAP_CORRECT);
     double damp = j->damp;
