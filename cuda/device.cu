@@ -118,6 +118,8 @@ static nb_backend_ops table(void)
     op.gated_activation = nb_cuda_gated_activation;
     op.logits_soft_cap = nb_cuda_logits_soft_cap;
     op.argmax = nb_cuda_argmax;
+    op.sample_scratch = nb_cuda_sample_scratch;
+    op.sample = nb_cuda_sample;
     op.add_scaled = nb_cuda_add_scaled;
     op.route_experts = nb_cuda_route_experts;
     op.grouped_linear_scratch = nb_cuda_grouped_linear_scratch;
@@ -142,6 +144,9 @@ static nb_backend_ops table(void)
     op.limits = nb_cuda_limits;
     op.linear_row = nb_cuda_limits_row;
     op.peer_bf16 = nb_cuda_peer_bf16;
+    op.replay_begin = nb_cuda_replay_begin;
+    op.replay_end = nb_cuda_replay_end;
+    op.replay_close = nb_cuda_replay_close;
     return op;
 }
 

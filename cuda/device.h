@@ -35,6 +35,7 @@ nb_status nb_launch(nb_backend *be, const char *name, void (*k)(P...), dim3 grid
 {
     if (!grid.x || !grid.y || !grid.z)
         return NB_OK;
+    be->n_launch++;
     launch(k, grid, block, smem, nb_cuda_of(be)->stream, static_cast<A &&>(args)...);
     const cudaError_t e = cudaGetLastError();
     if (e == cudaSuccess)
@@ -77,6 +78,8 @@ nb_status nb_cuda_attention(nb_backend *be, const nb_attention_args *a, nb_error
 nb_status nb_cuda_gated_activation(nb_backend *be, const nb_gated_args *a, nb_error *err);
 nb_status nb_cuda_logits_soft_cap(nb_backend *be, const nb_soft_cap_args *a, nb_error *err);
 nb_status nb_cuda_argmax(nb_backend *be, const nb_argmax_args *a, nb_error *err);
+size_t nb_cuda_sample_scratch(nb_backend *be, const nb_sample_args *a);
+nb_status nb_cuda_sample(nb_backend *be, const nb_sample_args *a, nb_error *err);
 nb_status nb_cuda_add_scaled(nb_backend *be, const nb_add_args *a, nb_error *err);
 nb_status nb_cuda_route_experts(nb_backend *be, const nb_route_args *a, nb_error *err);
 size_t nb_cuda_grouped_linear_scratch(nb_backend *be, const nb_grouped_args *a);
@@ -101,5 +104,8 @@ nb_status nb_cuda_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_e
 nb_status nb_cuda_limits(nb_backend *be, nb_limits *out, nb_error *err);
 const char *nb_cuda_limits_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
 nb_status nb_cuda_peer_bf16(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x, const void *w, void *y, nb_error *err);
+nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, size_t key_bytes, bool *again, nb_error *err);
+nb_status nb_cuda_replay_end(nb_backend *be, nb_replay *r, bool good, nb_error *err);
+void nb_cuda_replay_close(nb_backend *be, nb_replay *r);
 
 #endif

@@ -86,20 +86,22 @@ static void decode_cost(cost *c, int32_t n_gen, int32_t n_seq)
             add_attention(c, 1, i);
 }
 
-static nb_status one_prompt(nb_session *s, const int32_t *ids, int32_t n, int32_t n_seq, float *logits, nb_error *err)
+static nb_status one_prompt(nb_session *s, const int32_t *ids, int32_t n, int32_t n_seq, float *logits, int32_t *next, nb_error *err)
 {
-    (void)n_seq;
+    (void)n_seq, (void)next;
     nb_session_clear(s, 0);
     return nb_session_step(s, 0, ids, n, false, logits, err);
 }
 
-static nb_status one_decode(nb_session *s, const int32_t *ids, int32_t n, int32_t n_seq, float *logits, nb_error *err)
+static nb_status one_decode(nb_session *s, const int32_t *ids, int32_t n, int32_t n_seq, float *logits, int32_t *next, nb_error *err)
 {
+    static const nb_sampling greedy = {.temp = 0.0f};
     nb_status st = NB_OK;
+    (void)logits;
     for (int32_t i = 0; i < n_seq; i++)
         nb_session_clear(s, i);
-    for (int32_t i = 0; i < n && st == NB_OK; i++)
-        st = nb_session_decode(s, ids + (int64_t)i * n_seq, n_seq, logits, err);
+    for (int32_t i = 0; i < n && st == NB_OK; i++) /* the likeliest token is picked where the logits are; fed are the random ones */
+        st = nb_session_decode_pick(s, ids + (int64_t)i * n_seq, n_seq, &greedy, NULL, next, err);
     return st;
 }
 
@@ -107,7 +109,7 @@ static nb_status one_decode(nb_session *s, const int32_t *ids, int32_t n, int32_
 typedef struct test {
     char name[32];
     int32_t n, n_seq;
-    nb_status (*run)(nb_session *s, const int32_t *ids, int32_t n, int32_t n_seq, float *logits, nb_error *err);
+    nb_status (*run)(nb_session *s, const int32_t *ids, int32_t n, int32_t n_seq, float *logits, int32_t *next, nb_error *err);
     cost cost;
 } test;
 
@@ -134,9 +136,10 @@ static nb_status measure(nb_model *m, const test *t, const nb_limits *limits, co
     nb_rng g;
     const size_t n_id = (size_t)t->n * (size_t)t->n_seq;
     int32_t *ids = nb_alloc(n_id, sizeof *ids, "tokens to measure with", err);
-    float *logits = nb_alloc((size_t)t->n_seq * (size_t)m->hp.vocab_size, sizeof *logits, "logits", err);
+    float *logits = nb_alloc((size_t)m->hp.vocab_size, sizeof *logits, "logits", err);
+    int32_t *next = nb_alloc((size_t)t->n_seq, sizeof *next, "tokens", err);
     double *tok_per_s = nb_alloc((size_t)o->n_run, sizeof *tok_per_s, "samples", err);
-    nb_status st = ids && logits && tok_per_s ? NB_OK : NB_NO_ROOM;
+    nb_status st = ids && logits && next && tok_per_s ? NB_OK : NB_NO_ROOM;
     nb_rng_seed(&g, 0);
     for (size_t i = 0; i < n_id && st == NB_OK; i++)
         ids[i] = (int32_t)(nb_rng_u64(&g) % (uint64_t)m->hp.vocab_size);
@@ -144,7 +147,7 @@ static nb_status measure(nb_model *m, const test *t, const nb_limits *limits, co
         st = nb_session_open(m, t->n_seq, t->n, &s, err);
     for (int32_t i = -1; i < o->n_run && st == NB_OK; i++) { /* the one at -1 warms up */
         const int64_t start = nb_clock_ns();
-        st = t->run(s, ids, t->n, t->n_seq, logits, err);
+        st = t->run(s, ids, t->n, t->n_seq, logits, next, err);
         const double ns = (double)(nb_clock_ns() - start);
         if (i >= 0)
             tok_per_s[i] = (double)n_id / (ns > 0 ? ns : 1) * 1e9;
@@ -153,6 +156,7 @@ static nb_status measure(nb_model *m, const test *t, const nb_limits *limits, co
         report(t, limits, tok_per_s, o->n_run, o);
     nb_session_close(s);
     free(tok_per_s);
+    free(next);
     free(logits);
     free(ids);
     return st;

@@ -24,6 +24,8 @@ extern "C" {
 
 typedef struct nb_backend nb_backend;
 typedef struct nb_weight nb_weight; /* a packed matrix; its layout is the backend's own */
+typedef struct nb_replay nb_replay; /* recordings of ops, by key; the backend's own */
+enum { NB_REPLAY_KEY = 64 };
 
 /* M tokens of one or several sequences, and where they stand. Arrays are device memory. */
 typedef struct nb_batch {
@@ -165,6 +167,21 @@ typedef struct nb_argmax_args { /* out[m] = the lowest index of the greatest x[m
     int64_t M, N, ldx;
     int32_t *out;
 } nb_argmax_args;
+
+/* out[m] = a token drawn from the logits x[m][.]:  d_i = (x_i - max) / temp,  p_i = e^d_i of those with d_i >= -20, in the order of p, the lower index first of equals;
+ * of these the first top_k (0: all); of these the shortest beginning whose weight reaches top_p of theirs (outside (0, 1): all); of these those with p >= min_p (at
+ * least the first). draw[m], 64 random bits, is a place in the sum of what is left: out[m] has it. -1: a NaN or +Inf is among the logits. The same bits on every
+ * device: sample.h has p and the weights. */
+typedef struct nb_sample_args {
+    const float *x;
+    int64_t M, N, ldx; /* N at most 2^19 */
+    float temp;        /* > 0; without chance it is argmax */
+    int32_t top_k;
+    float top_p, min_p;
+    const uint64_t *draw; /* [M] device */
+    int32_t *out;         /* [M] */
+    void *scratch;
+} nb_sample_args;
 
 /* ---- quantization ---- */
 
@@ -328,6 +345,8 @@ typedef struct nb_backend_ops {
     nb_status (*gated_activation)(nb_backend *be, const nb_gated_args *a, nb_error *err);
     nb_status (*logits_soft_cap)(nb_backend *be, const nb_soft_cap_args *a, nb_error *err);
     nb_status (*argmax)(nb_backend *be, const nb_argmax_args *a, nb_error *err);
+    size_t (*sample_scratch)(nb_backend *be, const nb_sample_args *a);
+    nb_status (*sample)(nb_backend *be, const nb_sample_args *a, nb_error *err);
     nb_status (*add_scaled)(nb_backend *be, const nb_add_args *a, nb_error *err);
     nb_status (*route_experts)(nb_backend *be, const nb_route_args *a, nb_error *err);
     size_t (*grouped_linear_scratch)(nb_backend *be, const nb_grouped_args *a);
@@ -367,6 +386,14 @@ typedef struct nb_backend_ops {
     /* y [M, N] = x [M, K] w^T, w [N, K], all bf16, by the library of the device's vendor, which is looked for at run time: what `bench kernels` compares
      * with. NB_UNSUPPORTED: it is not there. NULL: there is no vendor. */
     nb_status (*peer_bf16)(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x, const void *w, void *y, nb_error *err);
+
+    /* All three or none: ops that are enqueued again and again, recorded once and from then on enqueued as a whole. Equal keys (at most NB_REPLAY_KEY bytes) promise the
+     * same ops with the same arguments; what changes lies in device memory. *again: what goes by this key was enqueued, nothing is left to do. Else the caller enqueues
+     * its ops and ends with replay_end, good or not; in between nothing may wait, allocate, or copy from or to the host. *r is NULL at first, of one caller, and closed
+     * before the memory that its ops use is released. */
+    nb_status (*replay_begin)(nb_backend *be, nb_replay **r, const void *key, size_t key_bytes, bool *again, nb_error *err);
+    nb_status (*replay_end)(nb_backend *be, nb_replay *r, bool good, nb_error *err);
+    void (*replay_close)(nb_backend *be, nb_replay *r); /* NULL is fine */
 } nb_backend_ops;
 
 /* The public head of every backend; an implementation's struct begins with it. */
@@ -377,6 +404,8 @@ struct nb_backend {
     int32_t n_thread;      /* CPU threads */
     nb_kv_type kv_type;    /* default type of the cache: f32 when exact */
     size_t memory_bytes;   /* of the device, 0 if unknown */
+    int64_t n_launch;      /* so far, on a device that launches: kernels enqueued one by one, */
+    int64_t n_replay;      /* and recordings enqueued as a whole */
 };
 
 typedef struct nb_backend_options {

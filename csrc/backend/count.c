@@ -242,6 +242,8 @@ SCRATCH(attention, nb_attention_args)
 NOTHING(gated_activation, nb_gated_args)
 NOTHING(logits_soft_cap, nb_soft_cap_args)
 NOTHING(argmax, nb_argmax_args)
+NOTHING(sample, nb_sample_args)
+SCRATCH(sample, nb_sample_args)
 NOTHING(add_scaled, nb_add_args)
 NOTHING(route_experts, nb_route_args)
 NOTHING(grouped_linear, nb_grouped_args)
@@ -309,6 +311,8 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(gated_activation),
         IF(logits_soft_cap),
         IF(argmax),
+        IF(sample),
+        IF(sample_scratch),
         IF(add_scaled),
         IF(route_experts),
         IF(grouped_linear_scratch),

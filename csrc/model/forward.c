@@ -272,10 +272,21 @@ static nb_status run_front(const nb_model *m, nb_acts *a, const nb_batch *batch,
     return st == NB_OK ? m->be->op->upload(m->be, a->x, f->x, (size_t)own.n_token * (size_t)m->hp.hidden_size * sizeof *f->x, err) : st;
 }
 
+nb_status nb_decoder_front(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+{
+    return m->front ? run_front(m, a, batch, kv, err) : NB_OK;
+}
+
+nb_status nb_decoder_rest(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+{
+    const nb_status st = m->front ? NB_OK : nb_embed_tokens(m, a->ids, batch->n_token, a->x, err);
+    return st == NB_OK ? run_layers(m, m->n_front, m->hp.n_layer, a, batch, kv, err) : st;
+}
+
 nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
 {
-    const nb_status st = m->front ? run_front(m, a, batch, kv, err) : nb_embed_tokens(m, a->ids, batch->n_token, a->x, err);
-    return st == NB_OK ? run_layers(m, m->n_front, m->hp.n_layer, a, batch, kv, err) : st;
+    const nb_status st = nb_decoder_front(m, a, batch, kv, err);
+    return st == NB_OK ? nb_decoder_rest(m, a, batch, kv, err) : st;
 }
 
 /* Scratch is shared by all ops of a step, so the largest of them decides. */

@@ -18,22 +18,14 @@ struct run {
     nb_session *s;
     const nb_model *m;
     const nb_generate_options *o;
-    float *logits;
-    nb_candidate *work;
     nb_rng rng;
     nb_detok detok;
     nb_buf text;
 };
 
-/* Feeds tokens and picks the next: greedy stays on the device. */
 static nb_status next_token(struct run *g, const int32_t *tokens, int32_t n, int32_t *next, nb_error *err)
 {
-    if (!(g->o->sampling.temp > 0.0f))
-        return nb_session_step_greedy(g->s, 0, tokens, n, next, err);
-    const nb_status st = nb_session_step(g->s, 0, tokens, n, false, g->logits, err);
-    if (st == NB_OK)
-        *next = nb_sample_token(g->logits, g->m->hp.vocab_size, &g->o->sampling, nb_rng_u64(&g->rng), g->work);
-    return st == NB_OK && *next < 0 ? nb_logits_fault(g->m, nb_session_length(g->s, 0), err) : st;
+    return nb_session_step_pick(g->s, 0, tokens, n, &g->o->sampling, nb_rng_u64(&g->rng), next, err);
 }
 
 /* Appends the token's characters and shows them; false when the caller wants no more. */
@@ -63,16 +55,13 @@ nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_r
     }
     const int32_t most = o->n_predict < 0 || o->n_predict > room - (int32_t)o->n_prompt + 1 ? room - (int32_t)o->n_prompt + 1
                                                                                            : o->n_predict;
-    const size_t v = (size_t)g.m->hp.vocab_size;
     nb_buf_init(&g.text, kTextMax);
     nb_rng_seed(&g.rng, o->sampling.seed);
     if (g.m->tokenizer)
         nb_detok_init(&g.detok, g.m->tokenizer);
     g.detok.started = o->continues;
     r->tokens = nb_alloc((size_t)most + 1, sizeof *r->tokens, "generated tokens", err);
-    g.logits = nb_alloc(v, sizeof *g.logits, "logits", err);
-    g.work = nb_alloc(v, sizeof *g.work, "candidates", err);
-    nb_status st = r->tokens && g.logits && g.work ? NB_OK : NB_NO_ROOM;
+    nb_status st = r->tokens ? NB_OK : NB_NO_ROOM;
     const int64_t start = nb_clock_ns();
     int64_t first = start;
     int32_t token = 0;
@@ -108,8 +97,6 @@ nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_r
     r->prompt_s = (double)(first - start) * 1e-9;
     r->first_token_s = r->prompt_s;
     r->gen_s = (double)(nb_clock_ns() - first) * 1e-9;
-    free(g.logits);
-    free(g.work);
     if (st != NB_OK) {
         nb_buf_free(&g.text);
         nb_generate_result_free(r);

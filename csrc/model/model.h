@@ -191,6 +191,9 @@ nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, flo
 /* The whole decoder over the batch: embedding to the residual stream after the last layer, in a->x. kv [n_layer]. The batch's seq and pos are a->seq, a->pos; the front
  * reads its own. */
 nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err) NB_CHECKED;
+/* Its two parts: what runs on another device, to the residual stream in a->x (nothing to do without a front); and ops of m's own device alone, which may be recorded. */
+nb_status nb_decoder_front(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err) NB_CHECKED;
+nb_status nb_decoder_rest(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err) NB_CHECKED;
 
 /* ---- caches ---- */
 nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len, nb_kv *kv, nb_error *err) NB_CHECKED;
@@ -204,25 +207,17 @@ typedef nb_status (*nb_logit_sink)(void *arg, int64_t row, int64_t n_row, const 
 /* Feeds tokens to a sequence; rows from first_row on go through the output layer in slices and to the sink. */
 nb_status nb_session_feed(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int64_t first_row,
                           nb_logit_sink sink, void *arg, nb_error *err) NB_CHECKED;
-/* One token for sequence seq and the argmax of the logits after it, without the logits leaving the device. NB_BAD_INPUT: they are not finite. */
-nb_status nb_session_step_greedy(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, int32_t *next, nb_error *err) NB_CHECKED;
+/* Feeds tokens to sequence seq and picks the next one from the logits after the last, without these leaving the device: the likeliest at temp 0, else the one that
+ * `draw`, 64 random bits, falls on (backend.h, sample). NB_BAD_INPUT: they are not finite. */
+nb_status nb_session_step_pick(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token, const nb_sampling *how, uint64_t draw, int32_t *next,
+                               nb_error *err) NB_CHECKED;
+/* The same for one token of each of the sequences 0 .. n_seq - 1; draw [n_seq], may be NULL at temp 0. */
+nb_status nb_session_decode_pick(nb_session *s, const int32_t *tokens, int32_t n_seq, const nb_sampling *how, const uint64_t *draw, int32_t *next,
+                                 nb_error *err) NB_CHECKED;
 const nb_model *nb_session_model(const nb_session *s);
 int32_t nb_session_ctx_len(const nb_session *s);
 /* A hint for n tokens that do not fit: the --ctx that they need, or that the model has no such context. */
 void nb_session_hint_room(const nb_session *s, int64_t n, nb_error *err);
 int64_t nb_session_host_bytes(const nb_session *s); /* of the large buffers on the host: the logits */
-
-/* ---- sampling (sample.c) ---- */
-
-/* Picks a token from logits [n]: temperature, then top-k, top-p, min-p, then one draw. work: [n] pairs of the caller. temp 0: the lowest index of the greatest.
- * -1: a NaN or +Inf is among them. */
-typedef struct nb_candidate {
-    float p;
-    int32_t id;
-} nb_candidate;
-struct nb_rng;
-int32_t nb_sample_token(const float *logits, int32_t n, const nb_sampling *s, uint64_t draw, nb_candidate *work);
-/* NB_BAD_INPUT, in the words of everyone who is given logits that are not finite behind `position` tokens. */
-nb_status nb_logits_fault(const nb_model *m, int64_t position, nb_error *err);
 
 #endif

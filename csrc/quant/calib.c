@@ -79,10 +79,11 @@ static nb_status tell(teller *t, int32_t n, nb_error *err)
     return NB_OK;
 }
 
-static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t n, uint64_t seed, nb_calib *c, float *logits,
-                             nb_candidate *work, teller *told, nb_error *err)
+static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t n, uint64_t seed, nb_calib *c, teller *told, nb_error *err)
 {
+    static const nb_sampling plain = {.temp = 1.0f, .top_p = 1.0f};
     nb_rng rng[kWave];
+    uint64_t draw[kWave] = {0};
     int32_t next[kWave], *ids = NULL;
     size_t n_seed = 0, len[kWave] = {0}, shortest = (size_t)c->ctx;
     nb_status st = NB_OK;
@@ -102,18 +103,15 @@ static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t 
     }
     /* All sequences advance together, one token a step: while a sequence still has seed tokens they are fed, later its own samples are. */
     for (int32_t t = 0; t < c->ctx - 1 && st == NB_OK; t++) {
-        for (int32_t i = 0; i < n; i++)
+        const size_t at = (size_t)t + 1;
+        for (int32_t i = 0; i < n; i++) {
             next[i] = c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t];
-        st = nb_session_decode(s, next, n, (size_t)t + 1 >= shortest ? logits : NULL, err);
-        for (int32_t i = 0; i < n && st == NB_OK; i++) {
-            static const nb_sampling plain = {.temp = 1.0f, .top_p = 1.0f};
-            if ((size_t)t + 1 < len[i])
-                continue;
-            const int32_t id = nb_sample_token(logits + (int64_t)i * m->hp.vocab_size, m->hp.vocab_size, &plain, nb_rng_u64(&rng[i]), work);
-            c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t + 1] = id;
-            if (id < 0)
-                st = nb_logits_fault(m, t + 1, err);
+            draw[i] = at < len[i] ? 0 : nb_rng_u64(&rng[i]);
         }
+        st = at < shortest ? nb_session_decode(s, next, n, NULL, err) : nb_session_decode_pick(s, next, n, &plain, draw, next, err);
+        for (int32_t i = 0; i < n && st == NB_OK; i++)
+            if (at >= len[i])
+                c->ids[(size_t)(first + i) * (size_t)c->ctx + at] = next[i];
         if (st == NB_OK)
             st = tell(told, n, err);
     }
@@ -125,18 +123,13 @@ nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, 
     teller told = {.watch = watch, .start_ns = nb_clock_ns(), .total = (int64_t)n_seq * (ctx - 1)};
     nb_session *s = NULL;
     const int32_t wave = n_seq < kWave ? n_seq : kWave;
-    const size_t v = (size_t)m->hp.vocab_size;
     memset(out, 0, sizeof *out);
-    float *logits = nb_alloc_aligned((size_t)wave * v, sizeof *logits, "logits", err);
-    nb_candidate *work = nb_alloc(v, sizeof *work, "candidates", err);
-    nb_status st = logits && work ? reserve(out, n_seq, ctx, err) : NB_NO_ROOM;
+    nb_status st = reserve(out, n_seq, ctx, err);
     if (st == NB_OK)
         st = nb_session_open(m, wave, ctx, &s, err);
     for (int32_t i = 0; i < n_seq && st == NB_OK; i += wave)
-        st = sample_wave(m, s, i, n_seq - i < wave ? n_seq - i : wave, seed * 1000003u, out, logits, work, &told, err);
+        st = sample_wave(m, s, i, n_seq - i < wave ? n_seq - i : wave, seed * 1000003u, out, &told, err);
     nb_session_close(s);
-    free(logits);
-    free(work);
     if (st != NB_OK)
         nb_calib_free(out);
     return st;

@@ -210,10 +210,17 @@ static Split split_of(const nb_attention_args *a)
     return s;
 }
 
+/* Enough for any number of tokens up to the call's and any shorter context: fewer tokens are cut into more splits, and so may shorter contexts be. */
 size_t nb_cuda_attention_split_scratch(const nb_attention_args *a)
 {
-    const Split s = split_of(a);
-    return s.n_split < 2 ? 0 : (size_t)((int64_t)a->batch->n_token * a->n_head * s.n_split * (a->kv->head_dim + 2)) * sizeof(float);
+    const int64_t span = a->window > 0 && a->window < a->batch->max_len ? a->window : a->batch->max_len, pieces = nb_ceil_div(span, kPiece);
+    const int64_t chunks = nb_ceil_div(a->n_head / a->kv->n_kv_head, heads_of(a)), a_token = a->kv->n_kv_head * chunks;
+    int64_t most = 0;
+    for (int64_t n = 1; n <= a->batch->n_token && 2 * n * a_token <= kWantBlocks; n++) { /* beyond, a token is one split */
+        const int64_t want = kWantBlocks / (n * a_token), some = want < kMostSplits ? want : kMostSplits, splits = some < pieces ? some : pieces;
+        most = splits > 1 && n * splits > most ? n * splits : most;
+    }
+    return (size_t)(most * a->n_head * (a->kv->head_dim + 2)) * sizeof(float);
 }
 
 template <class T, int kLanes> static nb_status run_heads(nb_backend *be, const nb_attention_args *a, const Split &s, nb_error *err)

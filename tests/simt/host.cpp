@@ -4,6 +4,9 @@
 //
 // Pageable sources are copied at the call, pinned ones are read when the copy runs. Capture
 // appends to a graph, which a launch queues again; a stream that waits for a captured event joins.
+// What a graph holds are arguments as they were, and pointers: a captured copy reads its source,
+// pageable or not, when the graph runs. What CUDA refuses while a stream captures (to allocate, to
+// free, to wait, the default stream) is refused here, and the capture is lost.
 // A failed check is a sticky error of the device: every call that waits returns it.
 #include "simt_runtime.h"
 
@@ -18,6 +21,7 @@ typedef std::function<void()> Work;
 
 struct SimtGraph {
     std::vector<Work> work;
+    bool lost = false;
 };
 struct SimtStream {
     std::deque<Work> queue;
@@ -45,6 +49,27 @@ static cudaError_t last_error;
 static cudaError_t fail(cudaError_t e)
 {
     return e ? last_error = e : e;
+}
+
+// The error of a call that a capture does not allow; every capture under way is lost by it. only:
+// the stream that the call is about, NULL for all.
+static cudaError_t refused(const SimtStream *only, cudaError_t e = cudaErrorStreamCaptureUnsupported)
+{
+    cudaError_t told = cudaSuccess;
+    for (SimtStream *s : streams)
+        if (s->capture && (!only || s == only)) {
+            s->capture->lost = true;
+            told = e;
+        }
+    return fail(told);
+}
+
+// The same for work that is put into a stream: the default one waits for all others.
+static cudaError_t refused_work(const SimtStream *s)
+{
+    if (!s)
+        return refused(nullptr, cudaErrorStreamCaptureImplicit);
+    return s->capture && s->capture->lost ? fail(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
 }
 
 static cudaError_t checks_passed()
@@ -100,6 +125,8 @@ cudaError_t simt::enqueue(cudaStream_t s, const Kernel &k)
         return fail(cudaErrorMemoryAllocation);
     if (!valid_config(k))
         return fail(cudaErrorInvalidConfiguration);
+    if (const cudaError_t e = refused_work(s))
+        return e;
     push(s, [kernel] { run(*kernel); });
     return cudaSuccess;
 }
@@ -163,6 +190,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *all_bytes)
 cudaError_t cudaDeviceSynchronize()
 {
     const Entry entry;
+    if (const cudaError_t e = refused(nullptr))
+        return e;
     drain_all();
     return checks_passed();
 }
@@ -192,6 +221,12 @@ const char *cudaGetErrorString(cudaError_t e)
         return "the system refuses the address space of the emulated device";
     case cudaErrorInvalidDevice:
         return "invalid device ordinal";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+        return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureImplicit:
+        return "operation would make the legacy stream depend on a capturing blocking stream";
     default: // a check failed: its sentence says more than CUDA's
         return errors() ? first_message() : "unknown error";
     }
@@ -202,20 +237,28 @@ const char *cudaGetErrorString(cudaError_t e)
 cudaError_t cudaMalloc(void **p, size_t n)
 {
     const Entry entry;
+    if (const cudaError_t e = refused(nullptr))
+        return e;
     return fail(space_alloc(p, n, false));
 }
 
 cudaError_t cudaMallocHost(void **p, size_t n)
 {
     const Entry entry;
+    if (const cudaError_t e = refused(nullptr))
+        return e;
     return fail(space_alloc(p, n, true));
 }
 
 cudaError_t cudaFree(void *p)
 {
     const Entry entry;
+    if (!p)
+        return cudaSuccess;
+    if (const cudaError_t e = refused(nullptr))
+        return e;
     drain_all();
-    return p ? fail(space_free(p)) : cudaSuccess;
+    return fail(space_free(p));
 }
 
 cudaError_t cudaFreeHost(void *p)
@@ -257,7 +300,9 @@ cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind, cu
     const Entry entry;
     if (!space_ready())
         return fail(cudaErrorMemoryAllocation);
-    if (on_device(s)) {
+    if (const cudaError_t e = refused_work(st))
+        return e;
+    if (on_device(s) || (st && st->capture)) {
         push(st, [=] { copy(d, s, n); });
     } else {
         const auto *bytes = (const char *)s;
@@ -281,6 +326,8 @@ cudaError_t cudaMemsetAsync(void *d, int v, size_t n, cudaStream_t st)
     const Entry entry;
     if (!space_ready() || !on_device(d))
         return fail(cudaErrorInvalidValue);
+    if (const cudaError_t e = refused_work(st))
+        return e;
     push(st, [=] {
         const Open open;
         if (!allocated(d, n, "cudaMemset"))
@@ -299,6 +346,8 @@ cudaError_t cudaMemset(void *d, int v, size_t n)
 cudaError_t simt_to_symbol(void *d, const void *s, size_t n)
 {
     const Entry entry;
+    if (const cudaError_t e = refused(nullptr))
+        return e;
     drain_all();
     memcpy(d, s, n);
     return cudaSuccess;
@@ -336,6 +385,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     const Entry entry;
+    if (const cudaError_t e = refused(s))
+        return e;
     if (s)
         drain(s);
     else
@@ -386,6 +437,8 @@ static void wait_for(const Record &r, u64 number)
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     const Entry entry;
+    if (e->record->capture)
+        return refused(nullptr);
     wait_for(*e->record, e->record->want);
     return checks_passed();
 }
@@ -422,14 +475,20 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, int)
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 {
     const Entry entry;
-    *g = s->capture;
+    *g = s ? s->capture : nullptr;
+    if (!*g)
+        return fail(cudaErrorInvalidValue);
     for (SimtStream *x : streams) // those that joined, too
         if (x->capture == *g)
             x->capture = nullptr;
     for (SimtEvent *e : events)
         if (e->record->capture == *g)
             e->record->capture = nullptr;
-    return *g ? cudaSuccess : fail(cudaErrorInvalidValue);
+    if (!(*g)->lost)
+        return cudaSuccess;
+    delete *g;
+    *g = nullptr;
+    return fail(cudaErrorStreamCaptureInvalidated);
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long)

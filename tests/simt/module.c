@@ -20,6 +20,7 @@ typedef union entry {
     int (*allocate)(size_t bytes, size_t room, size_t *free_bytes, int *last_error);
     int (*device)(char *name, size_t n, int *major, int *n_sm, size_t *bytes);
     int (*elapsed)(float *ms);
+    int (*refused)(int what, int *call, int *next);
 } entry;
 
 static entry find(const char *name)
@@ -54,6 +55,20 @@ static void replayed_graphs(check *c)
     CHECK_EQ(c, find("module_download").download(y), 0);
     for (int i = 0; i < kN; i++)
         CHECK_NEAR(c, y[i], 9.0 * i, 0, "scaled twice");
+}
+
+static void captures_refuse(check *c)
+{
+    static const int want[] = {900, 900, 906, 900, 900}; /* allocate, wait, copy at once, free, wait for the device */
+    float y[kN];
+    for (int i = 0; i < 5; i++) {
+        int call = -1, next = -1;
+        CHECK_EQ(c, find("module_refused").refused(i, &call, &next), 901);
+        CHECK_EQ(c, call, want[i]);
+        CHECK_EQ(c, next, 901);
+    }
+    CHECK_EQ(c, find("module_graph").scale(1.0f), 0); /* the next capture is whole again */
+    CHECK_EQ(c, find("module_download").download(y), 0);
 }
 
 static void faults_are_told(check *c)
@@ -120,6 +135,7 @@ int main(int argc, char **argv)
     static const check_case cases[] = {
         {"plain host memory is copied at the call", copies_of_plain_memory},
         {"a captured graph replays", replayed_graphs},
+        {"a capture refuses to allocate, to free and to wait", captures_refuse},
         {"a fault comes back as a status and a sentence with its line", faults_are_told},
         {"cudaMalloc fails at the limit", memory_has_a_limit},
         {"the device is described", device_is_described},

@@ -117,6 +117,36 @@ EXPORT int module_elapsed(float *ms)
     return e;
 }
 
+// A capture that does what is not allowed in one: the call's error, the next launch's, the end's.
+EXPORT int module_refused(int what, int *call, int *next)
+{
+    cudaGraph_t graph = nullptr;
+    float *p = nullptr;
+    float host = 0;
+    cudaStreamBeginCapture(job.stream, cudaStreamCaptureModeThreadLocal);
+    module_scale(1.f);
+    switch (what) {
+    case 0:
+        *call = cudaMalloc(&p, 64);
+        break;
+    case 1:
+        *call = cudaStreamSynchronize(job.stream);
+        break;
+    case 2:
+        *call = cudaMemcpy(job.x, &host, sizeof host, cudaMemcpyHostToDevice);
+        break;
+    case 3:
+        *call = cudaFree(job.x);
+        break;
+    default:
+        *call = cudaDeviceSynchronize();
+    }
+    *next = module_scale(1.f);
+    const cudaError_t e = cudaStreamEndCapture(job.stream, &graph);
+    cudaGetLastError();
+    return graph ? cudaSuccess : e;
+}
+
 // Two launches captured once, launched twice: y = x by the second time as by the first.
 EXPORT int module_graph(float by)
 {

@@ -182,7 +182,7 @@ uint64_t simt_atomic(void *p, int bytes, int op, uint64_t v, uint64_t cmp)
 {
     const u64 offset = offset_of(p);
     Block *b = cur->block;
-    u32 old;
+    u64 old = 0;
     if (offset >= kSpaceBytes) {
         report("WILD", PC, "atomic at %p: not device memory", p);
         kill_launch();
@@ -191,10 +191,10 @@ uint64_t simt_atomic(void *p, int bytes, int op, uint64_t v, uint64_t cmp)
     if (cfg.race)
         race_check(offset, (u32)bytes, op != SA_LOAD, cur, PC, true);
     last.atom++;
-    memcpy(&old, p, 4);
+    memcpy(&old, p, (size_t)bytes);
     if (op != SA_LOAD) {
-        const u32 result = atomic_result(op, old, (u32)v, (u32)cmp);
-        memcpy(p, &result, 4);
+        const u64 result = bytes == 8 ? old + v : atomic_result(op, (u32)old, (u32)v, (u32)cmp); /* of 8 bytes only the sum */
+        memcpy(p, &result, (size_t)bytes);
         set_state(offset, (u64)bytes, kValid);
     }
     if (offset >= kHeap) {

@@ -174,6 +174,10 @@ DEVI unsigned atomicAdd(unsigned *p, unsigned v)
 {
     return (unsigned)simt_atomic(p, 4, SA_ADD, v, 0);
 }
+DEVI unsigned long long atomicAdd(unsigned long long *p, unsigned long long v)
+{
+    return simt_atomic(p, 8, SA_ADD, v, 0);
+}
 DEVI int atomicAdd(int *p, int v)
 {
     return (int)simt_atomic(p, 4, SA_ADD, (unsigned)v, 0);

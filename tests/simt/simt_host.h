@@ -15,6 +15,9 @@ enum {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureImplicit = 906,
     cudaErrorIllegalAddress = 700 // here: a check failed, simt::first_message() says which
 };
 enum cudaMemcpyKind {

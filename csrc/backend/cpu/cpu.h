@@ -66,6 +66,8 @@ nb_status nb_cpu_attention(nb_backend *be, const nb_attention_args *a, nb_error 
 nb_status nb_cpu_gated_activation(nb_backend *be, const nb_gated_args *a, nb_error *err);
 nb_status nb_cpu_logits_soft_cap(nb_backend *be, const nb_soft_cap_args *a, nb_error *err);
 nb_status nb_cpu_argmax(nb_backend *be, const nb_argmax_args *a, nb_error *err);
+size_t nb_cpu_sample_scratch(nb_backend *be, const nb_sample_args *a);
+nb_status nb_cpu_sample(nb_backend *be, const nb_sample_args *a, nb_error *err);
 nb_status nb_cpu_add_scaled(nb_backend *be, const nb_add_args *a, nb_error *err);
 nb_status nb_cpu_route_experts(nb_backend *be, const nb_route_args *a, nb_error *err);
 size_t nb_cpu_grouped_linear_scratch(nb_backend *be, const nb_grouped_args *a);

@@ -29,6 +29,8 @@ nb_status nb_ref_attention(nb_backend *be, const nb_attention_args *a, nb_error 
 nb_status nb_ref_gated_activation(nb_backend *be, const nb_gated_args *a, nb_error *err);
 nb_status nb_ref_logits_soft_cap(nb_backend *be, const nb_soft_cap_args *a, nb_error *err);
 nb_status nb_ref_argmax(nb_backend *be, const nb_argmax_args *a, nb_error *err);
+size_t nb_ref_sample_scratch(nb_backend *be, const nb_sample_args *a);
+nb_status nb_ref_sample(nb_backend *be, const nb_sample_args *a, nb_error *err);
 nb_status nb_ref_add_scaled(nb_backend *be, const nb_add_args *a, nb_error *err);
 nb_status nb_ref_route_experts(nb_backend *be, const nb_route_args *a, nb_error *err);
 nb_status nb_ref_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_error *err);
