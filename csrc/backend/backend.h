@@ -350,6 +350,9 @@ typedef struct nb_backend_ops {
     /* y [M, N] = x [M, K] w^T, w [N, K], all bf16, by the library of the device's vendor, which is looked for at run time: what `bench kernels` compares
      * with. NB_UNSUPPORTED: it is not there. NULL: there is no vendor. */
     nb_status (*peer_bf16)(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x, const void *w, void *y, nb_error *err);
+
+    /* The version of the vendor's library that rows of linear use; NULL: it is not there, and other rows serve. NULL in the table: no row wants one. */
+    const char *(*product_library)(nb_backend *be);
 } nb_backend_ops;
 
 /* The public head of every backend; an implementation's struct begins with it. */
@@ -374,7 +377,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name "nb_backend_module_open"; abi must equal NB_BACKEND_ABI.
  * index: device number. */
-#define NB_BACKEND_ABI 9
+#define NB_BACKEND_ABI 10
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o, nb_backend **out, nb_error *err);
 
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use: nb_op_check(be, be->op->correct != NULL, "correct", err). */
