@@ -34,7 +34,7 @@ constexpr double kLaunch = 1.3e-6; /* from kernel to kernel, inside a CUDA graph
 /* Scales cost the tiles an fma for each sum and line: beside the products of a unit a quarter of their time for each line (docs/PERFORMANCE.md). */
 static double share_of(const Card &card, const Packed &p)
 {
-    return card.share * 5.0 / (4.0 + nb_lines_a_unit(p));
+    return card.share * 5.0 / (4.0 + (p.line ? nb_lines_a_unit(p) : 1));
 }
 
 /* ---- how a weight is cut ---- */
