@@ -1,5 +1,6 @@
 /* device.cu -- the CUDA backend's head: opening a device, its memory, copies, and the table of its ops. */
 #include "device.h"
+#include "linear/cublaslt.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -21,10 +22,12 @@ static const char *emulator_fault(void)
 {
     return simt::errors() ? simt::first_error() : NULL;
 }
-static void limit_emulator(void) /* NIBBLE_SIMT_MEMORY=BYTES: a device of that size, to see what does not fit */
+/* NIBBLE_SIMT_MEMORY=BYTES: a device of that size, to see what does not fit. NIBBLE_SIMT_LIBRARIES=none: a machine without the vendor's. */
+static void limit_emulator(void)
 {
-    const char *bytes = getenv("NIBBLE_SIMT_MEMORY");
+    const char *bytes = getenv("NIBBLE_SIMT_MEMORY"), *libraries = getenv("NIBBLE_SIMT_LIBRARIES");
     simt::cfg.memory_limit = bytes ? strtoull(bytes, NULL, 10) : 0;
+    simt::cfg.libraries = !libraries || strcmp(libraries, "none") != 0;
 }
 #endif
 
@@ -37,6 +40,7 @@ nb_status nb_cuda_status(const nb_backend *be, cudaError_t e, const char *what, 
 
 static void cuda_close(nb_backend *be)
 {
+    nb_lt_close(nb_cuda_of(be)->lt);
     (void)cudaStreamDestroy(nb_cuda_of(be)->stream);
     delete nb_cuda_of(be);
 }
@@ -147,10 +151,23 @@ static nb_backend_ops table(void)
     op.replay_begin = nb_cuda_replay_begin;
     op.replay_end = nb_cuda_replay_end;
     op.replay_close = nb_cuda_replay_close;
+    op.product_library = nb_cuda_product_library;
     return op;
 }
 
 static const nb_backend_ops cuda_ops = table();
+
+/* NIBBLE_CUBLASLT_FROM=M (device.h). */
+static nb_status read_dense_from(int64_t *out, nb_error *err)
+{
+    const char *text = getenv("NIBBLE_CUBLASLT_FROM");
+    char *end = NULL;
+    *out = -1;
+    if (!text || !*text)
+        return NB_OK;
+    *out = strtoll(text, &end, 10);
+    return *end == 0 && *out >= 0 ? NB_OK : nb_fail(err, NB_USAGE, "NIBBLE_CUBLASLT_FROM=%.40s is no number of tokens; 0 is none, 1 all", text);
+}
 
 extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backend **out,
                                                                                   nb_error *err)
@@ -166,6 +183,11 @@ extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_op
     nb_cuda *c = new (std::nothrow) nb_cuda();
     if (!c)
         return nb_fail(err, NB_NO_ROOM, "the %s backend: out of memory", kDevice);
+    const nb_status asked = read_dense_from(&c->dense_from, err);
+    if (asked != NB_OK) {
+        delete c;
+        return asked;
+    }
     cudaDeviceProp prop;
     nb_backend *be = &c->base;
     be->op = &cuda_ops;
@@ -187,6 +209,7 @@ extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_op
         return st;
     }
     be->memory_bytes = prop.totalGlobalMem;
+    c->sm = 10 * prop.major + prop.minor;
     c->n_sm = prop.multiProcessorCount;
     c->sm_shared = prop.sharedMemPerMultiprocessor;
     c->l2_bytes = (size_t)prop.l2CacheSize;

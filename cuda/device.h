@@ -12,6 +12,9 @@
 
 #include <cmath>
 #include <cstdio>
+#include <mutex>
+
+struct nb_lt;
 
 struct nb_cuda {
     nb_backend base;
@@ -19,6 +22,10 @@ struct nb_cuda {
     int n_sm;         /* multiprocessors */
     size_t sm_shared; /* bytes of shared memory each has */
     size_t l2_bytes;
+    int sm;              /* 90: compute capability 9.0 */
+    int64_t dense_from;  /* NIBBLE_CUBLASLT_FROM=M: linears of M tokens and more go to cuBLASLt, 0 none; -1: as linear/dense.cu reckons */
+    nb_lt *lt;           /* once asked for (linear/cublaslt.h) */
+    std::once_flag lt_asked;
 };
 
 static inline nb_cuda *nb_cuda_of(nb_backend *be)
@@ -103,6 +110,7 @@ size_t nb_cuda_quant_error_scratch(nb_backend *be, const nb_quant_error_args *a)
 nb_status nb_cuda_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_error *err);
 nb_status nb_cuda_limits(nb_backend *be, nb_limits *out, nb_error *err);
 const char *nb_cuda_limits_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
+const char *nb_cuda_product_library(nb_backend *be);
 nb_status nb_cuda_peer_bf16(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x, const void *w, void *y, nb_error *err);
 nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, size_t key_bytes, bool *again, nb_error *err);
 nb_status nb_cuda_replay_end(nb_backend *be, nb_replay *r, bool good, nb_error *err);

@@ -13,6 +13,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#include <dlfcn.h>
 #include <stdint.h>
 
 typedef __nv_bfloat16 bf16;
@@ -281,6 +282,17 @@ DEVI void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t da, uint64_t db, int acc
 #undef D4
 }
 #endif
+
+// The vendor's libraries are no part of the driver: opened when asked for, NULL where there is none.
+// The emulator has stand-ins for some (tests/simt/cublaslt.cpp). Ask through library.h.
+inline void *gpu_library(const char *file)
+{
+    return dlopen(file, RTLD_NOW | RTLD_LOCAL);
+}
+inline void *gpu_symbol(void *library, const char *name)
+{
+    return dlsym(library, name);
+}
 
 // The descriptor of a row-major bf16 tensor [rows][cols], pitch in bytes, read in boxes of
 // [box_rows][box_cols] with the 128-byte swizzle. 0, or -1 where driver or arguments refuse.

@@ -153,8 +153,8 @@ nb_status nb_cuda_limits(nb_backend *be, nb_limits *out, nb_error *err)
 }
 
 /* All rows multiply on tensor cores. */
-const char *nb_cuda_limits_row(nb_backend *, const nb_linear_args *a, nb_arith *arith)
+const char *nb_cuda_limits_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith)
 {
     *arith = NB_ARITH_BF16_TILES;
-    return nb_cuda_linear_row_of(a->w, a->M)->name;
+    return nb_cuda_linear_row_of(be, a)->name;
 }

@@ -1,12 +1,9 @@
-/* peer.cu -- cuBLAS, opened when `bench kernels` asks for it (it is no part of the driver), to know what bf16 weights cost on this device. Functions and
- * numbers as cublas_v2.h and library_types.h have them. */
+/* peer.cu -- cuBLAS, opened when `bench kernels` asks for it, to know what bf16 weights cost on this device. Functions and numbers as cublas_v2.h and
+ * library_types.h have them. */
 #include "device.h"
+#include "library.h"
 
 #include "base/status.h"
-
-#include <cstring>
-#include <dlfcn.h>
-#include <mutex>
 
 typedef void *Handle;
 
@@ -26,15 +23,9 @@ static const Cublas *cublas(void)
     static bool there;
     static std::once_flag once;
     std::call_once(once, [] {
-        void *so = NULL;
-        for (const char *name : {"libcublas.so.13", "libcublas.so.12", "/usr/local/cuda/lib64/libcublas.so"})
-            so = so ? so : dlopen(name, RTLD_NOW | RTLD_LOCAL);
-        if (!so)
-            return;
-        c.create = reinterpret_cast<decltype(c.create)>(dlsym(so, "cublasCreate_v2"));
-        c.set_stream = reinterpret_cast<decltype(c.set_stream)>(dlsym(so, "cublasSetStream_v2"));
-        c.gemm_ex = reinterpret_cast<decltype(c.gemm_ex)>(dlsym(so, "cublasGemmEx"));
-        there = c.create && c.set_stream && c.gemm_ex && c.create(&c.handle) == 0;
+        static const char *const file[] = {"libcublas.so.13", "libcublas.so.12", "/usr/local/cuda/lib64/libcublas.so", NULL};
+        const nb_cuda_symbol want[] = {{"cublasCreate_v2", &c.create}, {"cublasSetStream_v2", &c.set_stream}, {"cublasGemmEx", &c.gemm_ex}};
+        there = nb_cuda_library(file, want, 3) && c.create(&c.handle) == 0;
     });
     return there ? &c : NULL;
 }
@@ -43,7 +34,7 @@ static const Cublas *cublas(void)
 nb_status nb_cuda_peer_bf16(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x, const void *w, void *y, nb_error *err)
 {
     const float one = 1.0f, zero = 0.0f;
-    const Cublas *c = strcmp(be->name, "simt") == 0 ? NULL : cublas();
+    const Cublas *c = cublas();
     if (!c)
         return nb_fail(err, NB_UNSUPPORTED, "%s: cuBLAS is not there", be->name);
     int e = c->set_stream(c->handle, nb_cuda_of(be)->stream);

@@ -386,7 +386,7 @@ typedef struct nb_bench_kernels_options {
     bool exact;
     const char *op, *kind;      /* NULL: all; kind: a number format, or intB, intBgG (B bits, groups of G, random scales) */
     int64_t n, k;               /* 0: default shapes */
-    const int32_t *m;           /* 0-terminated; NULL: {1, 16, 256} */
+    const int32_t *m;           /* 0-terminated; NULL: {1, 16, 256}, and 4096 where rows are only named */
     bool list_rows;             /* only name the rows that would run */
     void (*row)(void *arg, const nb_kernel_row *row);
     void *arg;

@@ -15,7 +15,7 @@ static const nb_flag flags[] = {
     {"output", 'o', "md|csv|json|svg", "form of the table (default md); svg, a picture: kernels"},
     {"op", 0, "linear", "kernels: the operation"},
     {"shape", 0, "NxK", "kernels: outputs x inputs (default 4096x4096 and 14336x4096)"},
-    {"tokens", 'm', "1,16,256", "kernels: tokens at once"},
+    {"tokens", 'm', "1,16,256", "kernels: tokens at once (--rows names those of 4096, too)"},
     {"kind", 0, "q4_0|q4_k|bf16|int4g128", "kernels: the number format (default: the usual ones)"},
     {"rows", 0, NULL, "kernels: only say which row serves what"},
     {NULL, 0, NULL, NULL},
@@ -150,7 +150,7 @@ static nb_status read_shape(const nb_args *a, nb_bench_kernels_options *o, nb_er
 
 static nb_status run_kernels(const nb_args *a, nb_error *err)
 {
-    int32_t tokens[kMostInList + 1] = {1, 16, 256, 0};
+    int32_t tokens[kMostInList + 1] = {0};
     nb_model_options mo;
     nb_table table;
     nb_roofline picture = {.n = 0};
@@ -158,7 +158,7 @@ static nb_status run_kernels(const nb_args *a, nb_error *err)
     const bool svg = form && strcmp(form, "svg") == 0 && !nb_flag_on(a, "json");
     nb_bench_kernels_options o = {.op = nb_flag_text(a, "op"),
                                   .kind = nb_flag_text(a, "kind"),
-                                  .m = tokens,
+                                  .m = nb_flag_text(a, "tokens") ? tokens : NULL,
                                   .list_rows = nb_flag_on(a, "rows"),
                                   .row = svg ? nb_roofline_add : kernel_row,
                                   .arg = svg ? (void *)&picture : (void *)&table};

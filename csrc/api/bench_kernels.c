@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { kMostCopies = 256, kListRows = 32, kListK = 4096 };
+enum { kMostCopies = 256, kDrawnRows = 32, kListN = 4096, kListK = 4096 }; /* a list draws few rows of a weight and is told of more: no one reads them */
 static const int64_t kSampleNs = 5000000;
 static const int64_t kMostElements = (int64_t)1 << 34;
 
@@ -45,7 +45,9 @@ size_t nb_bench_copies(const nb_limits *l, size_t bytes)
 
 static nb_status copies(job *j, const nb_bench_weight *s, bool one, nb_error *err)
 {
-    nb_status st = j->be->op->pack_weight(j->be, &s->m, 1, &j->copy[0], err);
+    nb_matrix m = s->m;
+    m.N = j->N;
+    nb_status st = (one ? j->be->op->measure_weight : j->be->op->pack_weight)(j->be, &m, 1, &j->copy[0], err);
     j->n_copy = st == NB_OK;
     if (st != NB_OK || one)
         return st;
@@ -183,14 +185,14 @@ static nb_status one_m(job *j, int64_t M, nb_error *err)
 static nb_status one_shape(nb_backend *be, const nb_limits *limits, const nb_bench_kernels_options *o, const char *kind,
                            int64_t N, int64_t K, nb_error *err)
 {
-    static const int32_t usual[] = {1, 16, 256, 0};
+    static const int32_t usual[] = {1, 16, 256, 0}, list[] = {1, 16, 256, 4096, 0};
     job j = {.be = be, .limits = limits, .o = o, .kind = kind, .N = N, .K = K};
     nb_bench_weight s;
-    nb_status st = nb_bench_weight_draw(kind, N, K, &s, err);
+    nb_status st = nb_bench_weight_draw(kind, o->list_rows ? kDrawnRows : N, K, &s, err);
     if (st == NB_OK)
         st = copies(&j, &s, o->list_rows, err);
     nb_bench_weight_free(&s);
-    for (const int32_t *m = o->m ? o->m : usual; *m && st == NB_OK; m++)
+    for (const int32_t *m = o->m ? o->m : o->list_rows ? list : usual; *m && st == NB_OK; m++)
         st = one_m(&j, *m, err);
     for (int i = 0; i < j.n_copy; i++)
         be->op->release_weight(be, j.copy[i]);
@@ -202,7 +204,7 @@ static nb_status one_kind(nb_backend *be, const nb_limits *limits, const nb_benc
 {
     static const int64_t shapes[][2] = {{4096, 4096}, {14336, 4096}}; /* attention and feed-forward of an 8B model */
     if (o->list_rows)
-        return one_shape(be, limits, o, kind, kListRows, o->k ? o->k : kListK, err);
+        return one_shape(be, limits, o, kind, o->n ? o->n : kListN, o->k ? o->k : kListK, err);
     if (o->n)
         return one_shape(be, limits, o, kind, o->n, o->k, err);
     nb_status st = NB_OK;

@@ -178,6 +178,17 @@ static void ask_devices(const driver *d, nb_doctor_report *r)
     }
 }
 
+void nb_doctor_product_library(nb_backend *be, nb_doctor_report *r)
+{
+    if (!be->op->product_library)
+        return;
+    const char *version = be->op->product_library(be);
+    if (version)
+        add_library(r, "cublaslt", version);
+    else
+        note(r, "libcublasLt is not there (it comes with the CUDA toolkit, and with PyTorch): nibble's own kernels multiply prompts, too");
+}
+
 static nb_status ask_gpus(nb_doctor_report *r, nb_error *err)
 {
     driver d = {.handle = NULL};
@@ -205,6 +216,8 @@ static nb_status ask_gpus(nb_doctor_report *r, nb_error *err)
             note(r, text);
             st = nb_fail(err, NB_NEGATIVE, "%.400s", why.message);
         }
+        if (be)
+            nb_doctor_product_library(be, r);
         nb_backend_close(be);
     }
     if (d.handle && !r->n_gpu)

@@ -394,6 +394,9 @@ typedef struct nb_backend_ops {
     nb_status (*replay_begin)(nb_backend *be, nb_replay **r, const void *key, size_t key_bytes, bool *again, nb_error *err);
     nb_status (*replay_end)(nb_backend *be, nb_replay *r, bool good, nb_error *err);
     void (*replay_close)(nb_backend *be, nb_replay *r); /* NULL is fine */
+
+    /* The version of the vendor's library that rows of linear use; NULL: it is not there, and other rows serve. NULL in the table: no row wants one. */
+    const char *(*product_library)(nb_backend *be);
 } nb_backend_ops;
 
 /* The public head of every backend; an implementation's struct begins with it. */

@@ -13,10 +13,7 @@ __global__ void __launch_bounds__(32 * kWarps) activations_kernel(Packed w, Io i
     const int unit = (int)(job / s.n_oct), oct = (int)(job % s.n_oct);
     if (unit >= w.n_unit)
         return;
-    nb_bring(w, s, unit, oct, [&](int token, int position) {
-        const int k = w.src ? w.src[position] : position;
-        return token < io.M && k >= 0 && k < w.K ? io.x[token * io.ldx + k] : 0.0f;
-    });
+    nb_bring(w, s, unit, oct, [&](int token, int position) { return nb_input(w, io, token, position); });
 }
 
 nb_status nb_cuda_activations(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, nb_error *err)

@@ -6,22 +6,25 @@ constexpr int kLeastUnits = 8;            /* of a block's piece: fewer are not w
 constexpr size_t kRoomForTwo = 160 << 10; /* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
 constexpr size_t kAlign = 256;
 
+static const nb_cuda_linear_own dense = {nb_cuda_dense_serves, nb_cuda_dense_scratch, nb_cuda_dense};
+
 const nb_cuda_linear_row nb_cuda_linear_rows[] = {
-    {"stream", kAll, 16, kPanel, 8, 2, nb_cuda_linear_stream},
-    {"tile_256x32", kAll, 32, 256, 32, 1, nb_cuda_linear_tile_32},
-    {"tile_256x64", kUsual, 64, 256, 64, 1, nb_cuda_linear_tile_64},
-    {"tile_128x128", kAll, 0, 128, 128, 1, nb_cuda_linear_tile_128},
+    {"cublaslt", kAll, 0, 0, 0, 0, NULL, &dense},
+    {"stream", kAll, 16, kPanel, 8, 2, nb_cuda_linear_stream, NULL},
+    {"tile_256x32", kAll, 32, 256, 32, 1, nb_cuda_linear_tile_32, NULL},
+    {"tile_256x64", kUsual, 64, 256, 64, 1, nb_cuda_linear_tile_64, NULL},
+    {"tile_128x128", kAll, 0, 128, 128, 1, nb_cuda_linear_tile_128, NULL},
 };
 
-const nb_cuda_linear_row *nb_cuda_linear_row_of(const nb_weight *w, int64_t M)
+const nb_cuda_linear_row *nb_cuda_linear_row_of(nb_backend *be, const nb_linear_args *a)
 {
     const nb_cuda_linear_row *row = nb_cuda_linear_rows;
-    while (!(row->codes >> w->codes & 1) || (row->max_M && M > row->max_M))
+    while (!(row->codes >> a->w->codes & 1) || (row->max_M && a->M > row->max_M) || (row->own && !row->own->serves(be, a)))
         row++;
     return row;
 }
 
-/* How a row meets a shape. */
+/* How a row of tiles meets a shape. */
 struct Plan {
     int64_t tiles, n_oct;
     int n_block;
@@ -66,8 +69,8 @@ size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a)
     for (const nb_cuda_linear_row *row = nb_cuda_linear_rows;; row++) {
         if (!(row->codes >> a->w->codes & 1))
             continue;
-        const bool last = !row->max_M || row->max_M >= a->M;
-        const size_t n = plan(be, row, a->w, last ? a->M : row->max_M).bytes;
+        const bool last = !row->own && (!row->max_M || row->max_M >= a->M);
+        const size_t n = row->own ? row->own->scratch(be, a) : plan(be, row, a->w, last ? a->M : row->max_M).bytes;
         most = n > most ? n : most;
         if (last)
             return most;
@@ -78,7 +81,9 @@ nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err)
 {
     if (!a->M)
         return NB_OK;
-    const nb_cuda_linear_row *row = nb_cuda_linear_row_of(a->w, a->M);
+    const nb_cuda_linear_row *row = nb_cuda_linear_row_of(be, a);
+    if (row->own)
+        return row->own->run(be, a, err);
     const Plan p = plan(be, row, a->w, a->M);
     const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add};
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + kAlign - 1) / kAlign * kAlign);

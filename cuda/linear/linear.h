@@ -31,6 +31,12 @@ struct Scratch {        /* of a call */
     int n_oct, n_count; /* groups of 8 tokens */
 };
 
+/* x at a position of the weight, or 0 where there is none. */
+DEVI float nb_input(const Packed &w, const Io &io, int token, int position)
+{
+    const int k = w.src ? w.src[position] : position;
+    return token < io.M && k >= 0 && k < w.K ? io.x[token * io.ldx + k] : 0.0f;
+}
 DEVI void nb_store(const Io &io, int m, int n, float v)
 {
     float *y = io.y + m * io.ldy + n;
@@ -71,16 +77,24 @@ DEVI bool nb_last_to_come(unsigned *count, int n, unsigned *flag)
 
 /* ---- rows ---- */
 
+/* What a row has that does not multiply tiles itself (NULL in those that do). */
+struct nb_cuda_linear_own {
+    bool (*serves)(nb_backend *be, const nb_linear_args *a);    /* beside codes and max_M */
+    size_t (*scratch)(nb_backend *be, const nb_linear_args *a); /* for up to a->M tokens; 0: it serves none of them */
+    nb_status (*run)(nb_backend *be, const nb_linear_args *a, nb_error *err);
+};
+
 struct nb_cuda_linear_row {
     const char *name;
     int codes;          /* nb_cuda_codes it serves, as a bit set */
     int64_t max_M;      /* 0: any */
     int tile_N, tile_M; /* outputs and tokens of a tile */
     int blocks_a_sm;    /* that it is launched with, at most */
-    nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
+    nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err); /* behind the activations */
+    const nb_cuda_linear_own *own;
 };
 extern const nb_cuda_linear_row nb_cuda_linear_rows[]; /* best first; the last serves everything */
-const nb_cuda_linear_row *nb_cuda_linear_row_of(const nb_weight *w, int64_t M);
+const nb_cuda_linear_row *nb_cuda_linear_row_of(nb_backend *be, const nb_linear_args *a);
 
 /* Codes that have a kernel for every shape of tile; the others do without the one between. */
 constexpr int kUsual = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;
@@ -90,6 +104,9 @@ nb_status nb_cuda_linear_stream(nb_backend *be, const nb_weight *w, const Io &io
 nb_status nb_cuda_linear_tile_32(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
 nb_status nb_cuda_linear_tile_64(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
 nb_status nb_cuda_linear_tile_128(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
+bool nb_cuda_dense_serves(nb_backend *be, const nb_linear_args *a);
+size_t nb_cuda_dense_scratch(nb_backend *be, const nb_linear_args *a);
+nb_status nb_cuda_dense(nb_backend *be, const nb_linear_args *a, nb_error *err);
 
 /* As nb_launch, for more shared memory than a kernel has unasked. */
 template <class... P, class... A>

@@ -38,6 +38,20 @@ static void cut(const ops_weight *w, int n, nb_matrix *part)
     }
 }
 
+/* Where linears of any M are sent (by_library), NULL: as a device thinks best. */
+static const char *wanted_row;
+
+/* The row that runs is the one that is wanted, where y has an address that the library takes; and another one where it has not. */
+static void check_row(ops *o, const nb_linear_args *a, const char *row)
+{
+    const bool aligned = a->ldy % 4 == 0;
+    if (wanted_row && o->row->arith == OPS_BF16 && row) {
+        o->c->n_check++;
+        if ((strcmp(row, wanted_row) == 0) != aligned)
+            check_report(o->c, __FILE__, __LINE__, "%s: served by %s", o->what, row);
+    }
+}
+
 static bool run_linear(ops *o, const void *args, void *out)
 {
     const linear_case *k = args;
@@ -56,7 +70,9 @@ static bool run_linear(ops *o, const void *args, void *out)
                         .y = k->add ? ops_inout(o, k->y, (size_t)(k->M * k->ldy) * sizeof(float))
                                     : ops_out(o, (size_t)(k->M * k->ldy) * sizeof(float))};
     nb_arith arith;
-    o->no_int8 = nb_backend_linear_row(o->be, &a, &arith) && arith == NB_ARITH_BF16_TILES;
+    const char *row = nb_backend_linear_row(o->be, &a, &arith);
+    o->no_int8 = row && arith == NB_ARITH_BF16_TILES;
+    check_row(o, &a, row);
     a.scratch = ops_out(o, o->be->op->linear_scratch(o->be, &a));
     const bool good = ops_ok(o, o->be->op->linear(o->be, &a, &err), &err);
     if (good)
@@ -279,6 +295,113 @@ static void same_bits(check *c)
     case_of(c, NULL, kind_named("q4_0"), 130, 576, 4096, 1, INT64_MAX); /* more of x than a cache holds: outputs go in groups */
 }
 
+/* The row that gives bf16 to the vendor's library serves all kinds and any number of tokens, if only it is asked to. On simt the library has a stand-in, 256 KiB of
+ * unpacked weights are a chunk, and chunks have 256 rows: shapes of one, of several, and with a last one of few rows. */
+static const struct {
+    int64_t M, N, K;
+} by_library_shape[] = {{1, 16, 256}, {7, 64, 576}, {17, 272, 256}, {5, 576, 1536}, {130, 64, 256}, {2, 1092, 512}, {33, 60, 64}};
+enum { N_BY_LIBRARY = sizeof by_library_shape / sizeof *by_library_shape };
+
+static int64_t fitting(int kind, int64_t K)
+{
+    while (!ops_kind_fits(kind, K))
+        K += 64;
+    return K;
+}
+
+static void by_library(check *c)
+{
+    setenv("NIBBLE_CUBLASLT_FROM", "1", 1);
+    wanted_row = "cublaslt";
+    ops_set set;
+    ops_set_open(&set, c);
+    for (int kind = 0; kind < ops_kind_count(); kind++)
+        for (int i = 0; i < 4; i++) {
+            const int s = (kind + i * 2) % N_BY_LIBRARY; /* bias, add and strides as the seed says: every combination comes */
+            case_of(c, &set, kind, by_library_shape[s].M, by_library_shape[s].N, fitting(kind, by_library_shape[s].K), (uint64_t)(kind + i * 5), 1);
+        }
+    for (int i = 0; i < N_BY_LIBRARY; i++)
+        for (int j = 0; j < 2; j++)
+            case_of(c, &set, kind_named(j ? "bf16" : "q4_0"), by_library_shape[i].M, by_library_shape[i].N, by_library_shape[i].K, (uint64_t)(i * 4 + j), 1);
+    ops_set_close(&set);
+    for (int i = 0; i < N_BY_LIBRARY; i++)
+        case_of(c, NULL, kind_named("q4_k"), by_library_shape[i].M, by_library_shape[i].N, fitting(kind_named("q4_k"), by_library_shape[i].K), (uint64_t)i, 1);
+    wanted_row = NULL;
+    unsetenv("NIBBLE_CUBLASLT_FROM");
+}
+
+static void without_library(check *c)
+{
+    setenv("NIBBLE_CUBLASLT_FROM", "1", 1);
+    setenv("NIBBLE_SIMT_LIBRARIES", "none", 1);
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    const nb_backend_options opt = {.exact = false};
+    if (nb_backend_open("simt", &opt, &be, &err) == NB_OK) {
+        const nb_matrix m = {.N = 64, .K = 256, .dtype = nb_dtype_by_name("q4_0")};
+        nb_weight *w = NULL;
+        nb_arith arith;
+        CHECK(c, !be->op->product_library(be));
+        CHECK_EQ(c, be->op->measure_weight(be, &m, 1, &w, &err), NB_OK);
+        const nb_linear_args a = {.M = 4096, .ldy = 64, .w = w};
+        CHECK_STR(c, nb_backend_linear_row(be, &a, &arith), "tile_128x128");
+        be->op->release_weight(be, w);
+    }
+    nb_backend_close(be);
+    ops_set set;
+    ops_set_open(&set, c);
+    case_of(c, &set, kind_named("q4_0"), 17, 64, 256, 0, 1);
+    ops_set_close(&set);
+    unsetenv("NIBBLE_SIMT_LIBRARIES");
+    setenv("NIBBLE_CUBLASLT_FROM", "all", 1);
+    if (nb_backend_open("simt", &opt, &be, &err) == NB_USAGE)
+        CHECK_STR(c, err.message, "NIBBLE_CUBLASLT_FROM=all is no number of tokens; 0 is none, 1 all");
+    else
+        CHECK_HAS(c, err.message, "libnibble_simt.so"); /* not built */
+    CHECK(c, !be);
+    unsetenv("NIBBLE_CUBLASLT_FROM");
+}
+
+/* Left alone, the library gets large matrices and many tokens: never fewer than a few hundred, and from some number on all. Its scratch does not grow
+ * with the outputs, and what is asked for many tokens is enough for fewer. */
+static void left_alone(check *c)
+{
+    static const struct {
+        const char *format;
+        int64_t N, K;
+    } weight[] = {{"q4_0", 8192, 8192}, {"q4_k", 57344, 8192}, {"nvfp4", 4096, 14336}, {"bf16", 28672, 4096}, {"q8_0", 1024, 1024}};
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    const nb_backend_options opt = {.exact = false};
+    if (nb_backend_open("simt", &opt, &be, &err) != NB_OK) {
+        check_skip(c, "%s", err.message); /* ops/backend says whether it must be there */
+        return;
+    }
+    CHECK(c, be->op->product_library(be) != NULL);
+    for (size_t i = 0; i < sizeof weight / sizeof *weight; i++) {
+        const nb_matrix m = {.N = weight[i].N, .K = weight[i].K, .dtype = nb_dtype_by_name(weight[i].format)};
+        nb_weight *w = NULL;
+        size_t before = 0;
+        bool there = false;
+        CHECK_EQ(c, be->op->measure_weight(be, &m, 1, &w, &err), NB_OK);
+        for (int64_t M = 1; M <= 65536; M *= 2) {
+            nb_arith arith;
+            const nb_linear_args a = {.M = M, .ldy = m.N, .w = w};
+            const bool library = strcmp(nb_backend_linear_row(be, &a, &arith), "cublaslt") == 0;
+            const size_t bytes = be->op->linear_scratch(be, &a);
+            CHECK(c, library || !there);
+            CHECK(c, !library || M >= 128);
+            CHECK(c, M < 65536 || library);
+            CHECK(c, bytes >= before);
+            CHECK(c, !library || bytes >= (size_t)(2 * M * m.K));
+            there = library;
+            before = bytes;
+        }
+        be->op->release_weight(be, w);
+    }
+    nb_backend_close(be);
+}
+
 /* At one token the bytes of the weights decide. A format with codes keeps their bits and no more than one for scales, or what its file has. */
 static void packed_bits(check *c)
 {
@@ -312,5 +435,8 @@ static const check_case cases[] = {
     {"every backend agrees with ref where work is cut over a whole device", deep_shapes},
     {"the bits do not depend on the run or the number of threads", same_bits},
     {"a packed weight has the bits of its format on a GPU", packed_bits},
+    {"every backend with a row over the vendor's library agrees with ref there", by_library},
+    {"without the library, or with a setting that is no number, the tiles serve or a sentence says so", without_library},
+    {"the library is given large products, and its scratch is planned", left_alone},
 };
 CHECK_MAIN(cases)

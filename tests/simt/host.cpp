@@ -11,7 +11,6 @@
 #include "simt_runtime.h"
 
 #include <deque>
-#include <functional>
 #include <memory>
 #include <mutex>
 
@@ -533,11 +532,9 @@ static bool declared_range_ok(const SimtRange &r, bool output, const char *name)
     return true;
 }
 
-void simt_host_op(cudaStream_t s, const char *name, void (*fn)(void *), void *arg,
-                  const SimtRange *reads, int n_read, const SimtRange *writes, int n_write)
+void simt::host_op(cudaStream_t s, const char *name, std::function<void()> fn, std::vector<SimtRange> in, std::vector<SimtRange> out)
 {
     const Entry entry;
-    const std::vector<SimtRange> in(reads, reads + n_read), out(writes, writes + n_write);
     push(s, [=] {
         const Open open;
         for (const SimtRange &r : in)
@@ -546,8 +543,14 @@ void simt_host_op(cudaStream_t s, const char *name, void (*fn)(void *), void *ar
         for (const SimtRange &r : out)
             if (!declared_range_ok(r, true, name))
                 return;
-        fn(arg);
+        fn();
         for (const SimtRange &r : out)
             set_state(offset_of(r.p), r.n, kValid);
     });
+}
+
+void simt_host_op(cudaStream_t s, const char *name, void (*fn)(void *), void *arg,
+                  const SimtRange *reads, int n_read, const SimtRange *writes, int n_write)
+{
+    simt::host_op(s, name, [=] { fn(arg); }, {reads, reads + n_read}, {writes, writes + n_write});
 }

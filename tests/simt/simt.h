@@ -54,6 +54,7 @@ struct Config {
     int max_errors = 2000;   // a launch with more is ended
     int naive = 0;           // eager copies, zeroed shared memory: what a plain emulator would do
     size_t memory_limit = 0; // bytes cudaMalloc gives out at one time; 0: all there is
+    int libraries = 1;       // gpu_library finds what there are stand-ins for
 };
 
 extern Config cfg;

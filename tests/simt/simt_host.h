@@ -111,6 +111,10 @@ struct SimtRange {
 void simt_host_op(cudaStream_t s, const char *name, void (*fn)(void *), void *arg,
                   const SimtRange *reads, int n_read, const SimtRange *writes, int n_write);
 
+// A vendor's library by its file name, NULL when there is no stand-in; a function of it (cublaslt.cpp).
+void *gpu_library(const char *file);
+void *gpu_symbol(void *library, const char *name);
+
 // Row-major bf16 [rows][cols], pitch in bytes, boxes of [box_rows][box_cols]; 0 or -1.
 int gpu_tensormap_2d(CUtensorMap *m, void *base, uint64_t cols, uint64_t rows, uint64_t pitch,
                      unsigned box_cols, unsigned box_rows);

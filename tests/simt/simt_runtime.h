@@ -1,19 +1,20 @@
 // simt_runtime.h -- what the files of the emulator share; no .cu file includes it. The runtime is
 // never compiled with -fsanitize=thread.
 //
-//   memory.cpp   the device address space and its shadows       report.cpp  errors and their place
-//   fibre.cpp    one fibre per CUDA thread, schedules            launch.cpp  blocks of a launch
-//   check.cpp    the compiler's hooks, states of bytes           race.cpp    happens-before,
-//   atomics count.cpp    requests, sectors, bank conflicts               host.cpp    streams,
-//   copies, graphs warp.cpp     barriers, shuffles and votes                    matrix.cpp
-//   ldmatrix, mma async.cpp    cp.async, mbarrier, TMA                         wgmma.cpp warp-group
-//   mma
+//   memory.cpp   the device address space and its shadows    report.cpp   errors and their place
+//   fibre.cpp    one fibre per CUDA thread, schedules        launch.cpp   blocks of a launch
+//   check.cpp    the compiler's hooks, states of bytes       race.cpp     happens-before, atomics
+//   count.cpp    requests, sectors, bank conflicts           host.cpp     streams, copies, graphs
+//   warp.cpp     barriers, shuffles and votes                matrix.cpp   ldmatrix, mma
+//   async.cpp    cp.async, mbarrier, TMA                     wgmma.cpp    warp-group mma
+//   cublaslt.cpp stand-in for a library
 #pragma once
 #include "simt.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -242,6 +243,10 @@ void preempt(); // when Config::preempt says so
 bool valid_config(const Kernel &k);
 void run(const Kernel &k);
 void thread_exit(Thread *t); // warp.cpp: it is waited for no longer
+
+// ---- host.cpp
+void host_op(cudaStream_t s, const char *name, std::function<void()> fn, std::vector<SimtRange> reads,
+             std::vector<SimtRange> writes);
 
 // ---- check.cpp
 bool state_allows(u64 offset, u32 n, bool write, void *pc);

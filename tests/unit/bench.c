@@ -201,6 +201,33 @@ static void kernels_of_a_device(check *c)
     CHECK_HAS(c, out, "\"row\":\"stream\"");
     CHECK_HAS(c, out, "\"row\":\"tile_256x32\"");
     CHECK(c, !strstr(out, "\"share_of_limit\":null"));
+    CHECK_EQ(c, cli("bench kernels --device simt --kind q4_k --rows -o csv", out, sizeof out), 0);
+    CHECK_HAS(c, out, ",cublaslt,"); /* its stand-in */
+    CHECK_HAS(c, out, ",stream,");
+}
+
+/* What doctor says of a device whose rows want a library of the vendor's. */
+static const char *no_version(nb_backend *be)
+{
+    (void)be;
+    return NULL;
+}
+static const char *a_version(nb_backend *be)
+{
+    (void)be;
+    return "13.1.0";
+}
+static void doctor_product_library(check *c)
+{
+    for (int there = 0; there < 2; there++) {
+        nb_doctor_report r = {.n_note = 0};
+        const nb_backend_ops op = {.product_library = there ? a_version : no_version};
+        nb_backend be = {.op = &op};
+        nb_doctor_product_library(&be, &r);
+        CHECK_EQ(c, r.n_library, there);
+        CHECK_EQ(c, r.n_note, !there);
+        CHECK_HAS(c, there ? r.library[0].version : r.note[0], there ? "13.1.0" : "libcublasLt is not there");
+    }
 }
 
 static void doctor_forms(check *c)
@@ -360,6 +387,7 @@ static const check_case cases[] = {
     {"nibble bench kernels prints its fields and names its rows", kernel_forms},
     {"nibble doctor prints its fields, and features from the tables", doctor_forms},
     {"nibble doctor names the sets of instructions", doctor_sets},
+    {"nibble doctor says whether the vendor's library for products is there", doctor_product_library},
     {"what cannot be measured is refused with one sentence and its code", refusals},
     {"help, manual page and completions name every command and flag", one_table},
     {"the bash script offers commands, flags and the words of their operands", bash_completes},
