@@ -64,7 +64,7 @@ static double objective(const sweep_case *c, const void *result, double *added)
     for (int64_t n = 0; n < c->N; n++) {
         for (int64_t k = 0; k < K; k++)
             d[k] = (double)c->w[n * K + k] -
-                   (double)nb_grid_value(&groups[n * G + k / group], codes[n * K + k]);
+                   (double)nb_grid_value(&c->grid, &groups[n * G + k / group], codes[n * K + k]);
         for (int64_t i = 0; i < K; i++) {
             diagonal += c->add[i] * d[i] * d[i];
             for (int64_t j = 0; j < K; j++)
