@@ -18,18 +18,26 @@ typedef nb_convert_form form;
 
 /* ---- choices ---- */
 
+static nb_status open_gguf(job *j, nb_error *err);
+
+/* Whether the output has a name for the format. */
+static bool has_place(const job *j, const nb_dtype *t)
+{
+    return t->decode && (t->encode || t->join) && (t->ggml_id >= 0 || j->kind->open != open_gguf);
+}
+
 static nb_status choose_grid(job *j, nb_error *err)
 {
     if (!j->o->grid)
         return NB_OK;
     j->grid = nb_dtype_by_name(j->o->grid);
-    if (j->grid && j->grid->decode && (j->grid->encode || j->grid->join))
+    if (j->grid && has_place(j, j->grid))
         return NB_OK;
     char names[400] = "";
     size_t at = 0;
     nb_nearest near = {.given = j->o->grid};
     for (const nb_dtype *const *t = nb_dtypes; *t && at < sizeof names; t++)
-        if ((*t)->decode && (*t)->encode) {
+        if (has_place(j, *t)) {
             at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*t)->name);
             nb_nearest_offer(&near, (*t)->name);
         }
@@ -39,8 +47,6 @@ static nb_status choose_grid(job *j, nb_error *err)
         nb_nearest_hint(&near, "--grid ", err);
     return st;
 }
-
-static nb_status open_gguf(job *j, nb_error *err);
 
 /* Matrices get the grid; vectors and routers are left alone, and so is what no row of the family names. */
 static nb_status choose_types(job *j, nb_error *err)

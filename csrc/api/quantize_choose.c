@@ -134,7 +134,7 @@ static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err);
 static nb_status choose_plain_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_dtype *t = j->o.grid ? nb_dtype_by_name(j->o.grid) : NULL;
-    if ((t && !t->st_name) || (j->o.grid && not_there_yet(j->o.grid)))
+    if (t ? !t->st_name : j->o.grid && not_there_yet(j->o.grid))
         return choose_block_grid(j, err);
     j->p.act_order = j->o.act_order;
     return find_int_grid(j, err);
@@ -149,7 +149,7 @@ static nb_status refuse_grid(const char *out, int bits, const char *name, nb_err
     if (!bits) {
         nb_nearest near = {.given = name};
         for (const nb_dtype *const *t = nb_dtypes; *t; t++)
-            if ((*t)->rule)
+            if ((*t)->rule && (*t)->ggml_id >= 0)
                 nb_nearest_offer(&near, (*t)->name);
         nb_fail(err, NB_UNSUPPORTED, "--grid %.40s cannot be written yet; those that can are %s", name, grids);
         if (near.name)
@@ -174,7 +174,7 @@ static nb_status refuse_grid(const char *out, int bits, const char *name, nb_err
 static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_quantize_options *o = &j->o;
-    const char *name = o->grid, *where = j->form->folder ? "blocks of GGUF" : "a GGUF file";
+    const char *name = o->grid, *where = j->form->folder ? "blocks" : "a GGUF file";
     if (o->act_order)
         return nb_fail(err, NB_UNSUPPORTED, "--act-order in %s of --method %s: its blocks have no order", where, j->p.quantizer->name);
     if (o->range)
@@ -191,12 +191,12 @@ static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err)
             return nb_fail(err, NB_USAGE, "--bits %d, it must be 2, 3, 4 or 8", bits);
     }
     const nb_dtype *t = nb_dtype_by_name(name);
-    if ((t && !t->rule) || not_there_yet(name))
+    if (t ? !t->rule : not_there_yet(name))
         return refuse_grid(o->out, 0, name, err);
     const nb_status st = nb_grid_find(name, o->group > 0 ? o->group : 0, !o->sym_set || o->sym, &j->p.grid, err);
     if (st != NB_OK)
         return st;
-    if (!j->p.grid.dtype) {
+    if (!j->p.grid.dtype || (t->ggml_id < 0 && !j->form->folder)) {
         char grids[160];
         nb_grid_list(false, grids, sizeof grids);
         return nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; %s have", name, grids);
@@ -253,13 +253,13 @@ static nb_status choose_embedding(nb_quantize_job *j, nb_error *err)
     if (strcmp(e, "keep") == 0)
         return NB_OK;
     j->embedding = nb_dtype_by_name(e);
-    if ((j->embedding && !j->embedding->encode) || not_there_yet(e))
+    if (j->embedding ? !j->embedding->encode || (j->embedding->ggml_id < 0 && !j->form->folder) : not_there_yet(e))
         return nb_fail(err, NB_UNSUPPORTED, "--embedding %s cannot be written yet; q8_0, q4_0 and f16 can", e);
     if (!j->embedding) {
         nb_nearest near = {.given = e};
         nb_nearest_offer(&near, "keep");
         for (const nb_dtype *const *t = nb_dtypes; *t; t++)
-            if ((*t)->encode)
+            if ((*t)->encode && (*t)->ggml_id >= 0)
                 nb_nearest_offer(&near, (*t)->name);
         nb_fail(err, NB_USAGE, "--embedding %.40s: keep, or a format that can be written, such as q8_0, q4_0, f16", e);
         nb_nearest_hint(&near, "--embedding ", err);

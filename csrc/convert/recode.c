@@ -52,20 +52,7 @@ static bool split_row(const nb_matrix *m, int64_t n, words *w)
         w->zero[g] = m->groups[n * G + g].zero;
         w->min[g] = m->groups[n * G + g].min;
     }
-    return !m->g_idx;
-}
-
-/* The values as a loader sees them. */
-static void values_of(const nb_matrix *m, int64_t n, const words *w, float *to)
-{
-    if (m->dtype) {
-        nb_dtype_decode_row(m->dtype, m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), to, m->K);
-        return;
-    }
-    for (int64_t k = 0; k < m->K; k++) {
-        const nb_group g = {w->scale[k / w->group], w->zero[k / w->group], w->min[k / w->group]};
-        to[k] = nb_grid_value(&g, w->code[k]);
-    }
+    return !m->g_idx && !m->table;
 }
 
 /* One group of the output, k0 .. k0 + t->group - 1. */
@@ -96,9 +83,9 @@ bool nb_recode_row(const nb_matrix *m, int64_t n, const nb_dtype *t, float *scra
     words w = {.scale = got + K, .zero = got + 2 * K, .min = got + 3 * K, .code = (uint8_t *)(min + K)};
     uint8_t *code = w.code + K;
     const bool split = split_row(m, n, &w);
-    if (!split && !m->dtype)
+    if (!m->dtype && m->g_idx)
         return false;
-    values_of(m, n, &w, want);
+    nb_matrix_row(m, n, want);
     bool same = split && t->join && t->canon == NB_CANON_AFFINE;
     for (int64_t k = 0; k < K && same; k += t->group)
         same = move_group(&w, k, t, &scale[k / t->group], &min[k / t->group], code);

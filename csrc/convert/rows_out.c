@@ -47,7 +47,7 @@ static nb_status can_convert(const nb_rows_out *to, const nb_matrix *m, nb_error
         return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: from %s to %s is not there", to->name, m->dtype->name, t->name);
     if (!m->dtype && t->block == 1 && t->encode)
         return NB_OK;
-    if (!m->dtype && (!t->join || m->group != t->group || m->g_idx))
+    if (!m->dtype && (!t->join || m->group != t->group || m->g_idx || m->table != t->table))
         return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: codes in groups of %d have no place in %s", to->name, m->group, t->name);
     return NB_OK;
 }
@@ -75,17 +75,6 @@ static fault check_rounded(const float *f, const uint8_t *q, const nb_dtype *t, 
     return FINE;
 }
 
-static void decode_row(const nb_matrix *m, int64_t n, float *to)
-{
-    if (m->dtype) {
-        nb_dtype_decode_row(m->dtype, m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), to, m->K);
-        return;
-    }
-    const int64_t group = m->group ? m->group : m->K, G = (m->K + group - 1) / group;
-    for (int64_t k = 0; k < m->K; k++)
-        to[k] = nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
-}
-
 /* Row `from` of m in the format of the output. */
 static fault put_row(const nb_rows_out *to, const nb_matrix *m, int64_t from, float *f, float *scratch, uint8_t *dst)
 {
@@ -101,7 +90,7 @@ static fault put_row(const nb_rows_out *to, const nb_matrix *m, int64_t from, fl
         join_row(m, from, t, scratch, dst);
         return FINE;
     }
-    decode_row(m, from, f);
+    nb_matrix_row(m, from, f);
     t->encode(f, dst, m->K / t->block);
     return to->exact ? check_rounded(f, dst, t, scratch, m->K) : FINE;
 }

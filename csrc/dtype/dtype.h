@@ -28,15 +28,19 @@ typedef enum nb_canon_kind {
 } nb_canon_kind;
 
 /* How the scale, zero and min of a group follow from its values w, c = code_max; scale and min are
- * rounded to f16 (grid.c; the CUDA backend has the same formulas). */
+ * rounded to what the format stores (grid.c; the CUDA backend has the same formulas). */
 typedef enum nb_grid_rule {
     NB_RULE_NONE,    /* not a grid */
     NB_RULE_INT,     /* integer grids: from lo = min(0, w) to hi = max(0, w) */
     NB_RULE_EXTREME, /* scale = signed extreme / -zero, zero = (c + 1) / 2: the extreme has code 0
                       */
     NB_RULE_AFFINE,  /* scale = (max - min) / c, min; zero 0 */
-    NB_RULE_ABSMAX   /* scale = max |w| / (zero - 1), zero = (c + 1) / 2 */
+    NB_RULE_ABSMAX,  /* scale = max |w| / (zero - 1), zero = (c + 1) / 2 */
+    NB_RULE_TABLE    /* with a table: its farthest level meets the extreme */
 } nb_grid_rule;
+
+/* What scale and min are stored as. */
+typedef enum nb_scale_kind { NB_SCALE_F16, NB_SCALE_F32 } nb_scale_kind;
 
 typedef struct nb_dtype {
     const char *name; /* lower case: "f32", "q4_0"; the GGUF name in lower case */
@@ -59,7 +63,7 @@ typedef struct nb_dtype {
     nb_canon_kind canon;
     int bits;           /* of a code: 2 3 4 5 6 8 */
     int group;          /* values that share scale and min; divides block */
-    const float *table; /* [1 << bits] or NULL */
+    const float *table; /* [1 << bits], finite, bits at most 4; or NULL */
     bool has_min;       /* false: min is the constant multiple -zero * scale */
     int zero;           /* the constant integer zero when !has_min (Q4_0: 8, Q8_0: 128 because codes
                            are unsigned here) */
@@ -79,6 +83,7 @@ typedef struct nb_dtype {
     /* As a quantization grid, with join: how a group's scale, zero and min follow from its values.
      */
     nb_grid_rule rule;
+    nb_scale_kind scale;
 } nb_dtype;
 
 extern const nb_dtype *const nb_dtypes[]; /* NULL-terminated; the table */

@@ -12,9 +12,12 @@
  *
  *   ABSMAX    s = f16(max |w| / (zero - 1)), zero = 2^(bits-1)        (q8_0)
  *
+ *   TABLE     s = max |w| / far where the table reaches as far on both sides, else signed extreme / far, far the level of greatest magnitude;
+ *             rounded to f16, or f32 as it is
+ *
  * Zero always lies inside an integer grid's range; a group of nothing but zeros takes the range
  * [-1, 1], so that its scale is an ordinary number. Scales are rounded to f16 before any code is
- * computed (scale.h). Cost: O(n) a group. */
+ * computed (scale.h). Cost: O(n) a group, 15 comparisons a value with a table. */
 #include "dtype/grid.h"
 #include "base/nearest.h"
 #include "dtype/scale.h"
@@ -65,11 +68,22 @@ static void absmax_params(const nb_grid *g, const float *w, int n, nb_group *out
     *out = (nb_group){.scale = amax > 0.0f ? scale_of(amax / (zero - 1.0f)) : 0.0f, .zero = zero};
 }
 
+static void table_params(const nb_grid *g, const float *w, int n, nb_group *out)
+{
+    const float extreme = extreme_of(w, n), scale = (g->two_sided ? fabsf(extreme) : extreme) / g->far;
+    *out = (nb_group){.zero = (float)nb_grid_nearest(g, 0.0f)};
+    if (extreme != 0.0f && g->dtype->scale == NB_SCALE_F32)
+        out->scale = scale > FLT_MAX ? FLT_MAX : scale < -FLT_MAX ? -FLT_MAX : scale;
+    else if (extreme != 0.0f)
+        out->scale = scale_of(scale);
+}
+
 static void (*const params[])(const nb_grid *g, const float *w, int n, nb_group *out) = {
     [NB_RULE_INT] = int_params,
     [NB_RULE_EXTREME] = extreme_params,
     [NB_RULE_AFFINE] = affine_params,
     [NB_RULE_ABSMAX] = absmax_params,
+    [NB_RULE_TABLE] = table_params,
 };
 
 static const struct row {
@@ -78,14 +92,14 @@ static const struct row {
 } ints[] = {{"int2", 2}, {"int3", 3}, {"int4", 4}, {"int8", 8}};
 enum { kInts = sizeof ints / sizeof *ints };
 
-void nb_grid_list(bool ints_too, char *dst, size_t n)
+void nb_grid_list(bool all, char *dst, size_t n)
 {
     size_t at = 0;
     *dst = 0;
     for (const nb_dtype *const *t = nb_dtypes; *t; t++)
-        if ((*t)->rule && at < n)
+        if ((*t)->rule && (all || (*t)->ggml_id >= 0) && at < n)
             at += (size_t)snprintf(dst + at, n - at, "%s%s", at ? " " : "", (*t)->name);
-    for (int i = 0; i < kInts && ints_too && at < n; i++)
+    for (int i = 0; i < kInts && all && at < n; i++)
         at += (size_t)snprintf(dst + at, n - at, " %s", ints[i].name);
 }
 
@@ -105,6 +119,50 @@ static nb_status unknown(const char *name, nb_error *err)
     return st;
 }
 
+/* The levels in ascending order and the bounds between them. Of equal levels the lower code comes first. */
+static void order_levels(nb_grid *g)
+{
+    const int n = g->code_max + 1;
+    for (int c = 0; c < n; c++) {
+        int at = c;
+        for (; at > 0 && g->table[g->order[at - 1]] > g->table[c]; at--)
+            g->order[at] = g->order[at - 1];
+        g->order[at] = (uint8_t)c;
+    }
+    for (int i = 0; i < NB_TABLE_MOST - 1; i++)
+        g->mid[i] = i + 1 < n ? (g->table[g->order[i]] + g->table[g->order[i + 1]]) / 2.0f : INFINITY;
+    const float lo = g->table[g->order[0]], hi = g->table[g->order[n - 1]];
+    g->far = -lo > hi ? lo : hi;
+    g->two_sided = -lo == hi;
+}
+
+void nb_grid_of(const nb_dtype *t, nb_grid *out)
+{
+    *out = (nb_grid){.bits = t->bits, .code_max = (1 << t->bits) - 1, .group = t->group, .sym = !t->has_min, .dtype = t, .rule = t->rule,
+                     .table = t->table, .params = params[t->rule]};
+    snprintf(out->name, sizeof out->name, "%s", t->name);
+    if (out->table)
+        order_levels(out);
+}
+
+void nb_grid_encode(const nb_dtype *t, const float *src, uint8_t *dst, int64_t n_block)
+{
+    nb_grid g;
+    nb_grid_of(t, &g);
+    for (int64_t i = 0; i < n_block; i++, src += t->block, dst += t->bytes) {
+        uint8_t code[256];
+        float scale[256], min[256];
+        for (int k = 0; k < t->block; k += t->group) {
+            nb_group p;
+            g.params(&g, src + k, t->group, &p);
+            nb_grid_round_n(&g, &p, src + k, t->group, code + k);
+            scale[k / t->group] = p.scale;
+            min[k / t->group] = p.min;
+        }
+        t->join(code, scale, min, 1, dst);
+    }
+}
+
 nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out, nb_error *err)
 {
     const nb_dtype *t = nb_dtype_by_name(name);
@@ -117,14 +175,12 @@ nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out, nb_e
     if (group < 0)
         return nb_fail(err, NB_USAGE,
                        "grid %s: a group of %d inputs; 0 (the row) or more is needed", name, group);
-    if (i < kInts)
-        *out = (nb_grid){.bits = ints[i].bits, .group = group, .sym = sym, .rule = NB_RULE_INT};
-    else
-        *out = (nb_grid){
-            .bits = t->bits, .group = t->group, .sym = !t->has_min, .dtype = t, .rule = t->rule};
-    out->params = params[out->rule];
-    out->code_max = (1 << out->bits) - 1;
-    snprintf(out->name, sizeof out->name, "%s", i < kInts ? ints[i].name : t->name);
+    if (i == kInts) {
+        nb_grid_of(t, out);
+        return NB_OK;
+    }
+    *out = (nb_grid){.bits = ints[i].bits, .code_max = (1 << ints[i].bits) - 1, .group = group, .sym = sym, .rule = NB_RULE_INT, .params = int_params};
+    snprintf(out->name, sizeof out->name, "%s", ints[i].name);
     return NB_OK;
 }
 

@@ -4,9 +4,14 @@
  *   iq4_nl   value = d * table[q]                32 values a block
  *   iq4_xs   value = (d * s[group]) * table[q]   256, groups of 32
  *
- * Exact in f32. Cost: O(1) a value. */
-#include "dtype/rows.h"
+ * Exact in f32. Cost: O(1) a value.
+ *
+ * iq4_nl encodes as ggml does: for 16 factors f = 127 / m and (t - 127) / m, t in -7 .. 7, m the signed extreme, the codes nearest to f x, and d the
+ * least squares fit of x to their levels, each value weighted by its square; the best of them, then codes nearest to x / d. */
 #include "dtype/codes.h"
+#include "dtype/grid.h"
+#include "dtype/rows.h"
+#include "dtype/scale.h"
 
 enum { kBlock = 256, kNlBlock = 32 };
 
@@ -39,6 +44,54 @@ static void iq4_nl_split(const uint8_t *src, int64_t n_block, uint8_t *code, flo
         codes_nibbles(b[i].qs, 16, code + kNlBlock * i);
         scale[i] = codes_half(b[i].d);
         min[i] = 0.0f;
+    }
+}
+
+/* The scale that fits x best when its codes are those nearest to x * inverse; *gain: how much of the weighted sum of squares it takes away. */
+static float fitted(const nb_grid *g, const float *x, float inverse, float *gain)
+{
+    float qx = 0.0f, qq = 0.0f;
+    for (int i = 0; i < kNlBlock; i++) {
+        const float q = kIq4Table[nb_grid_nearest(g, x[i] * inverse)], w = x[i] * x[i];
+        qx += w * q * x[i];
+        qq += w * q * q;
+    }
+    *gain = qq > 0.0f ? qx * qx / qq : 0.0f;
+    return qq > 0.0f ? qx / qq : 0.0f;
+}
+
+static void iq4_nl_encode(const float *src, uint8_t *dst, int64_t n_block)
+{
+    iq4_nl *b = (iq4_nl *)dst;
+    nb_grid g;
+    nb_grid_of(&nb_dtype_iq4_nl, &g);
+    for (int64_t i = 0; i < n_block; i++, src += kNlBlock) {
+        const float m = extreme_of(src, kNlBlock);
+        float best = 0.0f, d = 0.0f;
+        uint8_t code[kNlBlock];
+        for (int t = -8; t <= 7 && fabsf(m) >= 1e-15f; t++) {
+            float gain = 0.0f;
+            const float fit = fitted(&g, src, (t < -7 ? 127.0f : (float)t - 127.0f) / m, &gain);
+            if (gain > best) {
+                best = gain;
+                d = fit;
+            }
+        }
+        const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+        for (int k = 0; k < kNlBlock; k++)
+            code[k] = (uint8_t)nb_grid_nearest(&g, src[k] * inverse);
+        codes_put_half(b[i].d, d);
+        codes_put_nibbles(code, 16, b[i].qs);
+    }
+}
+
+static void iq4_nl_join(const uint8_t *code, const float *scale, const float *min, int64_t n_block, uint8_t *dst)
+{
+    iq4_nl *b = (iq4_nl *)dst;
+    (void)min;
+    for (int64_t i = 0; i < n_block; i++) {
+        codes_put_half(b[i].d, scale[i]);
+        codes_put_nibbles(code + kNlBlock * i, 16, b[i].qs);
     }
 }
 
@@ -88,14 +141,18 @@ static void iq4_xs_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8
 
 const nb_dtype nb_dtype_iq4_nl = {.name = "iq4_nl",
                                   .ggml_id = 20,
+                                  .file_type = 25,
                                   .block = kNlBlock,
                                   .bytes = sizeof(iq4_nl),
                                   .decode = iq4_nl_decode,
+                                  .encode = iq4_nl_encode,
                                   .canon = NB_CANON_TABLE,
                                   .bits = 4,
                                   .group = kNlBlock,
                                   .table = kIq4Table,
-                                  .split = iq4_nl_split};
+                                  .split = iq4_nl_split,
+                                  .join = iq4_nl_join,
+                                  .rule = NB_RULE_TABLE};
 const nb_dtype nb_dtype_iq4_xs = {.name = "iq4_xs",
                                   .ggml_id = 23,
                                   .block = kBlock,

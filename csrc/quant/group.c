@@ -72,18 +72,6 @@ static const char *linear_name(const nb_pipe *p, nb_slot at, char name[NB_TENSOR
     return name;
 }
 
-/* Row n of a matrix as a loader sees it. */
-static void decode_row(const nb_matrix *a, int64_t n, float *to)
-{
-    if (a->dtype) {
-        nb_dtype_decode_row(a->dtype, a->rows + n * nb_dtype_row_bytes(a->dtype, a->K), to, a->K);
-        return;
-    }
-    const int64_t group = a->group ? a->group : a->K, G = (a->K + group - 1) / group;
-    for (int64_t k = 0; k < a->K; k++)
-        to[k] = nb_grid_value(&a->groups[n * G + (a->g_idx ? a->g_idx[k] : k / group)], a->codes[n * a->K + k]);
-}
-
 struct decoding {
     const nb_pipe *p;
     const nb_matrix *a;
@@ -100,7 +88,7 @@ static void decode_task(const void *arg, int64_t n, int worker)
     float *row = d->to + (d->packed ? nb_family_packed_row(d->p->m->family, &d->p->m->hp, d->role, n) : n) * K;
     uint32_t most = 0; /* of the magnitudes' bits: NaN and Inf are above all numbers */
     (void)worker;
-    decode_row(d->a, n, row);
+    nb_matrix_row(d->a, n, row);
     for (int64_t k = 0; k < K; k++) {
         uint32_t bits;
         memcpy(&bits, &row[k], sizeof bits);
@@ -387,7 +375,7 @@ static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *ro
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         int64_t N, K;
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
-        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .bits = p->o->grid.bits,
+        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .table = p->o->grid.table, .bits = p->o->grid.bits,
                              .group = p->o->grid.group, .g_idx = p->o->act_order ? k->g_idx : NULL};
         st = p->sink->op->linear(p->sink, slot_of(k->at, role[i]), &m, err);
         n0 += N;

@@ -19,7 +19,7 @@ static bool has_codes(const nb_matrix *m, nb_cuda_codes *codes)
     if (bits < 1 || bits > 8 || (t && (t->canon == NB_CANON_NONE || !t->split)))
         return false;
     static const nb_cuda_codes by_bits[] = {NB_CUDA_U2, NB_CUDA_U2, NB_CUDA_U2, NB_CUDA_U3, NB_CUDA_U4, NB_CUDA_U5, NB_CUDA_U6, NB_CUDA_U8, NB_CUDA_U8};
-    const bool table = t && t->canon == NB_CANON_TABLE;
+    const bool table = t ? t->canon == NB_CANON_TABLE : m->table != NULL;
     *codes = table ? (bits <= 3 ? NB_CUDA_T3 : NB_CUDA_T4) : !t && bits > 4 ? NB_CUDA_U8 : by_bits[bits]; /* no scheme has codes of 5 or 6 bits */
     return !table || bits <= 4;
 }
@@ -121,7 +121,8 @@ nb_status nb_layout_open(const nb_backend *be, const nb_matrix *part, int n_part
     *out = l;
     l.K = part[0].K;
     for (int i = 0; i < n_part; i++) {
-        packed = has_codes(&part[i], &codes) && packed && (i == 0 || codes == l.codes) && alike(&part[0], &part[i]) && part[i].dtype == part[0].dtype;
+        packed = has_codes(&part[i], &codes) && packed && (i == 0 || codes == l.codes) && alike(&part[0], &part[i]) && part[i].dtype == part[0].dtype &&
+                 nb_matrix_same_table(&part[0], &part[i]);
         l.codes = codes;
         l.N += part[i].N;
     }

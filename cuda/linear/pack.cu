@@ -40,6 +40,8 @@ static void read_row(const nb_matrix *m, int64_t n, Row *r)
     if (!t) {
         memcpy(r->code, m->codes + n * m->K, (size_t)m->K);
         memcpy(r->group, m->groups + n * G, (size_t)G * sizeof *r->group);
+        for (int64_t g = 0; g < G && m->table; g++) /* no value depends on them */
+            r->group[g].zero = r->group[g].min = 0.0f;
         return;
     }
     t->split(m->rows + n * nb_dtype_row_bytes(t, m->K), m->K / t->block, r->code, r->pair, r->pair + G);
@@ -148,17 +150,6 @@ static Image image_of(const Layout *l, nb_cuda_lines kind)
     return at;
 }
 
-static void read_values(const nb_matrix *m, int64_t n, float *v)
-{
-    if (m->dtype) {
-        nb_dtype_decode_row(m->dtype, m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), v, m->K);
-        return;
-    }
-    const int64_t group = m->group ? m->group : m->K, G = groups_of(m);
-    for (int64_t k = 0; k < m->K; k++)
-        v[k] = nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
-}
-
 /* The whole image of a stack, zeroed before; false when a scale does not fit `as`. */
 static bool write_image(const nb_matrix *part, int n_part, const Layout *l, const Lines *as, Row *r, uint8_t *image)
 {
@@ -173,7 +164,7 @@ static bool write_image(const nb_matrix *part, int n_part, const Layout *l, cons
             uint8_t *unit = image + panel * panel_codes, *line = image + at.lines + panel * panel_lines;
             const int in = (int)(row % kPanel);
             if (l->codes == NB_CUDA_BF16) {
-                read_values(m, n, r->value);
+                nb_matrix_row(m, n, r->value);
                 for (int64_t k = 0; k < m->K; k++)
                     r->bf16[k] = nb_bf16_from_f32(r->value[k]);
                 write_codes(Bf16(), r->bf16, l->n_unit, in, unit);
@@ -233,7 +224,7 @@ static int ways(const nb_matrix *m, const Layout *l, Lines *to)
         to[n++] = {NB_LINE_F16, zero, 1.0f};
     else {
         if (m->groups && l->shift > -2)
-            to[n++] = {NB_LINE_F16, m->groups[0].zero, 1.0f};
+            to[n++] = {NB_LINE_F16, m->table ? 0.0f : m->groups[0].zero, 1.0f};
         to[n++] = {NB_LINE_ZERO, 0.0f, 1.0f};
         if (offset)
             to[n++] = {NB_LINE_OFFSET, 0.0f, 1.0f};
@@ -325,8 +316,8 @@ static nb_weight *weight_of(const nb_backend *be, const nb_matrix *m, const Layo
     p->zero = as->zero;
     p->gain = as->gain;
     if (l->codes == NB_CUDA_T3 || l->codes == NB_CUDA_T4)
-        for (int i = 0; i < 1 << m->dtype->bits; i++) {
-            const uint32_t v = nb_bf16_from_f32(m->dtype->table[i]);
+        for (int i = 0; i < 1 << (m->dtype ? m->dtype->bits : m->bits); i++) {
+            const uint32_t v = nb_bf16_from_f32(m->dtype ? m->dtype->table[i] : m->table[i]);
             p->low[i / 4] |= (v & 255) << (i % 4 * 8);
             p->high[i / 4] |= (v >> 8) << (i % 4 * 8);
         }

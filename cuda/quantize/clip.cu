@@ -26,20 +26,20 @@ DEVI float held(float w, float lo, float hi)
     return w < lo ? lo : w > hi ? hi : w;
 }
 
-DEVI nb_group params_within(const Clip &a, const float *w, int n, float lo, float hi)
+template <bool kTable> DEVI nb_group params_within(const Clip &a, const float *w, int n, float lo, float hi)
 {
     Range r = range_open();
     for (int i = 0; i < n; i++)
         range_add(&r, held(w[i], lo, hi));
-    return params_of(a.grid, r);
+    return params_of<kTable>(a.grid, r);
 }
 
 /* h at the group's block of H, or NULL; d the lane's column. */
-DEVI double error_of(const Clip &a, const nb_group &p, const float *w, int n, const double *h, double *d)
+template <bool kTable> DEVI double error_of(const Clip &a, const nb_group &p, const float *w, int n, const double *h, double *d)
 {
     double e = 0.0;
     for (int i = 0; i < n; i++) {
-        const double di = (double)value_of(p, round_to(a.grid, p, w[i])) - (double)w[i];
+        const double di = (double)value_of<kTable>(a.grid, p, round_to<kTable>(a.grid, p, w[i])) - (double)w[i];
         double t = 0.0;
         if (h) {
             d[(int64_t)i * a.n_step] = di;
@@ -52,7 +52,7 @@ DEVI double error_of(const Clip &a, const nb_group &p, const float *w, int n, co
 }
 
 /* The candidate with the least error, the first of equals; the same in every lane. */
-DEVI nb_group search(const Clip &a, const float *w, int n, const double *h, double *d)
+template <bool kTable> DEVI nb_group search(const Clip &a, const float *w, int n, const double *h, double *d)
 {
     const int lane = threadIdx.x;
     float lo = INFINITY, hi = -INFINITY;
@@ -71,8 +71,8 @@ DEVI nb_group search(const Clip &a, const float *w, int n, const double *h, doub
     nb_group p = {0.0f, 0.0f, 0.0f};
     for (int i = lane; i < a.n_step; i += 32) {
         const float share = 1.0f - mul_rn((float)i, a.step);
-        const nb_group c = params_within(a, w, n, lo < 0.0f ? mul_rn(lo, share) : lo, hi > 0.0f ? mul_rn(hi, share) : hi);
-        const double e = error_of(a, c, w, n, h, d + i);
+        const nb_group c = params_within<kTable>(a, w, n, lo < 0.0f ? mul_rn(lo, share) : lo, hi > 0.0f ? mul_rn(hi, share) : hi);
+        const double e = error_of<kTable>(a, c, w, n, h, d + i);
         if (best == a.n_step || e < least) {
             least = e;
             best = i;
@@ -114,7 +114,7 @@ DEVI float magnitude_at(const Clip &a, const float *w, int n)
     return __uint_as_float(lo);
 }
 
-__global__ void __launch_bounds__(32) clip_kernel(Clip a)
+template <bool kTable> __global__ void __launch_bounds__(32) clip_kernel(Clip a)
 {
     const int64_t K = a.K, group = a.grid.group, G = a.grid.G;
     for (int64_t at = blockIdx.x; at < a.N * G; at += gridDim.x) {
@@ -124,9 +124,9 @@ __global__ void __launch_bounds__(32) clip_kernel(Clip a)
         nb_group p;
         if (a.quantile > 0.0f) {
             const float most = magnitude_at(a, w, n);
-            p = params_within(a, w, n, -most, most);
+            p = params_within<kTable>(a, w, n, -most, most);
         } else {
-            p = search(a, w, n, a.h ? a.h + first * K + first : NULL, a.d + (int64_t)blockIdx.x * group * a.n_step);
+            p = search<kTable>(a, w, n, a.h ? a.h + first * K + first : NULL, a.d + (int64_t)blockIdx.x * group * a.n_step);
         }
         if (lane == 0) {
             a.groups[at].scale = p.scale;
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(32) clip_kernel(Clip a)
             a.groups[at].min = p.min;
         }
         for (int i = lane; a.codes && i < n; i += 32)
-            a.codes[row * K + first + i] = (uint8_t)round_to(a.grid, p, w[i]);
+            a.codes[row * K + first + i] = (uint8_t)round_to<kTable>(a.grid, p, w[i]);
     }
 }
 
@@ -156,5 +156,5 @@ nb_status nb_cuda_clip_rows(nb_backend *be, const nb_clip_rows_args *a, nb_error
 {
     Clip c = {a->w, a->N, a->K, a->h, a->n_step, a->step, a->quantile, a->groups, a->codes, (double *)a->scratch, {}};
     const nb_status st = nb_cuda_grid(be, a->grid, a->K, &c.grid, err);
-    return st != NB_OK ? st : nb_launch(be, "clip_rows", clip_kernel, dim3((unsigned)blocks_of(a)), dim3(32), 0, err, c);
+    return st != NB_OK ? st : nb_launch(be, "clip_rows", c.grid.table ? clip_kernel<true> : clip_kernel<false>, dim3((unsigned)blocks_of(a)), dim3(32), 0, err, c);
 }

@@ -9,6 +9,10 @@
 struct Grid {
     nb_grid_rule rule;
     int code_max, sym;
+    int table, two_sided, wide; /* levels that are no whole numbers; scales in f32 */
+    int zero;                   /* with a table: the code nearest to 0 */
+    float far, level[NB_TABLE_MOST], mid[NB_TABLE_MOST - 1];
+    uint8_t order[NB_TABLE_MOST];
     int64_t group, G; /* inputs a group (never 0), groups a row of K */
 };
 
@@ -46,7 +50,21 @@ DEVI void range_add(Range *r, float w)
     }
 }
 
-DEVI nb_group params_of(const Grid &g, const Range &r)
+DEVI int nearest_to(const Grid &g, float t)
+{
+    int rank = 0;
+#pragma unroll
+    for (int i = 0; i < NB_TABLE_MOST - 1; i++)
+        rank += g.mid[i] < t;
+    return g.order[rank];
+}
+
+DEVI nb_group params_of_table(const Grid &g, const Range &r)
+{
+    const float s = (g.two_sided ? r.amax : r.extreme) / g.far, most = 3.402823466e+38f;
+    return {!(r.amax > 0.0f) ? 0.0f : !g.wide ? scale_of(s) : s > most ? most : s < -most ? -most : s, (float)g.zero, 0.0f};
+}
+DEVI nb_group params_of_numbers(const Grid &g, const Range &r)
 {
     nb_group out = {0.0f, 0.0f, 0.0f};
     const float q = (float)g.code_max, half = (q + 1.0f) * 0.5f;
@@ -78,17 +96,32 @@ DEVI nb_group params_of(const Grid &g, const Range &r)
     return out;
 }
 
-DEVI int round_to(const Grid &g, const nb_group &p, float w)
+DEVI int round_to_table(const Grid &g, const nb_group &p, float w)
+{
+    const float least = 1e-38f, s = fabsf(p.scale) < least ? copysignf(least, p.scale) : p.scale;
+    return p.scale == 0.0f ? (int)p.zero : nearest_to(g, mul_rn(w, 1.0f / s));
+}
+DEVI int round_to_numbers(const Grid &g, const nb_group &p, float w)
 {
     if (p.scale == 0.0f)
         return (int)p.zero;
     const float q = rintf((w - p.min) / p.scale) + p.zero;
     return q > 0.0f ? q < (float)g.code_max ? (int)q : g.code_max : 0;
 }
-DEVI float value_of(const nb_group &p, int code) /* not fused: the host's is not */
+
+/* Which of both a kernel is compiled for, so that whole numbers do not pay for levels. */
+template <bool kTable> DEVI nb_group params_of(const Grid &g, const Range &r)
 {
-    const float v = mul_rn(p.scale, (float)code - p.zero);
-    return v + p.min;
+    return kTable ? params_of_table(g, r) : params_of_numbers(g, r);
+}
+template <bool kTable> DEVI int round_to(const Grid &g, const nb_group &p, float w)
+{
+    return kTable ? round_to_table(g, p, w) : round_to_numbers(g, p, w);
+}
+template <bool kTable> DEVI float value_of(const Grid &g, const nb_group &p, int code) /* not fused: the host's is not */
+{
+    const float v = mul_rn(p.scale, kTable ? g.level[code] : (float)code - p.zero);
+    return kTable ? v : v + p.min;
 }
 
 #endif

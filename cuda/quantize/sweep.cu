@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kSplitThreads) before_kernel(Sweep a, int64_t 
 }
 
 /* Parameters of the group of `width` columns from column j on (at `in` of its block), from their current values; in lane 0. */
-DEVI nb_group group_now(const Sweep &a, int64_t row, int64_t j, int in, int width)
+template <bool kTable> DEVI nb_group group_now(const Sweep &a, int64_t row, int64_t j, int in, int width)
 {
     const int lane = threadIdx.x & 31;
     const int64_t K = a.K;
@@ -85,11 +85,11 @@ DEVI nb_group group_now(const Sweep &a, int64_t row, int64_t j, int in, int widt
     Range range = range_open();
     for (int l = 0; l < width && lane == 0; l++)
         range_add(&range, (float)((double)a.w[row * K + j + l] + y[l]));
-    return params_of(a.grid, range);
+    return params_of<kTable>(a.grid, range);
 }
 
 /* Columns [b, b + n), a warp a row. */
-__global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, int n)
+template <bool kTable> __global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, int n)
 {
     const int lane = threadIdx.x & 31;
     const int64_t row = (int64_t)blockIdx.x * kRows + (threadIdx.x >> 5), K = a.K;
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, i
         nb_group *slot = &a.groups[row * a.grid.G + k / a.grid.group];
         double d = 0.0;
         if (!a.fixed && j % a.grid.group == 0) {
-            const nb_group now = group_now(a, row, j, in, n - in < a.grid.group ? n - in : (int)a.grid.group);
+            const nb_group now = group_now<kTable>(a, row, j, in, n - in < a.grid.group ? n - in : (int)a.grid.group);
             if (lane == 0) {
                 slot->scale = now.scale;
                 slot->zero = now.zero;
@@ -114,9 +114,9 @@ __global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, i
             p.zero = slot->zero;
             p.min = slot->min;
             const double w = (double)a.w[row * K + k];
-            const int code = round_to(a.grid, p, (float)(w + s[in] / a.r[j * K + j]));
+            const int code = round_to<kTable>(a.grid, p, (float)(w + s[in] / a.r[j * K + j]));
             a.codes[row * K + k] = (uint8_t)code;
-            d = w - (double)value_of(p, code);
+            d = w - (double)value_of<kTable>(a.grid, p, code);
             a.d[row * K + j] = (float)d;
         }
         d = __shfl_sync(0xffffffffu, d, 0);
@@ -148,7 +148,7 @@ static nb_status blocks_of(nb_backend *be, const Sweep &s, nb_error *err)
         const int n = (int)(s.K - b < s.B ? s.K - b : s.B);
         st = nb_launch(be, "gptq_sweep.before", before_kernel, dim3((unsigned)nb_ceil_div(n, kTile), tiles), dim3(kSplitThreads), bytes, err, s, b, n);
         if (st == NB_OK)
-            st = nb_launch(be, "gptq_sweep.block", block_kernel, dim3(rows), dim3(32 * kRows), 0, err, s, b, n);
+            st = nb_launch(be, "gptq_sweep.block", s.grid.table ? block_kernel<true> : block_kernel<false>, dim3(rows), dim3(32 * kRows), 0, err, s, b, n);
     }
     return st;
 }

@@ -96,7 +96,7 @@ static const transcript rows[] = {
     {"run with a prompt and ids", "run " TINY " --ids 1 -p a", 2, NULL, "--prompt and --ids exclude each other", 0},
     {"run with a prompt twice over", "run " TINY " a -f %T/text.txt", 2, NULL, "a prompt as an argument and --file exclude each other", 0},
     {"tokenize with a text and a file of one", "tokenize " TINY " -p a -f %T/text.txt", 2, NULL, "--prompt and --file exclude each other", 0},
-    {"bench of a kind to come", "bench kernels --kind nf4 --json", 5, NULL, "--kind nf4 is not there yet", 0},
+    {"bench of a kind to come", "bench kernels --kind fp8 --json", 5, NULL, "--kind fp8 is not there yet", 0},
     {"a picture of no measurement", "bench kernels --rows --kind q4_0 --device cpu -o svg", 5, NULL, "-o svg: nothing was timed", 0},
     {"a picture of a model's speed", "bench " TINY " -o svg", 5, NULL, "-o svg: bench kernels draws one", 0},
     {"kernels under their roof", "bench kernels --kind q4_0 --shape 64x64 -m 1,4 --device cpu -t 1 -o svg", 0, "linear q4_0 ", NULL, 0},

@@ -211,15 +211,15 @@ static void unfinished(check *c)
 
 static const transcript refused[] = {
     {"an order of blocks", "quantize " TINY " -o %T/out --format plain --grid q4_0 --act-order", 5,
-     NULL, "--act-order in blocks of GGUF", 0},
+     NULL, "--act-order in blocks", 0},
     {"an order of inputs that are rounded in none",
      "quantize " TINY " -o %T/out --format plain --method rtn --act-order", 5, NULL,
      "--act-order with --method rtn, which rounds inputs in no order", 0},
     {"a range of blocks", "quantize " TINY " -o %T/out --format plain --grid q4_0 --range full", 5,
-     NULL, "--range in blocks of GGUF", 0},
+     NULL, "--range in blocks", 0},
     {"groups that blocks do not have",
      "quantize " TINY " -o %T/out --format plain --grid q4_0 --group 64", 5, NULL,
-     "--group 64 in blocks of GGUF; q4_0 has groups of 32", 0},
+     "--group 64 in blocks; q4_0 has groups of 32", 0},
     {"a mix of llama.cpp's", "quantize " TINY " -o %T/out --format plain --grid q4_k_m", 5, NULL,
      "--grid q4_k_m cannot be written yet", 0},
     {"a grid that is none", "quantize " TINY " -o %T/out --format plain --grid f16", 2, NULL,

@@ -67,7 +67,7 @@ static nb_scheme_spec spec_of(const char *scheme, int bits, int group, bool sym)
 
 static float value_of(const parts *p, int64_t n, int64_t k)
 {
-    return nb_grid_value(&p->groups[n * p->G + p->g_idx[k]], p->codes[n * p->K + k]);
+    return nb_group_value(&p->groups[n * p->G + p->g_idx[k]], NULL, p->codes[n * p->K + k]);
 }
 
 /* ---- GPTQ ---- */

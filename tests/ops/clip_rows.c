@@ -58,7 +58,7 @@ static const struct {
     int64_t N, K;
 } shapes[] = {{"int4", 128, true, 17, 576},  {"int3", 64, false, 9, 172}, {"int2", 32, false, 1, 96}, {"int4", 0, true, 33, 160},
               {"int8", 32, true, 8, 40},     {"q4_0", 0, true, 16, 96},   {"q4_1", 0, true, 7, 64},
-              {"int4", 64, false, 3, 150},   {"q4_0", 0, true, 5, 96},  {"int3", 0, true, 2, 70}};
+              {"int4", 64, false, 3, 150},   {"q4_0", 0, true, 5, 96},  {"int3", 0, true, 2, 70}, {"iq4_nl", 0, true, 6, 96}};
 
 /* X^T X of 2 K tokens whose inputs differ in size, as activations do. */
 static double *hessian(nb_rng *r, int64_t K)
@@ -142,7 +142,7 @@ static void a_worked_group(check *c)
         h[i * 33] = 1.0;
     a.h = h;
     CHECK_EQ(c, be->op->clip_rows(be, &a, &err), NB_OK);
-    CHECK_NEAR(c, nb_grid_value(&p, codes[0]), -0.5, 0.05, "the values that matter are met");
+    CHECK_NEAR(c, nb_grid_value(&grid, &p, codes[0]), -0.5, 0.05, "the values that matter are met");
     CHECK_EQ(c, codes[31], 15); /* the outlier gave way */
     a.h = NULL;
     a.quantile = 0.9f;

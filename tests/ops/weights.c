@@ -175,7 +175,7 @@ static void make_canonical(const struct canonical *c, nb_rng *r, ops_weight *w)
             const nb_group *p = &w->groups[n * G + (w->g_idx ? w->g_idx[k] : k / group)];
             const int code = (int)(nb_rng_u64(r) % (unsigned)(q + 1));
             w->codes[n * K + k] = (uint8_t)code;
-            w->value[n * K + k] = nb_grid_value(p, code);
+            w->value[n * K + k] = nb_group_value(p, w->m.table, code);
             w->part[n * K + k] = p->scale * (float)code;
         }
     w->m.codes = w->codes;

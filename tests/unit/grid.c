@@ -22,6 +22,12 @@ static float f16(float v)
     return nb_f32_from_f16(nb_f16_from_f32(v));
 }
 
+/* v as the grid stores it. */
+static float stored(const nb_grid *g, float v)
+{
+    return g->dtype && g->dtype->scale == NB_SCALE_F32 ? v : f16(v);
+}
+
 static const char *const ints[] = {"int2", "int3", "int4", "int8"};
 enum { kInts = sizeof ints / sizeof *ints };
 
@@ -110,6 +116,10 @@ static void by_hand(check *c)
         {"q5_1", true, {1.0f, 32.0f, 2.0f, 8.6f}, 1.0f, 0, 1.0f, {0, 31, 1, 8}},
         {"q8_0", false, {127.0f, -127.0f, 3.4f, -0.6f}, 1.0f, 128, 0, {255, 1, 131, 127}},
         {"q8_0", false, {0, 0, 0, 0}, 0.0f, 128, 0, {128, 128, 128, 128}},
+        /* the extreme has the level -127; -4.5 and 7 lie halfway between -10, 1 and 13 */
+        {"iq4_nl", false, {127.0f, -127.0f, 1.0f, -12.0f}, -1.0f, 8, 0, {0, 15, 8, 9}},
+        {"iq4_nl", false, {127.0f, 4.5f, -7.0f, 0.0f}, -1.0f, 8, 0, {0, 7, 8, 8}},
+        {"iq4_nl", false, {0, 0, 0, 0}, 0.0f, 8, 0, {8, 8, 8, 8}},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const nb_grid g = grid_of(c, rows[i].name, 4, rows[i].sym);
@@ -121,6 +131,15 @@ static void by_hand(check *c)
         for (int k = 0; k < 4; k++)
             CHECK_EQ(c, nb_grid_round(&g, &p, rows[i].w[k]), rows[i].code[k]);
     }
+}
+
+/* No level is nearer, but for the roundings of w / scale and of the bounds between levels: 2^-23 of what they are. */
+static void check_nearest(check *c, const nb_grid *g, const nb_group *p, float w)
+{
+    const float is = fabsf(nb_grid_value(g, p, nb_grid_round(g, p, w)) - w);
+    for (int code = 0; code <= g->code_max; code++)
+        CHECK(c, is <= fabsf(nb_grid_value(g, p, code) - w) + 0x1p-21f * (fabsf(w) + fabsf(p->scale * g->far)));
+    CHECK_EQ(c, nb_grid_round(g, p, 0.0f), (int)p->zero);
 }
 
 static void steps(check *c)
@@ -139,9 +158,13 @@ static void steps(check *c)
                 nb_group p;
                 g.params(&g, w, n, &p);
                 CHECK(c, isfinite(p.scale) && isfinite(p.min) && p.zero == rintf(p.zero));
-                CHECK(c, p.scale == f16(p.scale) && p.min == f16(p.min));
+                CHECK(c, p.scale == stored(&g, p.scale) && p.min == stored(&g, p.min));
                 CHECK(c, p.zero >= 0.0f && p.zero <= (float)g.code_max);
                 CHECK(c, g.dtype || p.scale > 0.0f);
+                for (int i = 0; i < n && g.table; i++)
+                    check_nearest(c, &g, &p, w[i]);
+                if (g.table)
+                    continue;
                 /* Half a step; at the ends half a step more where the zero is a whole code: rounded
                  * in asymmetric integer grids, one code nearer to one end in q4_0 and its like. The
                  * scale's rounding moves the last code by 2^-11 of its distance, the min's all by
@@ -152,11 +175,13 @@ static void steps(check *c)
                     const bool end = code == 0 || code == g.code_max;
                     const bool whole = end && (g.dtype ? !g.dtype->has_min : !g.sym);
                     CHECK(c, code >= 0 && code <= g.code_max);
-                    CHECK(c, fabsf(nb_grid_value(&p, code) - w[i]) <=
+                    CHECK(c, fabsf(nb_grid_value(&g, &p, code) - w[i]) <=
                                  (whole ? 1.0f : 0.5f) * step + room + fabsf(p.min) * 0x1p-11f);
                 }
             }
 }
+
+enum { kMostBlock = 256 };
 
 static void blocks(check *c)
 {
@@ -165,20 +190,21 @@ static void blocks(check *c)
     for (int k = kInts; k < n_every(); k++) {
         const nb_grid g = grid_of(c, every(k), 0, false);
         const nb_dtype *t = g.dtype;
+        CHECK(c, t->block == t->group && t->block <= kMostBlock); /* one group a block, as all grids have it so far */
         for (int n_test = 0; n_test < 200; n_test++) {
-            float w[32], got[32];
-            uint8_t code[32], block[64];
+            float w[kMostBlock], got[kMostBlock];
+            uint8_t code[kMostBlock], block[2 * kMostBlock];
             nb_group p;
-            for (int i = 0; i < 32; i++)
+            for (int i = 0; i < t->block; i++)
                 w[i] = n_test ? nb_rng_normal(&r) : 0.0f;
-            g.params(&g, w, 32, &p);
-            for (int i = 0; i < 32; i++)
+            g.params(&g, w, t->block, &p);
+            for (int i = 0; i < t->block; i++)
                 code[i] = (uint8_t)nb_grid_round(&g, &p, w[i]);
             t->join(code, &p.scale, &p.min, 1, block);
             t->decode(block, got, 1);
             CHECK_EQ(c, g.group, t->group);
-            for (int i = 0; i < 32; i++)
-                CHECK_NEAR(c, got[i], nb_grid_value(&p, code[i]), 0.0, t->name);
+            for (int i = 0; i < t->block; i++)
+                CHECK_NEAR(c, got[i], nb_grid_value(&g, &p, code[i]), 0.0, t->name);
         }
     }
 }
@@ -197,9 +223,15 @@ static void edges(check *c)
                 nb_group p;
                 g.params(&g, rows[i], 4, &p);
                 CHECK(c, isfinite(p.scale) && isfinite(p.zero) && isfinite(p.min));
-                if (rows[i] == tiny) /* a step of 6e-8 still tells 0 from the smallest f16 */
+                const bool wide = g.dtype && g.dtype->scale == NB_SCALE_F32;
+                if (wide) { /* as it is; no number is 0 or infinite by itself */
+                    CHECK(c, (p.scale != 0.0f) == (rows[i] != none));
+                    for (int j = 0; j < 4 && rows[i] == huge; j++)
+                        check_nearest(c, &g, &p, rows[i][j]);
+                }
+                if (rows[i] == tiny && !wide) /* a step of 6e-8 still tells 0 from the smallest f16 */
                     CHECK_NEAR(c, fabsf(p.scale), 0x1p-24f, 0.0, every(k));
-                if (rows[i] == huge || rows[i] == ends)
+                if ((rows[i] == huge || rows[i] == ends) && !wide)
                     CHECK_NEAR(c, fabsf(p.scale), 65504.0f, 0.0, every(k));
                 for (int j = 0; j < 4; j++) {
                     const int code = nb_grid_round(&g, &p, rows[i][j]);

@@ -25,7 +25,7 @@ static void worked(check *c)
     for (int i = 0; i < 8; i++) {
         const int q = nb_grid_round(&g, &p, w[i]);
         CHECK_EQ(c, q - 128, code[i]);
-        CHECK_NEAR(c, nb_grid_value(&p, q), value[i], 0.0015,
+        CHECK_NEAR(c, nb_grid_value(&g, &p, q), value[i], 0.0015,
                    "the scale is stored as f16"); /* 2^-11 of 6.2 at 127 steps, half a unit */
     }
 }

@@ -37,7 +37,7 @@ static void errors(const struct clip *s, const float *const *w, int M, int n, co
     for (int i = 0; i < n; i++)
         for (int m = 0; m < NB_CLIP_ROWS; m++)
             d[i * NB_CLIP_ROWS + m] =
-                m < M ? (double)nb_grid_value(&p[m], nb_grid_round(grid, &p[m], w[m][i])) - (double)w[m][i] : 0.0;
+                m < M ? (double)nb_grid_value(grid, &p[m], nb_grid_round(grid, &p[m], w[m][i])) - (double)w[m][i] : 0.0;
     if (h) {
         s->cpu->run->block_error(d, h, s->a->K, n, e);
         return;

@@ -90,7 +90,7 @@ static double round_one(const struct sweep *s, const struct room *t, int64_t row
     }
     const int code = nb_grid_round(a->grid, p, (float)((double)w[k] + sum[j - b] / a->r[j * a->K + j]));
     a->codes[row * a->K + k] = (uint8_t)code;
-    return (double)w[k] - (double)nb_grid_value(p, code);
+    return (double)w[k] - (double)nb_grid_value(a->grid, p, code);
 }
 
 /* Columns [b, b + n) of M rows from n0; row m of the chunk is n0 + m. */

@@ -4,7 +4,7 @@
  *   affine, or a table of small integers; groups a
  *   multiple of 16 and K a multiple of 32             U4 or U8
  *   f32, f16, bf16                                    their own type
- *   all else (fp8, odd K, groups by index ...)        decoded to F32: 4 bytes a weight
+ *   all else (fp8, other tables, odd K, groups by index ...)        decoded to F32: 4 bytes a weight
  * All of them keep the values as the format defines them, in fast mode too: only activations are
  * rounded there. Parts of several kinds in one stack take the first layout that holds all, F32 at
  * worst.
@@ -64,7 +64,7 @@ static bool in_blocks(const nb_matrix *m)
     if (m->K % NB_BLOCK)
         return false;
     if (!t)
-        return m->bits <= 8 && m->group % NB_HALF == 0 && !m->g_idx;
+        return m->bits <= 8 && m->group % NB_HALF == 0 && !m->g_idx && !m->table;
     return t->canon != NB_CANON_NONE && t->split && t->bits <= 8 && t->group % NB_HALF == 0 &&
            (t->canon == NB_CANON_AFFINE || (t->table && table_factor(t)));
 }
@@ -295,14 +295,7 @@ static void decode_row(const source *s, int64_t n, float *dst)
 {
     int64_t row = 0;
     const nb_matrix *m = part_of(s, n, &row);
-    const int64_t K = s->K;
-    if (m->dtype) {
-        nb_dtype_decode_row(m->dtype, m->rows + row * nb_dtype_row_bytes(m->dtype, K), dst, K);
-        return;
-    }
-    const int64_t group = m->group ? m->group : K, n_group = (K + group - 1) / group;
-    for (int64_t k = 0; k < K; k++)
-        dst[k] = nb_grid_value(&m->groups[row * n_group + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[row * K + k]);
+    nb_matrix_row(m, row, dst);
 }
 
 static void pack_floats(const source *s, const nb_weight *w, int64_t tile, stage *t)

@@ -32,7 +32,7 @@ static void value_row(const void *arg, int64_t n, int worker)
     const int64_t K = a->K, group = group_of(a->grid, K), G = (K + group - 1) / group;
     (void)worker;
     for (int64_t k = 0; k < K; k++)
-        a->q[n * K + k] = nb_grid_value(&a->groups[n * G + k / group], a->codes[n * K + k]);
+        a->q[n * K + k] = nb_grid_value(a->grid, &a->groups[n * G + k / group], a->codes[n * K + k]);
 }
 
 nb_status nb_cpu_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err)

@@ -23,7 +23,7 @@ static double group_error(const nb_clip_rows_args *a, const nb_group *p, const f
 {
     double e = 0;
     for (int i = 0; i < n; i++) {
-        d[i] = (double)nb_grid_value(p, nb_grid_round(a->grid, p, w[i])) - (double)w[i];
+        d[i] = (double)nb_grid_value(a->grid, p, nb_grid_round(a->grid, p, w[i])) - (double)w[i];
         double t = 0;
         for (int j = 0; h && j < i; j++)
             t += h[i * a->K + j] * d[j];

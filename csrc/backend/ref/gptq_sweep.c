@@ -65,8 +65,8 @@ nb_status nb_ref_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_erro
             }
             const int code = nb_grid_round(a->grid, p, (float)w[j]);
             a->codes[n * K + k] = (uint8_t)code;
-            const double e = (w[j] - (double)nb_grid_value(p, code)) / U[j * K + j],
-                         d = (double)a->w[n * K + k] - (double)nb_grid_value(p, code);
+            const double e = (w[j] - (double)nb_grid_value(a->grid, p, code)) / U[j * K + j],
+                         d = (double)a->w[n * K + k] - (double)nb_grid_value(a->grid, p, code);
             error += e * e - (a->error ? a->diag_add[k] * d * d : 0.0);
             for (int64_t i = j + 1; i < K; i++)
                 w[i] -= e * U[j * K + i];

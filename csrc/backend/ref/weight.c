@@ -10,16 +10,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static void decode_canonical(const nb_matrix *m, float *dst)
-{
-    const int64_t group = m->group ? m->group : m->K;
-    const int64_t G = (m->K + group - 1) / group;
-    for (int64_t n = 0; n < m->N; n++)
-        for (int64_t k = 0; k < m->K; k++)
-            dst[n * m->K + k] =
-                nb_grid_value(&m->groups[n * G + (m->g_idx ? m->g_idx[k] : k / group)], m->codes[n * m->K + k]);
-}
-
 /* The checked size of the stack. */
 static nb_status measure(const nb_matrix *part, int n_part, uint64_t *n_row, uint64_t *n_value, nb_error *err)
 {
@@ -88,15 +78,8 @@ nb_status nb_ref_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, 
     }
     float *dst = w->w;
     for (int i = 0; i < n_part; i++) {
-        const nb_matrix *m = &part[i];
-        if (m->dtype) {
-            const int64_t row_bytes = nb_dtype_row_bytes(m->dtype, K);
-            for (int64_t n = 0; n < m->N; n++)
-                nb_dtype_decode_row(m->dtype, m->rows + n * row_bytes, dst + n * K, K);
-        } else {
-            decode_canonical(m, dst);
-        }
-        dst += m->N * K;
+        for (int64_t n = 0; n < part[i].N; n++, dst += K)
+            nb_matrix_row(&part[i], n, dst);
     }
     *out = w;
     return NB_OK;
