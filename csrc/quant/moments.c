@@ -1,7 +1,7 @@
 /* moments.c -- what is summed over the calibration tokens for a group: H, and what the drift of its inputs does to its linears.
  *
  * Of the drift the correction needs W C (backend.h). Either C is summed, [K,K], for 2 T K^2 FLOP and 2 N K^2 at the end, or W C itself, [N,K], for
- * 4 T N K. With N < K / 2 (down: N = K / 3.5 in Llama) the second is less work and less memory, whatever T is: so it is done there, on devices that have
+ * 4 T N K. Up to N = K / 2 (down: N = K / 3.5 in Llama) the second is less work and less memory, whatever T is: so it is done there, on devices that have
  * the op. It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the sums, still less than 8 K^2 up to N = 2 K / 3, and no more than is
  * held when W is rounded.
  *
@@ -14,7 +14,7 @@ static int64_t narrow_rows(const nb_pipe *p, nb_group_id g)
 {
     int64_t K;
     const int64_t N = nb_pipe_group_shape(p, g, &K);
-    return p->be->op->drift_accumulate && !p->o->quantizer->input_scales && 2 * N < K ? N : 0;
+    return p->be->op->drift_accumulate && !p->o->quantizer->input_scales && 2 * N <= K ? N : 0;
 }
 
 nb_moments nb_pipe_moments(const nb_pipe *p, nb_group_id g)
