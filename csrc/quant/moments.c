@@ -3,10 +3,11 @@
  * Of the drift the correction needs W C (backend.h). Either C is summed, [K,K], for 2 T K^2 FLOP and 2 N K^2 at the end, or W C itself, [N,K], for
  * 4 T N K. Up to N = K / 2 (down: N = K / 3.5 in Llama) the second is less work and less memory, whatever T is: so it is done there, on devices that have
  * the op. It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the sums, still less than 8 K^2 up to N = 2 K / 3, and no more than is
- * held when W is rounded.
+ * held when W is rounded. Scaled inputs (awq.h) keep C: the original stream's come undivided, which nb_pipe_scale_drift makes good in C.
  *
- * Where AMX tiles make C (some 190 GFLOP/s, docs/PERFORMANCE.md) and D takes vectors (115): 4 N / K / 115 against 2 / 190 + 2 N / T / 115 of T K^2; at N = K / 3.5
- * that is .0099 against .0105 and more. So it holds there too, for memory at least. */
+ * Where AMX tiles make C (some 190 GFLOP/s, docs/PERFORMANCE.md) D takes vectors (115): 4 N / K / 115 against 2 / 190 + 2 N / T / 115, of T K^2. At
+ * N = K / 3.5 that is .0099 against .0105 and more, at K / 2 .0174 against .0105 and more: there it costs up to two thirds more of this sum, and is kept
+ * for the memory, so that a plan does not depend on the processor. */
 #include "quant/pipe.h"
 
 /* Rows of the linears that share the input, where W C is summed; 0: C is. */
