@@ -1,12 +1,13 @@
 /* moments.c -- what is summed over the calibration tokens for a group: H, and what the drift of its inputs does to its linears.
  *
  * Of the drift the correction needs W C (backend.h). Either C is summed, [K,K], for 2 T K^2 FLOP and 2 N K^2 at the end, or W C itself, [N,K], for
- * 4 T N K. With N < K / 2 (down: N = K / 3.5 in Llama) the second is less work and less memory, whatever T is: so it is done there, on devices that have
+ * 4 T N K. Up to N = K / 2 (down: N = K / 3.5 in Llama) the second is less work and less memory, whatever T is: so it is done there, on devices that have
  * the op. It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the sums, still less than 8 K^2 up to N = 2 K / 3, and no more than is
- * held when W is rounded.
+ * held when W is rounded. Scaled inputs (awq.h) keep C: the original stream's come undivided, which nb_pipe_scale_drift makes good in C.
  *
- * Where AMX tiles make C (some 190 GFLOP/s, docs/PERFORMANCE.md) and D takes vectors (115): 4 N / K / 115 against 2 / 190 + 2 N / T / 115 of T K^2; at N = K / 3.5
- * that is .0099 against .0105 and more. So it holds there too, for memory at least. */
+ * Where AMX tiles make C (some 190 GFLOP/s, docs/PERFORMANCE.md) D takes vectors (115): 4 N / K / 115 against 2 / 190 + 2 N / T / 115, of T K^2. At
+ * N = K / 3.5 that is .0099 against .0105 and more, at K / 2 .0174 against .0105 and more: there it costs up to two thirds more of this sum, and is kept
+ * for the memory, so that a plan does not depend on the processor. */
 #include "quant/pipe.h"
 
 /* Rows of the linears that share the input, where W C is summed; 0: C is. */
@@ -14,7 +15,7 @@ static int64_t narrow_rows(const nb_pipe *p, nb_group_id g)
 {
     int64_t K;
     const int64_t N = nb_pipe_group_shape(p, g, &K);
-    return p->be->op->drift_accumulate && !p->o->quantizer->input_scales && 2 * N < K ? N : 0;
+    return p->be->op->drift_accumulate && !p->o->quantizer->input_scales && 2 * N <= K ? N : 0;
 }
 
 nb_moments nb_pipe_moments(const nb_pipe *p, nb_group_id g)

@@ -17,6 +17,7 @@ static folder here;
 typedef struct call {
     int64_t N, K, n_token;
     double damp, *h; /* [K,K], NULL: none was given */
+    double *c, *wc;  /* [K,K] or [N,K], likewise */
     float *w, *q;    /* [N,K] before; what the codes mean */
     uint8_t *codes;
 } call;
@@ -42,6 +43,8 @@ static nb_status remember(const nb_quant_job *j, nb_error *err)
                 .n_token = j->n_token,
                 .damp = j->damp,
                 .h = fetch(j->be, j->h, (size_t)(j->K * j->K) * 8),
+                .c = fetch(j->be, j->c, (size_t)(j->K * j->K) * 8),
+                .wc = fetch(j->be, j->wc, 8 * n),
                 .w = fetch(j->be, j->w, 4 * n)};
     const nb_status st = nb_quantizer_find("gptq")->layer(j, err);
     k->q = fetch(j->be, j->q, 4 * n);
@@ -53,6 +56,8 @@ static void forget(void)
 {
     for (int i = 0; i < n_call; i++) {
         free(calls[i].h);
+        free(calls[i].c);
+        free(calls[i].wc);
         free(calls[i].w);
         free(calls[i].q);
         free(calls[i].codes);
@@ -108,6 +113,52 @@ static void without_attention(check *c, const char *family, char path[1024])
         folder_write(&here, copy, p, n);
         free(p);
     }
+    nb_model_close(m);
+}
+
+/* A copy of mixtral's checkpoint whose experts are kWider times as wide inside, by repeating their numbers: down is narrow then. */
+static void with_wide_experts(check *c, char path[1024])
+{
+    enum { kWider = 4, kRoom = 1 << 20 };
+    char from[700];
+    size_t n = 0, offset = 0, n_head = 0;
+    snprintf(from, sizeof from, "%s/tests/data/models/tiny-mixtral/config.json", NB_SOURCE_DIR);
+    char *config = (char *)read_file(from, &n), *head = calloc(1, kRoom), *at = config ? strstr(config, "\"intermediate_size\": 32,") : NULL;
+    uint8_t *data = calloc(1, kRoom);
+    from[strlen(from) - strlen("/config.json")] = 0;
+    nb_model *m = open_model(c, from, "ref");
+    CHECK(c, at != NULL);
+    if (at && m && head && data) {
+        folder_in(&here, "wide", path);
+        mkdir(path, 0777);
+        memmove(at + 24, at + 23, strlen(at + 23) + 1);
+        memcpy(at + 21, "128", 3);
+        folder_write(&here, "wide/config.json", config, n + 1);
+        for (int64_t i = 0; i < m->container->n_tensor; i++) {
+            const nb_tensor *t = &m->container->tensor[i];
+            const bool wide = strstr(t->name, ".experts.") != NULL, down = strstr(t->name, ".w2.") != NULL;
+            const int times = wide ? kWider : 1;
+            CHECK(c, offset + (size_t)times * t->bytes <= kRoom && n_head < kRoom - 300);
+            n_head += (size_t)sprintf(head + n_head, "%c\"%s\":{\"dtype\":\"BF16\",\"shape\":[%lld", i ? ',' : '{', t->name,
+                                      (long long)t->shape[0] * (wide && !down ? times : 1));
+            if (t->n_dim == 2)
+                n_head += (size_t)sprintf(head + n_head, ",%lld", (long long)t->shape[1] * (down ? times : 1));
+            n_head += (size_t)sprintf(head + n_head, "],\"data_offsets\":[%zu,%zu]}", offset, offset + (size_t)times * t->bytes);
+            for (int k = 0; k < times; k++, offset += t->bytes)
+                memcpy(data + offset, t->data, t->bytes);
+        }
+        head[n_head++] = '}';
+        uint8_t *file = calloc(1, 8 + n_head + offset);
+        for (int i = 0; i < 8; i++)
+            file[i] = (uint8_t)(n_head >> 8 * i);
+        memcpy(file + 8, head, n_head);
+        memcpy(file + 8 + n_head, data, offset);
+        folder_write(&here, "wide/model.safetensors", file, 8 + n_head + offset);
+        free(file);
+    }
+    free(config);
+    free(head);
+    free(data);
     nb_model_close(m);
 }
 
@@ -437,11 +488,70 @@ static void on_simt(check *c)
     forget();
 }
 
+/* ---- the drift of narrow linears ---- */
+
+/* Of the first layer's groups, which see the same inputs whatever is summed for them: W C as it was summed, against W times the C of a device that
+ * cannot sum it. */
+static void summed_product(check *c)
+{
+    for (int f = 0; f < 2; f++) {
+        static call with[kMostCalls];
+        char path[1024];
+        snprintf(path, sizeof path, "%s/tests/data/models/tiny-llama", NB_SOURCE_DIR);
+        if (f)
+            with_wide_experts(c, path);
+        nb_model *m = open_model(c, path, "cpu");
+        if (!m)
+            return;
+        nb_linear_report *report = calloc((size_t)nb_pipeline_most_reports(m), sizeof *report);
+        const nb_backend_ops *op = m->be->op;
+        nb_backend_ops without = *op;
+        int n_product = 0;
+        without.drift_accumulate = NULL;
+        (void)pipeline(c, m, kSeq, kCtx, 2, 1.0, report);
+        memcpy(with, calls, sizeof calls);
+        const int n = n_call;
+        n_call = 0;
+        m->be->op = &without;
+        (void)pipeline(c, m, kSeq, kCtx, 0, 1.0, report);
+        m->be->op = op;
+        CHECK_EQ(c, n, n_call);
+        for (int i = 0; i < n; i++) {
+            const call *a = &with[i], *b = &calls[i];
+            CHECK(c, !(a->c && a->wc) && !b->wc && !b->c == !(a->c || a->wc));
+            if (!a->wc || i >= n / m->hp.n_layer)
+                continue;
+            n_product++;
+            CHECK(c, 2 * a->N <= a->K && memcmp(a->w, b->w, (size_t)(a->N * a->K) * sizeof *a->w) == 0);
+            for (int64_t r = 0; r < a->N && b->c; r++) {
+                double off = 0, all = 0;
+                for (int64_t j = 0; j < a->K; j++) {
+                    double want = 0;
+                    for (int64_t k = 0; k < a->K; k++)
+                        want += (double)a->w[r * a->K + k] * b->c[k * a->K + j];
+                    off += (a->wc[r * a->K + j] - want) * (a->wc[r * a->K + j] - want);
+                    all += want * want;
+                }
+                CHECK(c, all > 0);
+                CHECK_NEAR(c, sqrt(off / all), 0, 1e-6, f ? "an expert" : "down");
+            }
+        }
+        CHECK_EQ(c, n_product, m->hp.n_expert ? m->hp.n_expert : 1); /* down */
+        forget();
+        memcpy(calls, with, sizeof calls);
+        n_call = n;
+        forget();
+        free(report);
+        nb_model_close(m);
+    }
+}
+
 static const check_case cases[] = {
     {"an expert of mixtral has the moments of its own tokens, and a dense linear's codes", mixtral_own_tokens},
     {"an expert of qwen3_moe has the moments of its own tokens", qwen3_moe_own_tokens},
     {"the codes do not depend on how many experts are measured at once", any_batch},
     {"an expert that saw little is damped more, or rounded, and says so", few_tokens},
+    {"what W makes of the drift is summed with the weights of each linear, in a dense layer and in a mixture", summed_product},
     {"the CUDA sources quantize a mixture as the CPU does", on_simt},
 };
 
