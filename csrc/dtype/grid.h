@@ -80,14 +80,19 @@ static inline int nb_grid_nearest(const nb_grid *g, float t)
     return g->order[rank];
 }
 /* code = clamp(rne((w - min) / scale) + zero, 0, code_max), or the nearest level of the table. Inline: the sweep's inner loop. scale 0
- * gives zero, a NaN 0 (the lowest level). */
+ * gives zero, a NaN 0 (the lowest level).
+ *
+ * NB_RULE_EXTREME (q4_0 q5_0): clamp(trunc(w * (1 / scale) + (zero + 1/2)), 0, code_max), each step rounded to f32, as the reference encoders compute it
+ * (legacy.c). It is the nearest code as well, but for values within some 2^-20 of a step from a tie, and every twentieth block of a BF16 model holds a tie: the
+ * extreme over 8 or 16 is exact in f16 then, so are the halves of steps, and the bytes are the encoder's. Where the scale had to be rounded (F32 sources,
+ * other formats) the nearest value to the scale that is stored is the better one, and the encoders, which go by the scale before, give other bytes. */
 static inline int nb_grid_round(const nb_grid *g, const nb_group *p, float w)
 {
     if (p->scale == 0.0f)
         return (int)p->zero;
     if (g->table)
         return nb_grid_nearest(g, w * nb_grid_inverse(p->scale));
-    const float q = __builtin_rintf((w - p->min) / p->scale) + p->zero;
+    const float q = g->rule == NB_RULE_EXTREME ? w * (1.0f / p->scale) + (p->zero + 0.5f) : __builtin_rintf((w - p->min) / p->scale) + p->zero;
     return q > 0.0f ? q < (float)g->code_max ? (int)q : g->code_max : 0;
 }
 /* The same of n values of one group, in a form that vectorises. */
@@ -103,6 +108,14 @@ static inline void nb_grid_round_n(const nb_grid *g, const nb_group *p, const fl
         const float inverse = nb_grid_inverse(scale);
         for (int64_t i = 0; i < n; i++)
             code[i] = (uint8_t)nb_grid_nearest(g, w[i] * inverse);
+        return;
+    }
+    if (g->rule == NB_RULE_EXTREME) {
+        const float inverse = 1.0f / scale;
+        for (int64_t i = 0; i < n; i++) {
+            const float q = w[i] * inverse + (zero + 0.5f), low = q > 0.0f ? q : 0.0f;
+            code[i] = (uint8_t)(int)(low < most ? low : most);
+        }
         return;
     }
     for (int64_t i = 0; i < n; i++) {

@@ -105,7 +105,7 @@ DEVI int round_to_numbers(const Grid &g, const nb_group &p, float w)
 {
     if (p.scale == 0.0f)
         return (int)p.zero;
-    const float q = rintf((w - p.min) / p.scale) + p.zero;
+    const float q = g.rule == NB_RULE_EXTREME ? mul_rn(w, 1.0f / p.scale) + (p.zero + 0.5f) : rintf((w - p.min) / p.scale) + p.zero;
     return q > 0.0f ? q < (float)g.code_max ? (int)q : g.code_max : 0;
 }
 

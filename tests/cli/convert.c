@@ -107,6 +107,23 @@ static void replaced(check *c)
     CHECK_EQ(c, strangers(), 0);
 }
 
+/* Rounding the BF16 weights of a folder: the whole file is what the encoders write, of which tests/golden/dtype says that they are llama.cpp's. */
+static void rounded(check *c)
+{
+    static const char *const grids[] = {"q4_0", "q5_0"};
+    char line[256];
+    for (int i = 0; i < 2; i++) {
+        snprintf(line, sizeof line, "convert %%M/tiny-llama -o %%T/out.gguf --format gguf --grid %s -t 1 -q", grids[i]);
+        one(c, line, 0, "gguf: ", NULL);
+        snprintf(line, sizeof line, "quantize %%M/tiny-llama -o %%T/rounded.gguf --method rtn --grid %s --embedding %s -t 1 -q", grids[i], grids[i]);
+        one(c, line, 0, "rtn ", NULL);
+        check_same(c, &here, "out.gguf", "rounded.gguf", true);
+        gone("out.gguf");
+        gone("rounded.gguf");
+        gone("rounded.gguf.manifest.json");
+    }
+}
+
 /* Files that are only carried over would show what lies elsewhere. */
 static void links(check *c)
 {
@@ -180,6 +197,7 @@ static const check_case cases[] = {
     {"what convert refuses it names, and leaves nothing", refusals},
     {"a folder to GGUF and back", there_and_back},
     {"a file that is replaced takes its manifest along", replaced},
+    {"plain rounding of a 16-bit model gives the encoder's bytes where the grid meets its extreme", rounded},
     {"a file that is carried over may be no link out of the folder", links},
 };
 

@@ -127,6 +127,8 @@ static void each_grid(check *c, ops_set *set)
                 w[k.K] = 0.7f;
                 w[k.K + 1] = -0.7f;
             }
+            for (int64_t j = 0; k.N > 2 && j < k.K; j++) /* steps of 1/2 and 1/4 in q4_0 and q5_0, values at their halves */
+                w[2 * k.K + j] = j % 32 ? (float)(j % 32 - 16) * 0.125f : -4.0f;
             k.w = w;
             char what[96];
             snprintf(what, sizeof what, "%s group %d%s N %d K %d", grid.name, grid.group,

@@ -209,6 +209,48 @@ static void blocks(check *c)
     }
 }
 
+/* A normal value rounded to BF16. */
+static float bf16_normal(nb_rng *r)
+{
+    uint32_t bits;
+    const float w = nb_rng_normal(r);
+    memcpy(&bits, &w, sizeof bits);
+    bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
+    float out;
+    memcpy(&out, &bits, sizeof out);
+    return out;
+}
+
+/* Blocks of BF16 and F16 values, ties among them, by a grid that meets its extreme: the encoder's bytes, which tests/golden/dtype holds to llama.cpp's. */
+static void ties(check *c)
+{
+    nb_rng r;
+    nb_rng_seed(&r, 5);
+    for (int k = kInts; k < n_every(); k++) {
+        const nb_grid g = grid_of(c, every(k), 0, false);
+        const nb_dtype *t = g.dtype;
+        int n_tie = 0, n_other = 0;
+        for (int n_test = 0; n_test < 4000 && g.rule == NB_RULE_EXTREME; n_test++) {
+            float w[32];
+            uint8_t code[32], block[64] = {0}, encoded[64] = {0};
+            nb_group p;
+            for (int i = 0; i < 32; i++)
+                w[i] = n_test % 2 ? bf16_normal(&r) : f16(nb_rng_normal(&r));
+            g.params(&g, w, 32, &p);
+            for (int i = 0; i < 32; i++) {
+                const float v = w[i] / p.scale;
+                code[i] = (uint8_t)nb_grid_round(&g, &p, w[i]);
+                n_tie += fabsf(v - truncf(v)) == 0.5f;
+            }
+            t->join(code, &p.scale, &p.min, 1, block);
+            t->encode(w, encoded, 1);
+            n_other += memcmp(block, encoded, (size_t)t->bytes) != 0;
+        }
+        CHECK_EQ(c, n_other, 0);
+        CHECK(c, g.rule != NB_RULE_EXTREME || n_tie > 50);
+    }
+}
+
 static void edges(check *c)
 {
     static const float tiny[4] = {1e-9f, -2e-9f, 1e-12f, 0.0f},
@@ -318,6 +360,7 @@ static const check_case cases[] = {
     {"groups worked by hand have their scale, zero and codes", by_hand},
     {"every value is met within a step, in short groups too", steps},
     {"a block joined from codes decodes to the grid's values", blocks},
+    {"16-bit values, ties among them, get the encoder's bytes where the scale is exact", ties},
     {"tiny, huge and non-finite groups have finite scales", edges},
     {"scales and zeros are those of an independent implementation", reference},
 };
