@@ -57,9 +57,10 @@ static const char *judge(const char *file, const char *include)
                    : "the command line includes only nibble.h and base";
     if (strncmp(file, "cuda/", 5) == 0)
         return to < 0 || strcmp(rooms[to], "base") == 0 || strcmp(rooms[to], "dtype") == 0 ||
-                       strcmp(include, "backend/backend.h") == 0 || strcmp(include, "backend/kv.h") == 0
+                       strcmp(include, "backend/backend.h") == 0 || strcmp(include, "backend/kv.h") == 0 ||
+                       strcmp(include, "backend/sample.h") == 0
                    ? NULL
-                   : "the cuda backend includes only base, dtype, backend/backend.h and backend/kv.h";
+                   : "the cuda backend includes only base, dtype, backend/backend.h, kv.h and sample.h";
     const int from = room_of(file + 5); /* csrc/ROOM/... */
     if (from < 0)
         return "a file of csrc in no room of the list";

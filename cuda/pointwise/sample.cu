@@ -117,6 +117,7 @@ template <int kBins, class F> DEVI void find(F bin_of, bool by_mass, u64 target,
     unsigned n = 0, one = 0;
     if (threadIdx.x >= 32)
         return;
+#pragma unroll 1 /* few registers; a warp's work either way */
     for (int i = 0; i < kEach; i++) {
         bin_of(kBins - 1 - (lane * kEach + i), &one, &m);
         n += one;
@@ -139,6 +140,7 @@ template <int kBins, class F> DEVI void find(F bin_of, bool by_mass, u64 target,
     mass = upto_mass - mass;
     if ((by_mass ? mass : n) >= target || (by_mass ? upto_mass : upto_n) < target)
         return;
+#pragma unroll 1
     for (int i = 0; i < kEach; i++) {
         const unsigned bin = kBins - 1 - (lane * kEach + i);
         bin_of(bin, &one, &m);
@@ -250,6 +252,8 @@ DEVI void index_of(const Row &r, const Cut &c, unsigned *warp_n, int32_t *out)
     }
 }
 
+enum { kTopK, kTopP, kDraw }; /* the descents of a draw */
+
 __global__ void __launch_bounds__(kPickThreads) pick_kernel(Sample a)
 {
     SHARED(unsigned, fine_n, [kFine]);
@@ -266,22 +270,29 @@ __global__ void __launch_bounds__(kPickThreads) pick_kernel(Sample a)
     }
     coarse_bins(r, false, 1);
     __syncthreads();
-    u64 sum = found->all_mass;
+    u64 sum = found->all_mass, likely = 0;
     const unsigned n = found->all_n;
     __syncthreads();
-    if (a.top_k > 0 && (unsigned)a.top_k < n)
-        sum = descend(r, false, (u64)a.top_k).mass;
-    if (a.top_p > 0.0f && a.top_p < 1.0f)
-        sum = descend(r, true, nb_sample_share(a.top_p, sum)).mass;
-    if (a.min_p > 0.0f) { /* another beginning of the order: the shorter of the two stays, at least the first candidate */
-        u64 likely = 0;
+    if (a.min_p > 0.0f) { /* a beginning of the order as well, of at least the first candidate */
         for (int i = threadIdx.x; i < a.N; i += kPickThreads)
             likely += r.p[i] >= a.min_p ? nb_sample_weight(r.p[i]) : 0;
         likely = nb_block_sum(likely, part);
         likely = likely ? likely : nb_sample_weight(1.0f);
-        sum = likely < sum ? likely : sum;
     }
-    index_of(r, descend(r, true, nb_sample_spot(a.draw[row], sum) + 1), warp_n, &a.out[row]);
+    Cut c = {0, 0, 0};
+#pragma unroll 1 /* one copy of `descend` */
+    for (int stage = kTopK; stage <= kDraw; stage++) {
+        if (stage == kTopK ? a.top_k <= 0 || (unsigned)a.top_k >= n : stage == kTopP && !(a.top_p > 0.0f && a.top_p < 1.0f))
+            continue;
+        if (stage == kDraw && a.min_p > 0.0f) /* the shorter of the two beginnings stays */
+            sum = likely < sum ? likely : sum;
+        c = descend(r, stage != kTopK,
+                    stage == kTopK   ? (u64)a.top_k
+                    : stage == kTopP ? nb_sample_share(a.top_p, sum)
+                                     : nb_sample_spot(a.draw[row], sum) + 1);
+        sum = c.mass;
+    }
+    index_of(r, c, warp_n, &a.out[row]);
 }
 
 /* Where the parts of scratch begin. */
