@@ -299,7 +299,7 @@ static void same_bits(check *c)
  * unpacked weights are a chunk, and chunks have 256 rows: shapes of one, of several, and with a last one of few rows. */
 static const struct {
     int64_t M, N, K;
-} by_library_shape[] = {{1, 16, 256}, {7, 64, 576}, {17, 272, 256}, {5, 576, 1536}, {130, 64, 256}, {2, 1092, 512}, {33, 60, 64}};
+} by_library_shape[] = {{1, 16, 256}, {7, 64, 576}, {17, 272, 256}, {5, 576, 1536}, {130, 64, 256}, {2, 1092, 512}, {33, 60, 64}, {9, 64, 576}};
 enum { N_BY_LIBRARY = sizeof by_library_shape / sizeof *by_library_shape };
 
 static int64_t fitting(int kind, int64_t K)
