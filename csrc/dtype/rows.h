@@ -15,6 +15,7 @@
     /* iq4.c */     ROW(iq4_nl) ROW(iq4_xs) \
     /* ternary.c */ ROW(tq1_0) ROW(tq2_0) ROW(q1_0) ROW(q2_0) \
     /* mx.c */      ROW(mxfp4) ROW(nvfp4) \
+    /* bnb.c */     ROW(nf4) ROW(fp4) \
     /* int.c */     ROW(bool) ROW(i8) ROW(u8) ROW(i16) ROW(u16) ROW(i32) ROW(u32) ROW(i64) ROW(u64)
 /* clang-format on */
 
