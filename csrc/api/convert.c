@@ -176,7 +176,7 @@ static nb_status choose_form(const nb_convert_options *o, const form **out, nb_e
     if (*out)
         return NB_OK;
     if (strcmp(name, "bnb") == 0)
-        return nb_fail(err, NB_UNSUPPORTED, "--format bnb is not there yet; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are");
+        return nb_fail(err, NB_UNSUPPORTED, "--format bnb with nibble convert: its levels are no whole numbers; nibble quantize --format bnb rounds");
     nb_nearest near = {.given = name};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         nb_nearest_offer(&near, forms[i].name);

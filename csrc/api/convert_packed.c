@@ -32,6 +32,9 @@ static nb_status look_at(const nb_model *m, const char *name, const nb_matrix *a
     if (t && (t->canon != NB_CANON_AFFINE || !t->split || t->has_min || (float)t->zero != half))
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
                           "tensor %.128s is in %s, which are no codes of such a folder; nibble quantize rounds them", name, t->name);
+    if (a->table)
+        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
+                          "tensor %.128s holds levels of a table, which are no whole numbers; nibble quantize rounds them", name);
     if (!s->of[0]) {
         s->bits = bits;
         s->group = group;

@@ -51,14 +51,12 @@ static nb_status choose_format(nb_quantize_job *j, nb_error *err)
     if (!n)
         return nb_fail(err, NB_USAGE, "-o OUT is missing");
     const bool gguf = n > 5 && strcmp(out + n - 5, ".gguf") == 0;
-    if (f && strcmp(f, "bnb") == 0)
-        return nb_fail(err, NB_UNSUPPORTED, "--format bnb is not there yet; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are");
     j->form = form_named(f ? f : gguf ? "gguf" : j->o.sym_set && !j->o.sym ? "gptq_v2" : "gptq");
     if (!j->form) {
         nb_nearest near = {.given = f};
         for (const nb_quantize_form *k = nb_quantize_forms; k->name; k++)
             nb_nearest_offer(&near, k->name);
-        nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", f);
+        nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq, compressed-tensors and bnb are there", f);
         nb_nearest_hint(&near, "--format ", err);
         return NB_USAGE;
     }
@@ -101,12 +99,30 @@ static nb_status find_int_grid(nb_quantize_job *j, nb_error *err)
     return o->range ? nb_grid_set_range(&j->p.grid, o->range, err) : NB_OK;
 }
 
+static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err);
+
+/* Levels of a number format in a folder: --grid, nf4 when nothing is said. */
+static nb_status choose_table_grid(nb_quantize_job *j, const nb_scheme *scheme, nb_error *err)
+{
+    if (!j->o.grid)
+        j->o.grid = "nf4";
+    const nb_status st = choose_block_grid(j, err);
+    if (st != NB_OK)
+        return st;
+    j->scheme = (nb_scheme_spec){.scheme = scheme, .bits = j->p.grid.bits, .group = j->p.grid.group, .sym = true, .variant = scheme->variant,
+                                 .grid = j->p.grid.table ? j->p.grid.dtype : NULL};
+    j->p.scheme = &j->scheme;
+    return scheme->check(&j->scheme, "a linear", j->p.grid.group, j->p.grid.group, err);
+}
+
 /* The codes of a folder. */
 static nb_status choose_packed_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_quantize_options *o = &j->o;
     const nb_scheme *scheme = nb_scheme_find(j->form->scheme);
     const bool sym = !o->sym_set || o->sym;
+    if (scheme->tables)
+        return choose_table_grid(j, scheme, err);
     nb_status st = find_int_grid(j, err);
     if (st != NB_OK)
         return st;
@@ -127,8 +143,6 @@ static nb_status choose_packed_grid(nb_quantize_job *j, nb_error *err)
     const int64_t some = j->scheme.group ? (int64_t)j->scheme.group * 32 : 32;
     return scheme->check(&j->scheme, "a linear", some, some, err); /* whether there is any shape that would do */
 }
-
-static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err);
 
 /* A plain folder holds the values of any grid: those of GGUF's blocks where --grid names one, else whole numbers. */
 static nb_status choose_plain_grid(nb_quantize_job *j, nb_error *err)
@@ -397,7 +411,7 @@ static nb_status refuse_group(nb_quantize_job *j, int most, nb_error *err)
 static nb_status choose_group(nb_quantize_job *j, nb_error *err)
 {
     static const int sizes[] = {128, 64, 32};
-    if (!j->form->scheme)
+    if (!j->form->scheme || j->scheme.grid) /* a format has its own */
         return NB_OK;
     int most = 0;
     for (int i = 0; i < 3; i++) {

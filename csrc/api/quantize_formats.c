@@ -164,6 +164,7 @@ const nb_quantize_form nb_quantize_forms[] = {
     {"gptq_v2", true, "gptq_v2", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
     {"awq", true, "awq", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
     {"compressed-tensors", true, "compressed-tensors", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
+    {"bnb", true, "bnb", "folder", open_folder, nb_folder_sink_finish, nb_folder_sink_discard},
     {NULL, false, NULL, NULL, NULL, NULL, NULL},
 };
 

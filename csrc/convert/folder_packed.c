@@ -63,6 +63,10 @@ static bool fits(const nb_scheme_spec *s, const nb_matrix *m)
 {
     const nb_dtype *t = m->dtype;
     const int64_t group = s->group ? s->group : m->K;
+    if (s->grid && (t || !m->table || memcmp(m->table, s->grid->table, sizeof(float) << s->bits) != 0))
+        return t && t == s->grid;
+    if (!s->grid && m->table)
+        return false;
     if (!t)
         return m->bits == s->bits && (m->group ? m->group : m->K) == group;
     return t->canon == NB_CANON_AFFINE && t->split && !t->has_min && t->bits == s->bits && t->group == group && m->K % t->block == 0;
@@ -87,7 +91,8 @@ static nb_status flush(nb_packing *p, nb_error *err)
     const nb_scheme_spec *s = p->plan->scheme;
     const nb_folder_module *m = &p->plan->module[p->module];
     const nb_matrix a = {
-        .N = m->N, .K = m->K, .codes = p->codes, .groups = p->groups, .bits = s->bits, .group = s->group, .g_idx = p->ordered ? p->g_idx : NULL};
+        .N = m->N, .K = m->K, .codes = p->codes, .groups = p->groups, .table = s->grid ? s->grid->table : NULL,
+        .bits = s->bits, .group = s->group, .g_idx = p->ordered ? p->g_idx : NULL};
     uint8_t *bytes[NB_SCHEME_TENSORS] = {NULL};
     nb_status st = NB_OK;
     for (int i = 0; i < NB_SCHEME_TENSORS && st == NB_OK; i++)
@@ -184,6 +189,7 @@ nb_status nb_packing_read(const nb_packing *p, nb_packing_rows at, int64_t N, nb
                            .K = K,
                            .codes = own + own_groups + index,
                            .groups = (const nb_group *)(const void *)own,
+                           .table = s->grid ? s->grid->table : NULL,
                            .bits = s->bits,
                            .group = s->group,
                            .g_idx = act_order ? (const int32_t *)(const void *)(own + own_groups) : NULL};

@@ -55,10 +55,12 @@ static const char *suffix_of(const nb_tensor *t)
 
 static bool is_codes(const nb_tensor *t)
 {
+    if (strcmp(suffix_of(t), "weight") == 0) /* bytes are codes, floats are none */
+        return t->dtype->st_name && (strcmp(t->dtype->st_name, "I8") == 0 || strcmp(t->dtype->st_name, "U8") == 0);
     for (const nb_scheme *const *s = nb_schemes; *s; s++)
         if (strcmp(suffix_of(t), (*s)->weight) == 0)
             return true;
-    return strcmp(suffix_of(t), "weight") == 0 && t->dtype->st_name && strcmp(t->dtype->st_name, "I8") == 0;
+    return false;
 }
 
 bool nb_tensor_is_packed(const nb_container *c, const nb_tensor *t)
@@ -118,7 +120,7 @@ nb_status nb_model_check_packed(const nb_model *m, nb_slot at, nb_error *err)
         char module[kName];
         snprintf(module, sizeof module, "%.*s", (int)(suffix_of(t) - t->name) - 1, t->name);
         for (const nb_scheme *const *s = nb_schemes; *s; s++)
-            if (strcmp(suffix_of(t), "weight") == 0 && beside(c, module, (*s)->weight))
+            if (strcmp(suffix_of(t), "weight") == 0 && strcmp((*s)->weight, "weight") != 0 && beside(c, module, (*s)->weight))
                 return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is there plain and packed (%s)",
                                   t->name, (*s)->weight);
         return NB_OK;
@@ -136,18 +138,22 @@ nb_status nb_model_unpack(const nb_model *m, nb_slot at, nb_matrix *out, void **
     if (st != NB_OK)
         return st;
     const int64_t N = p.at.all_rows, K = p.at.K, G = nb_scheme_groups(&p.spec, K);
-    const size_t groups = (size_t)(N * G) * sizeof(nb_group), index = (size_t)K * sizeof(int32_t);
-    uint8_t *room = nb_alloc_aligned(1, groups + index + (size_t)(N * K), p.name, err);
+    const size_t groups = (size_t)(N * G) * sizeof(nb_group), level = NB_TABLE_MOST * sizeof(float), index = (size_t)K * sizeof(int32_t);
+    uint8_t *room = nb_alloc_aligned(1, groups + level + index + (size_t)(N * K), p.name, err);
     if (!room)
         return NB_NO_ROOM;
     *made = room;
     nb_group *g = (nb_group *)(void *)room;
-    int32_t *g_idx = (int32_t *)(void *)(room + groups);
-    uint8_t *codes = room + groups + index;
+    float *table = (float *)(void *)(room + groups);
+    int32_t *g_idx = (int32_t *)(void *)(room + groups + level);
+    uint8_t *codes = room + groups + level + index;
     st = p.spec.scheme->unpack(&p.spec, nb_container_file(m->container, p.part[0]), p.name, N, K, p.part, codes, g, g_idx, &act_order,
                                m->be ? m->be->n_thread : 1, err);
+    if (st == NB_OK && p.spec.scheme->levels)
+        st = p.spec.scheme->levels(&p.spec, nb_container_file(m->container, p.part[0]), p.name, p.part, table, err);
     *out = (nb_matrix){.N = p.at.N,
                        .K = K,
+                       .table = p.spec.scheme->levels ? table : NULL,
                        .codes = codes + p.at.row * K,
                        .groups = g + p.at.row * G,
                        .bits = p.spec.bits,
@@ -172,15 +178,17 @@ int64_t nb_tensor_n_weight(const nb_container *c, const nb_scheme_spec *s, const
     int64_t n = 1;
     for (int d = 0; d < t->n_dim; d++)
         n *= t->shape[d];
-    const int length = (int)(suffix_of(t) - t->name) - 1;
-    if (!s->scheme || length < 1 || length >= kName)
-        return n;
-    snprintf(module, sizeof module, "%.*s", length, t->name);
-    if (nb_scheme_module(s, c->path, module, &quantized, &own, NULL) != NB_OK || !quantized)
-        return n;
-    const int n_part = own.scheme->tensors(&own, 1, 1, part);
-    for (int i = 0; i < n_part; i++)
-        if (strcmp(part[i].suffix, suffix_of(t)) == 0 && (i > 0 || is_codes(t)))
-            return i > 0 ? 0 : part[0].dtype->bytes == 4 && n <= INT64_MAX / 32 ? n * 32 / own.bits : n;
+    const int n_part = s->scheme ? s->scheme->tensors(s, 1, 1, part) : 0;
+    const size_t len = strlen(t->name);
+    for (int i = 0; i < n_part; i++) {
+        const size_t tail = strlen(part[i].suffix) + 1; /* with its dot; a suffix may have dots itself */
+        if (len <= tail || len - tail >= kName || t->name[len - tail] != '.' || strcmp(t->name + len - tail + 1, part[i].suffix) != 0 || (i == 0 && !is_codes(t)))
+            continue;
+        snprintf(module, sizeof module, "%.*s", (int)(len - tail), t->name);
+        if (nb_scheme_module(s, c->path, module, &quantized, &own, NULL) != NB_OK || !quantized)
+            return n;
+        const int per = 8 * part[0].dtype->bytes / own.bits; /* codes an element */
+        return i > 0 ? 0 : n <= INT64_MAX / 32 && per > 1 ? n * 8 * part[0].dtype->bytes / own.bits : n;
+    }
     return n;
 }

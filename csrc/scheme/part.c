@@ -23,7 +23,7 @@ static nb_status check_part(const nb_linear *l, const nb_scheme_tensor *want, co
         return nb_part_fault(l, t, want->suffix, "is missing");
     if (!t)
         return NB_OK;
-    const bool fits = t->n_dim == want->n_dim && t->shape[0] == want->shape[0] && (want->n_dim < 2 || t->shape[1] == want->shape[1]);
+    const bool fits = t->n_dim == want->n_dim && (want->shape[0] < 0 || t->shape[0] == want->shape[0]) && (want->n_dim < 2 || t->shape[1] == want->shape[1]);
     /* a scale a matrix may lack its second dimension */
     const bool one =
         is_float(want->dtype) && t->n_dim == 1 && want->n_dim == 2 && want->shape[1] == 1 && (t->shape[0] == want->shape[0] || t->shape[0] == 1);

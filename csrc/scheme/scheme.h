@@ -9,7 +9,7 @@
 #include "dtype/matrix.h"
 #include "file/container.h"
 
-enum { NB_SCHEME_TENSORS = 5 }; /* at most, a linear */
+enum { NB_SCHEME_TENSORS = 6 }; /* at most, a linear */
 
 struct nb_scheme;
 
@@ -20,6 +20,7 @@ typedef struct nb_scheme_spec {
     bool sym, act_order;
     bool allow_nonfinite;       /* when reading: scales may be NaN or infinite */
     int variant;                /* the scheme's own (GPTQ: the meaning of a stored zero) */
+    const nb_dtype *grid;       /* whose levels the codes stand for (a format with a table); NULL: whole numbers */
     const nb_json_node *config; /* quantization_config as read, borrowed; NULL when writing: the modules it leaves out, overrides */
 } nb_scheme_spec;
 
@@ -28,7 +29,7 @@ typedef struct nb_scheme_tensor {
     const char *suffix;    /* "qweight" */
     const nb_dtype *dtype; /* as written; where it is a float any float may be read */
     int n_dim;
-    int64_t shape[2];
+    int64_t shape[2];      /* shape[0] -1: any length is read */
     bool written; /* a writer writes it */
     bool needed;  /* a reader must find it; neither: it is read if it is there */
 } nb_scheme_tensor;
@@ -40,6 +41,7 @@ typedef struct nb_scheme {
     int variant;         /* of a spec for writing */
     bool orders;         /* its loaders take groups of inputs by index */
     bool config_beside;  /* its loaders also look for quantize_config.json */
+    bool tables;         /* its codes stand for the levels of a number format: spec.grid */
     /* Reads quantization_config. *is: this scheme is meant. NB_BAD_INPUT for impossible numbers, NB_UNSUPPORTED for a variant that is not read. NULL:
      * another row reads what this one writes. */
     nb_status (*read_config)(const char *path, const nb_json_node *qc, bool *is, nb_scheme_spec *out, nb_error *err);
@@ -60,6 +62,9 @@ typedef struct nb_scheme {
     nb_status (*unpack)(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K,
                         const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order,
                         int n_thread, nb_error *err);
+    /* The levels of a linear's codes, [1 << bits] of them, where its tensors say so. NULL: those of spec.grid. */
+    nb_status (*levels)(const nb_scheme_spec *s, const char *path, const char *name, const nb_tensor *const part[NB_SCHEME_TENSORS],
+                        float level[NB_TABLE_MOST], nb_error *err);
 } nb_scheme;
 
 extern const nb_scheme *const nb_schemes[];        /* NULL-terminated; the table */

@@ -4,9 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const nb_scheme nb_scheme_gptq, nb_scheme_gptq_v2, nb_scheme_awq, nb_scheme_compressed_tensors;
+extern const nb_scheme nb_scheme_gptq, nb_scheme_gptq_v2, nb_scheme_awq, nb_scheme_compressed_tensors, nb_scheme_bnb;
 
-const nb_scheme *const nb_schemes[] = {&nb_scheme_gptq, &nb_scheme_gptq_v2, &nb_scheme_awq, &nb_scheme_compressed_tensors, NULL};
+const nb_scheme *const nb_schemes[] = {&nb_scheme_gptq, &nb_scheme_gptq_v2, &nb_scheme_awq, &nb_scheme_compressed_tensors,
+                                       &nb_scheme_bnb,  NULL};
 
 const nb_scheme *nb_scheme_find(const char *name)
 {

@@ -230,8 +230,8 @@ static const transcript refused[] = {
      "--format plain is a folder", 0},
     {"an embedding of blocks", "quantize " TINY " -o %T/out --format plain --embedding q8_0", 5,
      NULL, "--embedding q8_0 in a folder", 0},
-    {"what is not there yet", "quantize " TINY " -o %T/out --format bnb", 5, NULL,
-     "--format bnb is not there yet; gguf, plain, gptq", 0},
+    {"blocks of GGUF in a folder of bitsandbytes", "quantize " TINY " -o %T/out --format bnb --grid q4_0", 5, NULL,
+     "bitsandbytes checkpoints of 4 bits hold nf4 and fp4", 0},
 };
 
 static void refusals(check *c)

@@ -1,4 +1,4 @@
-/* scheme.c -- GPTQ, AWQ and compressed-tensors against tensors that GPTQModel, AutoAWQ and compressed-tensors packed (tests/data/scheme/README.md):
+/* scheme.c -- GPTQ, AWQ, compressed-tensors and bitsandbytes against tensors that their own programs packed (tests/data/scheme/README.md):
  * what they wrote unpacks to the codes they were given, and those codes pack to the same bytes. */
 #include "base/mapfile.h"
 #include "base/random.h"
@@ -6,16 +6,16 @@
 #include "scheme_parts.h"
 
 struct golden {
-    nb_mapfile *map[2];
-    nb_safetensors *st[2];
+    nb_mapfile *map[3];
+    nb_safetensors *st[3];
 };
 
 static struct golden golden_open(check *c)
 {
-    static const char *const files[] = {"scheme/packed", "gptq/gptq_ref"};
+    static const char *const files[] = {"scheme/packed", "gptq/gptq_ref", "scheme/bnb"};
     struct golden g = {0};
     nb_error err = {.message = ""};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         char path[600];
         snprintf(path, sizeof path, "%s/tests/data/%s.safetensors", NB_SOURCE_DIR, files[i]);
         CHECK_EQ(c, nb_mapfile_open(path, &g.map[i], &err), NB_OK);
@@ -28,7 +28,7 @@ static struct golden golden_open(check *c)
 
 static void golden_close(struct golden *g)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         nb_safetensors_close(g->st[i]);
         nb_mapfile_close(g->map[i]);
     }
@@ -38,7 +38,7 @@ static const nb_tensor *find(const struct golden *g, const char *prefix, const c
 {
     char full[128];
     snprintf(full, sizeof full, "%s.%s", prefix, name);
-    for (int f = 0; f < 2; f++)
+    for (int f = 0; f < 3; f++)
         for (int64_t i = 0; g->st[f] && i < g->st[f]->n_tensor; i++)
             if (strcmp(g->st[f]->tensor[i].name, full) == 0)
                 return &g->st[f]->tensor[i];
@@ -225,6 +225,97 @@ static void ct_bytes(check *c)
     golden_close(&g);
 }
 
+/* ---- bitsandbytes ---- */
+
+static void check_bnb(check *c, const struct golden *g, const char *name, const char *grid, bool nested)
+{
+    enum { N = 96, K = 192, kFrom = 84 };
+    nb_error err = {.message = ""};
+    nb_scheme_tensor want[NB_SCHEME_TENSORS];
+    const nb_tensor *part[NB_SCHEME_TENSORS] = {NULL};
+    float level[NB_TABLE_MOST];
+    bool act_order = true;
+    nb_scheme_spec spec = spec_of("bnb", 4, 64, true);
+    spec.grid = nb_dtype_by_name(grid);
+    parts p = parts_new(spec, N, K); /* as it is written: one level of scales */
+    spec.variant = nested;
+    const int n = spec.scheme->tensors(&spec, N, K, want);
+    for (int i = 0; i < n; i++)
+        part[i] = find(g, name, want[i].suffix);
+    CHECK_EQ(c, spec.scheme->unpack(&spec, "a.file", "a.linear", N, K, part, p.codes, p.groups, p.g_idx, &act_order, 2, &err), NB_OK);
+    CHECK_EQ(c, spec.scheme->levels(&spec, "a.file", "a.linear", part, level, &err), NB_OK);
+    CHECK_STR(c, err.message, "");
+    CHECK(c, !act_order);
+    const nb_tensor *dequant = find(g, name, "dequant");
+    CHECK(c, dequant && dequant->bytes == (size_t)(N - kFrom) * K * 4);
+    int64_t bad = 0;
+    for (int64_t i = 0; dequant && i < (N - kFrom) * K; i++) {
+        const float got = nb_group_value(&p.groups[(kFrom * K + i) / 64], level, p.codes[kFrom * K + i]);
+        bad += got != nb_f32_from_bits(nb_load_u32(dequant->data + 4 * i)); /* fp4's -0 is 0 there */
+    }
+    CHECK_EQ(c, bad, 0);
+    if (!nested) {
+        nb_matrix m = parts_matrix(&p, false);
+        m.table = spec.grid->table;
+        CHECK_EQ(c, spec.scheme->pack(&spec, "a.linear", &m, p.bytes, 2, &err), NB_OK);
+        for (int i = 0; i < n && p.want[i].written; i++)
+            check_bytes(c, part[i], p.bytes[i], parts_bytes(&p.want[i]), p.want[i].suffix);
+        m.table = NULL; /* whole numbers have no place */
+        CHECK_EQ(c, spec.scheme->pack(&spec, "a.linear", &m, p.bytes, 2, &err), NB_UNSUPPORTED);
+    }
+    parts_free(&p);
+    CHECK_EQ(c, spec.scheme->check(&spec, "a.linear", 96, 96, &err), NB_UNSUPPORTED);
+    CHECK_HAS(c, err.message, "a block of 64 would span two rows");
+}
+
+static void bnb_bytes(check *c)
+{
+    struct golden g = golden_open(c);
+    check_bnb(c, &g, "nf4", "nf4", false);
+    check_bnb(c, &g, "fp4", "fp4", false);
+    check_bnb(c, &g, "nf4_dq", "nf4", true);
+    check_bnb(c, &g, "fp4_dq", "fp4", true);
+    golden_close(&g);
+}
+
+/* What quant_state says is held against the config and the shape. */
+static void bnb_states(check *c)
+{
+    static const struct {
+        const char *from, *to, *sentence;
+    } rows[] = {
+        {"\"nf4\"", "\"fp4\"", "says another type than the config"},
+        {"64", "32", "says other blocks than 64"},
+        {"[96", "[95", "says another shape than the model's numbers"},
+        {"192]", "1 2]", "expected"},
+    };
+    struct golden g = golden_open(c);
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        nb_error err = {.message = ""};
+        const nb_tensor *part[NB_SCHEME_TENSORS] = {NULL};
+        bool act_order = true;
+        char text[256] = "";
+        nb_scheme_spec spec = spec_of("bnb", 4, 64, true);
+        spec.grid = nb_dtype_by_name("nf4");
+        parts p = parts_new(spec, 96, 192);
+        for (int i = 0; i < p.n; i++)
+            part[i] = find(&g, "nf4", p.want[i].suffix);
+        nb_tensor state = *part[3];
+        memcpy(text, state.data, state.bytes < sizeof text - 1 ? state.bytes : 0);
+        char *at = strstr(text, rows[r].from);
+        CHECK(c, at != NULL);
+        if (at)
+            memcpy(at, rows[r].to, strlen(rows[r].to));
+        state.data = (const uint8_t *)text;
+        part[3] = &state;
+        CHECK_EQ(c, spec.scheme->unpack(&spec, "a.file", "a.linear", 96, 192, part, p.codes, p.groups, p.g_idx, &act_order, 2, &err), NB_BAD_INPUT);
+        if (r < 3)
+            CHECK_HAS(c, err.message, rows[r].sentence);
+        parts_free(&p);
+    }
+    golden_close(&g);
+}
+
 /* The vector that tutorials round: scale 6.2 / 127, one group, int8 between the extremes. */
 static void worked_example(check *c)
 {
@@ -347,6 +438,8 @@ static const check_case cases[] = {
     {"zeros that GPTQModel borrowed from their neighbours come back", gptq_borrow},
     {"what AutoAWQ packed unpacks to its codes and packs to its bytes", awq_bytes},
     {"what compressed-tensors packed unpacks to its codes and packs to its bytes", ct_bytes},
+    {"what bitsandbytes packed, with one level of scales and two, unpacks to its values and packs to its bytes", bnb_bytes},
+    {"a quant_state that says something else than config and shape is refused", bnb_states},
     {"the words of the format page, worked by hand", pages},
     {"the worked example: 1.6 -0.7 -3.4 1.7 -2.9 0.5 2.3 6.2 in int8", worked_example},
     {"every scheme gives back what it was given, in every width, group and order, short last groups included", round_trips},

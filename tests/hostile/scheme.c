@@ -103,14 +103,14 @@ static const edit edits[] = {
      NB_BAD_INPUT, "v_proj.qweight: has 2 dimensions", 0, 0, 0},
     {"an override that is impossible", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":{\".*v_proj\":{\"bits\":-8}},\"pack_dtype\"", NB_BAD_INPUT,
      "codes of -8 bits", 0, 0, 0},
-    /* 110: nothing of bitsandbytes is read, so its quant_state cannot lie to anyone */
+    /* 110: a quant_state that lies: golden/scheme */
     {"qz-nf4: a config of bitsandbytes", "plain", CONFIG, "\"model_type\"",
-     "\"quantization_config\":{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"bnb_4bit_quant_type\":\"nf4\"},\"model_type\"", NB_UNSUPPORTED,
-     "the method \"bitsandbytes\" are not read", 0, 0, 0},
+     "\"quantization_config\":{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"bnb_4bit_quant_type\":\"nf3\"},\"model_type\"", NB_UNSUPPORTED,
+     "bitsandbytes with the type nf3 is not read", 0, 0, 0},
     {"qz-nf4: its codes without a config", "plain", HEADER, Q "weight\":{\"dtype\":\"BF16\",\"shape\":[64,64]",
      Q "weight\":{\"dtype\":\"U8\",\"shape\":[4096,2] ", NB_BAD_INPUT, Q "weight", 0, 0, 0},
     {"qz-nf4: the config of bitsandbytes over GPTQ's tensors", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":\"bitsandbytes\"",
-     NB_UNSUPPORTED, "the method \"bitsandbytes\" are not read", 0, 0, 0},
+     NB_UNSUPPORTED, "bitsandbytes with other widths than load_in_4bit is not read", 0, 0, 0},
     /* words of the config */
     {"a method with an escape", "gptq", CONFIG, "\"quant_method\":\"gptq\"", "\"quant_method\":\"\\u001b[2J\"", NB_UNSUPPORTED, "\\x1b[2J", 0, 0, 0},
     {"a format that is not read", "gptq", CONFIG, "\"checkpoint_format\":\"gptq\"", "\"checkpoint_format\":\"marlin\"", NB_UNSUPPORTED,
