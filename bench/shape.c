@@ -1,14 +1,19 @@
-/* shape.c -- writes a llama of a given shape with random weights: what a speed needs of a model, where the model itself is not to be had.
+/* shape.c -- writes a llama of a given shape with random weights: what a speed needs of a model,
+ * where the model itself is not to be had.
  *
- *     shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab [layers that hold weights [n_expert n_expert_used]]
+ *     shape OUT.gguf FORMAT n_layer hidden n_head n_kv_head intermediate vocab [layers that hold
+ *         weights [n_expert n_expert_used]]
  *     shape smollm2.gguf q4_0 30 576 9 3 1536 49152
- *     shape llama-70b.gguf bf16 80 8192 64 8 28672 128256 2      the first two layers hold weights, the others are holes of the file: zeros that take no disk;
- *                                                                with 0 the embedding is a hole too (enough for a plan)
+ *     shape llama-70b.gguf bf16 80 8192 64 8 28672 128256 2      the first two layers hold weights,
+ *         the others are holes of the file: zeros that take no disk; with 0 the embedding is a hole
+ *         too (enough for a plan)
  *     shape mixtral-8x7b.gguf bf16 32 4096 32 8 14336 32000 0 8 2
- *     shape llama-70b bf16 80 8192 64 8 28672 128256 2           a folder of safetensors, its shards with the same holes (shape_folder.c)
+ *     shape llama-70b bf16 80 8192 64 8 28672 128256 2           a folder of safetensors, its
+ *         shards with the same holes (shape_folder.c)
  *
- * Matrices are encoded from normals of deviation 1 / sqrt(K), so activations keep their size; embedding in Q8_0, norms 1. Tokens are the 256 bytes, so that
- * any text can be read, and t259, t260, ... */
+ * Matrices are encoded from normals of deviation 1 / sqrt(K), so activations keep their size;
+ * embedding in Q8_0, norms 1. Tokens are the 256 bytes, so that any text can be read, and t259,
+ * t260, ... */
 #include "base/memory.h"
 #include "file/gguf.h"
 #include "shape.h"
@@ -32,18 +37,20 @@ static void plan_of(const shape *s, struct plan *p)
 {
     const int64_t head = s->hidden / s->n_head, q = s->n_head * head, kv = s->n_kv_head * head;
     const int64_t E = s->n_expert;
-    const struct plan rows[kPlan] = {{"token_embd.weight", false, false, s->vocab, s->hidden, "q8_0", 0},
-                                     {"output_norm.weight", false, true, s->hidden, 1, "f32", 0},
-                                     {"attn_norm.weight", true, true, s->hidden, 1, "f32", 0},
-                                     {"attn_q.weight", true, false, q, s->hidden, NULL, 0},
-                                     {"attn_k.weight", true, false, kv, s->hidden, NULL, 0},
-                                     {"attn_v.weight", true, false, kv, s->hidden, NULL, 0},
-                                     {"attn_output.weight", true, false, s->hidden, q, NULL, 0},
-                                     {"ffn_norm.weight", true, true, s->hidden, 1, "f32", 0},
-                                     {E ? "ffn_gate_exps.weight" : "ffn_gate.weight", true, false, s->inter, s->hidden, NULL, E},
-                                     {E ? "ffn_up_exps.weight" : "ffn_up.weight", true, false, s->inter, s->hidden, NULL, E},
-                                     {E ? "ffn_down_exps.weight" : "ffn_down.weight", true, false, s->hidden, s->inter, NULL, E},
-                                     {"ffn_gate_inp.weight", true, false, E, s->hidden, "f32", 0}}; /* last: only mixtures have it */
+    const struct plan rows[kPlan] = {
+        {"token_embd.weight", false, false, s->vocab, s->hidden, "q8_0", 0},
+        {"output_norm.weight", false, true, s->hidden, 1, "f32", 0},
+        {"attn_norm.weight", true, true, s->hidden, 1, "f32", 0},
+        {"attn_q.weight", true, false, q, s->hidden, NULL, 0},
+        {"attn_k.weight", true, false, kv, s->hidden, NULL, 0},
+        {"attn_v.weight", true, false, kv, s->hidden, NULL, 0},
+        {"attn_output.weight", true, false, s->hidden, q, NULL, 0},
+        {"ffn_norm.weight", true, true, s->hidden, 1, "f32", 0},
+        {E ? "ffn_gate_exps.weight" : "ffn_gate.weight", true, false, s->inter, s->hidden, NULL, E},
+        {E ? "ffn_up_exps.weight" : "ffn_up.weight", true, false, s->inter, s->hidden, NULL, E},
+        {E ? "ffn_down_exps.weight" : "ffn_down.weight", true, false, s->hidden, s->inter, NULL, E},
+        /* last: only mixtures have it */
+        {"ffn_gate_inp.weight", true, false, E, s->hidden, "f32", 0}};
     memcpy(p, rows, sizeof rows);
 }
 
@@ -52,9 +59,16 @@ static nb_status keys(nb_gguf_writer *w, const shape *s, nb_error *err)
     const struct {
         const char *key;
         int64_t v;
-    } u32[] = {{"llama.block_count", s->n_layer},         {"llama.context_length", 4096},        {"llama.embedding_length", s->hidden},
-               {"llama.feed_forward_length", s->inter},   {"llama.attention.head_count", s->n_head}, {"llama.attention.head_count_kv", s->n_kv_head},
-               {"llama.rope.dimension_count", s->hidden / s->n_head}, {"llama.vocab_size", s->vocab}, {"tokenizer.ggml.bos_token_id", 1}, {"tokenizer.ggml.eos_token_id", 2}};
+    } u32[] = {{"llama.block_count", s->n_layer},
+               {"llama.context_length", 4096},
+               {"llama.embedding_length", s->hidden},
+               {"llama.feed_forward_length", s->inter},
+               {"llama.attention.head_count", s->n_head},
+               {"llama.attention.head_count_kv", s->n_kv_head},
+               {"llama.rope.dimension_count", s->hidden / s->n_head},
+               {"llama.vocab_size", s->vocab},
+               {"tokenizer.ggml.bos_token_id", 1},
+               {"tokenizer.ggml.eos_token_id", 2}};
     nb_status st = nb_gguf_writer_string(w, "general.architecture", "llama", 5, err);
     if (st == NB_OK && s->n_expert)
         st = nb_gguf_writer_u32(w, "llama.expert_count", (uint32_t)s->n_expert, err);
@@ -104,9 +118,12 @@ void shape_row(const nb_dtype *t, int64_t K, bool norm, nb_rng *r, float *row, u
     t->encode(row, out, K / t->block);
 }
 
-static nb_status fill(nb_gguf_writer *w, int index, const struct plan *p, const nb_dtype *t, nb_rng *r, nb_error *err)
+static nb_status fill(nb_gguf_writer *w, int index, const struct plan *p, const nb_dtype *t,
+                      nb_rng *r, nb_error *err)
 {
-    const int64_t K = p->norm ? p->N : p->K, N = p->norm ? 1 : p->N * (p->n_expert ? p->n_expert : 1), bytes = nb_dtype_row_bytes(t, K);
+    const int64_t K = p->norm ? p->N : p->K,
+                  N = p->norm ? 1 : p->N * (p->n_expert ? p->n_expert : 1),
+                  bytes = nb_dtype_row_bytes(t, K);
     float *row = nb_alloc((size_t)K, sizeof *row, "a row", err);
     uint8_t *out = nb_alloc((size_t)bytes, 1, "a row", err);
     nb_status st = row && out ? NB_OK : NB_NO_ROOM;
@@ -141,12 +158,14 @@ static nb_status write_all(const char *path, const char *format, const shape *s,
             for (int i = 0; i < (s->n_expert ? kPlan : kPlan - 1) && st == NB_OK; i++) {
                 const struct plan *p = &plan[i];
                 const nb_dtype *t = nb_dtype_by_name(p->format ? p->format : format);
-                const int64_t E = p->n_expert ? p->n_expert : 1, dims[3] = {p->n_expert ? E : p->N, p->n_expert ? p->N : p->K, p->K};
+                const int64_t E = p->n_expert ? p->n_expert : 1,
+                              dims[3] = {p->n_expert ? E : p->N, p->n_expert ? p->N : p->K, p->K};
                 char name[64];
                 if (p->per_layer != (l >= 0))
                     continue;
                 if (!t || !t->encode || (!p->norm && p->K % t->block)) {
-                    st = nb_fail(err, NB_USAGE, "%s cannot be written in rows of %lld", p->format ? p->format : format, (long long)p->K);
+                    st = nb_fail(err, NB_USAGE, "%s cannot be written in rows of %lld",
+                                 p->format ? p->format : format, (long long)p->K);
                     break;
                 }
                 if (l >= 0)
@@ -154,8 +173,13 @@ static nb_status write_all(const char *path, const char *format, const shape *s,
                 else
                     snprintf(name, sizeof name, "%s", p->suffix);
                 if (pass == 0) {
-                    st = nb_gguf_writer_tensor(w, name, t, p->norm ? 1 : p->n_expert ? 3 : 2, dims, &index, err);
-                    holes += is_hole(s, l, p) ? (size_t)(E * p->N * nb_dtype_row_bytes(t, p->K)) : 0;
+                    st = nb_gguf_writer_tensor(w, name, t,
+                                               p->norm       ? 1
+                                               : p->n_expert ? 3
+                                                             : 2,
+                                               dims, &index, err);
+                    holes +=
+                        is_hole(s, l, p) ? (size_t)(E * p->N * nb_dtype_row_bytes(t, p->K)) : 0;
                 } else if (is_hole(s, l, p))
                     nb_gguf_writer_mark(w, index++);
                 else
@@ -175,7 +199,8 @@ int main(int argc, char **argv)
 {
     nb_error err = {.message = ""};
     if (argc != 9 && argc != 10 && argc != 12) {
-        fprintf(stderr, "usage: shape OUT.gguf|FOLDER FORMAT n_layer hidden n_head n_kv_head intermediate vocab "
+        fprintf(stderr, "usage: shape OUT.gguf|FOLDER FORMAT n_layer hidden n_head n_kv_head "
+                        "intermediate vocab "
                         "[layers that hold weights [n_expert n_expert_used]]\n");
         return NB_USAGE;
     }
@@ -187,11 +212,19 @@ int main(int argc, char **argv)
             return NB_USAGE;
         }
     }
-    const shape s = {v[0], v[1], v[2], v[3], v[4], v[5], argc >= 10 ? atoll(argv[9]) : v[0], argc == 12 ? atoll(argv[10]) : 0,
-                            argc == 12 ? atoll(argv[11]) : 0};
+    const shape s = {v[0],
+                     v[1],
+                     v[2],
+                     v[3],
+                     v[4],
+                     v[5],
+                     argc >= 10 ? atoll(argv[9]) : v[0],
+                     argc == 12 ? atoll(argv[10]) : 0,
+                     argc == 12 ? atoll(argv[11]) : 0};
     const size_t n = strlen(argv[1]);
     const bool gguf = n > 5 && strcmp(argv[1] + n - 5, ".gguf") == 0;
-    const nb_status st = gguf ? write_all(argv[1], argv[2], &s, &err) : shape_folder_write(argv[1], argv[2], &s, &err);
+    const nb_status st = gguf ? write_all(argv[1], argv[2], &s, &err)
+                              : shape_folder_write(argv[1], argv[2], &s, &err);
     if (st != NB_OK)
         fprintf(stderr, "shape: %s\n", err.message);
     return (int)st;

@@ -1,8 +1,10 @@
-/* tokenizer.c -- milliseconds of processor time to tokenize a MiB of one class of characters, a row for each file given.
+/* tokenizer.c -- milliseconds of processor time to tokenize a MiB of one class of characters, a row
+ * for each file given.
  *
  *   build/release/bench/bench_tokenizer MODEL...       (a GGUF file or a folder of the hub)
  *
- * The classes are those a careless tokenizer is quadratic in: rows of letters, digits, white space, marks that combine. */
+ * The classes are those a careless tokenizer is quadratic in: rows of letters, digits, white space,
+ * marks that combine. */
 #include "text/tokenizer.h"
 
 #include <stdio.h>
@@ -12,8 +14,16 @@
 
 static const struct {
     const char *name, *unit;
-} classes[] = {{"A", "A"},          {"digits", "1"},          {"spaces", " "}, {"newlines", "\n"},    {"marks", "\xcc\x81"},
-               {"CJK", "\xe4\xb8\xad"}, {"emoji", "\xf0\x9f\x98\x80"}, {"control", "\x01"}, {"words", "word "}, {"signs", "."}};
+} classes[] = {{"A", "A"},
+               {"digits", "1"},
+               {"spaces", " "},
+               {"newlines", "\n"},
+               {"marks", "\xcc\x81"},
+               {"CJK", "\xe4\xb8\xad"},
+               {"emoji", "\xf0\x9f\x98\x80"},
+               {"control", "\x01"},
+               {"words", "word "},
+               {"signs", "."}};
 
 enum { kBytes = 1 << 20, kClasses = sizeof classes / sizeof *classes };
 

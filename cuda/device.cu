@@ -1,4 +1,5 @@
-/* device.cu -- the CUDA backend's head: opening a device, its memory, copies, and the table of its ops. */
+/* device.cu -- the CUDA backend's head: opening a device, its memory, copies, and the table of its
+ * ops. */
 #include "device.h"
 #include "linear/cublaslt.h"
 
@@ -22,7 +23,8 @@ static const char *emulator_fault(void)
 {
     return simt::errors() ? simt::first_error() : NULL;
 }
-/* NIBBLE_SIMT_MEMORY=BYTES: a device of that size, to see what does not fit. NIBBLE_SIMT_LIBRARIES=none: a machine without the vendor's. */
+/* NIBBLE_SIMT_MEMORY=BYTES: a device of that size, to see what does not fit.
+ * NIBBLE_SIMT_LIBRARIES=none: a machine without the vendor's. */
 static void limit_emulator(void)
 {
     const char *bytes = getenv("NIBBLE_SIMT_MEMORY"), *libraries = getenv("NIBBLE_SIMT_LIBRARIES");
@@ -35,7 +37,8 @@ nb_status nb_cuda_status(const nb_backend *be, cudaError_t e, const char *what, 
 {
     if (e == cudaSuccess)
         return NB_OK;
-    return nb_fail(err, e == cudaErrorMemoryAllocation ? NB_NO_ROOM : NB_DEVICE, "%s: %s: %s", be->name, what, cudaGetErrorString(e));
+    return nb_fail(err, e == cudaErrorMemoryAllocation ? NB_NO_ROOM : NB_DEVICE, "%s: %s: %s",
+                   be->name, what, cudaGetErrorString(e));
 }
 
 static void cuda_close(nb_backend *be)
@@ -51,7 +54,8 @@ static size_t cuda_free_bytes(nb_backend *)
     return cudaMemGetInfo(&there, &all) == cudaSuccess ? there : 0;
 }
 
-static nb_status cuda_alloc(nb_backend *be, size_t bytes, const char *what, void **out, nb_error *err)
+static nb_status cuda_alloc(nb_backend *be, size_t bytes, const char *what, void **out,
+                            nb_error *err)
 {
     *out = NULL;
     const cudaError_t e = cudaMalloc(out, bytes ? bytes : 1);
@@ -59,9 +63,12 @@ static nb_status cuda_alloc(nb_backend *be, size_t bytes, const char *what, void
         return NB_OK;
     (void)cudaGetLastError(); /* it is told here; the next launch must not find it */
     if (e == cudaErrorMemoryAllocation)
-        return nb_fail(err, NB_NO_ROOM, "%s: %.1f MiB for %s: out of memory, %.1f of %.1f MiB are free", be->name, (double)bytes / 1048576.0, what,
-                       (double)cuda_free_bytes(be) / 1048576.0, (double)be->memory_bytes / 1048576.0);
-    return nb_fail(err, NB_DEVICE, "%s: %.1f MiB for %s: %s", be->name, (double)bytes / 1048576.0, what, cudaGetErrorString(e));
+        return nb_fail(err, NB_NO_ROOM,
+                       "%s: %.1f MiB for %s: out of memory, %.1f of %.1f MiB are free", be->name,
+                       (double)bytes / 1048576.0, what, (double)cuda_free_bytes(be) / 1048576.0,
+                       (double)be->memory_bytes / 1048576.0);
+    return nb_fail(err, NB_DEVICE, "%s: %.1f MiB for %s: %s", be->name, (double)bytes / 1048576.0,
+                   what, cudaGetErrorString(e));
 }
 
 static void cuda_release(nb_backend *be, void *p)
@@ -72,29 +79,41 @@ static void cuda_release(nb_backend *be, void *p)
 
 static nb_status cuda_sync(nb_backend *be, nb_error *err)
 {
-    const nb_status st = nb_cuda_status(be, cudaStreamSynchronize(nb_cuda_of(be)->stream), "a kernel failed", err);
+    const nb_status st =
+        nb_cuda_status(be, cudaStreamSynchronize(nb_cuda_of(be)->stream), "a kernel failed", err);
     if (st == NB_OK && emulator_fault())
-        return nb_fail(err, NB_DEVICE, "%s: the emulator saw a fault in a kernel: %s", be->name, emulator_fault());
+        return nb_fail(err, NB_DEVICE, "%s: the emulator saw a fault in a kernel: %s", be->name,
+                       emulator_fault());
     return st;
 }
 
-static nb_status cuda_upload(nb_backend *be, void *dst, const void *src, size_t bytes, nb_error *err)
+static nb_status cuda_upload(nb_backend *be, void *dst, const void *src, size_t bytes,
+                             nb_error *err)
 {
-    return bytes ? nb_cuda_status(be, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, nb_cuda_of(be)->stream), "a copy to the device", err)
+    return bytes ? nb_cuda_status(be,
+                                  cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice,
+                                                  nb_cuda_of(be)->stream),
+                                  "a copy to the device", err)
                  : NB_OK;
 }
 
-static nb_status cuda_download(nb_backend *be, void *dst, const void *src, size_t bytes, nb_error *err)
+static nb_status cuda_download(nb_backend *be, void *dst, const void *src, size_t bytes,
+                               nb_error *err)
 {
     const nb_status st =
-        bytes ? nb_cuda_status(be, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, nb_cuda_of(be)->stream), "a copy from the device", err)
+        bytes ? nb_cuda_status(be,
+                               cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost,
+                                               nb_cuda_of(be)->stream),
+                               "a copy from the device", err)
               : NB_OK;
     return st == NB_OK ? cuda_sync(be, err) : st;
 }
 
 static nb_status cuda_zero(nb_backend *be, void *dst, size_t bytes, nb_error *err)
 {
-    return bytes ? nb_cuda_status(be, cudaMemsetAsync(dst, 0, bytes, nb_cuda_of(be)->stream), "clearing memory", err) : NB_OK;
+    return bytes ? nb_cuda_status(be, cudaMemsetAsync(dst, 0, bytes, nb_cuda_of(be)->stream),
+                                  "clearing memory", err)
+                 : NB_OK;
 }
 
 static nb_backend_ops table(void)
@@ -166,20 +185,30 @@ static nb_status read_dense_from(int64_t *out, nb_error *err)
     if (!text || !*text)
         return NB_OK;
     *out = strtoll(text, &end, 10);
-    return *end == 0 && *out >= 0 ? NB_OK : nb_fail(err, NB_USAGE, "NIBBLE_CUBLASLT_FROM=%.40s is no number of tokens; 0 is none, 1 all", text);
+    return *end == 0 && *out >= 0
+               ? NB_OK
+               : nb_fail(err, NB_USAGE,
+                         "NIBBLE_CUBLASLT_FROM=%.40s is no number of tokens; 0 is none, 1 all",
+                         text);
 }
 
-extern "C" __attribute__((visibility("default"))) nb_status nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backend **out,
-                                                                                  nb_error *err)
+extern "C" __attribute__((visibility("default"))) nb_status
+nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backend **out,
+                       nb_error *err)
 {
     int n = 0;
     *out = NULL;
     limit_emulator();
     if (abi != NB_BACKEND_ABI)
-        return nb_fail(err, NB_DEVICE, "%s: the module is of another version of nibble (%d, wanted %d)", kDevice, NB_BACKEND_ABI, abi);
+        return nb_fail(err, NB_DEVICE,
+                       "%s: the module is of another version of nibble (%d, wanted %d)", kDevice,
+                       NB_BACKEND_ABI, abi);
     cudaError_t e = cudaGetDeviceCount(&n);
     if (e != cudaSuccess || index >= n)
-        return nb_fail(err, NB_DEVICE, "%s:%d is not there: %s", kDevice, index, e != cudaSuccess ? cudaGetErrorString(e) : n ? "fewer devices than that" : "no device");
+        return nb_fail(err, NB_DEVICE, "%s:%d is not there: %s", kDevice, index,
+                       e != cudaSuccess ? cudaGetErrorString(e)
+                       : n              ? "fewer devices than that"
+                                        : "no device");
     nb_cuda *c = new (std::nothrow) nb_cuda();
     if (!c)
         return nb_fail(err, NB_NO_ROOM, "the %s backend: out of memory", kDevice);

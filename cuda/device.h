@@ -1,8 +1,10 @@
-/* device.h -- the CUDA backend: its state, and what every file of it needs to launch a kernel and tell its failure.
+/* device.h -- the CUDA backend: its state, and what every file of it needs to launch a kernel and
+ * tell its failure.
  *
- * The same sources are compiled by nvcc into libnibble_cuda.so and by the host compiler against the emulator into libnibble_simt.so (gpu.h); nothing
- * here or in the ops knows which. One stream a backend: ops enqueue in order, sync and download wait. Matrices of activations are f32 as everywhere
- * above the waist; operands of the tensor cores are rounded to bf16, sums are f32. */
+ * The same sources are compiled by nvcc into libnibble_cuda.so and by the host compiler against the
+ * emulator into libnibble_simt.so (gpu.h); nothing here or in the ops knows which. One stream a
+ * backend: ops enqueue in order, sync and download wait. Matrices of activations are f32 as
+ * everywhere above the waist; operands of the tensor cores are rounded to bf16, sums are f32. */
 #ifndef NB_CUDA_DEVICE_H
 #define NB_CUDA_DEVICE_H
 
@@ -22,9 +24,10 @@ struct nb_cuda {
     int n_sm;         /* multiprocessors */
     size_t sm_shared; /* bytes of shared memory each has */
     size_t l2_bytes;
-    int sm;              /* 90: compute capability 9.0 */
-    int64_t dense_from;  /* NIBBLE_CUBLASLT_FROM=M: linears of M tokens and more go to cuBLASLt, 0 none; -1: as linear/dense.cu reckons */
-    nb_lt *lt;           /* once asked for (linear/cublaslt.h) */
+    int sm;             /* 90: compute capability 9.0 */
+    int64_t dense_from; /* NIBBLE_CUBLASLT_FROM=M: linears of M tokens and more go to cuBLASLt, 0
+                         * none; -1: as linear/dense.cu reckons */
+    nb_lt *lt;          /* once asked for (linear/cublaslt.h) */
     std::once_flag lt_asked;
 };
 
@@ -38,7 +41,8 @@ nb_status nb_cuda_status(const nb_backend *be, cudaError_t e, const char *what, 
 
 /* Enqueues kernel k; a failure names it and its shape. A grid without blocks is nothing to do. */
 template <class... P, class... A>
-nb_status nb_launch(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block, size_t smem, nb_error *err, A &&...args)
+nb_status nb_launch(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block,
+                    size_t smem, nb_error *err, A &&...args)
 {
     if (!grid.x || !grid.y || !grid.z)
         return NB_OK;
@@ -48,7 +52,8 @@ nb_status nb_launch(nb_backend *be, const char *name, void (*k)(P...), dim3 grid
     if (e == cudaSuccess)
         return NB_OK;
     char what[160];
-    snprintf(what, sizeof what, "kernel %s on %u x %u x %u blocks of %u threads", name, grid.x, grid.y, grid.z, block.x * block.y * block.z);
+    snprintf(what, sizeof what, "kernel %s on %u x %u x %u blocks of %u threads", name, grid.x,
+             grid.y, grid.z, block.x * block.y * block.z);
     return nb_cuda_status(be, e, what, err);
 }
 
@@ -63,7 +68,8 @@ static inline size_t nb_align256(size_t n)
     return (n + 255) / 256 * 256;
 }
 
-/* Blocks of a loop over n elements by 256 threads; the kernels stride, so a large n is cut off here. */
+/* Blocks of a loop over n elements by 256 threads; the kernels stride, so a large n is cut off
+ * here. */
 static inline dim3 nb_blocks(int64_t n)
 {
     const int64_t blocks = nb_ceil_div(n, 256);
@@ -71,8 +77,10 @@ static inline dim3 nb_blocks(int64_t n)
 }
 
 /* ---- the ops; one file each ---- */
-nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
-nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
+nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                                 nb_error *err);
+nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                              nb_error *err);
 void nb_cuda_release_weight(nb_backend *be, nb_weight *w);
 size_t nb_cuda_weight_bytes(const nb_weight *w);
 nb_status nb_cuda_embed(nb_backend *be, const nb_embed_args *a, nb_error *err);
@@ -111,8 +119,10 @@ nb_status nb_cuda_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_e
 nb_status nb_cuda_limits(nb_backend *be, nb_limits *out, nb_error *err);
 const char *nb_cuda_limits_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
 const char *nb_cuda_product_library(nb_backend *be);
-nb_status nb_cuda_peer_bf16(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x, const void *w, void *y, nb_error *err);
-nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, size_t key_bytes, bool *again, nb_error *err);
+nb_status nb_cuda_peer_bf16(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x,
+                            const void *w, void *y, nb_error *err);
+nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, size_t key_bytes,
+                               bool *again, nb_error *err);
 nb_status nb_cuda_replay_end(nb_backend *be, nb_replay *r, bool good, nb_error *err);
 void nb_cuda_replay_close(nb_backend *be, nb_replay *r);
 

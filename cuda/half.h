@@ -1,4 +1,5 @@
-/* half.h -- f16 in device code: the compiler's under nvcc, the library's own scalars in the emulator. */
+/* half.h -- f16 in device code: the compiler's under nvcc, the library's own scalars in the
+ * emulator. */
 #ifndef NB_CUDA_HALF_H
 #define NB_CUDA_HALF_H
 

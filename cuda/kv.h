@@ -1,4 +1,5 @@
-/* kv.h -- the types of the cache in device code, as csrc/backend/kv.h defines them: eight neighbours of a head at once, one value, one group of q8. */
+/* kv.h -- the types of the cache in device code, as csrc/backend/kv.h defines them: eight
+ * neighbours of a head at once, one value, one group of q8. */
 #ifndef NB_CUDA_KV_H
 #define NB_CUDA_KV_H
 
@@ -36,7 +37,8 @@ DEVI const uint16_t *nb_scales(const KvScales &s, const void *cache, int64_t n)
 DEVI float nb_e4m3_value(uint32_t b)
 {
     const uint32_t mag = b & 0x7fu;
-    return mag == 0x7fu ? __uint_as_float(0x7fc00000u) : nb_half_lo((b & 0x80u) << 8 | mag << 7) * 256.0f;
+    return mag == 0x7fu ? __uint_as_float(0x7fc00000u)
+                        : nb_half_lo((b & 0x80u) << 8 | mag << 7) * 256.0f;
 }
 /* As nb_e4m3_from_f32 of base/scalar.h. */
 DEVI uint8_t nb_e4m3_of(float f)
@@ -44,10 +46,14 @@ DEVI uint8_t nb_e4m3_of(float f)
     const uint32_t u = __float_as_uint(f), sign = u >> 24 & 0x80u, mag = u & 0x7fffffffu;
     const uint32_t normal = ((mag + 0x7ffffu + (mag >> 20 & 1u)) >> 20) - 960u;
     const uint32_t small = __float_as_uint(__uint_as_float(mag) + 16384.0f) - 0x46800000u;
-    return (uint8_t)(sign | (mag >= 0x7f800000u ? 0x7fu : mag > 0x43e00000u ? 0x7eu : mag < 0x3c800000u ? small : normal));
+    return (uint8_t)(sign | (mag >= 0x7f800000u  ? 0x7fu
+                             : mag > 0x43e00000u ? 0x7eu
+                             : mag < 0x3c800000u ? small
+                                                 : normal));
 }
 
-/* Eight neighbours: their bits (kVecs loads of 16 bytes), then floats. scale: of their group, q8 only. */
+/* Eight neighbours: their bits (kVecs loads of 16 bytes), then floats. scale: of their group, q8
+ * only. */
 template <class T> struct Kv;
 template <> struct Kv<uint16_t> {
     static constexpr int kVecs = 1;
@@ -131,7 +137,8 @@ template <> struct Kv<Fp8> {
 };
 
 /* Value e of the head-vector n. */
-DEVI float nb_kv_value(int type, const KvScales &s, const void *cache, int64_t n, int head_dim, int e)
+DEVI float nb_kv_value(int type, const KvScales &s, const void *cache, int64_t n, int head_dim,
+                       int e)
 {
     const int64_t at = n * head_dim + e;
     switch (type) {
@@ -140,7 +147,8 @@ DEVI float nb_kv_value(int type, const KvScales &s, const void *cache, int64_t n
     case NB_KV_BF16:
         return bf2_lo(((const uint16_t *)cache)[at]);
     case NB_KV_Q8:
-        return nb_half_get(nb_scales(s, cache, n) + e / NB_KV_GROUP) * (float)((const int8_t *)cache)[at];
+        return nb_half_get(nb_scales(s, cache, n) + e / NB_KV_GROUP) *
+               (float)((const int8_t *)cache)[at];
     case NB_KV_FP8:
         return nb_e4m3_value(((const uint8_t *)cache)[at]);
     default:
@@ -161,7 +169,8 @@ DEVI void nb_kv_store(int type, void *cache, int64_t at, float v)
         ((float *)cache)[at] = v;
 }
 
-/* A warp quantizes group g of n values x: a lane a value, as nb_kv_quantize does. code: the group's first; scale: its own. */
+/* A warp quantizes group g of n values x: a lane a value, as nb_kv_quantize does. code: the group's
+ * first; scale: its own. */
 DEVI void nb_kv_quantize_warp(const float *x, int n, int8_t *code, uint16_t *scale)
 {
     const int lane = threadIdx.x & 31;

@@ -1,5 +1,6 @@
-/* limits.cu -- what the device reads and multiplies at most (backend/limits.h): loops that do nothing else, timed in the run that is measured against
- * them. Registers and memory hold random bits: zeros would not heat the chip, and its clock would stay higher than in any real work. */
+/* limits.cu -- what the device reads and multiplies at most (backend/limits.h): loops that do
+ * nothing else, timed in the run that is measured against them. Registers and memory hold random
+ * bits: zeros would not heat the chip, and its clock would stay higher than in any real work. */
 #include "device.h"
 #include "linear/linear.h"
 
@@ -7,7 +8,8 @@
 
 #include <algorithm>
 
-constexpr int kThreads = 256, kAhead = 8; /* loads in flight a thread: 256 x 8 x 16 B x 8 blocks, 256 KiB a multiprocessor */
+/* loads in flight a thread: 256 x 8 x 16 B x 8 blocks, 256 KiB a multiprocessor */
+constexpr int kThreads = 256, kAhead = 8;
 constexpr int kBlocksASm = 8, kRepeats = 5;
 constexpr int64_t kLeastNs = 10000000;
 #ifdef __CUDACC__
@@ -29,17 +31,20 @@ DEVI uint32_t random_pair(uint32_t v) /* two bf16 of size 1 to 2, either sign */
 
 __global__ void fill_kernel(uint32_t *p, int64_t n)
 {
-    for (int64_t i = (int64_t)blockIdx.x * kThreads + threadIdx.x; i < n; i += (int64_t)gridDim.x * kThreads)
+    for (int64_t i = (int64_t)blockIdx.x * kThreads + threadIdx.x; i < n;
+         i += (int64_t)gridDim.x * kThreads)
         p[i] = hash((uint32_t)i);
 }
 
 /* Every 16 bytes of p once a round; n a multiple of kAhead x all threads. */
-__global__ void __launch_bounds__(kThreads) read_kernel(const uint4 *p, int64_t n, int rounds, uint32_t *sink)
+__global__ void __launch_bounds__(kThreads)
+    read_kernel(const uint4 *p, int64_t n, int rounds, uint32_t *sink)
 {
     const int64_t stride = (int64_t)gridDim.x * kThreads;
     uint32_t all = 0;
     for (int r = 0; r < rounds; r++)
-        for (int64_t i = (int64_t)blockIdx.x * kThreads + threadIdx.x; i < n; i += kAhead * stride) {
+        for (int64_t i = (int64_t)blockIdx.x * kThreads + threadIdx.x; i < n;
+             i += kAhead * stride) {
             uint4 v[kAhead];
 #pragma unroll
             for (int a = 0; a < kAhead; a++)
@@ -77,7 +82,8 @@ __global__ void __launch_bounds__(kThreads) mma_kernel(int steps, float *sink)
 __global__ void __launch_bounds__(kThreads) fma_kernel(int steps, float *sink)
 {
     const uint32_t seed = (blockIdx.x * kThreads + threadIdx.x) * 2;
-    const float a = bf2_lo(random_pair(seed)) * 0.5f, b = bf2_lo(random_pair(seed + 1)); /* |a| < 1: sums stay finite */
+    /* |a| < 1: sums stay finite */
+    const float a = bf2_lo(random_pair(seed)) * 0.5f, b = bf2_lo(random_pair(seed + 1));
     float sum[kSums];
     for (int k = 0; k < kSums; k++)
         sum[k] = (float)k;
@@ -91,8 +97,10 @@ __global__ void __launch_bounds__(kThreads) fma_kernel(int steps, float *sink)
     sink[blockIdx.x * kThreads + threadIdx.x] = all;
 }
 
-/* Work a second of run(steps), which does steps x work: the median of kRepeats runs long enough to hide a launch. */
-template <class Run> static nb_status rate(nb_backend *be, double work, double *out, nb_error *err, Run run)
+/* Work a second of run(steps), which does steps x work: the median of kRepeats runs long enough to
+ * hide a launch. */
+template <class Run>
+static nb_status rate(nb_backend *be, double work, double *out, nb_error *err, Run run)
 {
     double per_s[kRepeats];
     int steps = 1;
@@ -126,26 +134,33 @@ nb_status nb_cuda_limits(nb_backend *be, nb_limits *out, nb_error *err)
 {
     const int n_block = nb_cuda_of(be)->n_sm * kBlocksASm;
     const size_t threads = (size_t)n_block * kThreads, round = threads * kAhead * sizeof(uint4);
-    const size_t bytes = std::max(std::min(kMostBytes, be->memory_bytes / 8) / round, (size_t)1) * round;
+    const size_t bytes =
+        std::max(std::min(kMostBytes, be->memory_bytes / 8) / round, (size_t)1) * round;
     void *buffer = NULL, *sink = NULL;
     nb_status st = be->op->alloc(be, bytes, "the buffer that measures bandwidth", &buffer, err);
     if (st == NB_OK)
-        st = be->op->alloc(be, threads * sizeof(float), "sums of the loops that measure", &sink, err);
+        st = be->op->alloc(be, threads * sizeof(float), "sums of the loops that measure", &sink,
+                           err);
     if (st == NB_OK)
-        st = nb_launch(be, "fill", fill_kernel, dim3(n_block), dim3(kThreads), 0, err, (uint32_t *)buffer, (int64_t)(bytes / 4));
+        st = nb_launch(be, "fill", fill_kernel, dim3(n_block), dim3(kThreads), 0, err,
+                       (uint32_t *)buffer, (int64_t)(bytes / 4));
     if (st == NB_OK)
         st = rate(be, (double)bytes, &out->read_bytes_per_s, err, [&](int steps) {
-            return nb_launch(be, "read", read_kernel, dim3(n_block), dim3(kThreads), 0, err, (const uint4 *)buffer, (int64_t)(bytes / 16), steps,
-                             (uint32_t *)sink);
+            return nb_launch(be, "read", read_kernel, dim3(n_block), dim3(kThreads), 0, err,
+                             (const uint4 *)buffer, (int64_t)(bytes / 16), steps, (uint32_t *)sink);
         });
     if (st == NB_OK)
-        st = rate(be, (double)threads / 32 * kSums * 16 * 8 * 16 * 2, &out->flop_per_s[NB_ARITH_BF16_TILES], err, [&](int steps) {
-            return nb_launch(be, "mma", mma_kernel, dim3(n_block), dim3(kThreads), 0, err, steps, (float *)sink);
-        });
+        st = rate(be, (double)threads / 32 * kSums * 16 * 8 * 16 * 2,
+                  &out->flop_per_s[NB_ARITH_BF16_TILES], err, [&](int steps) {
+                      return nb_launch(be, "mma", mma_kernel, dim3(n_block), dim3(kThreads), 0, err,
+                                       steps, (float *)sink);
+                  });
     if (st == NB_OK)
-        st = rate(be, (double)threads * kSums * 2, &out->flop_per_s[NB_ARITH_F32], err, [&](int steps) {
-            return nb_launch(be, "fma", fma_kernel, dim3(n_block), dim3(kThreads), 0, err, steps, (float *)sink);
-        });
+        st = rate(be, (double)threads * kSums * 2, &out->flop_per_s[NB_ARITH_F32], err,
+                  [&](int steps) {
+                      return nb_launch(be, "fma", fma_kernel, dim3(n_block), dim3(kThreads), 0, err,
+                                       steps, (float *)sink);
+                  });
     out->cache_bytes = nb_cuda_of(be)->l2_bytes;
     be->op->release(be, buffer);
     be->op->release(be, sink);

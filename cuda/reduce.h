@@ -12,7 +12,8 @@ template <class T> DEVI T nb_warp_sum(T v)
     return v; /* in every lane */
 }
 
-/* part: shared, one T a warp. All threads of the block call it; the sum comes back to all. A second call needs a barrier before it. */
+/* part: shared, one T a warp. All threads of the block call it; the sum comes back to all. A second
+ * call needs a barrier before it. */
 template <class T> DEVI T nb_block_sum(T v, T *part)
 {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n = blockDim.x >> 5;

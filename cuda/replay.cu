@@ -1,8 +1,11 @@
-/* replay.cu -- CUDA graphs behind the waist: a stretch of launches, captured once by its key, then enqueued by one call.
+/* replay.cu -- CUDA graphs behind the waist: a stretch of launches, captured once by its key, then
+ * enqueued by one call.
  *
- * The first time under a key the ops run as they are, so that whatever a kernel needs once (its code loaded, its shared memory allowed) happens outside of a capture;
- * the second time they are captured, instantiated and enqueued; from then on only enqueued. kMost recordings are held: batch sizes times the buckets of the context's
- * length that are in use; the one that was not used for longest goes. */
+ * The first time under a key the ops run as they are, so that whatever a kernel needs once (its
+ * code loaded, its shared memory allowed) happens outside of a capture; the second time they are
+ * captured, instantiated and enqueued; from then on only enqueued. kMost recordings are held: batch
+ * sizes times the buckets of the context's length that are in use; the one that was not used for
+ * longest goes. */
 #include "device.h"
 
 #include <cstring>
@@ -33,14 +36,17 @@ static void forget(Recording *it)
 static nb_status enqueue(nb_backend *be, const Recording *it, nb_error *err)
 {
     be->n_replay++;
-    return nb_cuda_status(be, cudaGraphLaunch(it->exec, nb_cuda_of(be)->stream), "launching a recorded step", err);
+    return nb_cuda_status(be, cudaGraphLaunch(it->exec, nb_cuda_of(be)->stream),
+                          "launching a recorded step", err);
 }
 
-nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, size_t key_bytes, bool *again, nb_error *err)
+nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, size_t key_bytes,
+                               bool *again, nb_error *err)
 {
     *again = false;
     if (!key_bytes || key_bytes > NB_REPLAY_KEY)
-        return nb_fail(err, NB_INTERNAL, "%s: a recording with a key of %zu bytes, at most %d", be->name, key_bytes, NB_REPLAY_KEY);
+        return nb_fail(err, NB_INTERNAL, "%s: a recording with a key of %zu bytes, at most %d",
+                       be->name, key_bytes, NB_REPLAY_KEY);
     if (!*r)
         *r = new (std::nothrow) nb_replay();
     if (!*r)
@@ -65,7 +71,9 @@ nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, s
         return enqueue(be, it, err);
     }
     (*r)->open = it;
-    return nb_cuda_status(be, cudaStreamBeginCapture(nb_cuda_of(be)->stream, cudaStreamCaptureModeThreadLocal), "recording a step", err);
+    return nb_cuda_status(
+        be, cudaStreamBeginCapture(nb_cuda_of(be)->stream, cudaStreamCaptureModeThreadLocal),
+        "recording a step", err);
 }
 
 nb_status nb_cuda_replay_end(nb_backend *be, nb_replay *r, bool good, nb_error *err)

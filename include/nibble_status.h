@@ -1,8 +1,9 @@
 /* nibble_status.h -- how every function that can fail says so.
  *
- * A function returns nb_status; the codes are the program's exit codes, so nothing has to be translated on the way out.
- * The sentence (what, where, what to do) is written where the fault is seen, into the nb_error the caller passed; err may
- * be NULL, then only the code travels. Text that comes from files is escaped before it is put into a sentence. */
+ * A function returns nb_status; the codes are the program's exit codes, so nothing has to be
+ * translated on the way out. The sentence (what, where, what to do) is written where the fault is
+ * seen, into the nb_error the caller passed; err may be NULL, then only the code travels. Text that
+ * comes from files is escaped before it is put into a sentence. */
 #ifndef NIBBLE_STATUS_H
 #define NIBBLE_STATUS_H
 
@@ -29,10 +30,10 @@ typedef enum nb_status {
 } nb_status;
 
 typedef struct nb_error { /* {0} is fine, in C++ too: no enumeration stands first */
-    char message[512]; /* one sentence: FILE: WHAT, WHERE */
-    char hint[256];    /* a line that can be pasted, or "" */
-    char file[256];    /* the file it speaks of, or "" */
-    int64_t offset;    /* byte offset in that file, -1 if none */
+    char message[512];    /* one sentence: FILE: WHAT, WHERE */
+    char hint[256];       /* a line that can be pasted, or "" */
+    char file[256];       /* the file it speaks of, or "" */
+    int64_t offset;       /* byte offset in that file, -1 if none */
     nb_status code;
 } nb_error;
 

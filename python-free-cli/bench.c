@@ -1,4 +1,5 @@
-/* bench.c -- `nibble bench MODEL` and `nibble bench kernels`: speeds, and what the machine allows. */
+/* bench.c -- `nibble bench MODEL` and `nibble bench kernels`: speeds, and what the machine
+ * allows. */
 #include "base/status.h"
 #include "out.h"
 #include "roofline.h"
@@ -72,7 +73,8 @@ static nb_status run_model(const nb_args *a, nb_error *err)
     nb_model *m = NULL;
     nb_table table;
     int32_t batch[kMostInList + 1] = {1, 0};
-    nb_bench_options o = {.n_prompt = 512, .n_gen = 64, .n_run = 5, .batch = batch, .row = model_row, .arg = &table};
+    nb_bench_options o = {
+        .n_prompt = 512, .n_gen = 64, .n_run = 5, .batch = batch, .row = model_row, .arg = &table};
     nb_status st = nb_table_open(a, model_columns, kModelColumns, &table, err);
     if (st == NB_OK)
         st = nb_flag_int(a, "prompt", 0, 1 << 24, &o.n_prompt, err);
@@ -83,7 +85,8 @@ static nb_status run_model(const nb_args *a, nb_error *err)
     if (st == NB_OK)
         st = nb_flag_list(a, "batch", 1, 4096, batch, kMostInList, err);
     if (st == NB_OK)
-        st = nb_open_from_args(a, o.n_prompt > o.n_gen ? o.n_prompt : o.n_gen, most_of(batch), &m, err);
+        st = nb_open_from_args(a, o.n_prompt > o.n_gen ? o.n_prompt : o.n_gen, most_of(batch), &m,
+                               err);
     if (st == NB_OK)
         st = nb_bench_model(m, &o, err);
     nb_model_close(m);
@@ -144,7 +147,8 @@ static nb_status read_shape(const nb_args *a, nb_bench_kernels_options *o, nb_er
     if (end && *end == 'x' && end[1] >= '1' && end[1] <= '9')
         o->k = strtoll(end + 1, &end, 10);
     if (o->n < 1 || o->k < 1 || o->n > kMost || o->k > kMost || *end)
-        return nb_fail(err, NB_USAGE, "--shape %.40s is no shape like 4096x14336 of at most %d each", s, kMost);
+        return nb_fail(err, NB_USAGE,
+                       "--shape %.40s is no shape like 4096x14336 of at most %d each", s, kMost);
     return NB_OK;
 }
 
@@ -162,7 +166,9 @@ static nb_status run_kernels(const nb_args *a, nb_error *err)
                                   .list_rows = nb_flag_on(a, "rows"),
                                   .row = svg ? nb_roofline_add : kernel_row,
                                   .arg = svg ? (void *)&picture : (void *)&table};
-    nb_status st = svg ? NB_OK : nb_table_open(a, kernel_columns, o.list_rows ? kNameColumns : kKernelColumns, &table, err);
+    nb_status st = svg ? NB_OK
+                       : nb_table_open(a, kernel_columns,
+                                       o.list_rows ? kNameColumns : kKernelColumns, &table, err);
     if (st == NB_OK)
         st = nb_model_options_from_args(a, &mo, err);
     if (st == NB_OK)
@@ -189,4 +195,5 @@ static nb_status run(const nb_args *a, nb_error *err)
     return strcmp(a->operand[0], "kernels") == 0 ? run_kernels(a, err) : run_model(a, err);
 }
 
-const nb_command nb_command_bench = {"bench", "MODEL|kernels", "Measures speed, beside what this machine allows.", flags, run, 1};
+const nb_command nb_command_bench = {
+    "bench", "MODEL|kernels", "Measures speed, beside what this machine allows.", flags, run, 1};

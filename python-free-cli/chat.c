@@ -1,7 +1,9 @@
-/* chat.c -- `nibble chat MODEL`: a conversation at the terminal; without one, stdin is one user turn.
+/* chat.c -- `nibble chat MODEL`: a conversation at the terminal; without one, stdin is one user
+ * turn.
  *
  * Every turn renders the whole conversation by the model's template. What of it the session already
- * holds stays: only the tokens behind the common part are fed, as long as the held ones are a prefix. */
+ * holds stays: only the tokens behind the common part are fed, as long as the held ones are a
+ * prefix. */
 #include "chat.h"
 #include "base/status.h"
 #include "out.h"
@@ -77,14 +79,16 @@ nb_status nb_chat_render(const nb_chat *c, int32_t **ids, size_t *n, nb_error *e
     fwrite(c->messages, 1, c->messages_n, f);
     fputs("],\"add_generation_prompt\":true}", f);
     const bool whole = fclose(f) == 0;
-    const nb_status st = whole ? nb_model_template_ids(c->m, "the conversation", json, json_n, ids, n, err)
-                               : nb_fail(err, NB_NO_ROOM, "out of memory for the conversation");
+    const nb_status st =
+        whole ? nb_model_template_ids(c->m, "the conversation", json, json_n, ids, n, err)
+              : nb_fail(err, NB_NO_ROOM, "out of memory for the conversation");
     free(json);
     return st;
 }
 
 /* Remembers what the session holds: the prompt, then those of the new tokens that were fed. */
-static nb_status remember(nb_chat *c, const int32_t *ids, size_t n, const nb_generate_result *r, nb_error *err)
+static nb_status remember(nb_chat *c, const int32_t *ids, size_t n, const nb_generate_result *r,
+                          nb_error *err)
 {
     const size_t length = (size_t)nb_session_length(c->s, 0);
     int32_t *held = realloc(c->held, (length ? length : 1) * sizeof *held);
@@ -122,7 +126,8 @@ static void keep_last(nb_chat *c, const char *text, size_t n, size_t before)
 static void count(nb_chat *c, size_t n_prompt, const nb_generate_result *r)
 {
     c->now = (nb_chat_figures){n_prompt, r->n_token, r->prompt_s, r->gen_s};
-    c->all = (nb_chat_figures){c->all.prompt + n_prompt, c->all.answer + r->n_token, c->all.prompt_s + r->prompt_s, c->all.answer_s + r->gen_s};
+    c->all = (nb_chat_figures){c->all.prompt + n_prompt, c->all.answer + r->n_token,
+                               c->all.prompt_s + r->prompt_s, c->all.answer_s + r->gen_s};
 }
 
 nb_status nb_chat_turn(nb_chat *c, const char *text, size_t text_n, nb_error *err)
@@ -135,7 +140,8 @@ nb_status nb_chat_turn(nb_chat *c, const char *text, size_t text_n, nb_error *er
     if (st == NB_OK)
         st = nb_chat_render(c, &ids, &n, err);
     if (st == NB_OK) {
-        const bool goes_on = c->n_held < n && (c->n_held == 0 || memcmp(c->held, ids, c->n_held * sizeof *ids) == 0);
+        const bool goes_on =
+            c->n_held < n && (c->n_held == 0 || memcmp(c->held, ids, c->n_held * sizeof *ids) == 0);
         if (!goes_on) {
             nb_session_clear(c->s, 0);
             c->n_held = 0;
@@ -147,8 +153,7 @@ nb_status nb_chat_turn(nb_chat *c, const char *text, size_t text_n, nb_error *er
     if (st == NB_OK) {
         count(c, c->o.n_prompt, &r);
         st = remember(c, ids, n, &r, err);
-    }
-    else { /* the session may hold a part of the prompt */
+    } else { /* the session may hold a part of the prompt */
         nb_session_clear(c->s, 0);
         c->n_held = 0;
     }
@@ -189,7 +194,8 @@ static nb_status talk(nb_chat *c, nb_error *err)
         void (*old)(int) = signal(SIGINT, on_interrupt);
         st = take_line(c, line, &end, err);
         signal(SIGINT, old);
-        if (st != NB_OK && (line[0] == '/' || st == NB_NO_ROOM || st == NB_BAD_INPUT)) { /* another line may do */
+        /* another line may do */
+        if (st != NB_OK && (line[0] == '/' || st == NB_NO_ROOM || st == NB_BAD_INPUT)) {
             nb_tell_error(err);
             st = ferror(stdout) ? st : NB_OK;
         }
@@ -221,7 +227,8 @@ static nb_status run(const nb_args *a, nb_error *err)
     nb_chat c = {.json = nb_flag_on(a, "json")};
     nb_model_info info;
     int32_t ctx = 0;
-    c.o = (nb_generate_options){.n_predict = -1, .sampling = {.top_p = 1}, .on_text = c.json ? NULL : print_piece};
+    c.o = (nb_generate_options){
+        .n_predict = -1, .sampling = {.top_p = 1}, .on_text = c.json ? NULL : print_piece};
     nb_status st = nb_sampling_from_args(a, &c.o.n_predict, &ctx, &c.o.sampling, err);
     if (st == NB_OK)
         st = nb_open_from_args(a, ctx ? ctx : kUsualCtx, 1, &c.m, err);
@@ -230,7 +237,8 @@ static nb_status run(const nb_args *a, nb_error *err)
         if (ctx == 0)
             ctx = info.ctx_len < kUsualCtx ? info.ctx_len : kUsualCtx;
         if (!info.has_chat_template) {
-            st = nb_fail_at(err, NB_UNSUPPORTED, a->operand[0], -1, "the model has no chat template");
+            st = nb_fail_at(err, NB_UNSUPPORTED, a->operand[0], -1,
+                            "the model has no chat template");
             nb_hint(err, "nibble run MODEL --raw -p TEXT continues a text");
         }
     }
@@ -250,4 +258,5 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_chat = {"chat", "MODEL", "A conversation at the terminal.", flags, run, 1};
+const nb_command nb_command_chat = {"chat", "MODEL", "A conversation at the terminal.",
+                                    flags,  run,     1};

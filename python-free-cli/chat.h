@@ -15,8 +15,8 @@ typedef struct nb_chat {
     nb_session *s;
     char *messages; /* the elements of the JSON array so far, with commas between them; owned */
     size_t messages_n;
-    size_t system_n; /* bytes of the system message in front, 0: there is none */
-    char *last;      /* the last user turn, owned; NULL: none yet */
+    size_t system_n;            /* bytes of the system message in front, 0: there is none */
+    char *last;                 /* the last user turn, owned; NULL: none yet */
     size_t last_n, before_last; /* before_last: bytes of messages in front of it */
     int32_t *held;              /* what the session was fed, [n_held]; owned */
     size_t n_held;

@@ -1,4 +1,5 @@
-/* completions.c -- `nibble completions bash|zsh|fish`: scripts made from the command and flag tables.
+/* completions.c -- `nibble completions bash|zsh|fish`: scripts made from the command and flag
+ * tables.
  *
  * A flag's operand says what may follow: lower-case words joined by | are offered, FILE, MODEL2 and
  * names like OUT.npy are paths, all else (numbers) is left to the user. */
@@ -19,7 +20,8 @@ static bool is_path(const nb_flag *f)
 {
     static const char *const words[] = {"FILE", "FILE|self", "MODEL", "MODEL2", "DIR", NULL};
     bool path = strcmp(f->name, "file") == 0;
-    path = path || (f->operand && strchr(f->operand, '.') && f->operand[0] >= 'A' && f->operand[0] <= 'Z');
+    path = path ||
+           (f->operand && strchr(f->operand, '.') && f->operand[0] >= 'A' && f->operand[0] <= 'Z');
     for (const char *const *w = words; f->operand && *w; w++)
         path = path || strcmp(f->operand, *w) == 0;
     return path;
@@ -75,9 +77,11 @@ static void bash_values(const char *command, const nb_flag *f)
             printf(") COMPREPLY=($(compgen -W '");
             put_choices(f->operand, put_plain);
             printf("' -- \"$cur\"))");
-            printf(is_path(f) ? " COMPREPLY+=($(compgen -f -- \"$cur\")); return ;;\n" : "; return ;;\n");
+            printf(is_path(f) ? " COMPREPLY+=($(compgen -f -- \"$cur\")); return ;;\n"
+                              : "; return ;;\n");
         } else
-            printf(is_path(f) ? ") COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n" : ") return ;;\n");
+            printf(is_path(f) ? ") COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
+                              : ") return ;;\n");
     }
 }
 
@@ -85,7 +89,8 @@ static void bash(void)
 {
     printf("# nibble completions bash\n"
            "_nibble() {\n"
-           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} flags words\n"
+           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} "
+           "command=${COMP_WORDS[1]} flags words\n"
            "    COMPREPLY=()\n"
            "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
            "        COMPREPLY=($(compgen -W '--help --version");
@@ -109,9 +114,9 @@ static void bash(void)
     }
     printf("    esac\n    case $cur in\n    -*) COMPREPLY=($(compgen -W \"$flags");
     bash_names(nb_global_flags);
-    printf(
-        "\" -- \"$cur\")) ;;\n    *) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\") $(compgen -f -- \"$cur\")) ;;\n    esac\n}\n"
-        "complete -o filenames -F _nibble nibble\n");
+    printf("\" -- \"$cur\")) ;;\n    *) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\") $(compgen "
+           "-f -- \"$cur\")) ;;\n    esac\n}\n"
+           "complete -o filenames -F _nibble nibble\n");
 }
 
 /* ---- zsh ---- */
@@ -163,8 +168,10 @@ static void zsh(void)
         zsh_text((*c)->summary, strlen((*c)->summary));
         printf("'\n");
     }
-    printf("    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
-           "    local command=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $command in\n");
+    printf("    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        "
+           "return\n    fi\n"
+           "    local command=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $command "
+           "in\n");
     for (const nb_command *const *c = nb_commands; *c; c++) {
         printf("    %s) _arguments \\\n", (*c)->name);
         zsh_flags((*c)->flags);
@@ -256,5 +263,5 @@ static nb_status run(const nb_args *a, nb_error *err)
     return NB_USAGE;
 }
 
-const nb_command nb_command_completions = {"completions", "bash|zsh|fish", "Prints a completion script for a shell.", no_flags,
-                                           run, 1};
+const nb_command nb_command_completions = {
+    "completions", "bash|zsh|fish", "Prints a completion script for a shell.", no_flags, run, 1};

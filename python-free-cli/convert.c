@@ -1,4 +1,5 @@
-/* convert.c -- `nibble convert MODEL -o OUT`: the same model in another container or other number formats. */
+/* convert.c -- `nibble convert MODEL -o OUT`: the same model in another container or other number
+ * formats. */
 #include "base/status.h"
 #include "out.h"
 
@@ -7,8 +8,10 @@
 
 static const nb_flag flags[] = {
     {"output", 'o', "OUT", "the file or folder to write"},
-    {"format", 0, "FORMAT", "gguf, plain, gptq, gptq_v2, awq, compressed-tensors (default by OUT: gguf or plain, floats)"},
-    {"grid", 0, "f16|bf16|q8_0|...", "number format of the matrices (default: as they are); an unknown one lists them"},
+    {"format", 0, "FORMAT",
+     "gguf, plain, gptq, gptq_v2, awq, compressed-tensors (default by OUT: gguf or plain, floats)"},
+    {"grid", 0, "f16|bf16|q8_0|...",
+     "number format of the matrices (default: as they are); an unknown one lists them"},
     {"max-shard-size", 0, "SIZE", "data in one file of a folder, at most (default 5GB)"},
     {NULL, 0, NULL, NULL},
 };
@@ -39,7 +42,8 @@ static nb_status run(const nb_args *a, nb_error *err)
                             .grid = nb_flag_text(a, "grid"),
                             .allow_nonfinite = nb_flag_on(a, "allow-nonfinite"),
                             .stop = &stop,
-                            .progress = nb_flag_on(a, "quiet") || !isatty(STDERR_FILENO) ? NULL : show};
+                            .progress =
+                                nb_flag_on(a, "quiet") || !isatty(STDERR_FILENO) ? NULL : show};
     nb_status st = nb_need_operand(a, "MODEL", err);
     if (st == NB_OK)
         st = nb_flag_int(a, "threads", 1, 1024, &o.n_thread, err);
@@ -51,15 +55,25 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_convert(&o, &r, err);
     }
     if (st == NB_OK && r.n_left)
-        fprintf(stderr, "nibble: note: %lld tensors have no place in the file and stay behind, such as %s\n", (long long)r.n_left, r.left);
+        fprintf(
+            stderr,
+            "nibble: note: %lld tensors have no place in the file and stay behind, such as %s\n",
+            (long long)r.n_left, r.left);
     if (st == NB_OK && nb_flag_on(a, "json"))
-        printf("{\"format\":\"%s\",\"grid\":\"%s\",\"bytes\":%lld,\"tensors\":%lld,\"bits_per_weight\":%.4f,\"seconds\":%.3f}\n", r.format, r.grid,
-               (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight, r.seconds);
-    else if (st == NB_OK)
-        printf("%s: %lld bytes, %lld tensors, %.3f bits a weight, %.1f s\n", r.format, (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight,
+        printf("{\"format\":\"%s\",\"grid\":\"%s\",\"bytes\":%lld,\"tensors\":%lld,\"bits_per_"
+               "weight\":%.4f,\"seconds\":%.3f}\n",
+               r.format, r.grid, (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight,
                r.seconds);
+    else if (st == NB_OK)
+        printf("%s: %lld bytes, %lld tensors, %.3f bits a weight, %.1f s\n", r.format,
+               (long long)r.bytes, (long long)r.n_tensor, r.bits_per_weight, r.seconds);
     return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;
 }
 
-const nb_command nb_command_convert = {"convert", "MODEL -o OUT", "Writes the same model in another container or other number formats.", flags, run,
-                                       1};
+const nb_command nb_command_convert = {
+    "convert",
+    "MODEL -o OUT",
+    "Writes the same model in another container or other number formats.",
+    flags,
+    run,
+    1};

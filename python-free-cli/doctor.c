@@ -24,12 +24,13 @@ static void print_json(const nb_doctor_report *r, nb_status st, nb_error *err)
     put_pair("cpu", r->cpu);
     putchar(',');
     put_pair("isa", r->isa);
-    printf(",\"threads\":%d,\"memory_bytes\":%lld,\"bandwidth_gb_per_s\":%.5g,\"gpus\":[", r->threads, (long long)r->memory_bytes,
-           r->bandwidth_gb_per_s);
+    printf(",\"threads\":%d,\"memory_bytes\":%lld,\"bandwidth_gb_per_s\":%.5g,\"gpus\":[",
+           r->threads, (long long)r->memory_bytes, r->bandwidth_gb_per_s);
     for (int i = 0; i < r->n_gpu; i++) {
         printf(i ? ",{" : "{");
         put_pair("name", r->gpu[i].name);
-        printf(",\"sm\":%d,\"memory_bytes\":%lld,", r->gpu[i].sm, (long long)r->gpu[i].memory_bytes);
+        printf(",\"sm\":%d,\"memory_bytes\":%lld,", r->gpu[i].sm,
+               (long long)r->gpu[i].memory_bytes);
         put_pair("driver", r->gpu[i].driver);
         putchar('}');
     }
@@ -56,21 +57,24 @@ static void print_json(const nb_doctor_report *r, nb_status st, nb_error *err)
 static void print_text(const nb_doctor_report *r)
 {
     const double gib = 1024.0 * 1024.0 * 1024.0;
-    printf("cpu        %s\nisa        %s\nthreads    %d\nmemory     %.1f GiB\nbandwidth  %.1f GB/s read, measured\n", r->cpu,
-           r->isa, r->threads, (double)r->memory_bytes / gib, r->bandwidth_gb_per_s);
+    printf("cpu        %s\nisa        %s\nthreads    %d\nmemory     %.1f GiB\nbandwidth  %.1f GB/s "
+           "read, measured\n",
+           r->cpu, r->isa, r->threads, (double)r->memory_bytes / gib, r->bandwidth_gb_per_s);
     for (int i = 0; i < r->n_gpu; i++)
-        printf("gpu %-6d %s, sm_%d, %.1f GiB, driver %s\n", i, r->gpu[i].name, r->gpu[i].sm, (double)r->gpu[i].memory_bytes / gib,
-               r->gpu[i].driver);
+        printf("gpu %-6d %s, sm_%d, %.1f GiB, driver %s\n", i, r->gpu[i].name, r->gpu[i].sm,
+               (double)r->gpu[i].memory_bytes / gib, r->gpu[i].driver);
     for (int i = 0; i < r->n_library; i++)
         printf("library    %s %s\n", r->library[i].name, r->library[i].version);
     for (int i = 0; i < r->n_note; i++)
         printf("note       %s\n", r->note[i]);
 }
 
-static const nb_column columns[] = {{"format", true}, {"family", true}, {"backend", true}, {"how", true}};
+static const nb_column columns[] = {
+    {"format", true}, {"family", true}, {"backend", true}, {"how", true}};
 enum { kColumns = sizeof columns / sizeof *columns };
 
-static void feature(void *arg, const char *format, const char *family, const char *backend, const char *how)
+static void feature(void *arg, const char *format, const char *family, const char *backend,
+                    const char *how)
 {
     const char *const text[kColumns] = {format, family, backend, how};
     nb_table_row(arg, text);
@@ -97,4 +101,5 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_doctor = {"doctor", "", "Says what this machine has and what nibble can use.", flags, run, 0};
+const nb_command nb_command_doctor = {
+    "doctor", "", "Says what this machine has and what nibble can use.", flags, run, 0};

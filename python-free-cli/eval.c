@@ -12,7 +12,8 @@ static const nb_flag flags[] = {
     {"chunks", 0, "N", "so many chunks (default: all)"},
     {"spread", 0, NULL, "spread the chunks evenly over the text"},
     {"all-positions", 0, NULL, "score every position, not the second half of each chunk"},
-    {"against", 0, "MODEL2", "the reference: KL(MODEL2 || MODEL) in nats a token; its cache is of the default type"},
+    {"against", 0, "MODEL2",
+     "the reference: KL(MODEL2 || MODEL) in nats a token; its cache is of the default type"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -29,7 +30,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     nb_eval_result r = {0};
     char *text = NULL;
     const char *path = nb_flag_text(a, "file"), *against = nb_flag_text(a, "against");
-    nb_eval_options o = {.text_path = path, .spread = nb_flag_on(a, "spread"), .all_positions = nb_flag_on(a, "all-positions")};
+    nb_eval_options o = {.text_path = path,
+                         .spread = nb_flag_on(a, "spread"),
+                         .all_positions = nb_flag_on(a, "all-positions")};
     if (!nb_flag_on(a, "quiet") && isatty(STDERR_FILENO))
         o.progress = show;
     nb_status st = nb_flag_int(a, "ctx", 4, 1 << 24, &o.ctx, err);
@@ -49,23 +52,28 @@ static nb_status run(const nb_args *a, nb_error *err)
     if (st == NB_OK && against) {
         st = nb_model_options_from_args(a, &mo, err);
         mo.ctx = o.ctx ? o.ctx : 512;
-        mo.kv_type = NULL; /* so that a model against itself shows what the type of its cache costs */
+        /* so that a model against itself shows what the type of its cache costs */
+        mo.kv_type = NULL;
         if (st == NB_OK)
             st = nb_model_open(against, &mo, &ref, err);
     }
     if (st == NB_OK)
         st = nb_eval(m, ref, &o, &r, err);
     if (st == NB_OK && nb_flag_on(a, "json")) {
-        printf("{\"ppl\":%.6f,\"ppl_stderr\":%.6f,\"tokens\":%lld", r.ppl, r.ppl_stderr, (long long)r.tokens);
+        printf("{\"ppl\":%.6f,\"ppl_stderr\":%.6f,\"tokens\":%lld", r.ppl, r.ppl_stderr,
+               (long long)r.tokens);
         if (r.has_kl)
-            printf(",\"kl_mean\":%.6f,\"kl_stderr\":%.6f,\"kl_median\":%.6f,\"kl_p99\":%.6f,\"top1\":%.6f", r.kl_mean, r.kl_stderr,
-                   r.kl_median, r.kl_p99, r.top1);
+            printf(",\"kl_mean\":%.6f,\"kl_stderr\":%.6f,\"kl_median\":%.6f,\"kl_p99\":%.6f,"
+                   "\"top1\":%.6f",
+                   r.kl_mean, r.kl_stderr, r.kl_median, r.kl_p99, r.top1);
         printf(",\"seconds\":%.3f,\"tok_per_s\":%.2f}\n", r.seconds, r.tok_per_s);
     } else if (st == NB_OK) {
-        printf("perplexity  %.4f +- %.4f  (%lld tokens scored, %.0f tok/s)\n", r.ppl, r.ppl_stderr, (long long)r.tokens, r.tok_per_s);
+        printf("perplexity  %.4f +- %.4f  (%lld tokens scored, %.0f tok/s)\n", r.ppl, r.ppl_stderr,
+               (long long)r.tokens, r.tok_per_s);
         if (r.has_kl)
-            printf("KL          mean %.4f +- %.4f, median %.4f, 99 %% %.4f nats a token\nsame top    %.2f %%\n", r.kl_mean, r.kl_stderr,
-                   r.kl_median, r.kl_p99, 100.0 * r.top1);
+            printf("KL          mean %.4f +- %.4f, median %.4f, 99 %% %.4f nats a token\nsame top  "
+                   "  %.2f %%\n",
+                   r.kl_mean, r.kl_stderr, r.kl_median, r.kl_p99, 100.0 * r.top1);
     }
     nb_model_close(ref);
     nb_model_close(m);
@@ -73,4 +81,10 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_eval = {"eval", "MODEL -f TEXT", "Measures perplexity and, against a second model, KL divergence.", flags, run, 1};
+const nb_command nb_command_eval = {
+    "eval",
+    "MODEL -f TEXT",
+    "Measures perplexity and, against a second model, KL divergence.",
+    flags,
+    run,
+    1};

@@ -13,9 +13,11 @@ const nb_flag nb_global_flags[] = {
     {"threads", 't', "N", "CPU threads (default: all this process may use)"},
     {"exact", 0, NULL, "activations, KV cache and sums in f32"},
     {"kv-type", 0, "f32|f16|bf16|q8|fp8", "type of the KV cache (default f16, with --exact f32)"},
-    {"offload", 0, "N|auto", "layers kept on the CPU, the first ones; auto: as few as the device's memory allows"},
+    {"offload", 0, "N|auto",
+     "layers kept on the CPU, the first ones; auto: as few as the device's memory allows"},
     {"ngl", 0, "N", "layers on the device, the others on the CPU (also -ngl)"},
-    {"allow-nonfinite", 0, NULL, "read packed linears whose scales are NaN or infinite, to look at or convert them"},
+    {"allow-nonfinite", 0, NULL,
+     "read packed linears whose scales are NaN or infinite, to look at or convert them"},
     {"json", 0, NULL, "one JSON object on stdout"},
     {"quiet", 'q', NULL, "no progress"},
     {"verbose", 'v', NULL, "say on stderr which kernels serve the model, the device, the threads"},
@@ -39,7 +41,8 @@ const nb_flag *nb_global_flag(const char *arg)
     return arg[0] == '-' && arg[1] && !arg[2] ? find_in(nb_global_flags, NULL, 0, arg[1]) : NULL;
 }
 
-/* Other spellings, and flags that are not there yet (exit 5, not "unknown"). command NULL: everywhere; alias NULL: not there yet. */
+/* Other spellings, and flags that are not there yet (exit 5, not "unknown"). command NULL:
+ * everywhere; alias NULL: not there yet. */
 static const struct {
     const char *command, *name, *alias;
 } others[] = {
@@ -79,7 +82,8 @@ static bool may_repeat(const nb_command *c, const nb_flag *f)
 static int other(const nb_command *c, const char *name, size_t n)
 {
     for (int i = 0; i < kOthers; i++)
-        if ((!others[i].command || strcmp(others[i].command, c->name) == 0) && strlen(others[i].name) == n && memcmp(others[i].name, name, n) == 0)
+        if ((!others[i].command || strcmp(others[i].command, c->name) == 0) &&
+            strlen(others[i].name) == n && memcmp(others[i].name, name, n) == 0)
             return i;
     return -1;
 }
@@ -89,10 +93,13 @@ static const nb_flag *find(const nb_command *c, const char *name, size_t n, char
     const nb_flag *f = find_in(c->flags, name, n, letter);
     f = f ? f : find_in(nb_global_flags, name, n, letter);
     const int i = f || letter ? -1 : other(c, name, n);
-    return i >= 0 && others[i].alias ? find_in(c->flags, others[i].alias, strlen(others[i].alias), 0) : f;
+    return i >= 0 && others[i].alias
+               ? find_in(c->flags, others[i].alias, strlen(others[i].alias), 0)
+               : f;
 }
 
-/* What was meant: the long name with one dash, the letter with its value glued to it, or the nearest name. */
+/* What was meant: the long name with one dash, the letter with its value glued to it, or the
+ * nearest name. */
 static void hint_flag(const nb_command *c, const char *arg, nb_error *err)
 {
     char name[64];
@@ -119,7 +126,8 @@ static nb_status unknown(const nb_command *c, const char *arg, nb_error *err)
     const char *name = arg + strspn(arg, "-");
     const size_t n = strcspn(name, "=");
     const int i = other(c, name, n);
-    nb_escape(shown, (int64_t)sizeof shown, arg, (int64_t)(name - arg) + (int64_t)n); /* as it was typed, without its value */
+    /* as it was typed, without its value */
+    nb_escape(shown, (int64_t)sizeof shown, arg, (int64_t)(name - arg) + (int64_t)n);
     if (i >= 0 && !others[i].alias)
         return nb_fail(err, NB_UNSUPPORTED, "%s: %s is not there yet", c->name, shown);
     const nb_status st = nb_fail(err, NB_USAGE, "%s: unknown flag %s", c->name, shown);
@@ -147,17 +155,21 @@ nb_status nb_args_parse(const nb_command *c, int n, char **argv, nb_args *out, n
             continue;
         }
         const char *equals = strchr(arg, '=');
-        const nb_flag *f = arg[1] == '-' ? find(c, arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2), 0)
-                           : arg[2] == 0 ? find(c, "", 0, arg[1])
-                           : strcmp(arg, "-ngl") == 0 ? find(c, "ngl", 3, 0) /* as llama.cpp spells it */
-                                         : NULL;
+        const nb_flag *f =
+            arg[1] == '-'
+                ? find(c, arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2), 0)
+            : arg[2] == 0 ? find(c, "", 0, arg[1])
+            /* as llama.cpp spells it */
+            : strcmp(arg, "-ngl") == 0 ? find(c, "ngl", 3, 0)
+                                       : NULL;
         if (!f)
             return unknown(c, arg, err);
         if (out->n == NB_MAX_FLAGS)
             return nb_fail(err, NB_USAGE, "%s: more than %d flags", c->name, NB_MAX_FLAGS);
         for (int k = 0; f->operand && k < out->n; k++) /* a switch says the same twice */
             if (out->flag[k] == f && !may_repeat(c, f))
-                return nb_fail(err, NB_USAGE, "%s: --%s is given twice; give one", c->name, f->name);
+                return nb_fail(err, NB_USAGE, "%s: --%s is given twice; give one", c->name,
+                               f->name);
         if (f->operand && !equals && i + 1 == n)
             return nb_fail(err, NB_USAGE, "%s: --%s needs %s", c->name, f->name, f->operand);
         if (!f->operand && equals && arg[1] == '-')
@@ -186,7 +198,8 @@ static bool digits_only(const char *s)
     return *s && strspn(s, "+-0123456789.eE") == strlen(s) && *s != '+';
 }
 
-nb_status nb_flag_int(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, nb_error *err)
+nb_status nb_flag_int(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out,
+                      nb_error *err)
 {
     const char *s = nb_flag_text(a, name);
     char *end = NULL;
@@ -195,12 +208,14 @@ nb_status nb_flag_int(const nb_args *a, const char *name, int64_t least, int64_t
     errno = 0;
     const long long v = digits_only(s) ? strtoll(s, &end, 10) : 0;
     if (!end || *end || errno || v < least || v > most)
-        return nb_fail(err, NB_USAGE, "--%s %.64s: it must be a whole number from %lld to %lld", name, s, (long long)least, (long long)most);
+        return nb_fail(err, NB_USAGE, "--%s %.64s: it must be a whole number from %lld to %lld",
+                       name, s, (long long)least, (long long)most);
     *out = (int32_t)v;
     return NB_OK;
 }
 
-nb_status nb_flag_real(const nb_args *a, const char *name, double least, double most, double *out, nb_error *err)
+nb_status nb_flag_real(const nb_args *a, const char *name, double least, double most, double *out,
+                       nb_error *err)
 {
     const char *s = nb_flag_text(a, name);
     char *end = NULL;
@@ -209,7 +224,8 @@ nb_status nb_flag_real(const nb_args *a, const char *name, double least, double 
     errno = 0;
     const double v = digits_only(s) ? strtod(s, &end) : 0.0;
     if (!end || *end || errno || !(v >= least && v <= most))
-        return nb_fail(err, NB_USAGE, "--%s %.64s: it must be a number from %g to %g", name, s, least, most);
+        return nb_fail(err, NB_USAGE, "--%s %.64s: it must be a number from %g to %g", name, s,
+                       least, most);
     *out = v;
     return NB_OK;
 }
@@ -231,10 +247,13 @@ nb_status nb_flag_size(const nb_args *a, const char *name, int64_t *out, nb_erro
         good = !__builtin_mul_overflow(n, decimal ? 1000 : 1024, &n);
     good = good && i && n > 0 && !s[i + (unit != NULL) + decimal];
     *out = n;
-    return good ? NB_OK : nb_fail(err, NB_USAGE, "--%s %.40s: it must be a size, such as 24G or 500M", name, s);
+    return good ? NB_OK
+                : nb_fail(err, NB_USAGE, "--%s %.40s: it must be a size, such as 24G or 500M", name,
+                          s);
 }
 
-nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_t most, int32_t *out, int most_n, nb_error *err)
+nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_t most,
+                       int32_t *out, int most_n, nb_error *err)
 {
     const char *s = nb_flag_text(a, name);
     int n = 0;
@@ -243,8 +262,10 @@ nb_status nb_flag_list(const nb_args *a, const char *name, int64_t least, int64_
         errno = 0;
         const long long v = *p >= '0' && *p <= '9' ? strtoll(p, &end, 10) : 0;
         if (!end || (*end && *end != ',') || errno || v < least || v > most || n == most_n)
-            return nb_fail(err, NB_USAGE, "--%s %.64s: it must be at most %d whole numbers from %lld to %lld, like 1,8", name, s, most_n,
-                           (long long)least, (long long)most);
+            return nb_fail(
+                err, NB_USAGE,
+                "--%s %.64s: it must be at most %d whole numbers from %lld to %lld, like 1,8", name,
+                s, most_n, (long long)least, (long long)most);
         out[n++] = (int32_t)v;
         out[n] = 0;
         p = end;
@@ -259,7 +280,8 @@ nb_status nb_flag_one_of(const nb_args *a, const char *const *names, nb_error *e
     const char *first = NULL;
     for (; *names; names++) {
         if (first && nb_flag_on(a, *names))
-            return nb_fail(err, NB_USAGE, "--%s and --%s exclude each other; give one", first, *names);
+            return nb_fail(err, NB_USAGE, "--%s and --%s exclude each other; give one", first,
+                           *names);
         if (nb_flag_on(a, *names))
             first = *names;
     }
@@ -294,7 +316,8 @@ static void print_flags(const nb_flag *f)
     for (; f->name; f++) {
         char left[64];
         const char letter[] = {'-', f->letter, ',', ' ', 0};
-        snprintf(left, sizeof left, "%s--%s %s", f->letter ? letter : "    ", f->name, f->operand ? f->operand : "");
+        snprintf(left, sizeof left, "%s--%s %s", f->letter ? letter : "    ", f->name,
+                 f->operand ? f->operand : "");
         printf("  %-36s %s\n", left, f->help);
     }
 }

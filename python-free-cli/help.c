@@ -1,4 +1,5 @@
-/* help.c -- `nibble help [COMMAND]`, `nibble man`: the command and flag tables as text and as a manual page (man(7) macros). */
+/* help.c -- `nibble help [COMMAND]`, `nibble man`: the command and flag tables as text and as a
+ * manual page (man(7) macros). */
 #include "base/status.h"
 #include "flags.h"
 
@@ -12,7 +13,8 @@ void nb_print_overview(void)
     printf("nibble %s: quantizes and runs language models\n\n", nb_version());
     for (const nb_command *const *c = nb_commands; *c; c++)
         printf("  nibble %-12s %-18s %s\n", (*c)->name, (*c)->operands, (*c)->summary);
-    printf("\nnibble COMMAND --help lists a command's flags; of a flag given twice the last value counts.\n");
+    printf("\nnibble COMMAND --help lists a command's flags; of a flag given twice the last value "
+           "counts.\n");
 }
 
 static nb_status run_help(const nb_args *a, nb_error *err)
@@ -87,7 +89,8 @@ static nb_status run_man(const nb_args *a, nb_error *err)
     (void)a, (void)err;
     printf(".TH NIBBLE 1 \"\" \"nibble ");
     roff(nb_version());
-    printf("\"\n.SH NAME\nnibble \\- quantizes and runs language models\n.SH SYNOPSIS\n.B nibble\n.I COMMAND\n[flags] "
+    printf("\"\n.SH NAME\nnibble \\- quantizes and runs language models\n.SH SYNOPSIS\n.B "
+           "nibble\n.I COMMAND\n[flags] "
            "[arguments]\n.SH COMMANDS\n");
     for (const nb_command *const *c = nb_commands; *c; c++) {
         printf(".SS nibble %s ", (*c)->name);
@@ -105,17 +108,24 @@ static nb_status run_man(const nb_args *a, nb_error *err)
         roff(exits[i].means);
         putchar('\n');
     }
-    printf(".SH ENVIRONMENT\n.TP\n.B NIBBLE_ISA\nscalar, avx2, avx512 or amx: the CPU's instructions that may be used at most\n"
+    printf(".SH ENVIRONMENT\n.TP\n.B NIBBLE_ISA\nscalar, avx2, avx512 or amx: the CPU's "
+           "instructions that may be used at most\n"
            ".TP\n.B NIBBLE_MODULE_DIR\nwhere the modules of other devices are looked for first\n"
-           ".TP\n.B HF_HUB_CACHE HF_HOME XDG_CACHE_HOME\nwhere the cache of the hub is: HF_HUB_CACHE, else HF_HOME/hub, else\n"
+           ".TP\n.B HF_HUB_CACHE HF_HOME XDG_CACHE_HOME\nwhere the cache of the hub is: "
+           "HF_HUB_CACHE, else HF_HOME/hub, else\n"
            "XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub\n"
-           ".TP\n.B HF_ENDPOINT HF_TOKEN HF_TOKEN_PATH\nthe hub's address; the token for it, or the file that holds it, which goes nowhere else\n"
+           ".TP\n.B HF_ENDPOINT HF_TOKEN HF_TOKEN_PATH\nthe hub's address; the token for it, or "
+           "the file that holds it, which goes nowhere else\n"
            ".TP\n.B HF_HUB_OFFLINE\n1: pull fetches nothing\n"
-           ".TP\n.B HF_HUB_ETAG_TIMEOUT HF_HUB_DOWNLOAD_TIMEOUT NIBBLE_PULL_WAIT_MS\nseconds (10) after which a question or a\n"
-           "transfer that stands still is given up; milliseconds (500) before the second try, doubled for each that follows\n"
+           ".TP\n.B HF_HUB_ETAG_TIMEOUT HF_HUB_DOWNLOAD_TIMEOUT NIBBLE_PULL_WAIT_MS\nseconds (10) "
+           "after which a question or a\n"
+           "transfer that stands still is given up; milliseconds (500) before the second try, "
+           "doubled for each that follows\n"
            ".TP\n.B NIBBLE_LIBCURL\nthe file of libcurl, where it is not called libcurl.so.4\n");
     return NB_OK;
 }
 
-const nb_command nb_command_help = {"help", "[COMMAND]", "Lists the commands, or the flags of one.", no_flags, run_help, 1};
-const nb_command nb_command_man = {"man", "", "Prints the manual page: nibble man > nibble.1", no_flags, run_man, 0};
+const nb_command nb_command_help = {
+    "help", "[COMMAND]", "Lists the commands, or the flags of one.", no_flags, run_help, 1};
+const nb_command nb_command_man = {
+    "man", "", "Prints the manual page: nibble man > nibble.1", no_flags, run_man, 0};

@@ -6,7 +6,9 @@
 
 static const nb_flag flags[] = {
     {"tensors", 0, NULL, "a line per tensor: name, type, shape, bytes"},
-    {"verify", 0, NULL, "check every tensor for NaN and Inf, and against the manifest beside it; exit 1 names what differs"},
+    {"verify", 0, NULL,
+     "check every tensor for NaN and Inf, and against the manifest beside it; exit 1 names what "
+     "differs"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -30,11 +32,12 @@ static void print_json(const nb_checkpoint *c, const nb_checkpoint_info *info)
 {
     const char *key = NULL, *value = NULL;
     printf("{\"format\":\"%s\",\"scheme\":", info->format);
-    nb_put_json(stdout, info->scheme, strlen(info->scheme)); /* one that is not read is called as its file calls it */
+    /* one that is not read is called as its file calls it */
+    nb_put_json(stdout, info->scheme, strlen(info->scheme));
     printf(",\"arch\":");
     nb_put_json(stdout, info->arch, strlen(info->arch));
-    printf(",\"params\":%lld,\"bytes\":%lld,\"bits_per_weight\":%.4f,\"metadata\":{", (long long)info->n_param, (long long)info->bytes,
-           info->bits_per_weight);
+    printf(",\"params\":%lld,\"bytes\":%lld,\"bits_per_weight\":%.4f,\"metadata\":{",
+           (long long)info->n_param, (long long)info->bytes, info->bits_per_weight);
     for (int64_t i = 0; nb_checkpoint_get_metadata(c, i, &key, &value); i++) {
         if (i)
             putchar(',');
@@ -65,9 +68,12 @@ static void print_text(const nb_checkpoint *c, const nb_checkpoint_info *info, b
 {
     const char *key = NULL, *value = NULL;
     char scheme[160];
-    nb_escape(scheme, (int64_t)sizeof scheme, info->scheme, (int64_t)strlen(info->scheme)); /* a file's own word; architecture and keys come escaped */
-    printf("format           %s\nscheme           %s\narchitecture     %s\nparameters       %lld\nbytes            %lld\nbits per weight  %.4f\ntensors          %lld\n",
-           info->format, scheme, info->arch, (long long)info->n_param, (long long)info->bytes, info->bits_per_weight, (long long)info->n_tensor);
+    /* a file's own word; architecture and keys come escaped */
+    nb_escape(scheme, (int64_t)sizeof scheme, info->scheme, (int64_t)strlen(info->scheme));
+    printf("format           %s\nscheme           %s\narchitecture     %s\nparameters       "
+           "%lld\nbytes            %lld\nbits per weight  %.4f\ntensors          %lld\n",
+           info->format, scheme, info->arch, (long long)info->n_param, (long long)info->bytes,
+           info->bits_per_weight, (long long)info->n_tensor);
     for (int64_t i = 0; nb_checkpoint_get_metadata(c, i, &key, &value); i++) {
         printf("%-44s ", key);
         print_value(value);
@@ -95,11 +101,14 @@ static nb_status run(const nb_args *a, nb_error *err)
         else if (st == NB_OK) {
             print_text(c, &info, nb_flag_on(a, "tensors"));
             if (nb_flag_on(a, "verify"))
-                printf("verified: %lld tensors hold numbers%s\n", (long long)info.n_tensor, manifest ? ", each with the SHA-256 of its manifest" : "; there is no manifest");
+                printf("verified: %lld tensors hold numbers%s\n", (long long)info.n_tensor,
+                       manifest ? ", each with the SHA-256 of its manifest"
+                                : "; there is no manifest");
         }
     }
     nb_checkpoint_close(c);
     return st;
 }
 
-const nb_command nb_command_inspect = {"inspect", "PATH", "Says what a checkpoint holds.", flags, run, 1};
+const nb_command nb_command_inspect = {"inspect", "PATH", "Says what a checkpoint holds.",
+                                       flags,     run,    1};

@@ -12,27 +12,18 @@
 #include <string.h>
 #include <unistd.h>
 
-extern const nb_command nb_command_run, nb_command_tokenize, nb_command_eval, nb_command_inspect, nb_command_quantize;
-extern const nb_command nb_command_convert, nb_command_chat, nb_command_template, nb_command_pull, nb_command_plan;
-extern const nb_command nb_command_bench, nb_command_doctor, nb_command_help, nb_command_completions, nb_command_man;
+extern const nb_command nb_command_run, nb_command_tokenize, nb_command_eval, nb_command_inspect,
+    nb_command_quantize;
+extern const nb_command nb_command_convert, nb_command_chat, nb_command_template, nb_command_pull,
+    nb_command_plan;
+extern const nb_command nb_command_bench, nb_command_doctor, nb_command_help,
+    nb_command_completions, nb_command_man;
 
 const nb_command *const nb_commands[] = {
-    &nb_command_run,
-    &nb_command_chat,
-    &nb_command_quantize,
-    &nb_command_convert,
-    &nb_command_plan,
-    &nb_command_eval,
-    &nb_command_tokenize,
-    &nb_command_template,
-    &nb_command_inspect,
-    &nb_command_pull,
-    &nb_command_bench,
-    &nb_command_doctor,
-    &nb_command_help,
-    &nb_command_completions,
-    &nb_command_man,
-    NULL,
+    &nb_command_run,     &nb_command_chat,        &nb_command_quantize, &nb_command_convert,
+    &nb_command_plan,    &nb_command_eval,        &nb_command_tokenize, &nb_command_template,
+    &nb_command_inspect, &nb_command_pull,        &nb_command_bench,    &nb_command_doctor,
+    &nb_command_help,    &nb_command_completions, &nb_command_man,      NULL,
 };
 
 /* Commands that CONTRACT reserves and that are not there yet: exit 5, not "unknown". */
@@ -64,7 +55,9 @@ nb_status nb_command_find(const char *name, const nb_command **out, nb_error *er
         if (strcmp(*r, name) == 0)
             return nb_fail(err, NB_UNSUPPORTED, "nibble %s is not there yet", name);
     char shown[160];
-    const nb_status st = nb_fail(err, NB_USAGE, "unknown command %s", nb_escape(shown, (int64_t)sizeof shown, name, (int64_t)strlen(name)));
+    const nb_status st =
+        nb_fail(err, NB_USAGE, "unknown command %s",
+                nb_escape(shown, (int64_t)sizeof shown, name, (int64_t)strlen(name)));
     nb_nearest near = {.given = name};
     for (const nb_command *const *c = nb_commands; *c; c++)
         nb_nearest_offer(&near, (*c)->name);
@@ -72,7 +65,8 @@ nb_status nb_command_find(const char *name, const nb_command **out, nb_error *er
     return st;
 }
 
-/* A model must not be opened as file 0, 1 or 2 and then be printed into: the standard streams that are not open become ones that fail. */
+/* A model must not be opened as file 0, 1 or 2 and then be printed into: the standard streams that
+ * are not open become ones that fail. */
 static void open_standard_streams(void)
 {
     for (int fd = 0; fd < 3; fd++)
@@ -89,7 +83,8 @@ static bool wants_json(int argc, char **argv)
     return false;
 }
 
-/* Did everything reach stdout? A reader that has gone is no error of ours: quiet, 141 as a shell shows SIGPIPE. */
+/* Did everything reach stdout? A reader that has gone is no error of ours: quiet, 141 as a shell
+ * shows SIGPIPE. */
 static int finish_stdout(int code)
 {
     errno = 0;
@@ -101,11 +96,13 @@ static int finish_stdout(int code)
         return 128 + SIGPIPE;
     if (code)
         return code;
-    fprintf(stderr, "nibble: error: stdout: cannot write%s%s\n", e ? ": " : "", e ? strerror(e) : "");
+    fprintf(stderr, "nibble: error: stdout: cannot write%s%s\n", e ? ": " : "",
+            e ? strerror(e) : "");
     return NB_IO;
 }
 
-/* Global flags may stand before the command: `nibble --device cpu run MODEL` is `nibble run --device cpu MODEL`. false: there is no command. */
+/* Global flags may stand before the command: `nibble --device cpu run MODEL` is `nibble run
+ * --device cpu MODEL`. false: there is no command. */
 static bool command_first(int argc, char **argv)
 {
     int at = 1;
@@ -124,7 +121,8 @@ static bool command_first(int argc, char **argv)
     return true;
 }
 
-static nb_status dispatch(int argc, char **argv, const nb_command **command, nb_args *args, nb_error *err)
+static nb_status dispatch(int argc, char **argv, const nb_command **command, nb_args *args,
+                          nb_error *err)
 {
     nb_status st = nb_command_find(argv[1], command, err);
     const nb_command *c = *command;
@@ -146,7 +144,9 @@ int main(int argc, char **argv)
     nb_args args = {.n = 0};
     nb_line line = {.argc = argc, .argv = argv, .args = &args};
     open_standard_streams();
-#ifdef M_MMAP_THRESHOLD /* else glibc raises it with what is freed, to 32 MiB, keeps such blocks, and a plan is held to by a tenth less */
+/* else glibc raises it with what is freed, to 32 MiB, keeps such blocks, and a plan is held to by a
+ * tenth less */
+#ifdef M_MMAP_THRESHOLD
     (void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
     signal(SIGPIPE, SIG_IGN); /* a closed stdout is seen when it is flushed */

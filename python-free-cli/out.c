@@ -57,7 +57,8 @@ void nb_put_text(const char *s, size_t n)
         if (len && (!nb_is_control(c) || c == '\n' || c == '\t'))
             fwrite(s + i, 1, (size_t)len, stdout);
         else
-            printf(!len || c < 0x80 ? "\\x%02x" : "\\u%04x", len ? (unsigned)c : (unsigned)(unsigned char)s[i]);
+            printf(!len || c < 0x80 ? "\\x%02x" : "\\u%04x",
+                   len ? (unsigned)c : (unsigned)(unsigned char)s[i]);
         i += len ? (size_t)len : 1;
     }
 }
@@ -73,7 +74,10 @@ void nb_warn_of_broken_text(const nb_args *a, const char *what, const char *s, s
         i += len ? (size_t)len : 1;
     }
     if (broken && !nb_flag_on(a, "quiet"))
-        fprintf(stderr, "nibble: warning: %s is no UTF-8 at %zu bytes, the first at offset %zu; U+FFFD stands for them\n", what, broken, first);
+        fprintf(stderr,
+                "nibble: warning: %s is no UTF-8 at %zu bytes, the first at offset %zu; U+FFFD "
+                "stands for them\n",
+                what, broken, first);
 }
 
 void nb_tell_error(const nb_error *err)
@@ -118,13 +122,15 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
         st = nb_fail_at(err, NB_NO_ROOM, path, -1, "no memory left to read it");
     for (size_t got = 1; got && st == NB_OK;) {
         got = fread(piece, 1, kPiece, f);
-        st = b.n + got > kMost ? nb_fail_at(err, NB_BAD_INPUT, path, -1, "a text of more than %d bytes", (int)kMost)
+        st = b.n + got > kMost ? nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                                            "a text of more than %d bytes", (int)kMost)
                                : nb_buf_add(&b, piece, got, err);
         if (st == NB_BAD_INPUT)
             nb_hint(err, "head -c 64M TEXT > PART");
     }
     if (st == NB_OK && ferror(f))
-        st = f == stdin ? nb_fail_errno(err, "stdin: cannot read") : nb_fail_errno_at(err, path, "cannot read");
+        st = f == stdin ? nb_fail_errno(err, "stdin: cannot read")
+                        : nb_fail_errno_at(err, path, "cannot read");
     if (f != stdin)
         fclose(f);
     free(piece);
@@ -139,8 +145,10 @@ nb_status nb_read_text(const char *path, char **out, size_t *n, nb_error *err)
 
 nb_status nb_model_options_from_args(const nb_args *a, nb_model_options *o, nb_error *err)
 {
-    *o = (nb_model_options){.device = nb_flag_text(a, "device"), .exact = nb_flag_on(a, "exact"), .kv_type = nb_flag_text(a, "kv-type"),
-                             .allow_nonfinite = nb_flag_on(a, "allow-nonfinite")};
+    *o = (nb_model_options){.device = nb_flag_text(a, "device"),
+                            .exact = nb_flag_on(a, "exact"),
+                            .kv_type = nb_flag_text(a, "kv-type"),
+                            .allow_nonfinite = nb_flag_on(a, "allow-nonfinite")};
     const nb_status st = nb_offload_from_args(a, &o->offload, err);
     return st == NB_OK ? nb_flag_int(a, "threads", 1, 1024, &o->n_thread, err) : st;
 }
@@ -168,15 +176,26 @@ nb_status nb_offload_from_args(const nb_args *a, int32_t *offload, nb_error *err
 static nb_status plan_offload(const nb_args *a, nb_model_options *o, nb_error *err)
 {
     nb_plan p;
-    nb_plan_options po = {.model = a->operand[0], .device = o->device, .ctx = o->ctx, .ctx_at_most = true, .n_seq = o->n_seq, .n_thread = o->n_thread, .exact = o->exact,
-                          .offload = o->offload, .kv_type = o->kv_type};
+    nb_plan_options po = {.model = a->operand[0],
+                          .device = o->device,
+                          .ctx = o->ctx,
+                          .ctx_at_most = true,
+                          .n_seq = o->n_seq,
+                          .n_thread = o->n_thread,
+                          .exact = o->exact,
+                          .offload = o->offload,
+                          .kv_type = o->kv_type};
     const nb_status st = nb_plan_model(&po, &p, err);
     if (st != NB_OK)
         return st;
     o->offload = p.offload;
-    if (p.free_bytes && strcmp(p.device, "cpu") != 0 && p.total_bytes > p.free_bytes) { /* rather than after minutes of loading */
-        nb_fail(err, NB_NO_ROOM, "%s: %.1f MiB are needed for weights, cache and activations with %d of %d layers on the CPU, %.1f MiB are free", p.device,
-                (double)p.total_bytes / 1048576.0, p.offload, p.n_layer, (double)p.free_bytes / 1048576.0);
+    /* rather than after minutes of loading */
+    if (p.free_bytes && strcmp(p.device, "cpu") != 0 && p.total_bytes > p.free_bytes) {
+        nb_fail(err, NB_NO_ROOM,
+                "%s: %.1f MiB are needed for weights, cache and activations with %d of %d layers "
+                "on the CPU, %.1f MiB are free",
+                p.device, (double)p.total_bytes / 1048576.0, p.offload, p.n_layer,
+                (double)p.free_bytes / 1048576.0);
         nb_hint(err, "--offload auto");
         return NB_NO_ROOM;
     }
@@ -190,7 +209,8 @@ static nb_status plan_offload(const nb_args *a, nb_model_options *o, nb_error *e
         fprintf(stderr, "layers 0:%d of %d on cpu, the rest on %s", p.offload, p.n_layer, p.device);
     const bool large = p.total_bytes >= (int64_t)1 << 30;
     const double unit = large ? 1024.0 * 1024.0 * 1024.0 : 1024.0 * 1024.0;
-    fprintf(stderr, ": %.1f of %.1f %s\n", (double)p.total_bytes / unit, (double)p.free_bytes / unit, large ? "GiB" : "MiB");
+    fprintf(stderr, ": %.1f of %.1f %s\n", (double)p.total_bytes / unit,
+            (double)p.free_bytes / unit, large ? "GiB" : "MiB");
     return NB_OK;
 }
 
@@ -204,8 +224,8 @@ nb_status nb_need_operand(const nb_args *a, const char *what, nb_error *err)
 /* -v: what serves this model. */
 static void say_row(void *arg, const char *format, const char *row, int64_t n_weight, int64_t bytes)
 {
-    fprintf(stderr, "%s: %s by %s, %lld weights, %.1f MB\n", (const char *)arg, format, *row ? row : "the device", (long long)n_weight,
-            (double)bytes * 1e-6);
+    fprintf(stderr, "%s: %s by %s, %lld weights, %.1f MB\n", (const char *)arg, format,
+            *row ? row : "the device", (long long)n_weight, (double)bytes * 1e-6);
 }
 
 static void say_model(const nb_model *m)
@@ -213,12 +233,14 @@ static void say_model(const nb_model *m)
     char one[] = "1 token", many[] = "512 tokens";
     nb_model_info info;
     nb_model_get_info(m, &info);
-    fprintf(stderr, "device %s, %d threads, family %s, loaded in %.2f s\n", info.device, info.n_thread, info.arch, info.load_s);
+    fprintf(stderr, "device %s, %d threads, family %s, loaded in %.2f s\n", info.device,
+            info.n_thread, info.arch, info.load_s);
     nb_model_list_rows(m, 1, say_row, one);
     nb_model_list_rows(m, 512, say_row, many);
 }
 
-nb_status nb_open_from_args(const nb_args *a, int32_t ctx, int32_t n_seq, nb_model **out, nb_error *err)
+nb_status nb_open_from_args(const nb_args *a, int32_t ctx, int32_t n_seq, nb_model **out,
+                            nb_error *err)
 {
     nb_model_options o = {.device = NULL};
     *out = NULL;
@@ -242,7 +264,8 @@ nb_status nb_open_from_args(const nb_args *a, int32_t ctx, int32_t n_seq, nb_mod
     return st;
 }
 
-nb_status nb_sampling_from_args(const nb_args *a, int32_t *n_predict, int32_t *ctx, nb_sampling *o, nb_error *err)
+nb_status nb_sampling_from_args(const nb_args *a, int32_t *n_predict, int32_t *ctx, nb_sampling *o,
+                                nb_error *err)
 {
     int32_t seed = (int32_t)o->seed;
     double temp = (double)o->temp, top_p = (double)o->top_p, min_p = (double)o->min_p;
@@ -276,8 +299,9 @@ void nb_print_generation(const nb_model *m, size_t n_prompt, const nb_generate_r
     for (size_t i = 0; i < r->n_token; i++)
         printf("%s%d", i ? "," : "", r->tokens[i]);
     const double gen = r->n_token > 1 && r->gen_s > 0 ? (double)(r->n_token - 1) / r->gen_s : 0.0;
-    printf("],\"stop\":\"%s\",\"prompt_tok_per_s\":%.2f,\"gen_tok_per_s\":%.2f,\"load_s\":%.4f,\"first_token_s\":%.4f,"
+    printf("],\"stop\":\"%s\",\"prompt_tok_per_s\":%.2f,\"gen_tok_per_s\":%.2f,\"load_s\":%.4f,"
+           "\"first_token_s\":%.4f,"
            "\"peak_rss_bytes\":%lld}\n",
-           r->stop, r->prompt_s > 0 ? (double)n_prompt / r->prompt_s : 0.0, gen, info.load_s, r->first_token_s,
-           (long long)nb_peak_rss_bytes());
+           r->stop, r->prompt_s > 0 ? (double)n_prompt / r->prompt_s : 0.0, gen, info.load_s,
+           r->first_token_s, (long long)nb_peak_rss_bytes());
 }

@@ -9,30 +9,40 @@
 
 static const nb_flag flags[] = {
     {"output", 'o', "OUT", "the file (*.gguf) or folder to write"},
-    {"method", 0, "rtn|gptq|...", "how to choose the codes (default gptq); an unknown one lists them"},
+    {"method", 0, "rtn|gptq|...",
+     "how to choose the codes (default gptq); an unknown one lists them"},
     {"bits", 0, "2|3|4|8", "of a weight (default 4); in GGUF 4 is q4_0, 8 is q8_0"},
-    {"group", 0, "N|row", "inputs that share a scale (default: in GGUF 32; in a folder the first of 128, 64, 32 that packs most linears)"},
+    {"group", 0, "N|row",
+     "inputs that share a scale (default: in GGUF 32; in a folder the first of 128, 64, 32 that "
+     "packs most linears)"},
     {"sym", 0, NULL, "symmetric groups (default)"},
     {"asym", 0, NULL, "groups with a zero of their own; in GGUF q4_1"},
     {"range", 0, "full|absmax", "what symmetric groups reach in a folder (default full)"},
     {"act-order", 0, NULL, "heaviest inputs first, groups by index: --format gptq, gptq_v2, plain"},
     {"grid", 0, "q4_0|q5_0|...", "the number format; an unknown one lists them"},
-    {"format", 0, "FORMAT", "gguf, gptq, gptq_v2, awq, compressed-tensors, plain: the rounded values as floats (default by OUT: gguf or gptq)"},
+    {"format", 0, "FORMAT",
+     "gguf, gptq, gptq_v2, awq, compressed-tensors, plain: the rounded values as floats (default "
+     "by OUT: gguf or gptq)"},
     {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0; keep in a folder)"},
     {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},
     {"damp", 0, "X", "share of the mean diagonal added to H (default 0.05)"},
-    {"token-limit", 0, "X", "a token's input counts as X times the median's length at most (default 1.2; 0: as it is)"},
+    {"token-limit", 0, "X",
+     "a token's input counts as X times the median's length at most (default 1.2; 0: as it is)"},
     {"no-static-groups", 0, NULL, "scales from current values, natural order"},
     {"calib", 0, "FILE|self", "calibration text; self (default): the model writes it"},
     {"samples", 0, "N", "sequences (default 64)"},
     {"ctx", 'c', "N", "tokens a sequence (default 512)"},
-    {"clip", 0, "HOW", "narrow the groups' ranges: none, mse, p99.9 (default none), output (default of awq and awq-gptq)"},
+    {"clip", 0, "HOW",
+     "narrow the groups' ranges: none, mse, p99.9 (default none), output (default of awq and "
+     "awq-gptq)"},
     {"seed", 0, "S", "seed of self-calibration"},
     {"eval", 0, "FILE", "measure perplexity before and after, KL and agreement on this text"},
-    {"max-kl", 0, "X", "with --eval: exit 1 when the mean KL exceeds X nats a token; the file stays"},
+    {"max-kl", 0, "X",
+     "with --eval: exit 1 when the mean KL exceeds X nats a token; the file stays"},
     {"report", 0, "R.html", "write a page of what was done and lost"},
     {"max-shard-size", 0, "SIZE", "data in one file of a folder, at most (default 5GB)"},
-    {"memory", 0, "SIZE", "hard budget of memory, such as 24G: activations go to disk, or the run is refused"},
+    {"memory", 0, "SIZE",
+     "hard budget of memory, such as 24G: activations go to disk, or the run is refused"},
     {"layers", 0, "A:B", "only the layers A .. B-1, the others copied as they are"},
     {"resume", 0, NULL, "go on with an unfinished OUT; MODEL and settings are known"},
     {"restart", 0, NULL, "throw away what an unfinished run left"},
@@ -43,7 +53,8 @@ static const nb_flag flags[] = {
 static volatile sig_atomic_t interrupted;
 static volatile int stop;
 
-/* What was last said of the work, for SIGUSR1; a handler that meets it half written shows less of it. */
+/* What was last said of the work, for SIGUSR1; a handler that meets it half written shows less of
+ * it. */
 static char last_said[256];
 
 static void say_now(const char *line)
@@ -52,15 +63,16 @@ static void say_now(const char *line)
     (void)n; /* nobody is left to be told */
 }
 
-/* The first signal lets the group of linears be finished, which takes minutes in a large model; a second one ends at once, which is no worse: what is
- * sealed stays. */
+/* The first signal lets the group of linears be finished, which takes minutes in a large model; a
+ * second one ends at once, which is no worse: what is sealed stays. */
 static void on_signal(int s)
 {
     if (interrupted)
         _exit(128 + s);
     interrupted = s;
     stop = 1;
-    say_now("\nends behind the linears at work; once more: at once. Sealed layers stay either way\n");
+    say_now(
+        "\nends behind the linears at work; once more: at once. Sealed layers stay either way\n");
 }
 
 static void on_question(int s)
@@ -86,7 +98,8 @@ static void show(void *arg, const char *line, int32_t layer, int32_t n_layer, do
     if (eta_s < 0)
         snprintf(last_said, sizeof last_said, "%s", line);
     else
-        snprintf(last_said, sizeof last_said, "[%d/%d] %s  eta %dm%02ds", layer, n_layer, line, (int)eta_s / 60, (int)eta_s % 60);
+        snprintf(last_said, sizeof last_said, "[%d/%d] %s  eta %dm%02ds", layer, n_layer, line,
+                 (int)eta_s / 60, (int)eta_s % 60);
     if (eta_s >= 0 && *tty)
         fprintf(stderr, "\r\x1b[K%s%s", last_said, layer == n_layer ? "\n" : "");
     else
@@ -104,15 +117,19 @@ static void put_number(const char *key, double v)
 /* st, err: the gate's answer, or NB_OK. */
 static void print_json(const nb_quantize_result *r, bool dry_run, nb_status st, nb_error *err)
 {
-    printf("{\"method\":\"%s\",\"grid\":\"%s\",\"format\":\"%s\",\"bits_per_weight\":%.4f,\"bits_per_weight_linears\":%.4f,\"bytes\":%lld,"
+    printf("{\"method\":\"%s\",\"grid\":\"%s\",\"format\":\"%s\",\"bits_per_weight\":%.4f,\"bits_"
+           "per_weight_linears\":%.4f,\"bytes\":%lld,"
            "\"seconds\":%.3f,\"peak_rss_bytes\":%lld",
-           r->method, r->grid, r->format, r->bits_per_weight, r->bits_per_weight_linears, (long long)r->bytes, r->seconds,
-           (long long)r->peak_rss_bytes);
-    printf(",\"plan_bytes\":%lld,\"plan_device_bytes\":%lld,\"spill_bytes\":%lld,\"resumed_layers\":%d", (long long)r->plan_bytes,
-           (long long)r->plan_device_bytes, (long long)r->spill_bytes, r->resumed_layers);
+           r->method, r->grid, r->format, r->bits_per_weight, r->bits_per_weight_linears,
+           (long long)r->bytes, r->seconds, (long long)r->peak_rss_bytes);
+    printf(",\"plan_bytes\":%lld,\"plan_device_bytes\":%lld,\"spill_bytes\":%lld,\"resumed_"
+           "layers\":%d",
+           (long long)r->plan_bytes, (long long)r->plan_device_bytes, (long long)r->spill_bytes,
+           r->resumed_layers);
     if (r->n_expert_linear || r->expert_passes)
-        printf(",\"experts\":{\"passes\":%d,\"linears\":%lld,\"unseen\":%lld,\"rounded\":%lld}", r->expert_passes, (long long)r->n_expert_linear,
-               (long long)r->n_expert_unseen, (long long)r->n_expert_rounded);
+        printf(",\"experts\":{\"passes\":%d,\"linears\":%lld,\"unseen\":%lld,\"rounded\":%lld}",
+               r->expert_passes, (long long)r->n_expert_linear, (long long)r->n_expert_unseen,
+               (long long)r->n_expert_rounded);
     if (dry_run) /* seconds and peak memory are the planning's own */
         printf(",\"dry_run\":true");
     if (r->has_full) {
@@ -139,10 +156,12 @@ static void print_json(const nb_quantize_result *r, bool dry_run, nb_status st, 
     }
     printf(",\"phases\":[");
     for (int i = 0; i < r->n_phase; i++)
-        printf("%s{\"name\":\"%s\",\"seconds\":%.3f}", i ? "," : "", r->phase[i].name, r->phase[i].seconds);
+        printf("%s{\"name\":\"%s\",\"seconds\":%.3f}", i ? "," : "", r->phase[i].name,
+               r->phase[i].seconds);
     printf("],\"layer_phases\":[");
     for (int i = 0; i < r->n_part; i++)
-        printf("%s{\"name\":\"%s\",\"seconds\":%.3f,\"cpu_seconds\":%.3f}", i ? "," : "", r->part[i].name, r->part[i].seconds, r->part[i].cpu_seconds);
+        printf("%s{\"name\":\"%s\",\"seconds\":%.3f,\"cpu_seconds\":%.3f}", i ? "," : "",
+               r->part[i].name, r->part[i].seconds, r->part[i].cpu_seconds);
     printf("],\"layers\":[");
     for (size_t i = 0; i < r->n_layer; i++) {
         printf("%s{\"name\":\"%s\"", i ? "," : "", r->layers[i].name);
@@ -150,7 +169,8 @@ static void print_json(const nb_quantize_result *r, bool dry_run, nb_status st, 
         put_number("error_rtn", r->layers[i].error_rtn);
         printf(",\"bits_per_weight\":%.4f", r->layers[i].bits_per_weight);
         if (r->layers[i].expert)
-            printf(",\"tokens\":%lld,\"rounded\":%s", (long long)r->layers[i].n_token, r->layers[i].rounded ? "true" : "false");
+            printf(",\"tokens\":%lld,\"rounded\":%s", (long long)r->layers[i].n_token,
+                   r->layers[i].rounded ? "true" : "false");
         printf(",\"note\":");
         nb_put_json(stdout, r->layers[i].note, strlen(r->layers[i].note));
         putchar('}');
@@ -166,23 +186,31 @@ static void print_json(const nb_quantize_result *r, bool dry_run, nb_status st, 
 static void print_text(const nb_quantize_result *r, bool dry_run)
 {
     size_t noted = 0;
-    printf("%s %s: %lld bytes, %.3f bits a weight (%.3f without embedding and head)", r->method, r->grid, (long long)r->bytes, r->bits_per_weight,
-           r->bits_per_weight_linears);
+    printf("%s %s: %lld bytes, %.3f bits a weight (%.3f without embedding and head)", r->method,
+           r->grid, (long long)r->bytes, r->bits_per_weight, r->bits_per_weight_linears);
     if (dry_run) /* what the planning itself took is nobody's question */
         printf("; a dry run, nothing was written\n");
     else
-        printf(", %.1f s, peak memory %.0f MiB\n", r->seconds, (double)r->peak_rss_bytes / 1048576.0);
+        printf(", %.1f s, peak memory %.0f MiB\n", r->seconds,
+               (double)r->peak_rss_bytes / 1048576.0);
     if (r->plan_bytes)
-        printf("planned memory %.0f MiB, without mapped files and --eval%s\n", (double)r->plan_bytes / 1048576.0, r->spill_bytes ? ", the activations in a file" : "");
+        printf("planned memory %.0f MiB, without mapped files and --eval%s\n",
+               (double)r->plan_bytes / 1048576.0,
+               r->spill_bytes ? ", the activations in a file" : "");
     if (r->has_full)
-        printf("extrapolated to all %d layers: %.0f s; and to 128 x 2048 tokens: %.0f s\n", r->full_layers, r->full_seconds, r->full_seconds_at_full_tokens);
+        printf("extrapolated to all %d layers: %.0f s; and to 128 x 2048 tokens: %.0f s\n",
+               r->full_layers, r->full_seconds, r->full_seconds_at_full_tokens);
     if (r->has_eval)
-        printf("perplexity %.4f +- %.4f -> %.4f +- %.4f, KL %.4f +- %.4f nats a token (median %.4f, 99 %% %.4f), same top %.2f %%\n", r->ppl_before,
-               r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr, r->kl_mean, r->kl_stderr, r->kl_median, r->kl_p99, 100.0 * r->top1);
+        printf("perplexity %.4f +- %.4f -> %.4f +- %.4f, KL %.4f +- %.4f nats a token (median "
+               "%.4f, 99 %% %.4f), same top %.2f %%\n",
+               r->ppl_before, r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr, r->kl_mean,
+               r->kl_stderr, r->kl_median, r->kl_p99, 100.0 * r->top1);
     if (r->n_expert_rounded)
-        printf("experts: %lld of %lld linears saw too few tokens and were rounded to nearest, %lld of them none; "
+        printf("experts: %lld of %lld linears saw too few tokens and were rounded to nearest, %lld "
+               "of them none; "
                "more --samples, or a text of more kinds\n",
-               (long long)r->n_expert_rounded, (long long)r->n_expert_linear, (long long)r->n_expert_unseen);
+               (long long)r->n_expert_rounded, (long long)r->n_expert_linear,
+               (long long)r->n_expert_unseen);
     for (size_t i = 0; i < r->n_layer; i++) /* those first that lost most by it */
         if (r->layers[i].rounded && noted++ < 10)
             printf("note: %s: %s\n", r->layers[i].name, r->layers[i].note);
@@ -208,11 +236,13 @@ static nb_status check_ends(const nb_args *a, double *max_kl, nb_error *err)
 }
 
 /* The answer of --max-kl: NB_NEGATIVE when the model lost more. */
-static nb_status gate(const nb_args *a, const nb_quantize_options *o, const nb_quantize_result *r, double max_kl, nb_error *err)
+static nb_status gate(const nb_args *a, const nb_quantize_options *o, const nb_quantize_result *r,
+                      double max_kl, nb_error *err)
 {
     if (!nb_flag_on(a, "max-kl") || o->dry_run || (r->has_eval && r->kl_mean <= max_kl))
         return NB_OK;
-    nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays", r->kl_mean, max_kl);
+    nb_fail(err, NB_NEGATIVE, "KL divergence %.6g nats a token, --max-kl allows %g; the file stays",
+            r->kl_mean, max_kl);
     nb_hint(err, "more --bits, a smaller --group, more --samples or --calib FILE lose less");
     return NB_NEGATIVE;
 }
@@ -232,21 +262,38 @@ static nb_status parse_range(const char *text, int32_t *from, int32_t *to, nb_er
         }
     *from = (int32_t)n[0];
     *to = (int32_t)n[1];
-    return good && k == 1 && digits ? NB_OK : nb_fail(err, NB_USAGE, "--layers: it must be two numbers, such as 0:2");
+    return good && k == 1 && digits
+               ? NB_OK
+               : nb_fail(err, NB_USAGE, "--layers: it must be two numbers, such as 0:2");
 }
 
 static nb_status run(const nb_args *a, nb_error *err)
 {
     bool tty = isatty(STDERR_FILENO);
     nb_quantize_result r = {.n_layer = 0};
-    nb_quantize_options o = {.model = a->n_operand ? a->operand[0] : NULL, .out = nb_flag_text(a, "output"), .method = nb_flag_text(a, "method"),
-                             .sym_set = nb_flag_on(a, "sym") || nb_flag_on(a, "asym"), .sym = !nb_flag_on(a, "asym"),
-                             .grid = nb_flag_text(a, "grid"), .format = nb_flag_text(a, "format"), .embedding = nb_flag_text(a, "embedding"),
-                             .correction_set = nb_flag_on(a, "correction"), .token_limit_set = nb_flag_on(a, "token-limit"), .no_static_groups = nb_flag_on(a, "no-static-groups"),
-                             .range = nb_flag_text(a, "range"), .act_order = nb_flag_on(a, "act-order"),
-                             .clip = nb_flag_text(a, "clip"), .calib = nb_flag_text(a, "calib"), .device = nb_flag_text(a, "device"), .dry_run = nb_flag_on(a, "dry-run"),
-                             .eval_path = nb_flag_text(a, "eval"), .stop = &stop, .arg = &tty, .resume = nb_flag_on(a, "resume"),
-                             .restart = nb_flag_on(a, "restart"), .layers_set = nb_flag_on(a, "layers"),
+    nb_quantize_options o = {.model = a->n_operand ? a->operand[0] : NULL,
+                             .out = nb_flag_text(a, "output"),
+                             .method = nb_flag_text(a, "method"),
+                             .sym_set = nb_flag_on(a, "sym") || nb_flag_on(a, "asym"),
+                             .sym = !nb_flag_on(a, "asym"),
+                             .grid = nb_flag_text(a, "grid"),
+                             .format = nb_flag_text(a, "format"),
+                             .embedding = nb_flag_text(a, "embedding"),
+                             .correction_set = nb_flag_on(a, "correction"),
+                             .token_limit_set = nb_flag_on(a, "token-limit"),
+                             .no_static_groups = nb_flag_on(a, "no-static-groups"),
+                             .range = nb_flag_text(a, "range"),
+                             .act_order = nb_flag_on(a, "act-order"),
+                             .clip = nb_flag_text(a, "clip"),
+                             .calib = nb_flag_text(a, "calib"),
+                             .device = nb_flag_text(a, "device"),
+                             .dry_run = nb_flag_on(a, "dry-run"),
+                             .eval_path = nb_flag_text(a, "eval"),
+                             .stop = &stop,
+                             .arg = &tty,
+                             .resume = nb_flag_on(a, "resume"),
+                             .restart = nb_flag_on(a, "restart"),
+                             .layers_set = nb_flag_on(a, "layers"),
                              .progress = nb_flag_on(a, "quiet") ? NULL : show};
     int32_t seed = 0;
     double max_kl = 0;
@@ -261,7 +308,9 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_fail(err, NB_USAGE, "--sym and --asym exclude each other; give one");
     if (st == NB_OK)
         st = nb_flag_int(a, "bits", 2, 8, &o.bits, err);
-    if (st == NB_OK && nb_flag_text(a, "group") && (strcmp(nb_flag_text(a, "group"), "row") == 0 || strcmp(nb_flag_text(a, "group"), "-1") == 0))
+    if (st == NB_OK && nb_flag_text(a, "group") &&
+        (strcmp(nb_flag_text(a, "group"), "row") == 0 ||
+         strcmp(nb_flag_text(a, "group"), "-1") == 0))
         o.group = -1;
     else if (st == NB_OK)
         st = nb_flag_int(a, "group", 8, 4096, &o.group, err);
@@ -299,4 +348,5 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;
 }
 
-const nb_command nb_command_quantize = {"quantize", "MODEL -o OUT", "Writes a smaller model and says what was lost.", flags, run, 1};
+const nb_command nb_command_quantize = {
+    "quantize", "MODEL -o OUT", "Writes a smaller model and says what was lost.", flags, run, 1};

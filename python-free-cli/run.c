@@ -18,7 +18,8 @@ static const nb_flag flags[] = {
     {"ctx", 'c', "N", "context length (default: the model's)"},
     {"raw", 0, NULL, "take the prompt as it is, without the chat template"},
     {"ignore-eos", 0, NULL, "end tokens do not end it"},
-    {"logits", 0, "OUT.npy", "write float32 [prompt_tokens, vocab]; nothing is generated without -n"},
+    {"logits", 0, "OUT.npy",
+     "write float32 [prompt_tokens, vocab]; nothing is generated without -n"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -32,7 +33,8 @@ static bool print_piece(void *arg, int32_t token, const char *text, size_t n)
 }
 
 /* The prompt as a user's turn of the model's template. */
-static nb_status user_turn(const nb_model *m, const char *text, size_t n, int32_t **ids, size_t *n_id, nb_error *err)
+static nb_status user_turn(const nb_model *m, const char *text, size_t n, int32_t **ids,
+                           size_t *n_id, nb_error *err)
 {
     char *json = NULL;
     size_t json_n = 0;
@@ -43,8 +45,9 @@ static nb_status user_turn(const nb_model *m, const char *text, size_t n, int32_
     nb_put_json(f, text, n);
     fputs("}],\"add_generation_prompt\":true}", f);
     const bool whole = fclose(f) == 0;
-    const nb_status st = whole ? nb_model_template_ids(m, "the prompt", json, json_n, ids, n_id, err)
-                               : nb_fail(err, NB_NO_ROOM, "out of memory for the prompt");
+    const nb_status st = whole
+                             ? nb_model_template_ids(m, "the prompt", json, json_n, ids, n_id, err)
+                             : nb_fail(err, NB_NO_ROOM, "out of memory for the prompt");
     free(json);
     return st;
 }
@@ -58,11 +61,13 @@ static nb_status one_prompt(const nb_args *a, nb_error *err)
         return st;
     for (const char *const *name = names; *name; name++)
         if (nb_flag_on(a, *name))
-            return nb_fail(err, NB_USAGE, "a prompt as an argument and --%s exclude each other; give one", *name);
+            return nb_fail(err, NB_USAGE,
+                           "a prompt as an argument and --%s exclude each other; give one", *name);
     return NB_OK;
 }
 
-/* What was given, before a model of many gigabytes is opened: ids, or a text (*read: what to free of it). */
+/* What was given, before a model of many gigabytes is opened: ids, or a text (*read: what to free
+ * of it). */
 typedef struct prompt {
     int32_t *ids;
     size_t n;
@@ -101,7 +106,8 @@ static void print_ids(const nb_generate_result *r)
         printf("%s%d", i ? "," : "", (int)r->tokens[i]);
 }
 
-/* No fewer tokens than this run can take, before there is a tokenizer to count them: a token has a byte at least, a template a few hundred. */
+/* No fewer tokens than this run can take, before there is a tokenizer to count them: a token has a
+ * byte at least, a template a few hundred. */
 static int32_t longest(const prompt *p, int32_t n_predict)
 {
     enum { kTemplate = 512, kMost = 1 << 24 };
@@ -115,17 +121,20 @@ static nb_status encode_prompt(const nb_args *a, const nb_model *m, prompt *p, n
     if (p->ids)
         return NB_OK;
     nb_model_get_info(m, &info);
-    return info.has_chat_template && !nb_flag_on(a, "raw") ? user_turn(m, p->text, p->text_n, &p->ids, &p->n, err)
-                                                          : nb_model_tokenize(m, p->text, p->text_n, NB_TEXT_BOS, &p->ids, &p->n, err);
+    return info.has_chat_template && !nb_flag_on(a, "raw")
+               ? user_turn(m, p->text, p->text_n, &p->ids, &p->n, err)
+               : nb_model_tokenize(m, p->text, p->text_n, NB_TEXT_BOS, &p->ids, &p->n, err);
 }
 
-static nb_status write_logits(nb_model *m, const int32_t *ids, size_t n, int32_t ctx, const char *path, nb_error *err)
+static nb_status write_logits(nb_model *m, const int32_t *ids, size_t n, int32_t ctx,
+                              const char *path, nb_error *err)
 {
     nb_model_info info;
     nb_session *s = NULL;
     nb_model_get_info(m, &info);
     float *logits = malloc(n * (size_t)info.vocab_size * sizeof *logits);
-    nb_status st = logits ? nb_session_open(m, 1, ctx, &s, err) : nb_fail(err, NB_NO_ROOM, "out of memory: logits of %zu tokens", n);
+    nb_status st = logits ? nb_session_open(m, 1, ctx, &s, err)
+                          : nb_fail(err, NB_NO_ROOM, "out of memory: logits of %zu tokens", n);
     if (st == NB_OK)
         st = nb_session_step(s, 0, ids, (int32_t)n, true, logits, err);
     if (st == NB_OK)
@@ -164,17 +173,23 @@ static nb_status run(const nb_args *a, nb_error *err)
         const int64_t need = (int64_t)p.n + (n_predict < 0 ? info.ctx_len : n_predict);
         ctx = need < info.ctx_len ? (int32_t)need : info.ctx_len;
     }
-    if (st == NB_OK && logits) /* with a cache of their own: generation feeds the prompt again, and its figures are those of a run without --logits */
+    /* with a cache of their own: generation feeds the prompt again, and its figures are those of a
+     * run without --logits */
+    if (st == NB_OK && logits)
         st = write_logits(m, p.ids, p.n, ctx, logits, err);
     if (st == NB_OK && logits && n_predict == 0) {
         if (nb_flag_on(a, "json"))
             nb_print_generation(m, p.n, &r); /* nothing was generated */
     } else if (st == NB_OK) {
         const bool json = nb_flag_on(a, "json");
-        const nb_generate_options o = {.prompt = p.ids, .n_prompt = p.n, .n_predict = n_predict, .ignore_end = nb_flag_on(a, "ignore-eos"),
-                                       .continues = nb_flag_on(a, "raw") || nb_flag_text(a, "ids") || !info.has_chat_template,
-                                       .sampling = sampling,
-                                       .on_text = json ? NULL : print_piece};
+        const nb_generate_options o = {
+            .prompt = p.ids,
+            .n_prompt = p.n,
+            .n_predict = n_predict,
+            .ignore_end = nb_flag_on(a, "ignore-eos"),
+            .continues = nb_flag_on(a, "raw") || nb_flag_text(a, "ids") || !info.has_chat_template,
+            .sampling = sampling,
+            .on_text = json ? NULL : print_piece};
         st = nb_session_open(m, 1, ctx, &s, err);
         if (st == NB_OK)
             st = nb_generate(s, &o, &r, err);

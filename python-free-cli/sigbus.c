@@ -1,7 +1,9 @@
-/* sigbus.c -- a model is read through a mapping; when another program makes the file shorter meanwhile, the next read of what is gone is a SIGBUS.
- * Its handler names the file, as any other fault does, and ends the program: there is nothing to go back to.
+/* sigbus.c -- a model is read through a mapping; when another program makes the file shorter
+ * meanwhile, the next read of what is gone is a SIGBUS. Its handler names the file, as any other
+ * fault does, and ends the program: there is nothing to go back to.
  *
- * Only calls that are safe in a handler: the kernel's own list of mappings tells which file the address belongs to. */
+ * Only calls that are safe in a handler: the kernel's own list of mappings tells which file the
+ * address belongs to. */
 #include "base/text.h"
 #include "out.h"
 
@@ -30,7 +32,8 @@ static const char *hex(const char *s, uintptr_t *v)
             return s;
 }
 
-/* A line of /proc/self/maps, "from-to perms offset device inode   path": the path when addr lies in it. */
+/* A line of /proc/self/maps, "from-to perms offset device inode   path": the path when addr lies in
+ *     it. */
 static char *path_at(char *line, uintptr_t addr)
 {
     uintptr_t from, to;

@@ -7,11 +7,14 @@
 #include <math.h>
 #include <string.h>
 
-nb_status nb_table_open(const nb_args *a, const nb_column *columns, int n_column, nb_table *out, nb_error *err)
+nb_status nb_table_open(const nb_args *a, const nb_column *columns, int n_column, nb_table *out,
+                        nb_error *err)
 {
     static const char *const word[] = {"md", "csv", "json", NULL};
     const char *asked = nb_flag_text(a, "output");
-    *out = (nb_table){.form = nb_flag_on(a, "json") ? NB_TABLE_JSON : NB_TABLE_MD, .columns = columns, .n_column = n_column};
+    *out = (nb_table){.form = nb_flag_on(a, "json") ? NB_TABLE_JSON : NB_TABLE_MD,
+                      .columns = columns,
+                      .n_column = n_column};
     if (!asked)
         return NB_OK;
     for (int i = 0; i < 3; i++)
@@ -20,9 +23,11 @@ nb_status nb_table_open(const nb_args *a, const nb_column *columns, int n_column
             return NB_OK;
         }
     if (strcmp(asked, "svg") == 0)
-        return nb_fail(err, NB_UNSUPPORTED, "-o svg: bench kernels draws one; here md, csv and json");
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "-o svg: bench kernels draws one; here md, csv and json");
     char shown[160];
-    nb_fail(err, NB_USAGE, "-o %s is none of md, csv, json", nb_escape(shown, (int64_t)sizeof shown, asked, (int64_t)strlen(asked)));
+    nb_fail(err, NB_USAGE, "-o %s is none of md, csv, json",
+            nb_escape(shown, (int64_t)sizeof shown, asked, (int64_t)strlen(asked)));
     nb_nearest_of(asked, word, "-o ", err);
     return NB_USAGE;
 }

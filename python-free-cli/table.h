@@ -1,4 +1,5 @@
-/* table.h -- rows of a report as markdown, CSV or JSON (an object a line); the keys are the columns. */
+/* table.h -- rows of a report as markdown, CSV or JSON (an object a line); the keys are the
+ * columns. */
 #ifndef NB_CLI_TABLE_H
 #define NB_CLI_TABLE_H
 
@@ -15,11 +16,13 @@ typedef struct nb_table {
     nb_table_form form;
     const nb_column *columns;
     int n_column;
-    bool started; /* the head is printed with the first row, so a failure before it prints nothing */
+    bool started; /* the head is printed with the first row, so a failure before it prints
+                   * nothing */
 } nb_table;
 
 /* -o md|csv|json, or --json. NB_USAGE for another word; NB_UNSUPPORTED for svg. */
-nb_status nb_table_open(const nb_args *a, const nb_column *columns, int n_column, nb_table *out, nb_error *err) NB_CHECKED;
+nb_status nb_table_open(const nb_args *a, const nb_column *columns, int n_column, nb_table *out,
+                        nb_error *err) NB_CHECKED;
 /* A value that is "" was not measured: null in JSON, "-" in markdown, nothing in CSV. */
 void nb_table_row(nb_table *t, const char *const *value);
 

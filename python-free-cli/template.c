@@ -1,11 +1,14 @@
-/* template.c -- `nibble template MODEL -f CONVERSATION.json`: the prompt that a conversation becomes. */
+/* template.c -- `nibble template MODEL -f CONVERSATION.json`: the prompt that a conversation
+ * becomes. */
 #include "base/status.h"
 #include "out.h"
 
 #include <stdlib.h>
 
 static const nb_flag flags[] = {
-    {"file", 'f', "FILE", "the conversation (- is stdin): {\"messages\":[...],\"tools\":[...],\"add_generation_prompt\":true}"},
+    {"file", 'f', "FILE",
+     "the conversation (- is stdin): "
+     "{\"messages\":[...],\"tools\":[...],\"add_generation_prompt\":true}"},
     {"ids", 0, NULL, "its token ids instead, control tokens inside the messages kept plain"},
     {NULL, 0, NULL, NULL},
 };
@@ -59,4 +62,5 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_template = {"template", "MODEL -f FILE", "Renders a conversation as the model's prompt.", flags, run, 2};
+const nb_command nb_command_template = {
+    "template", "MODEL -f FILE", "Renders a conversation as the model's prompt.", flags, run, 2};

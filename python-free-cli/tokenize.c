@@ -34,7 +34,8 @@ static nb_status run(const nb_args *a, nb_error *err)
         st = nb_model_open_text(a->operand[0], &m, err);
     if (st == NB_OK)
         nb_warn_of_broken_text(a, "the text", text, text_n);
-    const unsigned how = (nb_flag_on(a, "special") ? NB_TEXT_SPECIAL : 0u) | (nb_flag_on(a, "no-bos") ? 0u : NB_TEXT_BOS);
+    const unsigned how = (nb_flag_on(a, "special") ? NB_TEXT_SPECIAL : 0u) |
+                         (nb_flag_on(a, "no-bos") ? 0u : NB_TEXT_BOS);
     if (st == NB_OK)
         st = nb_model_tokenize(m, text, text_n, how, &ids, &n, err);
     if (st == NB_OK && nb_flag_on(a, "json")) {
@@ -59,4 +60,5 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_tokenize = {"tokenize", "MODEL -p TEXT", "Prints the token ids of a text.", flags, run, 1};
+const nb_command nb_command_tokenize = {
+    "tokenize", "MODEL -p TEXT", "Prints the token ids of a text.", flags, run, 1};

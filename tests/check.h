@@ -1,5 +1,6 @@
-/* check.h -- the whole test harness: a case is {sentence, function}. Checks record and go on, they never jump; a case without a
- * check fails; an argument picks the cases whose sentence contains it; all cases skipped: exit 77. */
+/* check.h -- the whole test harness: a case is {sentence, function}. Checks record and go on, they
+ * never jump; a case without a check fails; an argument picks the cases whose sentence contains it;
+ * all cases skipped: exit 77. */
 #ifndef NB_TESTS_CHECK_H
 #define NB_TESTS_CHECK_H
 
@@ -45,11 +46,13 @@ static inline void check_report(check *c, const char *file, int line, const char
 }
 
 #define CHECK(c, cond)                                                                             \
-    ((c)->n_check++, (cond) ? (void)0 : check_report((c), __FILE__, __LINE__, "not true: %s", #cond))
+    ((c)->n_check++,                                                                               \
+     (cond) ? (void)0 : check_report((c), __FILE__, __LINE__, "not true: %s", #cond))
 
 #define CHECK_EQ(c, got, want)                                                                     \
     check_eq((c), __FILE__, __LINE__, #got, (int64_t)(got), (int64_t)(want))
-static inline void check_eq(check *c, const char *file, int line, const char *what, int64_t got, int64_t want)
+static inline void check_eq(check *c, const char *file, int line, const char *what, int64_t got,
+                            int64_t want)
 {
     c->n_check++;
     if (got != want)
@@ -57,28 +60,34 @@ static inline void check_eq(check *c, const char *file, int line, const char *wh
 }
 
 #define CHECK_STR(c, got, want) check_str((c), __FILE__, __LINE__, #got, (got), (want))
-static inline void check_str(check *c, const char *file, int line, const char *what, const char *got, const char *want)
+static inline void check_str(check *c, const char *file, int line, const char *what,
+                             const char *got, const char *want)
 {
     c->n_check++;
     if (!got || strcmp(got, want) != 0)
-        check_report(c, file, line, "%s is \"%s\", expected \"%s\"", what, got ? got : "(null)", want);
+        check_report(c, file, line, "%s is \"%s\", expected \"%s\"", what, got ? got : "(null)",
+                     want);
 }
 
 #define CHECK_HAS(c, got, part) check_has((c), __FILE__, __LINE__, #got, (got), (part))
-static inline void check_has(check *c, const char *file, int line, const char *what, const char *got, const char *part)
+static inline void check_has(check *c, const char *file, int line, const char *what,
+                             const char *got, const char *part)
 {
     c->n_check++;
     if (!got || !strstr(got, part))
-        check_report(c, file, line, "%s is \"%s\", which does not contain \"%s\"", what, got ? got : "(null)", part);
+        check_report(c, file, line, "%s is \"%s\", which does not contain \"%s\"", what,
+                     got ? got : "(null)", part);
 }
 
 #define CHECK_NEAR(c, got, want, tol, what)                                                        \
     check_near((c), __FILE__, __LINE__, (double)(got), (double)(want), (double)(tol), (what))
-static inline void check_near(check *c, const char *file, int line, double got, double want, double tol, const char *what)
+static inline void check_near(check *c, const char *file, int line, double got, double want,
+                              double tol, const char *what)
 {
     c->n_check++;
     if (!(fabs(got - want) <= tol) && !(isnan(got) && isnan(want)) && got != want)
-        check_report(c, file, line, "%s: got %.9g, expected %.9g, off by %.3g, allowed %.3g", what, got, want, fabs(got - want), tol);
+        check_report(c, file, line, "%s: got %.9g, expected %.9g, off by %.3g, allowed %.3g", what,
+                     got, want, fabs(got - want), tol);
 }
 
 /* Says why a case cannot run here; it then needs no checks. */
@@ -94,7 +103,8 @@ static inline void check_skip(check *c, const char *fmt, ...)
     c->skipped = true;
 }
 
-/* The path of test material that may be absent: $NIBBLE_SHARED/data/NAME, else ../shared/data/NAME beside the source tree. NULL if not there. */
+/* The path of test material that may be absent: $NIBBLE_SHARED/data/NAME, else ../shared/data/NAME
+ * beside the source tree. NULL if not there. */
 static inline const char *check_shared(const char *name, char *path, size_t n)
 {
     const char *root = getenv("NIBBLE_SHARED");

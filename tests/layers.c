@@ -1,6 +1,7 @@
-/* layers.c -- who may include whom: the rooms of docs/ARCHITECTURE.md in their order. A file includes
- * its own room and rooms before it in the list; text, scheme and backend are neighbours that do not
- * know each other; the command line knows nibble.h and base; cuda/ is one more backend. */
+/* layers.c -- who may include whom: the rooms of docs/ARCHITECTURE.md in their order. A file
+ * includes its own room and rooms before it in the list; text, scheme and backend are neighbours
+ * that do not know each other; the command line knows nibble.h and base; cuda/ is one more
+ * backend. */
 #include "check.h"
 
 #include <dirent.h>
@@ -8,8 +9,9 @@
 #include <unistd.h>
 
 /* From the ground up. The public headers lie below all of them. */
-static const char *const rooms[] = {"base",    "dtype", "file", "hub",  "scheme", "text", "backend", "model", "eval",
-                                    "convert", "quant", "api",  "dist", "serve",  "train"};
+static const char *const rooms[] = {"base",  "dtype",   "file",  "hub",   "scheme",
+                                    "text",  "backend", "model", "eval",  "convert",
+                                    "quant", "api",     "dist",  "serve", "train"};
 enum { kRooms = sizeof rooms / sizeof *rooms };
 
 static int room_at(const char *name, size_t n)
@@ -57,10 +59,12 @@ static const char *judge(const char *file, const char *include)
                    : "the command line includes only nibble.h and base";
     if (strncmp(file, "cuda/", 5) == 0)
         return to < 0 || strcmp(rooms[to], "base") == 0 || strcmp(rooms[to], "dtype") == 0 ||
-                       strcmp(include, "backend/backend.h") == 0 || strcmp(include, "backend/kv.h") == 0 ||
+                       strcmp(include, "backend/backend.h") == 0 ||
+                       strcmp(include, "backend/kv.h") == 0 ||
                        strcmp(include, "backend/sample.h") == 0
                    ? NULL
-                   : "the cuda backend includes only base, dtype, backend/backend.h, kv.h and sample.h";
+                   : "the cuda backend includes only base, dtype, backend/backend.h, kv.h and "
+                     "sample.h";
     const int from = room_of(file + 5); /* csrc/ROOM/... */
     if (from < 0)
         return "a file of csrc in no room of the list";
@@ -181,7 +185,8 @@ static void rules(check *c)
         const char *wrong = judge(rows[i].file, rows[i].include);
         c->n_check++;
         if ((wrong == NULL) != rows[i].right)
-            check_report(c, __FILE__, __LINE__, "%s with \"%s\": %s", rows[i].file, rows[i].include, wrong ? wrong : "let through");
+            check_report(c, __FILE__, __LINE__, "%s with \"%s\": %s", rows[i].file, rows[i].include,
+                         wrong ? wrong : "let through");
     }
 }
 

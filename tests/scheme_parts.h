@@ -32,12 +32,13 @@ static inline parts parts_new(nb_scheme_spec spec, int64_t N, int64_t K)
     for (int i = 0; i < p.n; i++) {
         const nb_scheme_tensor *w = &p.want[i];
         p.bytes[i] = calloc(parts_bytes(w) ? parts_bytes(w) : 1, 1);
-        p.tensor[i] = (nb_tensor){.name = w->suffix,
-                                  .dtype = w->dtype,
-                                  .n_dim = w->n_dim,
-                                  .shape = {w->shape[0], w->n_dim > 1 ? w->shape[1] : 1, 1, 1, 1, 1, 1, 1},
-                                  .data = p.bytes[i],
-                                  .bytes = parts_bytes(w)};
+        p.tensor[i] =
+            (nb_tensor){.name = w->suffix,
+                        .dtype = w->dtype,
+                        .n_dim = w->n_dim,
+                        .shape = {w->shape[0], w->n_dim > 1 ? w->shape[1] : 1, 1, 1, 1, 1, 1, 1},
+                        .data = p.bytes[i],
+                        .bytes = parts_bytes(w)};
     }
     return p;
 }
@@ -74,7 +75,8 @@ static inline nb_status parts_unpack(parts *p, bool *act_order, nb_error *err)
     const nb_tensor *part[NB_SCHEME_TENSORS] = {NULL};
     for (int i = 0; i < p->n; i++)
         part[i] = p->want[i].written && p->tensor[i].data ? &p->tensor[i] : NULL;
-    return p->spec.scheme->unpack(&p->spec, "a.file", "a.linear", p->N, p->K, part, p->codes, p->groups, p->g_idx, act_order, 2, err);
+    return p->spec.scheme->unpack(&p->spec, "a.file", "a.linear", p->N, p->K, part, p->codes,
+                                  p->groups, p->g_idx, act_order, 2, err);
 }
 
 #endif

@@ -91,7 +91,8 @@ static void tensor(made *m, const char *name, int N, int K, int *next, bool data
     uint8_t *q = malloc((size_t)(n / t->block * t->bytes));
     if (f && q) {
         for (int64_t i = 0; i < n; i++)
-            f[i] = N ? nb_rng_normal(&m->rng) / sqrtf((float)K) : 1.0f + 0.1f * nb_rng_normal(&m->rng);
+            f[i] =
+                N ? nb_rng_normal(&m->rng) / sqrtf((float)K) : 1.0f + 0.1f * nb_rng_normal(&m->rng);
         t->encode(f, q, n / t->block);
         m->st = nb_gguf_writer_data(m->w, *next, 0, q, (size_t)(n / t->block * t->bytes), m->err);
     } else
@@ -107,9 +108,15 @@ static void tensors(made *m, const tiny_shape *s, bool data)
     const struct {
         const char *name;
         int N, K;
-    } row[] = {{"attn_norm", 0, s->hidden},          {"attn_q", s->hidden, s->hidden}, {"attn_k", kv, s->hidden},
-               {"attn_v", kv, s->hidden},            {"attn_output", s->hidden, s->hidden}, {"ffn_norm", 0, s->hidden},
-               {"ffn_gate", s->ffn, s->hidden},      {"ffn_up", s->ffn, s->hidden},    {"ffn_down", s->hidden, s->ffn}};
+    } row[] = {{"attn_norm", 0, s->hidden},
+               {"attn_q", s->hidden, s->hidden},
+               {"attn_k", kv, s->hidden},
+               {"attn_v", kv, s->hidden},
+               {"attn_output", s->hidden, s->hidden},
+               {"ffn_norm", 0, s->hidden},
+               {"ffn_gate", s->ffn, s->hidden},
+               {"ffn_up", s->ffn, s->hidden},
+               {"ffn_down", s->hidden, s->ffn}};
     int next = 0;
     char name[64];
     tensor(m, "token_embd.weight", TINY_VOCAB, s->hidden, &next, data);

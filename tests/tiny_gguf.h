@@ -1,5 +1,6 @@
-/* tiny_gguf.h -- a random Llama as a GGUF file, for tests that need a whole model that nobody has to fetch: F16 matrices, F32 norms,
- * a vocabulary of the 256 bytes and some letters. The same shape gives the same bytes. */
+/* tiny_gguf.h -- a random Llama as a GGUF file, for tests that need a whole model that nobody has
+ * to fetch: F16 matrices, F32 norms, a vocabulary of the 256 bytes and some letters. The same shape
+ * gives the same bytes. */
 #ifndef NB_TESTS_TINY_GGUF_H
 #define NB_TESTS_TINY_GGUF_H
 

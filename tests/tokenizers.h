@@ -71,7 +71,8 @@ static inline void tokenizer_from_text(tokenizer_of *k, const char *json, size_t
 static inline void tokenizer_from_spm(tokenizer_of *k, const uint8_t *p, size_t n)
 {
     *k = (tokenizer_of){.err.offset = -1};
-    k->made = (nb_container){.kind = NB_CONTAINER_HF, .path = "test", .tokenizer_model = p, .tokenizer_model_bytes = n};
+    k->made = (nb_container){
+        .kind = NB_CONTAINER_HF, .path = "test", .tokenizer_model = p, .tokenizer_model_bytes = n};
     k->st = nb_tokenizer_open(&k->made, &k->t, &k->err);
 }
 

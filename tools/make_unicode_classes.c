@@ -1,19 +1,21 @@
-/* make_unicode_classes.c -- writes csrc/text/unicode_classes.c: the code points whose general category differs between two versions
- * of UnicodeData.txt (Unicode Standard Annex 44, section 5.7.1; fields 0 and 2 of a line, ranges as "First>" and "Last>" pairs).
+/* make_unicode_classes.c -- writes csrc/text/unicode_classes.c: the code points whose general
+ * category differs between two versions of UnicodeData.txt (Unicode Standard Annex 44, section
+ * 5.7.1; fields 0 and 2 of a line, ranges as "First>" and "Last>" pairs).
  *
  *   cc -o make tools/make_unicode_classes.c
  *   ./make 14.0/UnicodeData.txt 16.0/UnicodeData.txt >csrc/text/unicode_classes.c
  *
- * 14.0 is what PCRE2 10.42 knows, 16.0 what the hub's `tokenizers` 0.23 knows. A newer PCRE2 needs no other table: what it knows
- * already is only said once more. */
+ * 14.0 is what PCRE2 10.42 knows, 16.0 what the hub's `tokenizers` 0.23 knows. A newer PCRE2 needs
+ * no other table: what it knows already is only said once more. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { kCodes = 0x110000, kNames = 30 };
 
-static const char names[kNames][3] = {"Cn", "Cc", "Cf", "Co", "Cs", "Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Nl",
-                                      "No", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sc", "Sk", "Sm", "So", "Zl", "Zp", "Zs"};
+static const char names[kNames][3] = {"Cn", "Cc", "Cf", "Co", "Cs", "Ll", "Lm", "Lo", "Lt", "Lu",
+                                      "Mc", "Me", "Mn", "Nd", "Nl", "No", "Pc", "Pd", "Pe", "Pf",
+                                      "Pi", "Po", "Ps", "Sc", "Sk", "Sm", "So", "Zl", "Zp", "Zs"};
 
 static unsigned char before[kCodes], after[kCodes];
 
@@ -58,7 +60,8 @@ int main(int argc, char **argv)
     }
     read_categories(argv[1], before);
     read_categories(argv[2], after);
-    printf("/* unicode_classes.c -- written by tools/make_unicode_classes.c from UnicodeData.txt 14.0 and 16.0: what changed. */\n"
+    printf("/* unicode_classes.c -- written by tools/make_unicode_classes.c from UnicodeData.txt "
+           "14.0 and 16.0: what changed. */\n"
            "#include \"text/unicode_classes.h\"\n\n"
            "const char nb_unicode_category[NB_UNICODE_CATEGORIES][3] = {");
     for (int i = 0; i < kNames; i++)
@@ -70,7 +73,8 @@ int main(int argc, char **argv)
         while (end < kCodes && before[end] == before[c] && after[end] == after[c])
             end++;
         if (before[c] != after[c]) {
-            printf("%s{0x%05lx, 0x%05lx, %d, %d},%s", n % 4 ? " " : "    ", c, end - 1, before[c], after[c], n % 4 == 3 ? "\n" : "");
+            printf("%s{0x%05lx, 0x%05lx, %d, %d},%s", n % 4 ? " " : "    ", c, end - 1, before[c],
+                   after[c], n % 4 == 3 ? "\n" : "");
             n++;
         }
         c = end;

@@ -1,9 +1,10 @@
 /* bench_kernels.c -- the speed of linear by format, shape and number of tokens, on random data.
  *
- * Every call reads another copy of the weight, as the layers of a model do: as many copies take turns
- * as twice the last cache holds, and one more (at most kMostCopies; a weight so small that this is
- * not enough is measured in the cache, and rotated_bytes shows it). A sample is as many calls as take
- * kSampleNs; the median of kSamples is reported, and the distance between the quartiles.
+ * Every call reads another copy of the weight, as the layers of a model do: as many copies take
+ * turns as twice the last cache holds, and one more (at most kMostCopies; a weight so small that
+ * this is not enough is measured in the cache, and rotated_bytes shows it). A sample is as many
+ * calls as take kSampleNs; the median of kSamples is reported, and the distance between the
+ * quartiles.
  *
  *   bytes = packed weight + 4 M K + 4 M N      flop = 2 M N K
  *   share_of_limit = max(bytes / bandwidth, flop / peak of the row) / time         (limits.h) */
@@ -19,7 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { kMostCopies = 256, kDrawnRows = 32, kListN = 4096, kListK = 4096 }; /* a list draws few rows of a weight and is told of more: no one reads them */
+/* a list draws few rows of a weight and is told of more: no one reads them */
+enum { kMostCopies = 256, kDrawnRows = 32, kListN = 4096, kListK = 4096 };
 static const int64_t kSampleNs = 5000000;
 static const int64_t kMostElements = (int64_t)1 << 34;
 
@@ -47,7 +49,8 @@ static nb_status copies(job *j, const nb_bench_weight *s, bool one, nb_error *er
 {
     nb_matrix m = s->m;
     m.N = j->N;
-    nb_status st = (one ? j->be->op->measure_weight : j->be->op->pack_weight)(j->be, &m, 1, &j->copy[0], err);
+    nb_status st =
+        (one ? j->be->op->measure_weight : j->be->op->pack_weight)(j->be, &m, 1, &j->copy[0], err);
     j->n_copy = st == NB_OK;
     if (st != NB_OK || one)
         return st;
@@ -55,8 +58,9 @@ static nb_status copies(job *j, const nb_bench_weight *s, bool one, nb_error *er
     const size_t want = nb_bench_copies(j->limits, bytes);
     if (room && want * bytes > room)
         return nb_fail(err, NB_NO_ROOM,
-                       "%zu copies of a %s weight of %" PRId64 "x%" PRId64 " need %zu bytes, half the memory is %zu", want,
-                       j->kind, j->N, j->K, want * bytes, room);
+                       "%zu copies of a %s weight of %" PRId64 "x%" PRId64
+                       " need %zu bytes, half the memory is %zu",
+                       want, j->kind, j->N, j->K, want * bytes, room);
     for (size_t i = 1; i < want && st == NB_OK; i++) {
         st = j->be->op->pack_weight(j->be, &s->m, 1, &j->copy[i], err);
         j->n_copy += st == NB_OK;
@@ -65,7 +69,8 @@ static nb_status copies(job *j, const nb_bench_weight *s, bool one, nb_error *er
 }
 
 /* ns of n calls. */
-static nb_status calls(nb_backend *be, nb_bench_call *call, void *arg, int64_t n, double *ns, nb_error *err)
+static nb_status calls(nb_backend *be, nb_bench_call *call, void *arg, int64_t n, double *ns,
+                       nb_error *err)
 {
     nb_status st = NB_OK;
     const int64_t start = nb_clock_ns();
@@ -77,7 +82,8 @@ static nb_status calls(nb_backend *be, nb_bench_call *call, void *arg, int64_t n
     return st;
 }
 
-nb_status nb_bench_time(nb_backend *be, nb_bench_call *call, void *arg, double us[NB_BENCH_SAMPLES], nb_error *err)
+nb_status nb_bench_time(nb_backend *be, nb_bench_call *call, void *arg, double us[NB_BENCH_SAMPLES],
+                        nb_error *err)
 {
     int64_t n = 1;
     double ns = 0, again = 0;
@@ -85,7 +91,8 @@ nb_status nb_bench_time(nb_backend *be, nb_bench_call *call, void *arg, double u
     for (bool enough = false; st == NB_OK && !enough; n *= enough ? 1 : 2) {
         st = calls(be, call, arg, n, &ns, err);
         if (st == NB_OK)
-            st = calls(be, call, arg, n, &again, err); /* twice: one may have waited for another process */
+            /* twice: one may have waited for another process */
+            st = calls(be, call, arg, n, &again, err);
         enough = (ns < again ? ns : again) >= (double)kSampleNs || n >= 1 << 20;
     }
     for (int i = 0; i < NB_BENCH_SAMPLES && st == NB_OK; i++) {
@@ -108,7 +115,8 @@ static nb_status buffers(job *j, nb_error *err)
 {
     nb_rng g;
     nb_linear_args *a = &j->a;
-    const size_t x_bytes = (size_t)(a->M * j->K) * sizeof(float), y_bytes = (size_t)(a->M * j->N) * sizeof(float);
+    const size_t x_bytes = (size_t)(a->M * j->K) * sizeof(float),
+                 y_bytes = (size_t)(a->M * j->N) * sizeof(float);
     float *host = nb_alloc((size_t)(a->M * j->K), sizeof *host, "random inputs", err);
     nb_status st = host ? NB_OK : NB_NO_ROOM;
     nb_rng_seed(&g, 2);
@@ -121,7 +129,8 @@ static nb_status buffers(job *j, nb_error *err)
     if (st == NB_OK)
         st = j->be->op->alloc(j->be, y_bytes, "outputs", (void **)&j->y, err);
     if (st == NB_OK)
-        st = j->be->op->alloc(j->be, j->be->op->linear_scratch(j->be, a), "scratch", &j->scratch, err);
+        st = j->be->op->alloc(j->be, j->be->op->linear_scratch(j->be, a), "scratch", &j->scratch,
+                              err);
     a->x = j->x;
     a->y = j->y;
     a->scratch = j->scratch;
@@ -140,11 +149,13 @@ static void release_buffers(job *j)
 
 static void fill_speed(const job *j, nb_kernel_row *r, double peak, double us[NB_BENCH_SAMPLES])
 {
-    const double bytes = (double)j->be->op->weight_bytes(j->copy[0]) + 4.0 * (double)r->m * (double)(r->n + r->k);
+    const double bytes =
+        (double)j->be->op->weight_bytes(j->copy[0]) + 4.0 * (double)r->m * (double)(r->n + r->k);
     const double flop = 2.0 * (double)r->m * (double)r->n * (double)r->k;
     const double bandwidth = j->limits->read_bytes_per_s;
     r->us = nb_samples_median(us, NB_BENCH_SAMPLES);
-    r->us_spread = nb_samples_quantile(us, NB_BENCH_SAMPLES, 0.75) - nb_samples_quantile(us, NB_BENCH_SAMPLES, 0.25);
+    r->us_spread = nb_samples_quantile(us, NB_BENCH_SAMPLES, 0.75) -
+                   nb_samples_quantile(us, NB_BENCH_SAMPLES, 0.25);
     r->gb_per_s = bytes / r->us * 1e-3;
     r->tflop_per_s = flop / r->us * 1e-6;
     r->limit_gb_per_s = bandwidth * 1e-9;
@@ -182,8 +193,9 @@ static nb_status one_m(job *j, int64_t M, nb_error *err)
     return st;
 }
 
-static nb_status one_shape(nb_backend *be, const nb_limits *limits, const nb_bench_kernels_options *o, const char *kind,
-                           int64_t N, int64_t K, nb_error *err)
+static nb_status one_shape(nb_backend *be, const nb_limits *limits,
+                           const nb_bench_kernels_options *o, const char *kind, int64_t N,
+                           int64_t K, nb_error *err)
 {
     static const int32_t usual[] = {1, 16, 256, 0}, list[] = {1, 16, 256, 4096, 0};
     job j = {.be = be, .limits = limits, .o = o, .kind = kind, .N = N, .K = K};
@@ -199,10 +211,11 @@ static nb_status one_shape(nb_backend *be, const nb_limits *limits, const nb_ben
     return st;
 }
 
-static nb_status one_kind(nb_backend *be, const nb_limits *limits, const nb_bench_kernels_options *o, const char *kind,
-                          nb_error *err)
+static nb_status one_kind(nb_backend *be, const nb_limits *limits,
+                          const nb_bench_kernels_options *o, const char *kind, nb_error *err)
 {
-    static const int64_t shapes[][2] = {{4096, 4096}, {14336, 4096}}; /* attention and feed-forward of an 8B model */
+    /* attention and feed-forward of an 8B model */
+    static const int64_t shapes[][2] = {{4096, 4096}, {14336, 4096}};
     if (o->list_rows)
         return one_shape(be, limits, o, kind, o->n ? o->n : kListN, o->k ? o->k : kListK, err);
     if (o->n)
@@ -216,12 +229,14 @@ static nb_status one_kind(nb_backend *be, const nb_limits *limits, const nb_benc
 static nb_status check(const nb_bench_kernels_options *o, nb_error *err)
 {
     if (o->op && strcmp(o->op, "linear") != 0) {
-        const nb_status st = nb_fail(err, NB_UNSUPPORTED, "--op %.40s cannot be measured alone yet", o->op);
+        const nb_status st =
+            nb_fail(err, NB_UNSUPPORTED, "--op %.40s cannot be measured alone yet", o->op);
         nb_hint(err, "--op linear");
         return st;
     }
     if ((o->n == 0) != (o->k == 0) || o->n < 0 || o->k < 0 || (o->n && o->k > kMostElements / o->n))
-        return nb_fail(err, NB_USAGE, "a weight of %" PRId64 "x%" PRId64 " cannot be measured", o->n, o->k);
+        return nb_fail(err, NB_USAGE, "a weight of %" PRId64 "x%" PRId64 " cannot be measured",
+                       o->n, o->k);
     for (const int32_t *m = o->m; m && *m; m++)
         if (*m < 1 || *m > 65536)
             return nb_fail(err, NB_USAGE, "%d tokens cannot be measured; 1 to 65536", *m);
@@ -230,7 +245,8 @@ static nb_status check(const nb_bench_kernels_options *o, nb_error *err)
 
 nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err)
 {
-    static const char *const usual[] = {"q4_0", "q4_1", "q8_0", "q4_k", "q6_k", "iq4_nl", "bf16", "f16", "f32"};
+    static const char *const usual[] = {"q4_0",   "q4_1", "q8_0", "q4_k", "q6_k",
+                                        "iq4_nl", "bf16", "f16",  "f32"};
     nb_backend *be = NULL;
     nb_limits limits = {.cache_bytes = 0};
     const nb_backend_options bo = {.exact = o->exact, .n_thread = o->n_thread};
@@ -246,7 +262,9 @@ nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err)
         st = st == NB_OK ? one_kind(be, &limits, o, o->kind, err) : st;
     else if (o->list_rows)
         for (const nb_dtype *const *t = nb_dtypes; *t && st == NB_OK; t++)
-            st = (*t)->decode && (o->k ? o->k : kListK) % (*t)->block == 0 ? one_kind(be, &limits, o, (*t)->name, err) : NB_OK;
+            st = (*t)->decode && (o->k ? o->k : kListK) % (*t)->block == 0
+                     ? one_kind(be, &limits, o, (*t)->name, err)
+                     : NB_OK;
     else
         for (size_t i = 0; i < sizeof usual / sizeof *usual && st == NB_OK; i++)
             st = one_kind(be, &limits, o, usual[i], err);

@@ -1,5 +1,5 @@
-/* bench_peer.c -- the speed of bf16 weights in the hands of the device's vendor, measured beside ours with the same shapes: random bits, copies that
- * take turns. */
+/* bench_peer.c -- the speed of bf16 weights in the hands of the device's vendor, measured beside
+ * ours with the same shapes: random bits, copies that take turns. */
 #include "api/bench_kernels.h"
 #include "api/samples.h"
 #include "base/memory.h"
@@ -29,7 +29,8 @@ static nb_status put_random(peer *p, int64_t n, const char *what, void **out, nb
 {
     nb_rng g;
     uint16_t *host = nb_alloc((size_t)n, sizeof *host, what, err);
-    nb_status st = host ? p->be->op->alloc(p->be, (size_t)n * sizeof *host, what, out, err) : NB_NO_ROOM;
+    nb_status st =
+        host ? p->be->op->alloc(p->be, (size_t)n * sizeof *host, what, out, err) : NB_NO_ROOM;
     nb_rng_seed(&g, 3);
     for (int64_t i = 0; i < n && st == NB_OK; i++)
         host[i] = (uint16_t)((nb_rng_u64(&g) & 0x807f) | 0x3f80);
@@ -41,7 +42,8 @@ static nb_status put_random(peer *p, int64_t n, const char *what, void **out, nb
     return st;
 }
 
-nb_status nb_bench_peer(nb_backend *be, const nb_limits *l, int64_t M, int64_t N, int64_t K, double *us, nb_error *err)
+nb_status nb_bench_peer(nb_backend *be, const nb_limits *l, int64_t M, int64_t N, int64_t K,
+                        double *us, nb_error *err)
 {
     peer p = {.be = be, .M = M, .N = N, .K = K};
     double sample[NB_BENCH_SAMPLES];

@@ -15,7 +15,7 @@
 struct nb_checkpoint {
     nb_container *c;
     char arch[64];
-    char key[512];  /* of the metadata entry last asked for */
+    char key[512]; /* of the metadata entry last asked for */
     nb_buf value;
 };
 
@@ -38,7 +38,9 @@ nb_status nb_checkpoint_open(const char *path, nb_checkpoint **out, nb_error *er
     size_t n = 0;
     if (k->c->gguf && nb_gguf_string(k->c->gguf, "general.architecture", &s, NULL) == NB_OK)
         nb_escape(k->arch, (int64_t)sizeof k->arch, s.p, (int64_t)s.n);
-    else if (k->c->config && nb_json_string(nb_json_first(nb_json_get(nb_json_root(k->c->config), "architectures")), &a, &n))
+    else if (k->c->config &&
+             nb_json_string(nb_json_first(nb_json_get(nb_json_root(k->c->config), "architectures")),
+                            &a, &n))
         nb_escape(k->arch, (int64_t)sizeof k->arch, a, (int64_t)n);
     *out = k;
     return NB_OK;
@@ -65,18 +67,28 @@ void nb_checkpoint_get_info(const nb_checkpoint *k, nb_checkpoint_info *out)
 {
     const nb_container *c = k->c;
     int64_t bytes = 0;
-    *out = (nb_checkpoint_info){.format = c->gguf ? "gguf" : "safetensors", .scheme = c->gguf ? "gguf" : "plain", .arch = k->arch,
-                                .n_tensor = c->n_tensor, .warning = c->warning, .bytes = (int64_t)c->file_bytes};
+    *out = (nb_checkpoint_info){.format = c->gguf ? "gguf" : "safetensors",
+                                .scheme = c->gguf ? "gguf" : "plain",
+                                .arch = k->arch,
+                                .n_tensor = c->n_tensor,
+                                .warning = c->warning,
+                                .bytes = (int64_t)c->file_bytes};
     nb_scheme_spec scheme = {0};
     if (nb_scheme_read(c, &scheme, NULL) == NB_OK && scheme.scheme)
         out->scheme = scheme.scheme->name;
-    else if (c->config && nb_json_get(nb_json_root(c->config), "quantization_config")) { /* one that is not read */
+    else if (c->config && nb_json_get(nb_json_root(c->config), "quantization_config")) {
+        /* one that is not read */
         const char *s = "quantized";
         size_t n = 0;
-        (void)nb_json_string(nb_json_get(nb_json_get(nb_json_root(c->config), "quantization_config"), "quant_method"), &s, &n);
+        (void)nb_json_string(
+            nb_json_get(nb_json_get(nb_json_root(c->config), "quantization_config"),
+                        "quant_method"),
+            &s, &n);
         out->scheme = s;
     }
-    out->n_metadata = c->gguf ? c->gguf->n_kv : c->config ? (int64_t)nb_json_count(nb_json_root(c->config)) : 0;
+    out->n_metadata = c->gguf     ? c->gguf->n_kv
+                      : c->config ? (int64_t)nb_json_count(nb_json_root(c->config))
+                                  : 0;
     for (int64_t i = 0; i < c->n_tensor; i++) {
         out->n_param += nb_tensor_n_weight(c, &scheme, &c->tensor[i]);
         bytes += (int64_t)c->tensor[i].bytes;
@@ -89,7 +101,8 @@ bool nb_checkpoint_get_tensor(const nb_checkpoint *k, int64_t i, nb_checkpoint_t
     if (i < 0 || i >= k->c->n_tensor)
         return false;
     const nb_tensor *t = &k->c->tensor[i];
-    *out = (nb_checkpoint_tensor){.name = t->name, .type = t->dtype->name, .n_dim = t->n_dim, .bytes = (int64_t)t->bytes};
+    *out = (nb_checkpoint_tensor){
+        .name = t->name, .type = t->dtype->name, .n_dim = t->n_dim, .bytes = (int64_t)t->bytes};
     memcpy(out->shape, t->shape, sizeof out->shape);
     return true;
 }
@@ -167,7 +180,8 @@ static bool gguf_value(nb_buf *b, const nb_gguf_kv *kv)
         return add_scalar(b, kv->type, kv->p) != 0;
     const uint8_t *p = kv->p;
     nb_status st = nb_buf_str(b, "[", NULL);
-    for (uint64_t i = 0; i < kv->count && i < kShown && st == NB_OK && kv->elem != NB_GGUF_ARRAY; i++) {
+    for (uint64_t i = 0; i < kv->count && i < kShown && st == NB_OK && kv->elem != NB_GGUF_ARRAY;
+         i++) {
         if (i)
             st = nb_buf_str(b, ",", NULL);
         const size_t n = st == NB_OK ? add_scalar(b, kv->elem, p) : 0;
@@ -175,7 +189,8 @@ static bool gguf_value(nb_buf *b, const nb_gguf_kv *kv)
             return false;
         p += n;
     }
-    if (st == NB_OK && kv->count > kShown) /* still JSON: the last element says how many there are */
+    /* still JSON: the last element says how many there are */
+    if (st == NB_OK && kv->count > kShown)
         st = nb_buf_printf(b, NULL, ",\"... %llu in all\"", (unsigned long long)kv->count);
     return st == NB_OK && nb_buf_str(b, "]", NULL) == NB_OK;
 }
@@ -200,7 +215,8 @@ static bool json_value(nb_buf *b, const nb_json_node *v)
     const bool array = nb_json_typeof(v) == NB_JSON_ARRAY;
     bool ok = nb_buf_str(b, array ? "[" : "{", NULL) == NB_OK;
     size_t at = 0;
-    for (const nb_json_node *e = nb_json_first(v); e && ok; e = nb_json_next(e), at++) { /* depth: the reader allows 128 */
+    /* depth: the reader allows 128 */
+    for (const nb_json_node *e = nb_json_first(v); e && ok; e = nb_json_next(e), at++) {
         const char *key = nb_json_key(e, &n);
         ok = !at || nb_buf_str(b, ",", NULL) == NB_OK;
         if (ok && key)
@@ -210,9 +226,11 @@ static bool json_value(nb_buf *b, const nb_json_node *v)
     return ok && nb_buf_str(b, array ? "]" : "}", NULL) == NB_OK;
 }
 
-bool nb_checkpoint_get_metadata(const nb_checkpoint *c, int64_t i, const char **key, const char **value_json)
+bool nb_checkpoint_get_metadata(const nb_checkpoint *c, int64_t i, const char **key,
+                                const char **value_json)
 {
-    nb_checkpoint *k = (nb_checkpoint *)(uintptr_t)c; /* the text of the last answer is the only thing that changes */
+    /* the text of the last answer is the only thing that changes */
+    nb_checkpoint *k = (nb_checkpoint *)(uintptr_t)c;
     k->value.n = 0;
     bool ok = false;
     if (k->c->gguf && i >= 0 && i < k->c->gguf->n_kv) {
@@ -253,8 +271,10 @@ nb_status nb_checkpoint_verify(const nb_checkpoint *k, bool *manifest, nb_error 
             t->dtype->decode(t->data + b * t->dtype->bytes, f, n);
             for (int64_t v = 0; v < n * t->dtype->block && st == NB_OK; v++)
                 if (!isfinite(f[v]))
-                    st = nb_fail_at(err, NB_NEGATIVE, nb_container_file(k->c, t), (int64_t)(t->offset + (uint64_t)(b * t->dtype->bytes)),
-                                    "tensor %s holds NaN or Inf at value %lld", t->name, (long long)(b * t->dtype->block + v));
+                    st = nb_fail_at(err, NB_NEGATIVE, nb_container_file(k->c, t),
+                                    (int64_t)(t->offset + (uint64_t)(b * t->dtype->bytes)),
+                                    "tensor %s holds NaN or Inf at value %lld", t->name,
+                                    (long long)(b * t->dtype->block + v));
         }
         nb_container_release(k->c, t);
     }

@@ -1,5 +1,6 @@
-/* convert.c -- nb_convert: every slot of a model into the sink of the other container. What a tensor is called, where its rows lie and how its values
- * are written is the sink's matter; here is only which format each gets. */
+/* convert.c -- nb_convert: every slot of a model into the sink of the other container. What a
+ * tensor is called, where its rows lie and how its values are written is the sink's matter; here is
+ * only which format each gets. */
 #include "api/convert.h"
 #include "api/refuse_input.h"
 #include "base/clock.h"
@@ -41,14 +42,16 @@ static nb_status choose_grid(job *j, nb_error *err)
             at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*t)->name);
             nb_nearest_offer(&near, (*t)->name);
         }
-    const nb_status st = nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s", j->o->grid,
-                                 j->grid ? "cannot be written" : "is unknown", names);
+    const nb_status st =
+        nb_fail(err, j->grid ? NB_UNSUPPORTED : NB_USAGE, "--grid %.40s %s; there are:%s",
+                j->o->grid, j->grid ? "cannot be written" : "is unknown", names);
     if (!j->grid)
         nb_nearest_hint(&near, "--grid ", err);
     return st;
 }
 
-/* Matrices get the grid; vectors and routers are left alone, and so is what no row of the family names. */
+/* Matrices get the grid; vectors and routers are left alone, and so is what no row of the family
+ * names. */
 static nb_status choose_types(job *j, nb_error *err)
 {
     const nb_model *m = j->m;
@@ -56,8 +59,10 @@ static nb_status choose_types(job *j, nb_error *err)
     j->type = nb_alloc((size_t)c->n_tensor, sizeof *j->type, "formats", err);
     if (!j->type)
         return NB_NO_ROOM;
-    for (int64_t i = 0; i < c->n_tensor; i++) /* codes that a scheme packed: their values, all of them */
-        j->type[i] = nb_tensor_is_packed(c, &c->tensor[i]) ? nb_dtype_by_name("f32") : c->tensor[i].dtype;
+    /* codes that a scheme packed: their values, all of them */
+    for (int64_t i = 0; i < c->n_tensor; i++)
+        j->type[i] =
+            nb_tensor_is_packed(c, &c->tensor[i]) ? nb_dtype_by_name("f32") : c->tensor[i].dtype;
     if (j->kind->open == open_gguf && !j->grid && m->scheme.scheme) {
         const nb_status st = nb_convert_choose_blocks(j, err);
         if (st != NB_OK)
@@ -68,7 +73,8 @@ static nb_status choose_types(job *j, nb_error *err)
             for (int e = 0; e < nb_model_n_slot(m, (nb_role)r); e++) {
                 char name[NB_TENSOR_NAME];
                 const nb_slot at = {.role = (nb_role)r, .layer = l, .expert = e};
-                const nb_tensor *t = nb_role_stays_f32(at.role) ? NULL : nb_family_tensor(m->family, c, at, name);
+                const nb_tensor *t =
+                    nb_role_stays_f32(at.role) ? NULL : nb_family_tensor(m->family, c, at, name);
                 if (t)
                     j->type[t - c->tensor] = j->grid;
             }
@@ -85,20 +91,24 @@ const nb_dtype *nb_convert_type(void *arg, const nb_tensor *t)
 static nb_status count_left(job *j, nb_convert_result *r, nb_error *err)
 {
     const nb_model *m = j->m;
-    bool *used = nb_alloc_zero((size_t)m->container->n_tensor + 1, sizeof *used, "a list of tensors", err);
+    bool *used =
+        nb_alloc_zero((size_t)m->container->n_tensor + 1, sizeof *used, "a list of tensors", err);
     if (!used)
         return NB_NO_ROOM;
     for (int l = 0; l < m->hp.n_layer; l++)
         for (int role = 0; role < NB_ROLE_COUNT; role++)
             for (int e = 0; e < nb_model_n_slot(m, (nb_role)role); e++) {
                 char name[NB_TENSOR_NAME];
-                const nb_tensor *t = nb_family_tensor(m->family, m->container, (nb_slot){.role = (nb_role)role, .layer = l, .expert = e}, name);
+                const nb_tensor *t = nb_family_tensor(
+                    m->family, m->container,
+                    (nb_slot){.role = (nb_role)role, .layer = l, .expert = e}, name);
                 if (t)
                     used[t - m->container->tensor] = true;
             }
     for (int64_t i = 0; i < m->container->n_tensor; i++)
         if (!used[i] && !nb_tensor_is_part(m, &m->container->tensor[i]) && r->n_left++ == 0)
-            nb_escape(r->left, (int64_t)sizeof r->left, m->container->tensor[i].name, (int64_t)strlen(m->container->tensor[i].name));
+            nb_escape(r->left, (int64_t)sizeof r->left, m->container->tensor[i].name,
+                      (int64_t)strlen(m->container->tensor[i].name));
     free(used);
     return NB_OK;
 }
@@ -112,10 +122,13 @@ static uint32_t file_type(const job *j)
     uint32_t v = 0;
     if (j->grid)
         return nb_gguf_file_type(j->grid);
-    if (j->m->container->gguf && nb_gguf_u32(j->m->container->gguf, "general.file_type", &v, NULL) == NB_OK)
+    if (j->m->container->gguf &&
+        nb_gguf_u32(j->m->container->gguf, "general.file_type", &v, NULL) == NB_OK)
         return v;
-    const nb_tensor *t = nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
-    return nb_gguf_file_type(t ? nb_convert_type((void *)(uintptr_t)j, t) : nb_dtype_by_name("f32"));
+    const nb_tensor *t =
+        nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
+    return nb_gguf_file_type(t ? nb_convert_type((void *)(uintptr_t)j, t)
+                               : nb_dtype_by_name("f32"));
 }
 
 static nb_status open_gguf(job *j, nb_error *err)
@@ -135,10 +148,13 @@ static nb_status open_gguf(job *j, nb_error *err)
 static nb_status open_folder(job *j, nb_error *err)
 {
     char name[NB_TENSOR_NAME];
-    const nb_tensor *t = nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
+    const nb_tensor *t =
+        nb_family_tensor(j->m->family, j->m->container, (nb_slot){.role = NB_ROLE_ATTN_V}, name);
     const char *dtype = t ? nb_torch_dtype(nb_convert_type(j, t)) : NULL;
     if (j->grid && !dtype)
-        return nb_fail(err, NB_UNSUPPORTED, "--grid %s in a folder of plain floats, which are f32, f16 or bf16", j->grid->name);
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--grid %s in a folder of plain floats, which are f32, f16 or bf16",
+                       j->grid->name);
     const nb_folder_sink_spec spec = {.model = j->m,
                                       .out = j->o->out,
                                       .choose = nb_convert_type,
@@ -166,21 +182,29 @@ static nb_status choose_form(const nb_convert_options *o, const form **out, nb_e
     const size_t n = o->out ? strlen(o->out) : 0;
     if (!n)
         return nb_fail(err, NB_USAGE, "-o OUT is missing");
-    const char *name = o->format ? o->format : n > 5 && strcmp(o->out + n - 5, ".gguf") == 0 ? "gguf" : "plain";
+    const char *name = o->format                                       ? o->format
+                       : n > 5 && strcmp(o->out + n - 5, ".gguf") == 0 ? "gguf"
+                                                                       : "plain";
     *out = NULL;
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         if (strcmp(forms[i].name, name) == 0)
             *out = &forms[i];
     if (*out && o->max_shard_bytes && (*out)->open == open_gguf)
-        return nb_fail(err, NB_UNSUPPORTED, "--max-shard-size with a GGUF file, which is written in one piece");
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--max-shard-size with a GGUF file, which is written in one piece");
     if (*out)
         return NB_OK;
     if (strcmp(name, "bnb") == 0)
-        return nb_fail(err, NB_UNSUPPORTED, "--format bnb with nibble convert: its levels are no whole numbers; nibble quantize --format bnb rounds");
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--format bnb with nibble convert: its levels are no whole numbers; nibble "
+                       "quantize --format bnb rounds");
     nb_nearest near = {.given = name};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         nb_nearest_offer(&near, forms[i].name);
-    nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are there", name);
+    nb_fail(err, NB_USAGE,
+            "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq and compressed-tensors are "
+            "there",
+            name);
     nb_nearest_hint(&near, "--format ", err);
     return NB_USAGE;
 }
@@ -197,17 +221,20 @@ static nb_status put_slot(job *j, nb_slot at, nb_error *err)
     nb_status st = nb_model_matrix(j->m, at, &a, &made, err);
     if (st == NB_OK) {
         a.N = a.N ? a.N : 1; /* a vector is one row */
-        st = a.dtype ? j->sink->op->dense(j->sink, at, &a, err) : j->sink->op->linear(j->sink, at, &a, err);
+        st = a.dtype ? j->sink->op->dense(j->sink, at, &a, err)
+                     : j->sink->op->linear(j->sink, at, &a, err);
     }
     free(made);
-    nb_container_release(j->m->container, nb_family_tensor(j->m->family, j->m->container, at, name));
+    nb_container_release(j->m->container,
+                         nb_family_tensor(j->m->family, j->m->container, at, name));
     return st;
 }
 
 static nb_status put_roles(job *j, int layer, nb_error *err)
 {
     nb_status st = NB_OK;
-    const int from = layer < 0 ? 0 : NB_ROLE_ATTN_NORM, to = layer < 0 ? NB_ROLE_ATTN_NORM : NB_ROLE_COUNT;
+    const int from = layer < 0 ? 0 : NB_ROLE_ATTN_NORM,
+              to = layer < 0 ? NB_ROLE_ATTN_NORM : NB_ROLE_COUNT;
     for (int r = from; r < to && st == NB_OK; r++)
         for (int e = 0; e < nb_model_n_slot(j->m, (nb_role)r) && st == NB_OK; e++)
             st = put_slot(j, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e}, err);
@@ -250,7 +277,8 @@ static nb_status add_tensor(void *arg, const nb_sink_tensor *t, nb_error *err)
 nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error *err)
 {
     const int64_t start = nb_clock_ns();
-    const nb_model_options mo = {.device = "cpu", .n_thread = o->n_thread, .allow_nonfinite = o->allow_nonfinite};
+    const nb_model_options mo = {
+        .device = "cpu", .n_thread = o->n_thread, .allow_nonfinite = o->allow_nonfinite};
     job j = {.o = o};
     sums all = {0};
     memset(r, 0, sizeof *r);

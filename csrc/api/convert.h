@@ -1,4 +1,5 @@
-/* convert.h -- what the files of nb_convert share: the forms and the walk (convert.c), folders whose linears a scheme packs (convert_packed.c). */
+/* convert.h -- what the files of nb_convert share: the forms and the walk (convert.c), folders
+ * whose linears a scheme packs (convert_packed.c). */
 #ifndef NB_API_CONVERT_H
 #define NB_API_CONVERT_H
 
@@ -23,10 +24,11 @@ typedef struct nb_convert_job {
 
 /* job->type of a tensor of the source. */
 const nb_dtype *nb_convert_type(void *job, const nb_tensor *t);
-/* Opens the sink of a folder whose linears have the codes of the source in the scheme called like the form. NB_UNSUPPORTED names what has no place.
- */
+/* Opens the sink of a folder whose linears have the codes of the source in the scheme called like
+ * the form. NB_UNSUPPORTED names what has no place. */
 nb_status nb_convert_open_packed(nb_convert_job *j, nb_error *err) NB_CHECKED;
-/* GGUF from a folder with packed linears when no format is asked for: the smallest blocks that have a place for every code, else F32. */
+/* GGUF from a folder with packed linears when no format is asked for: the smallest blocks that have
+ * a place for every code, else F32. */
 nb_status nb_convert_choose_blocks(nb_convert_job *j, nb_error *err) NB_CHECKED;
 
 #endif

@@ -1,6 +1,7 @@
-/* convert_packed.c -- codes as they are, from one scheme or number format into another. What the target must be able to hold is known before it is
- * begun: every packed linear of the source is unpacked once and looked at (its zeros, its order of inputs), because words like "sym" and "desc_act"
- * in a config are a promise at best. */
+/* convert_packed.c -- codes as they are, from one scheme or number format into another. What the
+ * target must be able to hold is known before it is begun: every packed linear of the source is
+ * unpacked once and looked at (its zeros, its order of inputs), because words like "sym" and
+ * "desc_act" in a config are a promise at best. */
 #include "api/convert.h"
 #include "convert/folder_sink.h"
 
@@ -17,24 +18,31 @@ typedef struct looks {
     bool coded[NB_GROUP_COUNT];
 } looks;
 
-static nb_status unlike(const nb_model *m, const looks *s, const char *name, int bits, int group, nb_error *err)
+static nb_status unlike(const nb_model *m, const looks *s, const char *name, int bits, int group,
+                        nb_error *err)
 {
     return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
-                      "tensor %.100s has %d bits in groups of %d, %.100s %d in groups of %d; in a folder all have the same", name, bits, group, s->of,
-                      s->bits, s->group);
+                      "tensor %.100s has %d bits in groups of %d, %.100s %d in groups of %d; in a "
+                      "folder all have the same",
+                      name, bits, group, s->of, s->bits, s->group);
 }
 
-static nb_status look_at(const nb_model *m, const char *name, const nb_matrix *a, looks *s, nb_error *err)
+static nb_status look_at(const nb_model *m, const char *name, const nb_matrix *a, looks *s,
+                         nb_error *err)
 {
     const nb_dtype *t = a->dtype;
     const int bits = t ? t->bits : a->bits, group = t ? t->group : a->group;
     const float half = (float)(1 << (bits - 1));
     if (t && (t->canon != NB_CANON_AFFINE || !t->split || t->has_min || (float)t->zero != half))
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
-                          "tensor %.128s is in %s, which are no codes of such a folder; nibble quantize rounds them", name, t->name);
+                          "tensor %.128s is in %s, which are no codes of such a folder; nibble "
+                          "quantize rounds them",
+                          name, t->name);
     if (a->table)
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
-                          "tensor %.128s holds levels of a table, which are no whole numbers; nibble quantize rounds them", name);
+                          "tensor %.128s holds levels of a table, which are no whole numbers; "
+                          "nibble quantize rounds them",
+                          name);
     if (!s->of[0]) {
         s->bits = bits;
         s->group = group;
@@ -60,8 +68,10 @@ static bool is_codes(const nb_container *c, const nb_tensor *t)
 }
 
 /* Calls back for every linear that is codes. */
-static nb_status each_coded(const nb_model *m, nb_status (*visit)(void *arg, nb_slot at, nb_group_id g, const nb_tensor *t, nb_error *err), void *arg,
-                            nb_error *err)
+static nb_status each_coded(const nb_model *m,
+                            nb_status (*visit)(void *arg, nb_slot at, nb_group_id g,
+                                               const nb_tensor *t, nb_error *err),
+                            void *arg, nb_error *err)
 {
     nb_status st = NB_OK;
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
@@ -71,7 +81,9 @@ static nb_status each_coded(const nb_model *m, nb_status (*visit)(void *arg, nb_
             for (int i = 0; i < n_role * nb_model_n_slot(m, role[0]) && st == NB_OK; i++) {
                 char name[NB_TENSOR_NAME];
                 const nb_slot at = {.role = role[i % n_role], .layer = l, .expert = i / n_role};
-                const nb_tensor *t = nb_model_has(m, at) ? nb_family_tensor(m->family, m->container, at, name) : NULL;
+                const nb_tensor *t = nb_model_has(m, at)
+                                         ? nb_family_tensor(m->family, m->container, at, name)
+                                         : NULL;
                 if (is_codes(m->container, t))
                     st = visit(arg, at, (nb_group_id)g, t, err);
             }
@@ -84,7 +96,8 @@ typedef struct looking {
     looks s;
 } looking;
 
-static nb_status look_at_slot(void *arg, nb_slot at, nb_group_id g, const nb_tensor *t, nb_error *err)
+static nb_status look_at_slot(void *arg, nb_slot at, nb_group_id g, const nb_tensor *t,
+                              nb_error *err)
 {
     looking *k = arg;
     nb_matrix a;
@@ -108,12 +121,14 @@ static nb_status look(const nb_model *m, looks *s, nb_error *err)
 
 /* ---- folders ---- */
 
-/* Codes stay what they are: the model that they came from can be quantized for the scheme. err says what does not fit. */
+/* Codes stay what they are: the model that they came from can be quantized for the scheme. err says
+ * what does not fit. */
 static void refuse_shape(const nb_convert_job *j, nb_error *err)
 {
     char why[sizeof err->message];
     memcpy(why, err->message, sizeof why);
-    (void)nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1, "%.300s; quantize the model that it came from", why);
+    (void)nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1,
+                     "%.300s; quantize the model that it came from", why);
     nb_hint(err, "nibble quantize ORIGINAL -o OUT --format %s", j->kind->name);
 }
 
@@ -123,15 +138,24 @@ static nb_status spec_of(nb_convert_job *j, const looks *s, nb_error *err)
     const nb_scheme *scheme = nb_scheme_find(j->kind->name);
     nb_status st = NB_OK;
     if (!s->of[0])
-        return nb_fail_at(err, NB_UNSUPPORTED, path, -1, "its linears are floats, which are no codes of %s; nibble quantize rounds them",
-                          scheme->name);
-    j->spec =
-        (nb_scheme_spec){.scheme = scheme, .bits = s->bits, .group = s->group, .sym = s->sym, .act_order = s->ordered, .variant = scheme->variant};
+        return nb_fail_at(
+            err, NB_UNSUPPORTED, path, -1,
+            "its linears are floats, which are no codes of %s; nibble quantize rounds them",
+            scheme->name);
+    j->spec = (nb_scheme_spec){.scheme = scheme,
+                               .bits = s->bits,
+                               .group = s->group,
+                               .sym = s->sym,
+                               .act_order = s->ordered,
+                               .variant = scheme->variant};
     if (s->ordered && !scheme->orders) {
-        st = nb_fail_at(err, NB_UNSUPPORTED, path, -1, "its inputs have an order (desc_act), which %s has no place for", scheme->name);
+        st = nb_fail_at(err, NB_UNSUPPORTED, path, -1,
+                        "its inputs have an order (desc_act), which %s has no place for",
+                        scheme->name);
         nb_hint(err, "--format gptq_v2");
     } else if (s->least < 1.0f && strcmp(scheme->name, "gptq") == 0) {
-        st = nb_fail_at(err, NB_UNSUPPORTED, path, -1, "it has zeros of 0, which loaders of gptq read in three ways");
+        st = nb_fail_at(err, NB_UNSUPPORTED, path, -1,
+                        "it has zeros of 0, which loaders of gptq read in three ways");
         nb_hint(err, "--format gptq_v2");
     }
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
@@ -156,7 +180,8 @@ nb_status nb_convert_open_packed(nb_convert_job *j, nb_error *err)
     char name[NB_TENSOR_NAME];
     looks s;
     if (j->grid)
-        return nb_fail(err, NB_USAGE, "--grid %s with --format %s, which takes codes as they are", j->grid->name, j->kind->name);
+        return nb_fail(err, NB_USAGE, "--grid %s with --format %s, which takes codes as they are",
+                       j->grid->name, j->kind->name);
     nb_status st = look(j->m, &s, err);
     if (st == NB_OK)
         st = spec_of(j, &s, err);
@@ -182,7 +207,8 @@ nb_status nb_convert_open_packed(nb_convert_job *j, nb_error *err)
 
 /* ---- GGUF ---- */
 
-/* code - zero lies within -half .. half - 1 of the block's codes, or of one with a bit more where zeros differ from group to group. */
+/* code - zero lies within -half .. half - 1 of the block's codes, or of one with a bit more where
+ * zeros differ from group to group. */
 static const nb_dtype *block_of(const looks *s)
 {
     const int bits = s->sym ? s->bits : s->bits + 1;
@@ -196,7 +222,8 @@ typedef struct choosing {
     const nb_dtype *t;
 } choosing;
 
-static nb_status choose_block(void *arg, nb_slot at, nb_group_id g, const nb_tensor *t, nb_error *err)
+static nb_status choose_block(void *arg, nb_slot at, nb_group_id g, const nb_tensor *t,
+                              nb_error *err)
 {
     const choosing *k = arg;
     int64_t N, K;

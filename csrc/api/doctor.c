@@ -1,7 +1,7 @@
 /* doctor.c -- what this machine has, what of it nibble uses, and what is missing.
  *
- * GPUs are asked through the driver's own library (libcuda.so.1, opened at run time; CUDA driver API):
- * no toolkit and no module of ours is needed to see them. */
+ * GPUs are asked through the driver's own library (libcuda.so.1, opened at run time; CUDA driver
+ * API): no toolkit and no module of ours is needed to see them. */
 #include "api/doctor.h"
 #include "backend/cpu/cpu.h"
 #include "backend/limits.h"
@@ -19,7 +19,8 @@
 
 /* ---- the CPU and memory ---- */
 
-/* The value of a "key : value" line of a small text file of the kernel, trimmed; false if absent. */
+/* The value of a "key : value" line of a small text file of the kernel, trimmed; false if
+ * absent. */
 static bool line_of(const char *path, const char *key, char *dst, size_t n)
 {
     char line[512];
@@ -49,7 +50,10 @@ void nb_doctor_isa(uint32_t isa, nb_doctor_report *r)
     static const struct {
         uint32_t bit;
         const char *name;
-    } sets[] = {{NB_ISA_AVX2, "avx2 fma f16c"}, {NB_ISA_AVX512, "avx512 vnni"}, {NB_ISA_BF16, "bf16"}, {NB_ISA_AMX, "amx"}};
+    } sets[] = {{NB_ISA_AVX2, "avx2 fma f16c"},
+                {NB_ISA_AVX512, "avx512 vnni"},
+                {NB_ISA_BF16, "bf16"},
+                {NB_ISA_AMX, "amx"}};
     r->isa[0] = 0;
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         if (isa & sets[i].bit) {
@@ -92,7 +96,8 @@ static void add_library(nb_doctor_report *r, const char *name, const char *versi
 static void ask_libraries(nb_doctor_report *r)
 {
     char text[64] = "";
-    if (pcre2_config(PCRE2_CONFIG_VERSION, NULL) <= (int)sizeof text && pcre2_config(PCRE2_CONFIG_VERSION, text) > 0)
+    if (pcre2_config(PCRE2_CONFIG_VERSION, NULL) <= (int)sizeof text &&
+        pcre2_config(PCRE2_CONFIG_VERSION, text) > 0)
         add_library(r, "pcre2", text);
     add_library(r, "utf8proc", utf8proc_version());
 #if defined(_OPENMP)
@@ -136,7 +141,8 @@ static bool open_driver(driver *d)
     return d->handle && symbol(d, "cuInit", &d->init, sizeof d->init) &&
            symbol(d, "cuDeviceGetCount", &d->count, sizeof d->count) &&
            symbol(d, "cuDriverGetVersion", &d->version, sizeof d->version) &&
-           symbol(d, "cuDeviceGet", &d->device, sizeof d->device) && symbol(d, "cuDeviceGetName", &d->name, sizeof d->name) &&
+           symbol(d, "cuDeviceGet", &d->device, sizeof d->device) &&
+           symbol(d, "cuDeviceGetName", &d->name, sizeof d->name) &&
            symbol(d, "cuDeviceTotalMem_v2", &d->memory, sizeof d->memory) &&
            symbol(d, "cuDeviceGetAttribute", &d->attribute, sizeof d->attribute);
 }
@@ -147,7 +153,8 @@ static void driver_text(const driver *d, char *dst, size_t n)
     char line[256];
     int version = 0;
     if (line_of("/proc/driver/nvidia/version", "NVRM version", line, sizeof line))
-        for (const char *p = line; (p = strpbrk(p, "0123456789")) != NULL; p += strspn(p, "0123456789.")) {
+        for (const char *p = line; (p = strpbrk(p, "0123456789")) != NULL;
+             p += strspn(p, "0123456789.")) {
             const size_t length = strspn(p, "0123456789.");
             if (length > 3 && length < n && memchr(p, '.', length)) {
                 snprintf(dst, n, "%.*s", (int)length, p);
@@ -167,8 +174,10 @@ static void ask_devices(const driver *d, nb_doctor_report *r)
         nb_doctor_gpu *g = &r->gpu[r->n_gpu];
         int device = 0, major = 0, minor = 0;
         size_t bytes = 0;
-        if (d->device(&device, i) != kCudaSuccess || d->name(g->name, (int)sizeof g->name, device) != kCudaSuccess ||
-            d->memory(&bytes, device) != kCudaSuccess || d->attribute(&major, kComputeMajor, device) != kCudaSuccess ||
+        if (d->device(&device, i) != kCudaSuccess ||
+            d->name(g->name, (int)sizeof g->name, device) != kCudaSuccess ||
+            d->memory(&bytes, device) != kCudaSuccess ||
+            d->attribute(&major, kComputeMajor, device) != kCudaSuccess ||
             d->attribute(&minor, kComputeMinor, device) != kCudaSuccess)
             continue;
         g->sm = 10 * major + minor;
@@ -186,7 +195,8 @@ void nb_doctor_product_library(nb_backend *be, nb_doctor_report *r)
     if (version)
         add_library(r, "cublaslt", version);
     else
-        note(r, "libcublasLt is not there (it comes with the CUDA toolkit, and with PyTorch): nibble's own kernels multiply prompts, too");
+        note(r, "libcublasLt is not there (it comes with the CUDA toolkit, and with PyTorch): "
+                "nibble's own kernels multiply prompts, too");
 }
 
 static nb_status ask_gpus(nb_doctor_report *r, nb_error *err)
@@ -199,20 +209,26 @@ static nb_status ask_gpus(nb_doctor_report *r, nb_error *err)
     if (!open_driver(&d)) {
         if (card)
             st = nb_fail(err, NB_NEGATIVE,
-                         "an NVIDIA device is there, its driver's library libcuda.so.1 is not: nothing runs on it");
-        note(r, card ? "libcuda.so.1 cannot be loaded: install the driver's user-space libraries (in a container: run it with "
+                         "an NVIDIA device is there, its driver's library libcuda.so.1 is not: "
+                         "nothing runs on it");
+        note(r, card ? "libcuda.so.1 cannot be loaded: install the driver's user-space libraries "
+                       "(in a container: run it with "
                        "--gpus all)"
                      : "no NVIDIA driver (libcuda.so.1): the CPU computes");
     } else if (d.init(0) != kCudaSuccess) {
         if (card)
-            st = nb_fail(err, NB_NEGATIVE, "libcuda.so.1 does not start: driver and kernel module may differ in version");
-        note(r, card ? "the driver does not start: reboot, or install matching versions of the kernel module and the libraries"
+            st = nb_fail(
+                err, NB_NEGATIVE,
+                "libcuda.so.1 does not start: driver and kernel module may differ in version");
+        note(r, card ? "the driver does not start: reboot, or install matching versions of the "
+                       "kernel module and the libraries"
                      : "libcuda.so.1 is there, no device is: the CPU computes");
     } else {
         ask_devices(&d, r);
         if (r->n_gpu && nb_backend_open("cuda:0", NULL, &be, &why) != NB_OK) {
             char text[sizeof r->note[0]];
-            snprintf(text, sizeof text, "the GPU cannot be used by this build: %.200s", why.message);
+            snprintf(text, sizeof text, "the GPU cannot be used by this build: %.200s",
+                     why.message);
             note(r, text);
             st = nb_fail(err, NB_NEGATIVE, "%.400s", why.message);
         }
@@ -237,8 +253,8 @@ nb_status nb_doctor(nb_doctor_report *r, nb_error *err)
 
 /* ---- formats x families x backends ---- */
 
-/* Packs a small weight and looks what came of it: four bytes a weight where the format has fewer, or
- * is no f32, is the decoded form. */
+/* Packs a small weight and looks what came of it: four bytes a weight where the format has fewer,
+ * or is no f32, is the decoded form. */
 static const char *served(nb_backend *be, const nb_dtype *t)
 {
     enum { kRows = 16, kWidth = 1024 };
@@ -258,7 +274,8 @@ static const char *served(nb_backend *be, const nb_dtype *t)
     return how;
 }
 
-void nb_doctor_features(void (*row)(void *arg, const char *format, const char *family, const char *backend, const char *how),
+void nb_doctor_features(void (*row)(void *arg, const char *format, const char *family,
+                                    const char *backend, const char *how),
                         void *arg)
 {
     static const struct {

@@ -5,7 +5,8 @@
 #include "backend/backend.h"
 #include "nibble.h"
 
-/* Fills r->isa from the bits NB_ISA_* (cpu.h) and adds a note where a set is missing or not used. */
+/* Fills r->isa from the bits NB_ISA_* (cpu.h) and adds a note where a set is missing or not
+ * used. */
 void nb_doctor_isa(uint32_t isa, nb_doctor_report *r);
 
 /* Adds the vendor's library that a device multiplies with to r, or a note that it is not there. */

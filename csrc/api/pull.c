@@ -1,8 +1,10 @@
 /* pull.c -- nb_pull: a repository of the hub into the cache.
  *
- *   listing -> what of it is wanted -> the commit -> is there room? -> up to four files at once: HEAD, blob, link -> the ref, last
+ *   listing -> what of it is wanted -> the commit -> is there room? -> up to four files at once:
+ *       HEAD, blob, link -> the ref, last
  *
- * Until the ref is written the revision means what it meant before; a pull that ended half-way is gone on with by the next. */
+ * Until the ref is written the revision means what it meant before; a pull that ended half-way is
+ * gone on with by the next. */
 #include "base/memory.h"
 #include "file/names.h"
 #include "hub/hub_pull.h"
@@ -18,7 +20,9 @@
 enum { kThreads = 4 };
 
 /* Formats that nibble does not read, most of which are programs. */
-static const char *const skipped[] = {"*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.onnx", "*.onnx_data", "*.msgpack", "*.tflite", "*.ot"};
+static const char *const skipped[] = {"*.bin",     "*.pt",     "*.pth",  "*.ckpt",
+                                      "*.pkl",     "*.h5",     "*.onnx", "*.onnx_data",
+                                      "*.msgpack", "*.tflite", "*.ot"};
 
 typedef struct job {
     const nb_pull_options *o;
@@ -27,7 +31,8 @@ typedef struct job {
     nb_tree tree;
     bool *cached; /* of each file of the tree; the tree holds only what is wanted */
     bool *asked;  /* its HEAD was read */
-    bool *twin;   /* another file has the same bytes, and with them the same blob: that one fetches it */
+    bool *twin;   /* another file has the same bytes, and with them the same blob: that one fetches
+                 * it */
     char commit[64];
     char repository[NB_HUB_PATH], locks[NB_HUB_PATH + 16];
     /* of the threads */
@@ -59,7 +64,8 @@ static nb_status choose(job *j, nb_error *err)
     size_t n = 0;
     for (size_t i = 0; i < all; i++) {
         const char *path = j->tree.file[i].path;
-        if (!matches(skipped, sizeof skipped / sizeof *skipped, path) && (!j->o->n_include || matches(j->o->include, j->o->n_include, path)))
+        if (!matches(skipped, sizeof skipped / sizeof *skipped, path) &&
+            (!j->o->n_include || matches(j->o->include, j->o->n_include, path)))
             j->tree.file[n++] = j->tree.file[i];
     }
     j->tree.n = n;
@@ -114,8 +120,10 @@ static nb_status measure(job *j, nb_error *err)
     for (size_t i = 0; i < j->tree.n && st == NB_OK; i++) {
         j->cached[i] = is_cached(j, &j->tree.file[i]);
         j->twin[i] = !nb_names_add(blobs, j->tree.file, i);
-        if (!j->cached[i] && !j->twin[i] && __builtin_add_overflow(j->total, j->tree.file[i].size, &j->total))
-            st = nb_fail(err, NB_NETWORK, "%s: the sizes of its files add up to more than 2^63 bytes", j->o->name);
+        if (!j->cached[i] && !j->twin[i] &&
+            __builtin_add_overflow(j->total, j->tree.file[i].size, &j->total))
+            st = nb_fail(err, NB_NETWORK,
+                         "%s: the sizes of its files add up to more than 2^63 bytes", j->o->name);
     }
     nb_names_close(blobs);
     return st;
@@ -129,12 +137,15 @@ static nb_status check_room(const job *j, nb_error *err)
         st = nb_free_bytes(j->repository, &room, err);
     for (size_t i = 0; i < j->tree.n && st == NB_OK; i++) {
         const nb_tree_file *f = &j->tree.file[i];
-        const int64_t there = j->cached[i] || j->twin[i] ? f->size : nb_blob_there(j->repository, f->blob, f->size);
+        const int64_t there =
+            j->cached[i] || j->twin[i] ? f->size : nb_blob_there(j->repository, f->blob, f->size);
         need += there < f->size ? (uint64_t)(f->size - there) : 0;
     }
     if (st == NB_OK && need > room)
-        st = nb_fail_at(err, NB_NO_ROOM, j->repository, -1, "%llu bytes are to come, the disk has room for %llu: %llu are missing",
-                        (unsigned long long)need, (unsigned long long)room, (unsigned long long)(need - room));
+        st = nb_fail_at(err, NB_NO_ROOM, j->repository, -1,
+                        "%llu bytes are to come, the disk has room for %llu: %llu are missing",
+                        (unsigned long long)need, (unsigned long long)room,
+                        (unsigned long long)(need - room));
     return st;
 }
 
@@ -173,8 +184,14 @@ static nb_status fetch_one(job *j, nb_http *h, size_t i, nb_error *err)
             st = nb_tree_head(h, &j->name, f, commit, err);
         if (st == NB_OK)
             st = nb_tree_url(&j->net, &j->name, j->commit, f->path, url, err);
-        const nb_blob b = {.what = what, .url = url, .repository = j->repository, .locks = j->locks, .name = f->blob, .size = f->size,
-                           .progress = on_progress, .arg = &w};
+        const nb_blob b = {.what = what,
+                           .url = url,
+                           .repository = j->repository,
+                           .locks = j->locks,
+                           .name = f->blob,
+                           .size = f->size,
+                           .progress = on_progress,
+                           .arg = &w};
         if (st == NB_OK)
             st = nb_blob_fetch(h, &b, err);
     }
@@ -225,7 +242,8 @@ static nb_status fetch_all(job *j, nb_error *err)
 {
     pthread_t thread[kThreads];
     int n = 0;
-    while (n + 1 < kThreads && (size_t)n + 1 < j->tree.n && pthread_create(&thread[n], NULL, work, j) == 0)
+    while (n + 1 < kThreads && (size_t)n + 1 < j->tree.n &&
+           pthread_create(&thread[n], NULL, work, j) == 0)
         n++;
     work(j); /* this thread is one of them: it works without others as well */
     for (int i = 0; i < n; i++)
@@ -236,7 +254,8 @@ static nb_status fetch_all(job *j, nb_error *err)
         *err = j->err;
     for (size_t i = 0; i < j->tree.n && j->st == NB_OK; i++)
         if (j->twin[i])
-            j->st = nb_place(j->repository, j->commit, j->tree.file[i].path, j->tree.file[i].blob, err);
+            j->st =
+                nb_place(j->repository, j->commit, j->tree.file[i].path, j->tree.file[i].blob, err);
     return j->st;
 }
 
@@ -257,7 +276,8 @@ static nb_status fill(const job *j, nb_pull_result *r, nb_error *err)
         const nb_tree_file *f = &j->tree.file[i];
         const size_t n = strlen(f->path) + 1;
         memcpy(at, f->path, n);
-        r->files[r->n_file++] = (nb_pull_file){.name = at, .bytes = f->size, .cached = j->cached[i]};
+        r->files[r->n_file++] =
+            (nb_pull_file){.name = at, .bytes = f->size, .cached = j->cached[i]};
         r->bytes += f->size;
         at += n;
     }
@@ -296,7 +316,8 @@ nb_status nb_pull(const nb_pull_options *o, nb_pull_result *r, nb_error *err)
     j->o = o;
     nb_status st = NB_OK;
     if (!nb_hub_name_parse(o->name, &j->name)) {
-        st = nb_fail(err, NB_USAGE, "\"%s\" is no name of the hub like ORG/REPO or ORG/REPO@REVISION",
+        st = nb_fail(err, NB_USAGE,
+                     "\"%s\" is no name of the hub like ORG/REPO or ORG/REPO@REVISION",
                      nb_escape(shown, (int64_t)sizeof shown, o->name, (int64_t)strlen(o->name)));
     }
     if (st == NB_OK)

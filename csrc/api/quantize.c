@@ -1,4 +1,5 @@
-/* quantize.c -- nb_quantize: choices, plan, work folder, calibration, the pipeline, the file, the report. */
+/* quantize.c -- nb_quantize: choices, plan, work folder, calibration, the pipeline, the file, the
+ * report. */
 #include "api/quantize.h"
 #include "base/clock.h"
 #include "base/mapfile.h"
@@ -16,7 +17,8 @@ static nb_status open_model(nb_quantize_job *j, nb_error *err)
     if (st == NB_OK)
         st = nb_quantize_choose_types(j, err);
     if (st == NB_OK) {
-        j->report = nb_alloc_zero((size_t)nb_pipeline_most_reports(j->m), sizeof *j->report, "the report", err);
+        j->report = nb_alloc_zero((size_t)nb_pipeline_most_reports(j->m), sizeof *j->report,
+                                  "the report", err);
         st = j->report ? NB_OK : NB_NO_ROOM;
     }
     return st;
@@ -30,7 +32,8 @@ static nb_status check_eval(const nb_quantize_job *j, nb_error *err)
         return NB_OK;
     nb_status st = nb_mapfile_open(j->o.eval_path, &f, err);
     if (st == NB_OK) {
-        const nb_eval_options o = {.text = (const char *)f->p, .text_n = f->n, .text_path = j->o.eval_path};
+        const nb_eval_options o = {
+            .text = (const char *)f->p, .text_n = f->n, .text_path = j->o.eval_path};
         st = nb_eval_check(j->m, &o, err);
     }
     nb_mapfile_close(f);
@@ -66,7 +69,8 @@ static nb_status work(nb_quantize_job *j, nb_quantize_result *r, int64_t *since,
         st = nb_quantize_work_finish(j, &done, err);
     if (st != NB_OK || done)
         return st == NB_OK ? nb_quantize_fill_result(j, r, err) : st;
-    /* The file is opened, its room on disk checked, the memory planned, before the first minute of work. */
+    /* The file is opened, its room on disk checked, the memory planned, before the first minute of
+     * work. */
     st = nb_quantize_open_sink(j, j->p.n_done > 0, false, &j->sink, err);
     if (st == NB_OK)
         st = nb_quantize_work_verify(j, err);
@@ -79,7 +83,8 @@ static nb_status work(nb_quantize_job *j, nb_quantize_result *r, int64_t *since,
     if (j->calibrated)
         nb_quantize_phase_ends(r, "calibration text", since);
     if (st == NB_OK)
-        st = nb_pipeline_run(j->m, &j->p, j->calibrated ? &j->calib : NULL, j->sink, j->report, &j->n_report, err);
+        st = nb_pipeline_run(j->m, &j->p, j->calibrated ? &j->calib : NULL, j->sink, j->report,
+                             &j->n_report, err);
     if (st == NB_OK)
         st = nb_quantize_fill_result(j, r, err);
     nb_quantize_phase_ends(r, "layers", since);
@@ -120,7 +125,12 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
         memcpy(j->out_path, o->out, len);
         j->o.out = j->out_path;
     }
-    j->p = (nb_pipeline_options){.progress = o->progress, .arg = o->arg, .stop = o->stop, .sealed = nb_quantize_work_sealed, .sealed_arg = j, .times = &j->times};
+    j->p = (nb_pipeline_options){.progress = o->progress,
+                                 .arg = o->arg,
+                                 .stop = o->stop,
+                                 .sealed = nb_quantize_work_sealed,
+                                 .sealed_arg = j,
+                                 .times = &j->times};
     const bool from_journal = o->resume && !o->model && !o->dry_run;
     nb_status st = from_journal ? nb_quantize_work_open(j, err) : NB_OK;
     if (st == NB_OK && !j->o.model)
@@ -136,7 +146,8 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
     nb_quantize_phase_ends(r, "load", &since);
     if (st == NB_OK)
         st = o->dry_run ? rehearse(j, r, err) : work(j, r, &since, err);
-    if (nb_quantize_found_no_room(j, st, err) && (j->m || (j->o.model && j->form && open_model(j, NULL) == NB_OK)))
+    if (nb_quantize_found_no_room(j, st, err) &&
+        (j->m || (j->o.model && j->form && open_model(j, NULL) == NB_OK)))
         nb_quantize_say_missing_room(j, err);
     close_job(j, st, err);
     if (st == NB_OK && j->o.eval_path && !o->dry_run) {

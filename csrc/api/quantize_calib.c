@@ -1,4 +1,5 @@
-/* quantize_calib.c -- the tokens a model is shown: from an interrupted run's work folder, from a text, or written by the model itself. */
+/* quantize_calib.c -- the tokens a model is shown: from an interrupted run's work folder, from a
+ * text, or written by the model itself. */
 #include "api/quantize.h"
 #include "base/mapfile.h"
 
@@ -9,7 +10,8 @@ static nb_status from_text(nb_quantize_job *j, nb_error *err)
     nb_mapfile *f = NULL;
     nb_status st = nb_mapfile_open(j->o.calib, &f, err);
     if (st == NB_OK)
-        st = nb_calib_text(j->m, j->o.calib, (const char *)f->p, f->n, j->o.samples, j->o.ctx, &j->calib, err);
+        st = nb_calib_text(j->m, j->o.calib, (const char *)f->p, f->n, j->o.samples, j->o.ctx,
+                           &j->calib, err);
     nb_mapfile_close(f);
     return st;
 }
@@ -34,7 +36,9 @@ nb_status nb_quantize_calibrate(nb_quantize_job *j, nb_error *err)
 {
     bool found = false;
     if (!j->m->tokenizer)
-        return nb_fail_at(err, NB_UNSUPPORTED, j->o.model, -1, "no tokenizer, so no calibration text can be read; --method rtn needs none");
+        return nb_fail_at(
+            err, NB_UNSUPPORTED, j->o.model, -1,
+            "no tokenizer, so no calibration text can be read; --method rtn needs none");
     nb_status st = nb_quantize_work_read_calib(j, &found, err);
     j->calibrated = true;
     if (st != NB_OK || found)

@@ -1,4 +1,5 @@
-/* quantize_choose.c -- flags to a quantizer, a file format, a grid: what is refused before any file is touched. */
+/* quantize_choose.c -- flags to a quantizer, a file format, a grid: what is refused before any file
+ * is touched. */
 #include "api/quantize.h"
 #include "api/refuse_input.h"
 #include "base/nearest.h"
@@ -27,11 +28,14 @@ static nb_status choose_method(nb_quantize_job *j, nb_error *err)
         at += (size_t)snprintf(names + at, sizeof names - at, " %s", (*q)->name);
         nb_nearest_offer(&near, (*q)->name);
     }
-    static const char *const known[] = {"awq-mixed", "hqq", "nf4", "llm-int8", "smoothquant", "bitnet", "squeeze", "qllm"};
+    static const char *const known[] = {"awq-mixed",   "hqq",    "nf4",     "llm-int8",
+                                        "smoothquant", "bitnet", "squeeze", "qllm"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i], name) == 0)
-            return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name, names);
-    const nb_status st = nb_fail(err, NB_USAGE, "--method %.40s is unknown; there are:%s", name, names);
+            return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name,
+                           names);
+    const nb_status st =
+        nb_fail(err, NB_USAGE, "--method %.40s is unknown; there are:%s", name, names);
     nb_nearest_hint(&near, "--method ", err);
     return st;
 }
@@ -56,14 +60,19 @@ static nb_status choose_format(nb_quantize_job *j, nb_error *err)
         nb_nearest near = {.given = f};
         for (const nb_quantize_form *k = nb_quantize_forms; k->name; k++)
             nb_nearest_offer(&near, k->name);
-        nb_fail(err, NB_USAGE, "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq, compressed-tensors and bnb are there", f);
+        nb_fail(err, NB_USAGE,
+                "--format %.40s is unknown; gguf, plain, gptq, gptq_v2, awq, compressed-tensors "
+                "and bnb are there",
+                f);
         nb_nearest_hint(&near, "--format ", err);
         return NB_USAGE;
     }
     if (j->o.max_shard_bytes && !j->form->folder)
-        return nb_fail(err, NB_UNSUPPORTED, "--max-shard-size with a GGUF file, which is written in one piece");
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--max-shard-size with a GGUF file, which is written in one piece");
     if (j->form->folder && gguf)
-        return nb_fail(err, NB_USAGE, "--format %s is a folder, %s is called like a GGUF file", j->form->name, out);
+        return nb_fail(err, NB_USAGE, "--format %s is a folder, %s is called like a GGUF file",
+                       j->form->name, out);
     return NB_OK;
 }
 
@@ -75,7 +84,8 @@ static bool not_there_yet(const char *grid)
         if (strcasecmp(names[i], grid) == 0)
             return true;
     const size_t n = strlen(grid); /* q2_k_s ... q6_k_l, in any case as all grids */
-    return n == 6 && strchr("qQ", grid[0]) && strncasecmp(grid + 2, "_k_", 3) == 0 && strchr("smlSML", grid[5]);
+    return n == 6 && strchr("qQ", grid[0]) && strncasecmp(grid + 2, "_k_", 3) == 0 &&
+           strchr("smlSML", grid[5]);
 }
 
 enum { kGroup = 128 }; /* inputs that share a scale in a folder, when nothing is said */
@@ -89,13 +99,20 @@ static nb_status find_int_grid(nb_quantize_job *j, nb_error *err)
     snprintf(name, sizeof name, "int%d", o->bits ? o->bits : 4);
     if (o->bits && o->bits != 2 && o->bits != 3 && o->bits != 4 && o->bits != 8)
         return nb_fail(err, NB_USAGE, "--bits %d, it must be 2, 3, 4 or 8", o->bits);
-    const nb_status st = nb_grid_find(o->grid ? o->grid : name, o->group > 0 ? o->group : o->group < 0 ? 0 : kGroup, sym, &j->p.grid, err);
+    const nb_status st = nb_grid_find(o->grid ? o->grid : name,
+                                      o->group > 0   ? o->group
+                                      : o->group < 0 ? 0
+                                                     : kGroup,
+                                      sym, &j->p.grid, err);
     if (st != NB_OK)
         return st;
     if (j->p.grid.dtype)
-        return nb_fail(err, NB_UNSUPPORTED, "--grid %s in --format %s, which holds int2, int3, int4 and int8", j->p.grid.name, j->form->name);
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--grid %s in --format %s, which holds int2, int3, int4 and int8",
+                       j->p.grid.name, j->form->name);
     if (o->bits && o->bits != j->p.grid.bits)
-        return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, o->grid, j->p.grid.bits);
+        return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits,
+                       o->grid, j->p.grid.bits);
     return o->range ? nb_grid_set_range(&j->p.grid, o->range, err) : NB_OK;
 }
 
@@ -109,7 +126,11 @@ static nb_status choose_table_grid(nb_quantize_job *j, const nb_scheme *scheme, 
     const nb_status st = choose_block_grid(j, err);
     if (st != NB_OK)
         return st;
-    j->scheme = (nb_scheme_spec){.scheme = scheme, .bits = j->p.grid.bits, .group = j->p.grid.group, .sym = true, .variant = scheme->variant,
+    j->scheme = (nb_scheme_spec){.scheme = scheme,
+                                 .bits = j->p.grid.bits,
+                                 .group = j->p.grid.group,
+                                 .sym = true,
+                                 .variant = scheme->variant,
                                  .grid = j->p.grid.table ? j->p.grid.dtype : NULL};
     j->p.scheme = &j->scheme;
     return scheme->check(&j->scheme, "a linear", j->p.grid.group, j->p.grid.group, err);
@@ -127,24 +148,33 @@ static nb_status choose_packed_grid(nb_quantize_job *j, nb_error *err)
     if (st != NB_OK)
         return st;
     if (!sym && strcmp(j->form->name, "gptq") == 0) {
-        st = nb_fail(err, NB_UNSUPPORTED, "--asym in --format gptq, where loaders read a zero of 0 in three ways");
+        st = nb_fail(err, NB_UNSUPPORTED,
+                     "--asym in --format gptq, where loaders read a zero of 0 in three ways");
         nb_hint(err, "--format gptq_v2");
         return st;
     }
     if (o->act_order && !scheme->orders) {
-        st = nb_fail(err, NB_UNSUPPORTED, "--act-order in --format %s, whose loaders know no order of inputs", j->form->name);
+        st = nb_fail(err, NB_UNSUPPORTED,
+                     "--act-order in --format %s, whose loaders know no order of inputs",
+                     j->form->name);
         nb_hint(err, "--format gptq");
         return st;
     }
-    j->scheme = (nb_scheme_spec){.scheme = scheme, .bits = j->p.grid.bits, .group = j->p.grid.group, .sym = sym, .act_order = o->act_order,
+    j->scheme = (nb_scheme_spec){.scheme = scheme,
+                                 .bits = j->p.grid.bits,
+                                 .group = j->p.grid.group,
+                                 .sym = sym,
+                                 .act_order = o->act_order,
                                  .variant = scheme->variant};
     j->p.scheme = &j->scheme;
     j->p.act_order = o->act_order;
     const int64_t some = j->scheme.group ? (int64_t)j->scheme.group * 32 : 32;
-    return scheme->check(&j->scheme, "a linear", some, some, err); /* whether there is any shape that would do */
+    /* whether there is any shape that would do */
+    return scheme->check(&j->scheme, "a linear", some, some, err);
 }
 
-/* A plain folder holds the values of any grid: those of GGUF's blocks where --grid names one, else whole numbers. */
+/* A plain folder holds the values of any grid: those of GGUF's blocks where --grid names one, else
+ * whole numbers. */
 static nb_status choose_plain_grid(nb_quantize_job *j, nb_error *err)
 {
     const nb_dtype *t = j->o.grid ? nb_dtype_by_name(j->o.grid) : NULL;
@@ -154,7 +184,8 @@ static nb_status choose_plain_grid(nb_quantize_job *j, nb_error *err)
     return find_int_grid(j, err);
 }
 
-/* A grid, or so many bits, that no GGUF file can be given: which grids can be written, and which folders hold so many bits (0: not asked for). */
+/* A grid, or so many bits, that no GGUF file can be given: which grids can be written, and which
+ * folders hold so many bits (0: not asked for). */
 static nb_status refuse_grid(const char *out, int bits, const char *name, nb_error *err)
 {
     char grids[160], folders[96] = "";
@@ -165,22 +196,30 @@ static nb_status refuse_grid(const char *out, int bits, const char *name, nb_err
         for (const nb_dtype *const *t = nb_dtypes; *t; t++)
             if ((*t)->rule && (*t)->ggml_id >= 0)
                 nb_nearest_offer(&near, (*t)->name);
-        nb_fail(err, NB_UNSUPPORTED, "--grid %.40s cannot be written yet; those that can are %s", name, grids);
+        nb_fail(err, NB_UNSUPPORTED, "--grid %.40s cannot be written yet; those that can are %s",
+                name, grids);
         if (near.name)
             nb_hint(err, "--grid %s", near.name);
         return NB_UNSUPPORTED;
     }
     for (const nb_quantize_form *f = nb_quantize_forms; f->name && at < sizeof folders; f++) {
-        nb_scheme_spec s = {.scheme = f->scheme ? nb_scheme_find(f->scheme) : NULL, .bits = bits, .group = 128, .sym = true};
+        nb_scheme_spec s = {.scheme = f->scheme ? nb_scheme_find(f->scheme) : NULL,
+                            .bits = bits,
+                            .group = 128,
+                            .sym = true};
         if (s.scheme)
             s.variant = s.scheme->variant;
         if (s.scheme && s.scheme->check(&s, "a linear", 4096, 4096, NULL) == NB_OK)
             at += (size_t)snprintf(folders + at, sizeof folders - at, " %s", f->name);
     }
-    const nb_status st = nb_fail(err, NB_UNSUPPORTED, "--bits %d into GGUF, whose grids here are %s; folders hold %d bits: --format%s",
-                                 bits, grids, bits, folders);
-    const size_t n = strlen(out), stem = n > 5 && strcmp(out + n - 5, ".gguf") == 0 ? n - 5 : n; /* OUT as a folder */
-    nb_hint(err, "-o %.*s --format%.*s", (int)(stem < 200 ? stem : 200), out, (int)strcspn(folders + 1, " ") + 1, folders);
+    const nb_status st =
+        nb_fail(err, NB_UNSUPPORTED,
+                "--bits %d into GGUF, whose grids here are %s; folders hold %d bits: --format%s",
+                bits, grids, bits, folders);
+    /* OUT as a folder */
+    const size_t n = strlen(out), stem = n > 5 && strcmp(out + n - 5, ".gguf") == 0 ? n - 5 : n;
+    nb_hint(err, "-o %.*s --format%.*s", (int)(stem < 200 ? stem : 200), out,
+            (int)strcspn(folders + 1, " ") + 1, folders);
     return st;
 }
 
@@ -190,9 +229,12 @@ static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err)
     const nb_quantize_options *o = &j->o;
     const char *name = o->grid, *where = j->form->folder ? "blocks" : "a GGUF file";
     if (o->act_order)
-        return nb_fail(err, NB_UNSUPPORTED, "--act-order in %s of --method %s: its blocks have no order", where, j->p.quantizer->name);
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--act-order in %s of --method %s: its blocks have no order", where,
+                       j->p.quantizer->name);
     if (o->range)
-        return nb_fail(err, NB_UNSUPPORTED, "--range in %s, whose formats say by themselves what they reach", where);
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--range in %s, whose formats say by themselves what they reach", where);
     if (!name) {
         const int bits = o->bits ? o->bits : 4;
         if (bits == 4)
@@ -207,7 +249,8 @@ static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err)
     const nb_dtype *t = nb_dtype_by_name(name);
     if (t ? !t->rule : not_there_yet(name))
         return refuse_grid(o->out, 0, name, err);
-    const nb_status st = nb_grid_find(name, o->group > 0 ? o->group : 0, !o->sym_set || o->sym, &j->p.grid, err);
+    const nb_status st =
+        nb_grid_find(name, o->group > 0 ? o->group : 0, !o->sym_set || o->sym, &j->p.grid, err);
     if (st != NB_OK)
         return st;
     if (!j->p.grid.dtype || (t->ggml_id < 0 && !j->form->folder)) {
@@ -216,13 +259,16 @@ static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err)
         return nb_fail(err, NB_UNSUPPORTED, "--grid %s has no GGUF format; %s have", name, grids);
     }
     if (o->bits && o->bits != j->p.grid.bits)
-        return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, name, j->p.grid.bits);
+        return nb_fail(err, NB_USAGE, "--bits %d and --grid %s, which has %d bits", o->bits, name,
+                       j->p.grid.bits);
     if (o->group && o->group != j->p.grid.group)
-        return o->group < 0
-                   ? nb_fail(err, NB_UNSUPPORTED, "--group row in %s; %s has groups of %d", where, name, j->p.grid.group)
-                   : nb_fail(err, NB_UNSUPPORTED, "--group %d in %s; %s has groups of %d", o->group, where, name, j->p.grid.group);
+        return o->group < 0 ? nb_fail(err, NB_UNSUPPORTED, "--group row in %s; %s has groups of %d",
+                                      where, name, j->p.grid.group)
+                            : nb_fail(err, NB_UNSUPPORTED, "--group %d in %s; %s has groups of %d",
+                                      o->group, where, name, j->p.grid.group);
     if (o->sym_set && o->sym != j->p.grid.sym)
-        return nb_fail(err, o->grid ? NB_USAGE : NB_UNSUPPORTED, "--%s in %s of %s, which is %s", o->sym ? "sym" : "asym", where, name,
+        return nb_fail(err, o->grid ? NB_USAGE : NB_UNSUPPORTED, "--%s in %s of %s, which is %s",
+                       o->sym ? "sym" : "asym", where, name,
                        j->p.grid.sym ? "symmetric" : "not symmetric");
     return NB_OK;
 }
@@ -230,22 +276,33 @@ static nb_status choose_block_grid(nb_quantize_job *j, nb_error *err)
 static nb_status choose_grid(nb_quantize_job *j, nb_error *err)
 {
     if (j->o.act_order && j->form->folder && !j->p.quantizer->orders)
-        return nb_fail(err, NB_UNSUPPORTED, "--act-order with --method %s, which rounds inputs in no order", j->p.quantizer->name);
-    return j->form->scheme ? choose_packed_grid(j, err) : j->form->folder ? choose_plain_grid(j, err) : choose_block_grid(j, err);
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--act-order with --method %s, which rounds inputs in no order",
+                       j->p.quantizer->name);
+    return j->form->scheme   ? choose_packed_grid(j, err)
+           : j->form->folder ? choose_plain_grid(j, err)
+                             : choose_block_grid(j, err);
 }
 
-/* --clip: none, or how the range of a group is narrowed; the quantizer's own when nothing is said. */
+/* --clip: none, or how the range of a group is narrowed; the quantizer's own when nothing is
+ * said. */
 static nb_status choose_clip(nb_quantize_job *j, nb_error *err)
 {
     static const struct {
         const char *name;
         nb_clip clip;
-    } rows[] = {{"none", NB_CLIP_NONE}, {"mse", NB_CLIP_MSE}, {"p99.9", NB_CLIP_QUANTILE}, {"output", NB_CLIP_OUTPUT}};
+    } rows[] = {{"none", NB_CLIP_NONE},
+                {"mse", NB_CLIP_MSE},
+                {"p99.9", NB_CLIP_QUANTILE},
+                {"output", NB_CLIP_OUTPUT}};
     j->p.clip = j->p.quantizer->clip;
     for (size_t i = 0; j->o.clip && i < sizeof rows / sizeof *rows; i++)
         if (strcmp(rows[i].name, j->o.clip) == 0) {
             if (rows[i].clip == NB_CLIP_OUTPUT && j->p.quantizer->needs == NB_NEEDS_NOTHING)
-                return nb_fail(err, NB_USAGE, "--clip output measures on calibration text, which --method %s has none of", j->p.quantizer->name);
+                return nb_fail(
+                    err, NB_USAGE,
+                    "--clip output measures on calibration text, which --method %s has none of",
+                    j->p.quantizer->name);
             j->p.clip = rows[i].clip;
             return NB_OK;
         }
@@ -262,20 +319,26 @@ static nb_status choose_clip(nb_quantize_job *j, nb_error *err)
 static nb_status choose_embedding(nb_quantize_job *j, nb_error *err)
 {
     const char *e = j->o.embedding ? j->o.embedding : j->form->folder ? "keep" : "q8_0";
-    if (j->form->folder && strcmp(e, "keep") != 0 && strcmp(e, "f32") != 0 && strcmp(e, "f16") != 0 && strcmp(e, "bf16") != 0)
-        return nb_fail(err, NB_UNSUPPORTED, "--embedding %.40s in a folder, where it is keep, f32, f16 or bf16", e);
+    if (j->form->folder && strcmp(e, "keep") != 0 && strcmp(e, "f32") != 0 &&
+        strcmp(e, "f16") != 0 && strcmp(e, "bf16") != 0)
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--embedding %.40s in a folder, where it is keep, f32, f16 or bf16", e);
     if (strcmp(e, "keep") == 0)
         return NB_OK;
     j->embedding = nb_dtype_by_name(e);
-    if (j->embedding ? !j->embedding->encode || (j->embedding->ggml_id < 0 && !j->form->folder) : not_there_yet(e))
-        return nb_fail(err, NB_UNSUPPORTED, "--embedding %s cannot be written yet; q8_0, q4_0 and f16 can", e);
+    if (j->embedding ? !j->embedding->encode || (j->embedding->ggml_id < 0 && !j->form->folder)
+                     : not_there_yet(e))
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "--embedding %s cannot be written yet; q8_0, q4_0 and f16 can", e);
     if (!j->embedding) {
         nb_nearest near = {.given = e};
         nb_nearest_offer(&near, "keep");
         for (const nb_dtype *const *t = nb_dtypes; *t; t++)
             if ((*t)->encode && (*t)->ggml_id >= 0)
                 nb_nearest_offer(&near, (*t)->name);
-        nb_fail(err, NB_USAGE, "--embedding %.40s: keep, or a format that can be written, such as q8_0, q4_0, f16", e);
+        nb_fail(err, NB_USAGE,
+                "--embedding %.40s: keep, or a format that can be written, such as q8_0, q4_0, f16",
+                e);
         nb_nearest_hint(&near, "--embedding ", err);
         return NB_USAGE;
     }
@@ -289,7 +352,8 @@ static nb_status check_options(const nb_quantize_options *o, nb_error *err)
     if (o->memory < 0)
         return nb_fail(err, NB_USAGE, "--memory must be positive");
     if (o->layers_set && (o->layer_from < 0 || o->layer_to <= o->layer_from))
-        return nb_fail(err, NB_USAGE, "--layers %d:%d, the second must be greater", o->layer_from, o->layer_to);
+        return nb_fail(err, NB_USAGE, "--layers %d:%d, the second must be greater", o->layer_from,
+                       o->layer_to);
     if (o->correction_set && !(o->correction >= 0.0 && o->correction <= 1.0))
         return nb_fail(err, NB_USAGE, "--correction %g, it must be 0 to 1", o->correction);
     if (o->damp < 0.0 || o->damp > 10.0)
@@ -297,7 +361,8 @@ static nb_status check_options(const nb_quantize_options *o, nb_error *err)
     if (o->token_limit_set && !(o->token_limit >= 0.0 && o->token_limit <= 1e6))
         return nb_fail(err, NB_USAGE, "--token-limit %g, it must be 0 to 1e6", o->token_limit);
     if (o->samples < 0 || o->ctx < 0 || (o->ctx > 0 && o->ctx < 2))
-        return nb_fail(err, NB_USAGE, "--samples %d --ctx %d, they must be positive", o->samples, o->ctx);
+        return nb_fail(err, NB_USAGE, "--samples %d --ctx %d, they must be positive", o->samples,
+                       o->ctx);
     return NB_OK;
 }
 
@@ -315,7 +380,8 @@ static bool is_inside(const char *out, const char *folder)
         return false;
     struct stat sb;
     const size_t len = strlen(base);
-    return stat(base, &sb) == 0 && S_ISDIR(sb.st_mode) && strncmp(real, base, len) == 0 && (real[len] == 0 || real[len] == '/' || len == 1);
+    return stat(base, &sb) == 0 && S_ISDIR(sb.st_mode) && strncmp(real, base, len) == 0 &&
+           (real[len] == 0 || real[len] == '/' || len == 1);
 }
 
 nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
@@ -323,9 +389,11 @@ nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
     struct stat in, out;
     nb_hub_name name;
     char found[NB_HUB_PATH];
-    if (stat(model, &in) != 0 && nb_hub_name_parse(model, &name) && nb_hub_find(&name, found, NULL) == NB_OK)
+    if (stat(model, &in) != 0 && nb_hub_name_parse(model, &name) &&
+        nb_hub_find(&name, found, NULL) == NB_OK)
         model = found;
-    if (stat(model, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+    if (stat(model, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev &&
+        in.st_ino == out.st_ino)
         return nb_fail_at(err, NB_USAGE, path, -1, "OUT is the input itself");
     if (is_inside(path, model))
         return nb_fail_at(err, NB_USAGE, path, -1, "OUT lies inside the input's folder");
@@ -335,7 +403,8 @@ nb_status nb_refuse_input(const char *model, const char *path, nb_error *err)
 static nb_status refuse_text(const char *text, const char *flag, const char *path, nb_error *err)
 {
     struct stat in, out;
-    if (text && stat(text, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+    if (text && stat(text, &in) == 0 && stat(path, &out) == 0 && in.st_dev == out.st_dev &&
+        in.st_ino == out.st_ino)
         return nb_fail_at(err, NB_USAGE, path, -1, "OUT is the text of --%s", flag);
     return NB_OK;
 }
@@ -360,14 +429,16 @@ nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err)
         st = refuse_text(o->calib, "calib", o->out, err);
     if (st == NB_OK)
         st = refuse_text(o->eval_path, "eval", o->out, err);
-    if (st == NB_OK && !j->form->folder && !o->dry_run) /* before a work folder is made beside a device */
+    /* before a work folder is made beside a device */
+    if (st == NB_OK && !j->form->folder && !o->dry_run)
         st = nb_outfile_check(o->out, err);
     return st;
 }
 
 /* ---- groups of a folder: with the model's shapes known ---- */
 
-/* How many of the model's groups of linears the scheme packs in groups of so many inputs (0: the row). */
+/* How many of the model's groups of linears the scheme packs in groups of so many inputs (0: the
+ * row). */
 static int n_packed(nb_quantize_job *j, int group)
 {
     int n = 0;
@@ -378,7 +449,8 @@ static int n_packed(nb_quantize_job *j, int group)
     return n;
 }
 
-/* A size that was asked for and leaves linears out which another one packs is refused: nobody wants half a model in bf16 for a number. */
+/* A size that was asked for and leaves linears out which another one packs is refused: nobody wants
+ * half a model in bf16 for a number. */
 static nb_status refuse_group(nb_quantize_job *j, int most, nb_error *err)
 {
     static const int sizes[] = {32, 64, 128, 0};
@@ -388,7 +460,8 @@ static nb_status refuse_group(nb_quantize_job *j, int most, nb_error *err)
     for (int i = 0; i < 4; i++)
         if (n_packed(j, sizes[i]) == most) {
             if (n++)
-                snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", n > 2 ? ", " : "", last);
+                snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                         n > 2 ? ", " : "", last);
             best = sizes[i] ? sizes[i] : best;
             snprintf(last, sizeof last, sizes[i] ? "%d" : "row", sizes[i]);
         }
@@ -397,7 +470,8 @@ static nb_status refuse_group(nb_quantize_job *j, int most, nb_error *err)
     if (err) {
         char why[sizeof err->message];
         memcpy(why, err->message, sizeof why);
-        st = nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1, "%.300s; --group %s%s%s packs %s", why, names, n > 1 ? " or " : "", last,
+        st = nb_fail_at(err, NB_UNSUPPORTED, j->m->container->path, -1,
+                        "%.300s; --group %s%s%s packs %s", why, names, n > 1 ? " or " : "", last,
                         most == NB_GROUP_COUNT ? "every linear" : "more linears");
         if (best)
             nb_hint(err, "--group %d", best);
@@ -427,7 +501,8 @@ static nb_status choose_group(nb_quantize_job *j, nb_error *err)
     return n_packed(j, j->scheme.group) < most ? refuse_group(j, most, err) : NB_OK;
 }
 
-/* From the root on. A file keeps its name, of which its other parts are found, even where it is a link (the hub's cache). */
+/* From the root on. A file keeps its name, of which its other parts are found, even where it is a
+ * link (the hub's cache). */
 static bool whole_path(const char *path, char out[PATH_MAX])
 {
     struct stat sb;
@@ -435,7 +510,8 @@ static bool whole_path(const char *path, char out[PATH_MAX])
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     if (stat(path, &sb) != 0 || S_ISDIR(sb.st_mode))
         return realpath(path, out) != NULL;
-    const int n = snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    const int n = snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+                           slash ? path : ".");
     if (n < 0 || (size_t)n >= sizeof parent || !realpath(parent, out))
         return false;
     const size_t at = strlen(out), len = strlen(name);
@@ -457,11 +533,13 @@ nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err)
         o->layers_set = true;
     }
     if (o->layer_to > n_layer)
-        return nb_fail(err, NB_USAGE, "--layers %d:%d, the model has %d layers", o->layer_from, o->layer_to, n_layer);
+        return nb_fail(err, NB_USAGE, "--layers %d:%d, the model has %d layers", o->layer_from,
+                       o->layer_to, n_layer);
     const nb_status st = choose_group(j, err);
     if (st != NB_OK)
         return st;
-    if (!whole_path(j->m->container->where, j->model_path)) /* of a name of the hub: the commit that it stands for now */
+    /* of a name of the hub: the commit that it stands for now */
+    if (!whole_path(j->m->container->where, j->model_path))
         return nb_fail_errno_at(err, o->model, "cannot be found");
     o->model = j->model_path;
     o->method = j->p.quantizer->name;

@@ -1,4 +1,5 @@
-/* quantize_figures.c -- what a run says at its end: sizes, errors, perplexity, and what a part of the layers tells of all. */
+/* quantize_figures.c -- what a run says at its end: sizes, errors, perplexity, and what a part of
+ * the layers tells of all. */
 #include "api/quantize.h"
 #include "base/clock.h"
 #include "base/mapfile.h"
@@ -32,7 +33,8 @@ static void on_chunk(void *arg, int32_t done, int32_t total, double ppl_so_far)
     const int32_t all = w->second ? total + done : done;
     const double s = (double)(nb_clock_ns() - w->start_ns) * 1e-9;
     (void)ppl_so_far;
-    w->o->progress(w->o->arg, "chunks evaluated, before and after", all, 2 * total, s * (2.0 * total - all) / all);
+    w->o->progress(w->o->arg, "chunks evaluated, before and after", all, 2 * total,
+                   s * (2.0 * total - all) / all);
 }
 
 nb_status nb_quantize_evaluate(const nb_quantize_options *o, nb_quantize_result *r, nb_error *err)
@@ -48,8 +50,12 @@ nb_status nb_quantize_evaluate(const nb_quantize_options *o, nb_quantize_result 
         st = nb_model_open(o->out, &mo, &after, err);
     if (st == NB_OK) {
         eval_watch w = {.o = o, .start_ns = nb_clock_ns()};
-        const nb_eval_options eo = {.text = (const char *)f->p, .text_n = f->n, .text_path = o->eval_path, .stop = o->stop,
-                                    .progress = o->progress ? on_chunk : NULL, .arg = &w};
+        const nb_eval_options eo = {.text = (const char *)f->p,
+                                    .text_n = f->n,
+                                    .text_path = o->eval_path,
+                                    .stop = o->stop,
+                                    .progress = o->progress ? on_chunk : NULL,
+                                    .arg = &w};
         st = nb_eval(before, NULL, &eo, &a, err);
         w.second = true;
         if (st == NB_OK)
@@ -77,7 +83,8 @@ nb_status nb_quantize_evaluate(const nb_quantize_options *o, nb_quantize_result 
     return st;
 }
 
-/* Layers are alike in size, so the time of those that were quantized is scaled to all; the part that grows with the tokens also to 128 x 2048. */
+/* Layers are alike in size, so the time of those that were quantized is scaled to all; the part
+ * that grows with the tokens also to 128 x 2048. */
 static void extrapolate(const nb_quantize_job *j, nb_quantize_result *r)
 {
     const int32_t n_layer = j->m->hp.n_layer;
@@ -88,18 +95,27 @@ static void extrapolate(const nb_quantize_job *j, nb_quantize_result *r)
     r->full_layers = n_layer;
     r->full_tokens = j->calibrated ? (int64_t)128 * 2048 : 0;
     r->full_seconds = j->layer_s / j->n_timed * n_layer;
-    r->full_seconds_at_full_tokens = tokens > 0 ? (j->layer_s - j->token_s + j->token_s * (128.0 * 2048.0 / tokens)) / j->n_timed * n_layer : r->full_seconds;
+    r->full_seconds_at_full_tokens =
+        tokens > 0 ? (j->layer_s - j->token_s + j->token_s * (128.0 * 2048.0 / tokens)) /
+                         j->n_timed * n_layer
+                   : r->full_seconds;
 }
 
 /* Where the time of the layers went. */
 static void take_times(const nb_times *t, nb_quantize_result *r)
 {
-    static const char *const names[NB_LAP_COUNT] = {[NB_LAP_READ] = "read",       [NB_LAP_FORWARD] = "forward", [NB_LAP_STATISTICS] = "statistics",
-                                                    [NB_LAP_FACTOR] = "factor",   [NB_LAP_CORRECT] = "correct", [NB_LAP_ROUND] = "round",
-                                                    [NB_LAP_ERRORS] = "errors",   [NB_LAP_WRITE] = "write"};
+    static const char *const names[NB_LAP_COUNT] = {[NB_LAP_READ] = "read",
+                                                    [NB_LAP_FORWARD] = "forward",
+                                                    [NB_LAP_STATISTICS] = "statistics",
+                                                    [NB_LAP_FACTOR] = "factor",
+                                                    [NB_LAP_CORRECT] = "correct",
+                                                    [NB_LAP_ROUND] = "round",
+                                                    [NB_LAP_ERRORS] = "errors",
+                                                    [NB_LAP_WRITE] = "write"};
     _Static_assert((int)NB_LAP_COUNT <= (int)NB_QUANTIZE_PARTS, "every lap has a place");
     for (int i = 0; i < NB_LAP_COUNT && t->since; i++)
-        r->part[r->n_part++] = (nb_quantize_part){names[i], (double)t->ns[i] * 1e-9, (double)t->cpu_ns[i] * 1e-9};
+        r->part[r->n_part++] =
+            (nb_quantize_part){names[i], (double)t->ns[i] * 1e-9, (double)t->cpu_ns[i] * 1e-9};
 }
 
 nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_error *err)
@@ -122,8 +138,14 @@ nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_
     for (int64_t i = 0; i < j->n_report; i++) {
         const nb_linear_report *l = &j->report[i];
         const bool counted = l->expert && j->p.quantizer->needs != NB_NEEDS_NOTHING;
-        r->layers[i] = (nb_quantize_layer){.name = l->name, .error = l->error, .error_rtn = l->error_rtn, .bits_per_weight = l->bits_per_weight,
-                                           .expert = counted, .n_token = l->n_token, .rounded = l->rounded, .note = l->note};
+        r->layers[i] = (nb_quantize_layer){.name = l->name,
+                                           .error = l->error,
+                                           .error_rtn = l->error_rtn,
+                                           .bits_per_weight = l->bits_per_weight,
+                                           .expert = counted,
+                                           .n_token = l->n_token,
+                                           .rounded = l->rounded,
+                                           .note = l->note};
         r->n_expert_linear += counted;
         r->n_expert_unseen += counted && l->rounded && l->n_token == 0;
         r->n_expert_rounded += counted && l->rounded;

@@ -1,5 +1,6 @@
-/* quantize_manifest.c -- manifest.json: what a file was made of and with, and the hash of every tensor and of what is outside of them. The same run gives the same bytes, so nothing in
- * it depends on the clock, the folder or an interruption. */
+/* quantize_manifest.c -- manifest.json: what a file was made of and with, and the hash of every
+ * tensor and of what is outside of them. The same run gives the same bytes, so nothing in it
+ * depends on the clock, the folder or an interruption. */
 #include "api/quantize.h"
 
 #include <string.h>
@@ -12,7 +13,8 @@ static nb_status put_tensor(void *arg, const nb_sink_tensor *t, nb_error *err)
     nb_hex(t->sha256, sizeof t->sha256, hex);
     nb_text_puts(out, out->p[out->n - 1] == '[' ? "\n{\"name\":" : ",\n{\"name\":");
     nb_text_json(out, t->name, strlen(t->name));
-    nb_text_printf(out, ",\"type\":\"%s\",\"bytes\":%lld,\"sha256\":\"%s\"", t->type, (long long)t->bytes, hex);
+    nb_text_printf(out, ",\"type\":\"%s\",\"bytes\":%lld,\"sha256\":\"%s\"", t->type,
+                   (long long)t->bytes, hex);
     if (t->file) {
         nb_text_puts(out, ",\"file\":");
         nb_text_json(out, t->file, strlen(t->file));
@@ -41,7 +43,8 @@ static nb_status put_head(nb_sink *sink, nb_text *out, nb_error *err)
     if (st != NB_OK)
         return st;
     nb_hex(head.sha256, sizeof head.sha256, hex);
-    nb_text_printf(out, "\n],\n\"bytes\":%lld,\n\"head\":{\"bytes\":%lld,\"sha256\":\"%s\"}}\n", (long long)head.file_bytes, (long long)head.bytes, hex);
+    nb_text_printf(out, "\n],\n\"bytes\":%lld,\n\"head\":{\"bytes\":%lld,\"sha256\":\"%s\"}}\n",
+                   (long long)head.file_bytes, (long long)head.bytes, hex);
     return NB_OK;
 }
 
@@ -70,8 +73,8 @@ nb_status nb_quantize_manifest(nb_quantize_job *j, nb_text *out, nb_error *err)
     nb_text_puts(out, ",\n\"input\":[");
     if (st == NB_OK)
         put_input(nb_json_root(input), out);
-    nb_text_printf(out, "],\n\"calib_sha256\":%s%s%s,\n\"tensors\":[", j->calib_sha[0] ? "\"" : "", j->calib_sha[0] ? j->calib_sha : "null",
-                   j->calib_sha[0] ? "\"" : "");
+    nb_text_printf(out, "],\n\"calib_sha256\":%s%s%s,\n\"tensors\":[", j->calib_sha[0] ? "\"" : "",
+                   j->calib_sha[0] ? j->calib_sha : "null", j->calib_sha[0] ? "\"" : "");
     nb_json_close(input);
     if (st == NB_OK)
         st = nb_text_check(out, "the manifest", err);

@@ -1,8 +1,11 @@
-/* quantize_plan.c -- the memory of a run, known before it begins: the pipeline itself over a device and a sink that only count (backend/count.h).
+/* quantize_plan.c -- the memory of a run, known before it begins: the pipeline itself over a device
+ * and a sink that only count (backend/count.h).
  *
- * What the process holds already (the directory of the checkpoint, the tokenizer) is what it is; the plan adds the pipeline's peak to it. Where that is
- * more than the budget fewer experts of a mixture are measured at once, down to one; then the activations go into a file (with as many experts as fit
- * again); where that does not suffice the run is refused, with the numbers and what would fit. */
+ * What the process holds already (the directory of the checkpoint, the tokenizer) is what it is;
+ * the plan adds the pipeline's peak to it. Where that is more than the budget fewer experts of a
+ * mixture are measured at once, down to one; then the activations go into a file (with as many
+ * experts as fit again); where that does not suffice the run is refused, with the numbers and what
+ * would fit. */
 #include "api/quantize.h"
 #include "backend/count.h"
 #include "base/clock.h"
@@ -24,8 +27,8 @@ static need needs(const nb_backend *be, const nb_count *n, int64_t base)
 }
 
 /* The pipeline with these options, counted. */
-static nb_status count_run(nb_quantize_job *j, int64_t base, int32_t samples, int32_t ctx, double correction, bool spill, int experts, need *out,
-                           nb_error *err)
+static nb_status count_run(nb_quantize_job *j, int64_t base, int32_t samples, int32_t ctx,
+                           double correction, bool spill, int experts, need *out, nb_error *err)
 {
     nb_backend *be = NULL;
     nb_sink *sink = NULL;
@@ -39,16 +42,19 @@ static nb_status count_run(nb_quantize_job *j, int64_t base, int32_t samples, in
     p.stop = NULL;
     p.times = NULL;
     p.sealed = NULL;
-    p.n_done = 0; /* as if all were to be done: the plan is the same however often it was interrupted */
+    /* as if all were to be done: the plan is the same however often it was interrupted */
+    p.n_done = 0;
     p.ends_done = false;
-    nb_linear_report *report = nb_alloc((size_t)nb_pipeline_most_reports(j->m), sizeof *report, "the report of a plan", err);
+    nb_linear_report *report = nb_alloc((size_t)nb_pipeline_most_reports(j->m), sizeof *report,
+                                        "the report of a plan", err);
     nb_status st = report ? nb_backend_count_open(j->m->be, false, &be, err) : NB_NO_ROOM;
     if (st == NB_OK)
         st = nb_quantize_open_sink(j, false, true, &sink, err);
     if (st == NB_OK) {
         nb_model m = *j->m; /* its tensors, another device */
         m.be = be;
-        st = nb_pipeline_run(&m, &p, j->p.quantizer->needs != NB_NEEDS_NOTHING ? &calib : NULL, sink, report, &n_report, err);
+        st = nb_pipeline_run(&m, &p, j->p.quantizer->needs != NB_NEEDS_NOTHING ? &calib : NULL,
+                             sink, report, &n_report, err);
         *out = needs(be, nb_backend_count(be), base);
     }
     if (sink)
@@ -82,17 +88,21 @@ static nb_status count_writer(nb_quantize_job *j, int64_t base, need *out, nb_er
     return st;
 }
 
-/* As few passes as fit: *spill, *experts and what they need; when nothing fits, the least there is. limit 0: everything fits. */
-static nb_status fit(nb_quantize_job *j, int64_t base, int64_t limit, bool calibrated, bool *spill, int *experts, need *out, nb_error *err)
+/* As few passes as fit: *spill, *experts and what they need; when nothing fits, the least there is.
+ * limit 0: everything fits. */
+static nb_status fit(nb_quantize_job *j, int64_t base, int64_t limit, bool calibrated, bool *spill,
+                     int *experts, need *out, nb_error *err)
 {
     const int all = j->m->hp.n_expert ? j->m->hp.n_expert : 1;
     const int64_t device = (int64_t)j->m->be->memory_bytes;
     for (int s = 0; s <= (calibrated ? 1 : 0); s++)
         for (int n = all; n; n /= 2) {
-            const nb_status st = count_run(j, base, j->o.samples, j->o.ctx, j->o.correction, s, n, out, err);
+            const nb_status st =
+                count_run(j, base, j->o.samples, j->o.ctx, j->o.correction, s, n, out, err);
             *spill = s;
             *experts = n;
-            if (st != NB_OK || ((!limit || out->host <= limit) && (!device || out->device <= device)))
+            if (st != NB_OK ||
+                ((!limit || out->host <= limit) && (!device || out->device <= device)))
                 return st;
             if (!calibrated)
                 break;
@@ -105,14 +115,18 @@ static double mib(int64_t bytes)
     return (double)bytes / 1048576.0;
 }
 
-static nb_status refuse(nb_quantize_job *j, int64_t base, int64_t limit, need least, bool calibrated, nb_error *err)
+static nb_status refuse(nb_quantize_job *j, int64_t base, int64_t limit, need least,
+                        bool calibrated, nb_error *err)
 {
     need plain = {0};
     char with[160] = "";
-    if (calibrated && j->o.correction > 0.0 && count_run(j, base, j->o.samples, j->o.ctx, 0.0, true, 1, &plain, err) == NB_OK && plain.host <= limit)
+    if (calibrated && j->o.correction > 0.0 &&
+        count_run(j, base, j->o.samples, j->o.ctx, 0.0, true, 1, &plain, err) == NB_OK &&
+        plain.host <= limit)
         snprintf(with, sizeof with, "; with --correction 0 it needs %.1f MiB", mib(plain.host));
-    const nb_status st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1, "%.1f MiB of memory are needed%s, there are %.1f MiB%s", mib(least.host),
-                                    calibrated ? " even with the activations on disk" : "", mib(limit), with);
+    const nb_status st = nb_fail_at(
+        err, NB_NO_ROOM, j->o.model, -1, "%.1f MiB of memory are needed%s, there are %.1f MiB%s",
+        mib(least.host), calibrated ? " even with the activations on disk" : "", mib(limit), with);
     if (with[0])
         nb_hint(err, "--correction 0");
     else if (j->o.memory)
@@ -123,19 +137,25 @@ static nb_status refuse(nb_quantize_job *j, int64_t base, int64_t limit, need le
 static nb_status refuse_writer(nb_quantize_job *j, int64_t limit, need writer, nb_error *err)
 {
     const nb_status st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1,
-                                    "self-calibration holds the whole model, %.1f MiB; there are %.1f MiB: give a text with --calib FILE", mib(writer.host), mib(limit));
+                                    "self-calibration holds the whole model, %.1f MiB; there are "
+                                    "%.1f MiB: give a text with --calib FILE",
+                                    mib(writer.host), mib(limit));
     nb_hint(err, "--calib FILE");
     return st;
 }
 
-/* Whether it fits is asked of the machine (hours from now others may have gone); what is free now is a warning. */
+/* Whether it fits is asked of the machine (hours from now others may have gone); what is free now
+ * is a warning. */
 static void warn_of_others(nb_quantize_job *j, int64_t more)
 {
     char line[200];
     const int64_t free = nb_memory_free_bytes();
     if (!free || more <= free || !j->o.progress)
         return;
-    snprintf(line, sizeof line, "warning: %.1f MiB more are planned, %.1f MiB are free now; --memory SIZE takes less, or refuses", mib(more), mib(free));
+    snprintf(line, sizeof line,
+             "warning: %.1f MiB more are planned, %.1f MiB are free now; --memory SIZE takes less, "
+             "or refuses",
+             mib(more), mib(free));
     j->o.progress(j->o.arg, line, 0, j->m->hp.n_layer, -1.0);
 }
 
@@ -152,8 +172,10 @@ nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *
     if (st == NB_OK && limit && memory.host > limit)
         st = refuse(j, base, limit, memory, calibrated, err);
     if (st == NB_OK && j->m->be->memory_bytes && memory.device > (int64_t)j->m->be->memory_bytes)
-        st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1, "%.1f MiB of %s's memory are needed, it has %.1f MiB; fewer --samples, or --device cpu",
-                        mib(memory.device), j->m->be->name, mib((int64_t)j->m->be->memory_bytes));
+        st = nb_fail_at(
+            err, NB_NO_ROOM, j->o.model, -1,
+            "%.1f MiB of %s's memory are needed, it has %.1f MiB; fewer --samples, or --device cpu",
+            mib(memory.device), j->m->be->name, mib((int64_t)j->m->be->memory_bytes));
     if (st == NB_OK && calibrated)
         st = count_writer(j, base, &writer, err);
     if (st == NB_OK && limit && writer.host > limit)
@@ -169,8 +191,11 @@ nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *
     if (!j->o.memory)
         warn_of_others(j, r->plan_bytes - base);
     r->plan_device_bytes = memory.device > writer.device ? memory.device : writer.device;
-    r->spill_bytes = spill ? (int64_t)j->o.samples * j->o.ctx * nb_pipeline_row_width(j->m) * 4 * (j->o.correction > 0.0 ? 2 : 1) : 0;
-    r->expert_passes = calibrated && j->m->hp.n_expert ? (j->m->hp.n_expert + experts - 1) / experts : 0;
+    r->spill_bytes = spill ? (int64_t)j->o.samples * j->o.ctx * nb_pipeline_row_width(j->m) * 4 *
+                                 (j->o.correction > 0.0 ? 2 : 1)
+                           : 0;
+    r->expert_passes =
+        calibrated && j->m->hp.n_expert ? (j->m->hp.n_expert + experts - 1) / experts : 0;
     j->p.expert_batch = experts;
     j->p.spill = spill && j->work ? nb_workdir_path(j->work) : NULL;
     return NB_OK;

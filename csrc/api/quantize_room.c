@@ -1,7 +1,8 @@
-/* quantize_room.c -- a disk that fills up, said once for the whole run: a write of the work folder knows its own bytes only, and whoever frees these meets the
- * next one.
+/* quantize_room.c -- a disk that fills up, said once for the whole run: a write of the work folder
+ * knows its own bytes only, and whoever frees these meets the next one.
  *
- *     missing = output less its holes + what lies beside it - blocks that the work folder has already - blocks that are free */
+ *     missing = output less its holes + what lies beside it - blocks that the work folder has
+ *         already - blocks that are free */
 #include "api/quantize.h"
 #include "file/outfile.h"
 
@@ -13,8 +14,10 @@
 
 enum {
     kPath = 4096,
-    kLine = 512, /* of a linear in the journal or the log, of a tensor in the manifest: a name of at most 128 bytes, a hash of 64 or a note of 128, numbers */
-    kRest = 8 * 4096 /* settings and input in the journal and again in the manifest, 2 KB each; the last page of each of the files */
+    kLine = 512, /* of a linear in the journal or the log, of a tensor in the manifest: a name of
+                  * at most 128 bytes, a hash of 64 or a note of 128, numbers */
+    kRest = 8 * 4096 /* settings and input in the journal and again in the manifest, 2 KB each;
+                      * the last page of each of the files */
 };
 
 /* Blocks of the files in a folder; 0 where it is not there. */
@@ -37,7 +40,9 @@ static int64_t blocks_in(const char *folder)
 /* What a run writes beside the output, no less: tokens, journal, log, manifest. */
 static int64_t beside(const nb_quantize_job *j)
 {
-    const int64_t ids = j->p.quantizer->needs != NB_NEEDS_NOTHING ? (int64_t)j->o.samples * j->o.ctx * (int64_t)sizeof *j->calib.ids : 0;
+    const int64_t ids = j->p.quantizer->needs != NB_NEEDS_NOTHING
+                            ? (int64_t)j->o.samples * j->o.ctx * (int64_t)sizeof *j->calib.ids
+                            : 0;
     return ids + kLine * (2 * nb_pipeline_most_reports(j->m) + j->m->container->n_tensor) + kRest;
 }
 
@@ -55,12 +60,17 @@ void nb_quantize_say_missing_room(nb_quantize_job *j, nb_error *err)
 {
     char work[kPath], folder[kPath];
     nb_sink *sink = NULL;
-    const int n = snprintf(work, sizeof work, "%s.nibble", j->o.out), m = snprintf(folder, sizeof folder, "%s.nibble/folder", j->o.out);
+    const int n = snprintf(work, sizeof work, "%s.nibble", j->o.out),
+              m = snprintf(folder, sizeof folder, "%s.nibble/folder", j->o.out);
     const uint64_t room = nb_outfile_free_bytes(j->o.out);
-    if (n < 0 || n >= kPath || m < 0 || m >= kPath || room > INT64_MAX || nb_quantize_open_sink(j, false, true, &sink, NULL) != NB_OK)
+    if (n < 0 || n >= kPath || m < 0 || m >= kPath || room > INT64_MAX ||
+        nb_quantize_open_sink(j, false, true, &sink, NULL) != NB_OK)
         return; /* the sentence stays as it is */
-    const int64_t need = sink->total_bytes - sink->hole_bytes + beside(j), have = blocks_in(work) + blocks_in(folder) + (int64_t)room;
+    const int64_t need = sink->total_bytes - sink->hole_bytes + beside(j),
+                  have = blocks_in(work) + blocks_in(folder) + (int64_t)room;
     sink->op->close(sink);
     if (need > have)
-        (void)nb_fail_at(err, NB_NO_ROOM, j->o.out, -1, "the disk is full: %lld bytes are missing for all of the run", (long long)(need - have));
+        (void)nb_fail_at(err, NB_NO_ROOM, j->o.out, -1,
+                         "the disk is full: %lld bytes are missing for all of the run",
+                         (long long)(need - have));
 }

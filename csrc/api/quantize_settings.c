@@ -1,5 +1,6 @@
-/* quantize_settings.c -- the settings of a run as words: written into journal and manifest, read back, held against each other; and what the input's files
- * were like. A new option that changes the output is one row of the table. */
+/* quantize_settings.c -- the settings of a run as words: written into journal and manifest, read
+ * back, held against each other; and what the input's files were like. A new option that changes
+ * the output is one row of the table. */
 #include "api/quantize.h"
 #include "base/sha256.h"
 #include "file/parts.h"
@@ -107,8 +108,9 @@ void nb_quantize_settings_write(const nb_quantize_options *o, bool all, nb_text 
 /* Whether the caller gave the setting. */
 static bool given(const row *r, const nb_quantize_options *o)
 {
-    static const size_t size[] = {[TEXT] = sizeof(char *), [FLAG] = sizeof(bool), [INT] = sizeof(int32_t), [BIG] = sizeof(int64_t),
-                                  [WHOLE] = sizeof(uint64_t), [REAL] = sizeof(double)};
+    static const size_t size[] = {
+        [TEXT] = sizeof(char *), [FLAG] = sizeof(bool),      [INT] = sizeof(int32_t),
+        [BIG] = sizeof(int64_t), [WHOLE] = sizeof(uint64_t), [REAL] = sizeof(double)};
     static const char zero[sizeof(uint64_t)] = "";
     const char *p = (const char *)o;
     return r->set ? *(const bool *)(p + r->set) : memcmp(p + r->at, zero, size[r->kind]) != 0;
@@ -126,7 +128,8 @@ static bool take(const row *r, const nb_json_node *v, nb_quantize_options *o)
     bool good = true;
     switch (r->kind) {
     case TEXT:
-        good = nb_json_typeof(v) == NB_JSON_NULL || (nb_json_string(v, &text, &n) && strlen(text) == n);
+        good = nb_json_typeof(v) == NB_JSON_NULL ||
+               (nb_json_string(v, &text, &n) && strlen(text) == n);
         memcpy(p, &text, sizeof text);
         break;
     case FLAG:
@@ -153,7 +156,8 @@ static bool take(const row *r, const nb_json_node *v, nb_quantize_options *o)
     return good;
 }
 
-nb_status nb_quantize_settings_read(const char *path, const nb_json_node *settings, nb_quantize_options *o, nb_error *err)
+nb_status nb_quantize_settings_read(const char *path, const nb_json_node *settings,
+                                    nb_quantize_options *o, nb_error *err)
 {
     const nb_quantize_options asked = *o;
     for (int i = 0; i < kRows; i++) {
@@ -163,13 +167,15 @@ nb_status nb_quantize_settings_read(const char *path, const nb_json_node *settin
             if (!given(&rows[i], &asked))
                 *o = had;
         } else
-            return nb_fail_at(err, NB_BAD_INPUT, path, -1, "its setting %s cannot be read", rows[i].key);
+            return nb_fail_at(err, NB_BAD_INPUT, path, -1, "its setting %s cannot be read",
+                              rows[i].key);
     }
     o->sym_set = o->correction_set = o->layers_set = true;
     return NB_OK;
 }
 
-nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *settings, const nb_quantize_options *o, nb_error *err)
+nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *settings,
+                                       const nb_quantize_options *o, nb_error *err)
 {
     nb_quantize_options had = {0};
     nb_status st = nb_quantize_settings_read(path, settings, &had, err);
@@ -182,8 +188,11 @@ nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *set
             st = nb_text_check(&b, "a setting", err);
         if (st == NB_OK && rows[i].changes && strcmp(a.p, b.p) != 0) {
             char now[100], then[100];
-            st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%s is %s now, the unfinished run had %s; --restart begins anew", rows[i].key,
-                            nb_escape(now, sizeof now, a.p, (int64_t)(a.n < 90 ? a.n : 90)), nb_escape(then, sizeof then, b.p, (int64_t)(b.n < 90 ? b.n : 90)));
+            st = nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                            "%s is %s now, the unfinished run had %s; --restart begins anew",
+                            rows[i].key,
+                            nb_escape(now, sizeof now, a.p, (int64_t)(a.n < 90 ? a.n : 90)),
+                            nb_escape(then, sizeof then, b.p, (int64_t)(b.n < 90 ? b.n : 90)));
         }
         nb_text_free(&a);
         nb_text_free(&b);
@@ -193,8 +202,10 @@ nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *set
 
 /* ---- the input ---- */
 
-/* Bytes at the beginning of a file that say what it holds: GGUF up to its first tensor (begins: where; 0: no GGUF), safetensors its header, JSON all. */
-static uint64_t header_bytes(uint64_t begins, const char *path, uint64_t size, const uint8_t first[8])
+/* Bytes at the beginning of a file that say what it holds: GGUF up to its first tensor (begins:
+ * where; 0: no GGUF), safetensors its header, JSON all. */
+static uint64_t header_bytes(uint64_t begins, const char *path, uint64_t size,
+                             const uint8_t first[8])
 {
     uint64_t len = 0;
     if (begins)
@@ -206,24 +217,32 @@ static uint64_t header_bytes(uint64_t begins, const char *path, uint64_t size, c
     return size;
 }
 
-static nb_status hash_file(const char *path, const char *name, uint64_t begins, nb_text *out, nb_error *err)
+static nb_status hash_file(const char *path, const char *name, uint64_t begins, nb_text *out,
+                           nb_error *err)
 {
     enum { kSlice = 1 << 16 };
     struct stat sb;
-    uint8_t sum[NB_SHA256_BYTES], first[8] = {0}, *slice = nb_alloc(kSlice, 1, "a slice to hash", err);
+    uint8_t sum[NB_SHA256_BYTES], first[8] = {0},
+                                  *slice = nb_alloc(kSlice, 1, "a slice to hash", err);
     char hex[2 * NB_SHA256_BYTES + 1];
     const int fd = slice ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
-    nb_status st = !slice ? NB_NO_ROOM : fd < 0 || fstat(fd, &sb) != 0 ? nb_fail_errno_at(err, path, "cannot open") : NB_OK;
+    nb_status st = !slice                          ? NB_NO_ROOM
+                   : fd < 0 || fstat(fd, &sb) != 0 ? nb_fail_errno_at(err, path, "cannot open")
+                                                   : NB_OK;
     nb_sha256_state s;
     nb_sha256_init(&s);
     uint64_t end = st == NB_OK ? (uint64_t)sb.st_size : 0;
     for (uint64_t at = 0; at < end && st == NB_OK;) {
-        const size_t want = at == 0 && end > sizeof first ? sizeof first : end - at < kSlice ? (size_t)(end - at) : kSlice;
+        const size_t want = at == 0 && end > sizeof first ? sizeof first
+                            : end - at < kSlice           ? (size_t)(end - at)
+                                                          : kSlice;
         const ssize_t got = pread(fd, slice, want, (off_t)at);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0) {
-            st = got < 0 ? nb_fail_errno_at(err, path, "cannot read") : nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)at, "ends inside its header");
+            st = got < 0
+                     ? nb_fail_errno_at(err, path, "cannot read")
+                     : nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)at, "ends inside its header");
             break;
         }
         nb_sha256_add(&s, slice, (size_t)got);
@@ -238,8 +257,10 @@ static nb_status hash_file(const char *path, const char *name, uint64_t begins, 
     if (st == NB_OK) {
         nb_text_puts(out, out->n > 1 ? ",{\"file\":" : "{\"file\":");
         nb_text_json(out, name, strlen(name));
-        nb_text_printf(out, ",\"bytes\":%lld,\"mtime_ns\":%lld,\"inode\":%llu,\"header_sha256\":\"%s\"}", (long long)sb.st_size,
-                       (long long)sb.st_mtim.tv_sec * 1000000000 + sb.st_mtim.tv_nsec, (unsigned long long)sb.st_ino, hex);
+        nb_text_printf(
+            out, ",\"bytes\":%lld,\"mtime_ns\":%lld,\"inode\":%llu,\"header_sha256\":\"%s\"}",
+            (long long)sb.st_size, (long long)sb.st_mtim.tv_sec * 1000000000 + sb.st_mtim.tv_nsec,
+            (unsigned long long)sb.st_ino, hex);
     }
     if (fd >= 0)
         close(fd);
@@ -251,7 +272,8 @@ static int is_part(const struct dirent *e)
 {
     const char *dot = strrchr(e->d_name, '.');
     return dot && e->d_name[0] != '.' && strcmp(e->d_name, "manifest.json") != 0 &&
-           (strcmp(dot, ".safetensors") == 0 || strcmp(dot, ".json") == 0 || strcmp(dot, ".model") == 0 || strcmp(dot, ".jinja") == 0);
+           (strcmp(dot, ".safetensors") == 0 || strcmp(dot, ".json") == 0 ||
+            strcmp(dot, ".model") == 0 || strcmp(dot, ".jinja") == 0);
 }
 
 static const char *name_in(const char *path)
@@ -281,7 +303,8 @@ static nb_status hash_folder(const nb_container *c, nb_text *out, nb_error *err)
     const bool itself = stat(c->where, &sb) == 0 && S_ISDIR(sb.st_mode);
     const size_t above = (size_t)(name_in(c->where) - c->where);
     int len = itself ? snprintf(folder, sizeof folder, "%s", c->where)
-                     : snprintf(folder, sizeof folder, "%.*s", above ? (int)above : 1, above ? c->where : ".");
+                     : snprintf(folder, sizeof folder, "%.*s", above ? (int)above : 1,
+                                above ? c->where : ".");
     if (len < 0 || (size_t)len >= sizeof folder)
         return nb_fail_at(err, NB_IO, c->where, -1, "a path of more than 4095 bytes");
     const int n = scandir(folder, &part, is_part, alphasort);
@@ -289,8 +312,9 @@ static nb_status hash_folder(const nb_container *c, nb_text *out, nb_error *err)
     for (int i = 0; i < n; i++) {
         if (st == NB_OK) {
             len = snprintf(path, sizeof path, "%s/%s", folder, part[i]->d_name);
-            st = len > 0 && (size_t)len < sizeof path ? hash_file(path, part[i]->d_name, 0, out, err)
-                                                      : nb_fail_at(err, NB_IO, folder, -1, "a path of more than 4095 bytes");
+            st = len > 0 && (size_t)len < sizeof path
+                     ? hash_file(path, part[i]->d_name, 0, out, err)
+                     : nb_fail_at(err, NB_IO, folder, -1, "a path of more than 4095 bytes");
         }
         free(part[i]);
     }
@@ -301,7 +325,8 @@ static nb_status hash_folder(const nb_container *c, nb_text *out, nb_error *err)
 nb_status nb_quantize_input_write(const nb_container *c, nb_text *out, nb_error *err)
 {
     nb_text_puts(out, "[");
-    const nb_status st = c->kind == NB_CONTAINER_GGUF ? hash_parts(c, out, err) : hash_folder(c, out, err);
+    const nb_status st =
+        c->kind == NB_CONTAINER_GGUF ? hash_parts(c, out, err) : hash_folder(c, out, err);
     nb_text_puts(out, "]");
     return st == NB_OK ? nb_text_check(out, "the list of input files", err) : st;
 }

@@ -28,7 +28,8 @@ typedef struct facts {
 
 /* ---- a tensor's name ---- */
 
-/* "blk.3.attn_q.weight": layer 3, kind attn_q. The first number is the layer, a later one (an expert) becomes *; *layer -1: none. */
+/* "blk.3.attn_q.weight": layer 3, kind attn_q. The first number is the layer, a later one (an
+ * expert) becomes *; *layer -1: none. */
 static void split_name(const char *name, int *layer, char *kind, size_t n)
 {
     static const char tail[] = ".weight";
@@ -45,7 +46,8 @@ static void split_name(const char *name, int *layer, char *kind, size_t n)
             *layer = atoi(name + i);
             at = 0; /* what stands before it is the same in every layer */
         } else
-            at += (size_t)snprintf(kind + at, n - at, "%s%.*s", at ? "." : "", number ? 1 : (int)part, number ? "*" : name + i);
+            at += (size_t)snprintf(kind + at, n - at, "%s%.*s", at ? "." : "",
+                                   number ? 1 : (int)part, number ? "*" : name + i);
     }
     if (at == 0)
         snprintf(kind, n, "%.*s", (int)length, name);
@@ -111,8 +113,10 @@ static void settings(facts *f, const nb_quantize_options *o, const nb_quantize_r
         say(f, "seed", "%llu", (unsigned long long)o->seed);
         say(f, "damping", "%g", o->damp > 0 ? o->damp : NB_DEFAULT_DAMP);
         say(f, "correction", "%g", o->correction_set ? o->correction : 1.0);
-        say(f, "longest input of a token, in medians", "%g", o->token_limit_set ? o->token_limit : NB_DEFAULT_TOKEN_LIMIT);
-        say_whole(f, "order", o->no_static_groups ? "natural, scales from current values" : "static groups");
+        say(f, "longest input of a token, in medians", "%g",
+            o->token_limit_set ? o->token_limit : NB_DEFAULT_TOKEN_LIMIT);
+        say_whole(f, "order",
+                  o->no_static_groups ? "natural, scales from current values" : "static groups");
     }
     if (o->eval_path)
         say_whole(f, "evaluation text", o->eval_path);
@@ -132,7 +136,8 @@ static nb_status linears(facts *f, const nb_quantize_result *r, nb_error *err)
         const nb_quantize_layer *l = &r->layers[i];
         int layer = -1;
         split_name(l->name, &layer, f->kind[i], sizeof f->kind[i]);
-        f->linear[i] = (nb_report_linear){l->name, layer, f->kind[i], l->error, l->error_rtn, l->bits_per_weight, l->note};
+        f->linear[i] = (nb_report_linear){
+            l->name, layer, f->kind[i], l->error, l->error_rtn, l->bits_per_weight, l->note};
     }
     f->r.linear = f->linear;
     f->r.n_linear = r->n_layer;
@@ -143,7 +148,8 @@ static nb_status linears(facts *f, const nb_quantize_result *r, nb_error *err)
 static size_t first_with(const nb_quantize_result *r, size_t i)
 {
     size_t k = 0;
-    while (k < i && (r->layers[k].rounded != r->layers[i].rounded || strcmp(r->layers[k].note, r->layers[i].note) != 0))
+    while (k < i && (r->layers[k].rounded != r->layers[i].rounded ||
+                     strcmp(r->layers[k].note, r->layers[i].note) != 0))
         k++;
     return k;
 }
@@ -153,36 +159,50 @@ static void notes(facts *f, const nb_quantize_result *r)
 {
     size_t n = 0;
     if (r->n_expert_rounded && n++ < kWarnings - 1)
-        snprintf(f->sentence[0], kSentence, "%lld of the experts' %lld linears saw too few tokens and were rounded to nearest, %lld of them none",
-                 (long long)r->n_expert_rounded, (long long)r->n_expert_linear, (long long)r->n_expert_unseen);
+        snprintf(f->sentence[0], kSentence,
+                 "%lld of the experts' %lld linears saw too few tokens and were rounded to "
+                 "nearest, %lld of them none",
+                 (long long)r->n_expert_rounded, (long long)r->n_expert_linear,
+                 (long long)r->n_expert_unseen);
     for (int rounded = 1; rounded >= 0; rounded--)
         for (size_t i = 0; i < r->n_layer; i++) {
             const nb_quantize_layer *l = &r->layers[i];
             size_t same = 0;
-            if (!l->note[0] || l->rounded != rounded || first_with(r, i) < i || n++ >= kWarnings - 1)
+            if (!l->note[0] || l->rounded != rounded || first_with(r, i) < i ||
+                n++ >= kWarnings - 1)
                 continue;
             for (size_t k = i; k < r->n_layer; k++)
-                same += r->layers[k].rounded == l->rounded && strcmp(r->layers[k].note, l->note) == 0;
+                same +=
+                    r->layers[k].rounded == l->rounded && strcmp(r->layers[k].note, l->note) == 0;
             if (same > 1)
-                snprintf(f->sentence[n - 1], kSentence, "%zu linears, the first %.110s: %.120s", same, l->name, l->note);
+                snprintf(f->sentence[n - 1], kSentence, "%zu linears, the first %.110s: %.120s",
+                         same, l->name, l->note);
             else
                 snprintf(f->sentence[n - 1], kSentence, "%.120s: %.120s", l->name, l->note);
         }
     if (n >= kWarnings)
-        snprintf(f->sentence[kWarnings - 1], kSentence, "%zu more notes; the table at the end shows them", n - (kWarnings - 1));
+        snprintf(f->sentence[kWarnings - 1], kSentence,
+                 "%zu more notes; the table at the end shows them", n - (kWarnings - 1));
     f->r.n_warning = n < kWarnings ? n : kWarnings;
     for (size_t i = 0; i < f->r.n_warning; i++)
         f->warning[i] = f->sentence[i];
     f->r.warning = f->warning;
 }
 
-static nb_status collect(facts *f, const nb_quantize_options *o, const nb_quantize_result *r, nb_error *err)
+static nb_status collect(facts *f, const nb_quantize_options *o, const nb_quantize_result *r,
+                         nb_error *err)
 {
     const char *slash = strrchr(o->out, '/');
-    snprintf(f->title, sizeof f->title, "%.400s: %s, %s", slash && slash[1] ? slash + 1 : o->out, r->method, r->grid);
-    f->r = (nb_report){.title = f->title, .figure = f->figure, .phase = f->phase, .n_phase = (size_t)r->n_phase, .has_eval = r->has_eval,
-                       .eval = {r->ppl_before, r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr, r->kl_mean, r->kl_stderr, r->kl_median,
-                                r->kl_p99, r->top1}};
+    snprintf(f->title, sizeof f->title, "%.400s: %s, %s", slash && slash[1] ? slash + 1 : o->out,
+             r->method, r->grid);
+    f->r =
+        (nb_report){.title = f->title,
+                    .figure = f->figure,
+                    .phase = f->phase,
+                    .n_phase = (size_t)r->n_phase,
+                    .has_eval = r->has_eval,
+                    .eval = {r->ppl_before, r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr,
+                             r->kl_mean, r->kl_stderr, r->kl_median, r->kl_p99, r->top1}};
     figures(f, r);
     settings(f, o, r);
     notes(f, r);
@@ -198,7 +218,8 @@ static bool same_file(const char *a, const char *b)
     struct stat x, y;
     if (!a || !b) /* a run that is gone on with: its journal knows the model */
         return false;
-    return strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+    return strcmp(a, b) == 0 ||
+           (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
 static nb_status would_replace(const char *path, nb_error *err)
@@ -206,7 +227,8 @@ static nb_status would_replace(const char *path, nb_error *err)
     return nb_fail_at(err, NB_USAGE, path, -1, "it would replace the model");
 }
 
-/* A page and an array are made anew each time; whatever else has the name, a part of a model or a text, is not ours to replace. */
+/* A page and an array are made anew each time; whatever else has the name, a part of a model or a
+ * text, is not ours to replace. */
 static bool may_go(const char *path)
 {
     static const char *const heads[] = {NB_REPORT_HEAD, "\x93NUMPY"};
@@ -230,13 +252,15 @@ nb_status nb_check_output(const char *path, const char *model, nb_error *err)
     if (same_file(path, model))
         return would_replace(path, err);
     if (!may_go(path))
-        return nb_fail_at(err, NB_USAGE, path, -1, "exists and was not written by this flag; name another file");
+        return nb_fail_at(err, NB_USAGE, path, -1,
+                          "exists and was not written by this flag; name another file");
     const nb_status st = nb_outfile_open(path, &f, err);
     nb_outfile_close(f);
     return st;
 }
 
-nb_status nb_quantize_report(const nb_quantize_options *o, const nb_quantize_result *r, const char *path, nb_error *err)
+nb_status nb_quantize_report(const nb_quantize_options *o, const nb_quantize_result *r,
+                             const char *path, nb_error *err)
 {
     if (same_file(path, o->model) || same_file(path, o->out))
         return would_replace(path, err);

@@ -4,14 +4,17 @@
 #include <string.h>
 
 /* The weights of a group in the order of its stack: one for all roles, or one each (weights.c). */
-static void walk_group(const nb_model *m, int layer, nb_group_id g, nb_weight_visit visit, void *arg)
+static void walk_group(const nb_model *m, int layer, nb_group_id g, nb_weight_visit visit,
+                       void *arg)
 {
     const nb_stack *t = &m->layer[layer].stack[g];
     nb_role role[3];
     char name[128];
     const int n_role = nb_group_roles(g, role);
     for (int i = 0; i < t->n_weight; i++) {
-        const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = role[i < n_role ? i : 0], .layer = layer}, name);
+        const nb_tensor *s =
+            nb_family_tensor(m->family, m->container,
+                             (nb_slot){.role = role[i < n_role ? i : 0], .layer = layer}, name);
         const nb_packed p = {.w = t->w[i],
                              .be = m->be,
                              .format = s ? s->dtype->name : "",
@@ -22,14 +25,17 @@ static void walk_group(const nb_model *m, int layer, nb_group_id g, nb_weight_vi
     }
 }
 
-static void walk_experts(const nb_model *m, int layer, nb_group_id g, const nb_experts *t, nb_weight_visit visit, void *arg)
+static void walk_experts(const nb_model *m, int layer, nb_group_id g, const nb_experts *t,
+                         nb_weight_visit visit, void *arg)
 {
     nb_role role[3];
     char name[NB_TENSOR_NAME];
     nb_group_roles(g, role);
     for (int i = 0; i < t->n_weight; i++)
         for (int e = 0; e < m->hp.n_expert; e++) {
-            const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = role[i], .layer = layer, .expert = e}, name);
+            const nb_tensor *s =
+                nb_family_tensor(m->family, m->container,
+                                 (nb_slot){.role = role[i], .layer = layer, .expert = e}, name);
             const nb_packed p = {.w = t->w[i][e],
                                  .be = m->be,
                                  .format = s ? s->dtype->name : "",
@@ -44,8 +50,14 @@ static void walk_mixture(const nb_model *m, int layer, nb_weight_visit visit, vo
 {
     char name[NB_TENSOR_NAME];
     const nb_layer *y = &m->layer[layer];
-    const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, name);
-    const nb_packed router = {.w = y->frame.router, .be = m->be, .format = s ? s->dtype->name : "", .N = m->hp.n_expert, .K = m->hp.hidden_size, .used = 1.0};
+    const nb_tensor *s = nb_family_tensor(m->family, m->container,
+                                          (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, name);
+    const nb_packed router = {.w = y->frame.router,
+                              .be = m->be,
+                              .format = s ? s->dtype->name : "",
+                              .N = m->hp.n_expert,
+                              .K = m->hp.hidden_size,
+                              .used = 1.0};
     visit(arg, &router);
     walk_experts(m, layer, NB_GROUP_GATE_UP, &y->gate_up, visit, arg);
     walk_experts(m, layer, NB_GROUP_DOWN, &y->down, visit, arg);
@@ -61,9 +73,16 @@ void nb_model_walk_weights(const nb_model *m, nb_weight_visit visit, void *arg)
         if (m->hp.n_expert)
             walk_mixture(part, l, visit, arg);
     }
-    const nb_tensor *s = nb_family_tensor(m->family, m->container, (nb_slot){.role = m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT}, name);
-    const nb_packed p = {
-        .w = m->output, .be = m->be, .format = s ? s->dtype->name : "", .N = m->hp.vocab_size, .K = m->hp.hidden_size, .output = true, .used = 1.0};
+    const nb_tensor *s =
+        nb_family_tensor(m->family, m->container,
+                         (nb_slot){.role = m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT}, name);
+    const nb_packed p = {.w = m->output,
+                         .be = m->be,
+                         .format = s ? s->dtype->name : "",
+                         .N = m->hp.vocab_size,
+                         .K = m->hp.hidden_size,
+                         .output = true,
+                         .used = 1.0};
     if (m->output)
         visit(arg, &p);
 }
@@ -86,7 +105,8 @@ static void count(void *arg, const nb_packed *p)
     const char *row = nb_backend_linear_row(p->be, &a, &arith);
     int i = 0;
     row = row ? row : "";
-    while (i < t->n && (strcmp(t->pair[i].format, p->format) != 0 || strcmp(t->pair[i].row, row) != 0))
+    while (i < t->n &&
+           (strcmp(t->pair[i].format, p->format) != 0 || strcmp(t->pair[i].row, row) != 0))
         i++;
     if (i == kMostPairs)
         return;
@@ -100,7 +120,9 @@ static void count(void *arg, const nb_packed *p)
 }
 
 void nb_model_list_rows(const nb_model *m, int32_t n_token,
-                        void (*row)(void *arg, const char *format, const char *row, int64_t n_weight, int64_t bytes), void *arg)
+                        void (*row)(void *arg, const char *format, const char *row,
+                                    int64_t n_weight, int64_t bytes),
+                        void *arg)
 {
     tally t = {.n_token = n_token};
     if (m->be)

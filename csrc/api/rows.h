@@ -7,11 +7,12 @@
 
 typedef struct nb_packed {
     const nb_weight *w;
-    nb_backend *be; /* where it lies */
+    nb_backend *be;     /* where it lies */
     const char *format; /* of its first matrix in the checkpoint */
     int64_t N, K;
-    bool output;     /* the output layer: it sees the last token only */
-    double used;     /* share of the tokens that it multiplies: of an expert n_expert_used / n_expert, else 1 */
+    bool output; /* the output layer: it sees the last token only */
+    double used; /* share of the tokens that it multiplies: of an expert n_expert_used /
+                  * n_expert, else 1 */
 } nb_packed;
 
 typedef void (*nb_weight_visit)(void *arg, const nb_packed *p);

@@ -21,7 +21,8 @@ static nb_status need_tokenizer(const nb_model *m, nb_error *err)
 {
     return m->tokenizer ? NB_OK
                         : nb_fail_at(err, NB_NOT_FOUND, m->container->path, -1,
-                                     "no tokenizer.json or tokenizer.model beside the weights; give token ids with --ids");
+                                     "no tokenizer.json or tokenizer.model beside the weights; "
+                                     "give token ids with --ids");
 }
 
 static nb_status give_ids(nb_status st, nb_ids *ids, int32_t **out, size_t *n)
@@ -36,7 +37,8 @@ static nb_status give_ids(nb_status st, nb_ids *ids, int32_t **out, size_t *n)
     return st;
 }
 
-/* The byte that templates mark text with, which is in no UTF-8: from outside it is as broken as any other. out->p NULL: the text holds none. */
+/* The byte that templates mark text with, which is in no UTF-8: from outside it is as broken as any
+ * other. out->p NULL: the text holds none. */
 static nb_status replace_guard(const char *text, size_t n, nb_buf *out, nb_error *err)
 {
     enum { kGuard = (unsigned char)NB_TOKENIZE_GUARD };
@@ -55,17 +57,19 @@ static nb_status replace_guard(const char *text, size_t n, nb_buf *out, nb_error
     return st;
 }
 
-nb_status nb_model_tokenize(const nb_model *m, const char *text, size_t n, unsigned flags, int32_t **ids, size_t *n_id,
-                            nb_error *err)
+nb_status nb_model_tokenize(const nb_model *m, const char *text, size_t n, unsigned flags,
+                            int32_t **ids, size_t *n_id, nb_error *err)
 {
     nb_ids v = {0};
     nb_status st = need_tokenizer(m, err);
-    const unsigned how = (flags & NB_TEXT_BOS ? NB_TOKENIZE_BOS : 0u) | (flags & NB_TEXT_SPECIAL ? NB_TOKENIZE_SPECIAL : 0u);
+    const unsigned how = (flags & NB_TEXT_BOS ? NB_TOKENIZE_BOS : 0u) |
+                         (flags & NB_TEXT_SPECIAL ? NB_TOKENIZE_SPECIAL : 0u);
     nb_buf whole = {0};
     if (st == NB_OK)
         st = replace_guard(text, n, &whole, err);
     if (st == NB_OK)
-        st = nb_tokenizer_encode(m->tokenizer, whole.p ? whole.p : text, whole.p ? whole.n : n, how, &v, err);
+        st = nb_tokenizer_encode(m->tokenizer, whole.p ? whole.p : text, whole.p ? whole.n : n, how,
+                                 &v, err);
     nb_buf_free(&whole);
     return give_ids(st, &v, ids, n_id);
 }
@@ -84,41 +88,49 @@ static int64_t local_now(void)
     return (int64_t)now + (localtime_r(&now, &t) ? (int64_t)t.tm_gmtoff : 0);
 }
 
-/* guard: the tokenizer whose control tokens stay out of the conversation, NULL for text to be read. */
-static nb_status render(const nb_model *m, const char *path, const char *json, size_t n, const nb_tokenizer *guard, nb_buf *out,
-                        nb_error *err)
+/* guard: the tokenizer whose control tokens stay out of the conversation, NULL for text to be
+ * read. */
+static nb_status render(const nb_model *m, const char *path, const char *json, size_t n,
+                        const nb_tokenizer *guard, nb_buf *out, nb_error *err)
 {
     nb_json *doc = NULL;
     size_t src_n = 0;
     const char *src = m->tokenizer ? nb_tokenizer_chat_template(m->tokenizer, &src_n) : NULL;
     nb_status st = need_tokenizer(m, err);
     if (st == NB_OK && !src) {
-        st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "the model has no chat template");
+        st = nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
+                        "the model has no chat template");
         nb_hint(err, "nibble run MODEL --raw -p TEXT takes a text as it is");
     }
     if (st == NB_OK)
         st = nb_json_parse(path, json, n, &doc, err);
     const nb_json_node *messages = doc ? nb_json_get(nb_json_root(doc), "messages") : NULL;
     if (st == NB_OK && (!messages || nb_json_typeof(messages) != NB_JSON_ARRAY))
-        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "a conversation is a JSON object like {\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}");
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                        "a conversation is a JSON object like "
+                        "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}");
     if (st == NB_OK && nb_json_get(nb_json_root(doc), "chat_template"))
-        st = nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)nb_json_offset(nb_json_get(nb_json_root(doc), "chat_template")),
+        st = nb_fail_at(err, NB_BAD_INPUT, path,
+                        (int64_t)nb_json_offset(nb_json_get(nb_json_root(doc), "chat_template")),
                         "a conversation brings no template of its own; it is the model's");
     if (st == NB_OK) {
         nb_error why = {.offset = -1};
         nb_template_env env = {.now = local_now(), .guard = guard};
-        env.bos_token = nb_tokenizer_token(m->tokenizer, nb_tokenizer_bos(m->tokenizer), &env.bos_token_n);
-        env.eos_token = nb_tokenizer_token(m->tokenizer, nb_tokenizer_eos(m->tokenizer), &env.eos_token_n);
+        env.bos_token =
+            nb_tokenizer_token(m->tokenizer, nb_tokenizer_bos(m->tokenizer), &env.bos_token_n);
+        env.eos_token =
+            nb_tokenizer_token(m->tokenizer, nb_tokenizer_eos(m->tokenizer), &env.eos_token_n);
         st = nb_template_render(src, src_n, nb_json_root(doc), &env, out, &why);
-        if (st != NB_OK && !(st == NB_BAD_INPUT && nb_conversation_fault(path, nb_json_root(doc), why.message, err)))
+        if (st != NB_OK && !(st == NB_BAD_INPUT &&
+                             nb_conversation_fault(path, nb_json_root(doc), why.message, err)))
             nb_fail_at(err, st, m->container->path, -1, "%s", why.message);
     }
     nb_json_close(doc);
     return st;
 }
 
-nb_status nb_model_template(const nb_model *m, const char *path, const char *json, size_t n, char **text, size_t *text_n,
-                            nb_error *err)
+nb_status nb_model_template(const nb_model *m, const char *path, const char *json, size_t n,
+                            char **text, size_t *text_n, nb_error *err)
 {
     nb_buf out;
     *text = NULL;
@@ -134,8 +146,8 @@ nb_status nb_model_template(const nb_model *m, const char *path, const char *jso
     return NB_OK;
 }
 
-nb_status nb_model_template_ids(const nb_model *m, const char *path, const char *json, size_t n, int32_t **ids, size_t *n_id,
-                                nb_error *err)
+nb_status nb_model_template_ids(const nb_model *m, const char *path, const char *json, size_t n,
+                                int32_t **ids, size_t *n_id, nb_error *err)
 {
     nb_buf out;
     nb_ids v = {0};

@@ -1,12 +1,13 @@
-/* count.c -- addresses that are only numbers, sizes that are added up (count.h). A new op of backend.h is one line of the table at the end; tests/unit/count.c
- * misses it there. */
+/* count.c -- addresses that are only numbers, sizes that are added up (count.h). A new op of
+ * backend.h is one line of the table at the end; tests/unit/count.c misses it there. */
 #include "backend/count.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Addresses from here on belong to no one: below the kernel's half, above what mmap hands out by default for our sizes. */
+/* Addresses from here on belong to no one: below the kernel's half, above what mmap hands out by
+ * default for our sizes. */
 #define FIRST ((uintptr_t)1 << 46)
 
 typedef struct held {
@@ -46,7 +47,8 @@ static nb_weight *inner_weight(const nb_weight *w)
 
 static void add(counter *c, size_t bytes, bool host)
 {
-    size_t *now = host ? &c->n.host : &c->n.device, *peak = host ? &c->n.host_peak : &c->n.device_peak;
+    size_t *now = host ? &c->n.host : &c->n.device,
+           *peak = host ? &c->n.host_peak : &c->n.device_peak;
     *now += bytes;
     *peak = *now > *peak ? *now : *peak;
     c->n.peak = c->n.host + c->n.device > c->n.peak ? c->n.host + c->n.device : c->n.peak;
@@ -99,7 +101,8 @@ void nb_count_host_free(nb_backend *be, void *p)
     let_go(of(be), p);
 }
 
-nb_status nb_host_alloc(nb_backend *be, size_t n, size_t size, const char *what, void **out, nb_error *err)
+nb_status nb_host_alloc(nb_backend *be, size_t n, size_t size, const char *what, void **out,
+                        nb_error *err)
 {
     if (nb_backend_counts(be))
         return nb_count_host(be, n * size, out, err);
@@ -126,7 +129,8 @@ static void count_close(nb_backend *be)
     free(c);
 }
 
-static nb_status count_alloc(nb_backend *be, size_t bytes, const char *what, void **out, nb_error *err)
+static nb_status count_alloc(nb_backend *be, size_t bytes, const char *what, void **out,
+                             nb_error *err)
 {
     (void)what;
     return hold(of(be), bytes, false, out, err);
@@ -137,13 +141,15 @@ static void count_release(nb_backend *be, void *p)
     let_go(of(be), p);
 }
 
-static nb_status count_upload(nb_backend *be, void *dst, const void *src, size_t bytes, nb_error *err)
+static nb_status count_upload(nb_backend *be, void *dst, const void *src, size_t bytes,
+                              nb_error *err)
 {
     (void)be, (void)dst, (void)src, (void)bytes, (void)err;
     return NB_OK;
 }
 
-static nb_status count_download(nb_backend *be, void *dst, const void *src, size_t bytes, nb_error *err)
+static nb_status count_download(nb_backend *be, void *dst, const void *src, size_t bytes,
+                                nb_error *err)
 {
     (void)be, (void)src, (void)err;
     if ((uintptr_t)dst < FIRST || (uintptr_t)dst >= of(be)->next) /* memory that is there */
@@ -165,7 +171,8 @@ static nb_status count_sync(nb_backend *be, nb_error *err)
 
 /* ---- weights ---- */
 
-static nb_status count_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+static nb_status count_pack_weight(nb_backend *be, const nb_matrix *part, int n_part,
+                                   nb_weight **out, nb_error *err)
 {
     counter *c = of(be);
     *out = NULL;
@@ -222,16 +229,16 @@ static size_t count_grouped_linear_scratch(nb_backend *be, const nb_grouped_args
 
 /* ---- ops ---- */
 
-#define NOTHING(op, args)                                                                                                                          \
-    static nb_status count_##op(nb_backend *be, const args *a, nb_error *err)                                                                      \
-    {                                                                                                                                              \
-        (void)be, (void)a, (void)err;                                                                                                              \
-        return NB_OK;                                                                                                                              \
+#define NOTHING(op, args)                                                                          \
+    static nb_status count_##op(nb_backend *be, const args *a, nb_error *err)                      \
+    {                                                                                              \
+        (void)be, (void)a, (void)err;                                                              \
+        return NB_OK;                                                                              \
     }
-#define SCRATCH(name, args)                                                                                                                        \
-    static size_t count_##name##_scratch(nb_backend *be, const args *a)                                                                            \
-    {                                                                                                                                              \
-        return of(be)->inner->op->name##_scratch(of(be)->inner, a);                                                                                \
+#define SCRATCH(name, args)                                                                        \
+    static size_t count_##name##_scratch(nb_backend *be, const args *a)                            \
+    {                                                                                              \
+        return of(be)->inner->op->name##_scratch(of(be)->inner, a);                                \
     }
 NOTHING(embed, nb_embed_args)
 NOTHING(rms_norm, nb_rms_norm_args)
@@ -345,7 +352,8 @@ static nb_backend_ops table(const nb_backend_ops *in)
 nb_status nb_backend_count_open(nb_backend *inner, bool owned, nb_backend **out, nb_error *err)
 {
     *out = NULL;
-    nb_status st = nb_op_check(inner, inner->op->measure_weight != NULL, "planning (measure_weight)", err);
+    nb_status st =
+        nb_op_check(inner, inner->op->measure_weight != NULL, "planning (measure_weight)", err);
     counter *c = st == NB_OK ? nb_alloc_zero(1, sizeof *c, "a plan", err) : NULL;
     if (!c) {
         if (owned)

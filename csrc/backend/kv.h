@@ -1,10 +1,14 @@
-/* kv.h -- how the cache holds keys and values, one at a time: the definition that every device's rows are held to (docs/FORMATS.md, "The cache").
+/* kv.h -- how the cache holds keys and values, one at a time: the definition that every device's
+ * rows are held to (docs/FORMATS.md, "The cache").
  *
- *   f32 f16 bf16 fp8   [n_seq][ctx_len][n_kv_head][head_dim], each value rounded to nearest even; fp8 is E4M3 and ends at 448
- *   q8                 codes s8 in the same places; behind them, from a multiple of 64 bytes on, scales f16 [n_seq][ctx_len][n_kv_head][groups]
- *                      group g of a head: its values 32 g .. 32 g + 31 (the last may be short); value = scale code
+ *   f32 f16 bf16 fp8   [n_seq][ctx_len][n_kv_head][head_dim], each value rounded to nearest even;
+ *                      fp8 is E4M3 and ends at 448
+ *   q8                 codes s8 in the same places; behind them, from a multiple of 64 bytes on,
+ *                      scales f16 [n_seq][ctx_len][n_kv_head][groups] group g of a head: its values
+ *                      32 g .. 32 g + 31 (the last may be short); value = scale code
  *
- * q8: scale = f16(max |x| / 127), code = round(x / scale) within +-127; 0 where the scale is 0 or not finite, so that what was not finite stays so. */
+ * q8: scale = f16(max |x| / 127), code = round(x / scale) within +-127; 0 where the scale is 0 or
+ * not finite, so that what was not finite stays so. */
 #ifndef NB_BACKEND_KV_H
 #define NB_BACKEND_KV_H
 
@@ -28,7 +32,8 @@ static inline size_t nb_kv_value_bytes(nb_kv_type type) /* without scales */
 /* Where the scales of q8 begin; of the other types the end. */
 static inline size_t nb_kv_scales_at(const nb_kv *kv)
 {
-    const size_t n = (size_t)kv->n_seq * (size_t)kv->ctx_len * (size_t)kv->n_kv_head * (size_t)kv->head_dim * nb_kv_value_bytes(kv->type);
+    const size_t n = (size_t)kv->n_seq * (size_t)kv->ctx_len * (size_t)kv->n_kv_head *
+                     (size_t)kv->head_dim * nb_kv_value_bytes(kv->type);
     return kv->type == NB_KV_Q8 ? (n + 63) / 64 * 64 : n;
 }
 
@@ -36,13 +41,16 @@ static inline size_t nb_kv_scales_at(const nb_kv *kv)
 static inline size_t nb_kv_bytes(const nb_kv *kv)
 {
     const size_t heads = (size_t)kv->n_seq * (size_t)kv->ctx_len * (size_t)kv->n_kv_head;
-    return nb_kv_scales_at(kv) + (kv->type == NB_KV_Q8 ? heads * (size_t)nb_kv_groups(kv->head_dim) * sizeof(uint16_t) : 0);
+    return nb_kv_scales_at(kv) +
+           (kv->type == NB_KV_Q8 ? heads * (size_t)nb_kv_groups(kv->head_dim) * sizeof(uint16_t)
+                                 : 0);
 }
 
 /* The scales of the head that holds element `at`. */
 static inline const uint16_t *nb_kv_scales(const nb_kv *kv, const void *cache, int64_t at)
 {
-    return (const uint16_t *)(const void *)((const char *)cache + nb_kv_scales_at(kv)) + at / kv->head_dim * nb_kv_groups(kv->head_dim);
+    return (const uint16_t *)(const void *)((const char *)cache + nb_kv_scales_at(kv)) +
+           at / kv->head_dim * nb_kv_groups(kv->head_dim);
 }
 
 /* Element `at` of [n_seq][ctx_len][n_kv_head][head_dim]. */
@@ -54,7 +62,8 @@ static inline float nb_kv_get(const nb_kv *kv, const void *cache, int64_t at)
     case NB_KV_BF16:
         return nb_f32_from_bf16(((const uint16_t *)cache)[at]);
     case NB_KV_Q8:
-        return nb_f32_from_f16(nb_kv_scales(kv, cache, at)[at % kv->head_dim / NB_KV_GROUP]) * (float)((const int8_t *)cache)[at];
+        return nb_f32_from_f16(nb_kv_scales(kv, cache, at)[at % kv->head_dim / NB_KV_GROUP]) *
+               (float)((const int8_t *)cache)[at];
     case NB_KV_FP8:
         return nb_f32_from_e4m3(((const uint8_t *)cache)[at]);
     default:
@@ -93,9 +102,11 @@ static inline void nb_kv_put(const nb_kv *kv, void *cache, int64_t at, const flo
             ((uint16_t *)cache)[at + i] = nb_bf16_from_f32(x[i]);
         break;
     case NB_KV_Q8: {
-        uint16_t *scale = (uint16_t *)(void *)((char *)cache + nb_kv_scales_at(kv)) + at / n * nb_kv_groups(n);
+        uint16_t *scale =
+            (uint16_t *)(void *)((char *)cache + nb_kv_scales_at(kv)) + at / n * nb_kv_groups(n);
         for (int32_t i = 0; i < n; i += NB_KV_GROUP)
-            *scale++ = nb_kv_quantize(x + i, n - i < NB_KV_GROUP ? n - i : NB_KV_GROUP, (int8_t *)cache + at + i);
+            *scale++ = nb_kv_quantize(x + i, n - i < NB_KV_GROUP ? n - i : NB_KV_GROUP,
+                                      (int8_t *)cache + at + i);
         break;
     }
     case NB_KV_FP8:

@@ -119,7 +119,8 @@ nb_status nb_backend_open(const char *device, const nb_backend_options *o, nb_ba
 {
     static const char plan[] = "plan:";
     *out = NULL;
-    if (strncmp(device, plan, sizeof plan - 1) == 0 && strncmp(device + sizeof plan - 1, plan, sizeof plan - 1) != 0) {
+    if (strncmp(device, plan, sizeof plan - 1) == 0 &&
+        strncmp(device + sizeof plan - 1, plan, sizeof plan - 1) != 0) {
         nb_backend *inner = NULL;
         const nb_status st = nb_backend_open(device + sizeof plan - 1, o, &inner, err);
         return st == NB_OK ? nb_backend_count_open(inner, true, out, err) : st;
@@ -138,7 +139,8 @@ nb_status nb_backend_open(const char *device, const nb_backend_options *o, nb_ba
     char shown[160];
     nb_escape(shown, (int64_t)sizeof shown, device, (int64_t)strlen(device));
     static const char *const names[] = {"auto", "cpu", "ref", "simt", "cuda:0", NULL};
-    nb_fail(err, NB_USAGE, "device \"%s\" is none of auto, cpu, ref, simt, cuda:0, cuda:1, ...", shown);
+    nb_fail(err, NB_USAGE, "device \"%s\" is none of auto, cpu, ref, simt, cuda:0, cuda:1, ...",
+            shown);
     nb_nearest_of(device, names, "--device ", err);
     return NB_USAGE;
 }

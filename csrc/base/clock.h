@@ -1,4 +1,5 @@
-/* clock.h -- monotonic time and memory use, for progress and reports only: no result depends on them. */
+/* clock.h -- monotonic time and memory use, for progress and reports only: no result depends on
+ * them. */
 #ifndef NB_BASE_CLOCK_H
 #define NB_BASE_CLOCK_H
 

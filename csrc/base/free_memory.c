@@ -2,9 +2,11 @@
  *
  *     free = min(MemAvailable, limit - (usage - inactive_file)) over the group and all above it
  *
- * MemAvailable is the kernel's own estimate of what can be had without swapping (Linux 3.14, Documentation/filesystems/proc.rst). A group's usage counts its page
- * cache; what is inactive of that is given back when memory is asked for. Version 2 has its files under /sys/fs/cgroup, version 1 under
- * /sys/fs/cgroup/memory. In a container the path that /proc names may not be there; its root is, and is looked at last. */
+ * MemAvailable is the kernel's own estimate of what can be had without swapping (Linux 3.14,
+ * Documentation/filesystems/proc.rst). A group's usage counts its page cache; what is inactive of
+ * that is given back when memory is asked for. Version 2 has its files under /sys/fs/cgroup,
+ * version 1 under /sys/fs/cgroup/memory. In a container the path that /proc names may not be there;
+ * its root is, and is looked at last. */
 #include "base/free_memory.h"
 
 #include <stdio.h>
@@ -13,7 +15,8 @@
 
 enum { kPath = 1024 };
 
-/* The number behind a word at the beginning of a line ("" takes the first line); -1: none, or no number ("max"). */
+/* The number behind a word at the beginning of a line ("" takes the first line); -1: none, or no
+ * number ("max"). */
 static int64_t number_in(const char *path, const char *word)
 {
     char line[512];
@@ -43,14 +46,20 @@ static int64_t in_group(const char *folder, const char *name, const char *word)
 /* Lowers *m to what one group leaves. */
 static void apply(const char *folder, int version, nb_host_memory *m)
 {
-    const int64_t limit = in_group(folder, version == 2 ? "memory.max" : "memory.limit_in_bytes", "");
-    const int64_t usage = in_group(folder, version == 2 ? "memory.current" : "memory.usage_in_bytes", "");
-    const int64_t cache = in_group(folder, "memory.stat", version == 2 ? "inactive_file " : "total_inactive_file ");
+    const int64_t limit =
+        in_group(folder, version == 2 ? "memory.max" : "memory.limit_in_bytes", "");
+    const int64_t usage =
+        in_group(folder, version == 2 ? "memory.current" : "memory.usage_in_bytes", "");
+    const int64_t cache =
+        in_group(folder, "memory.stat", version == 2 ? "inactive_file " : "total_inactive_file ");
     if (limit < 0)
         return;
     if (!m->bytes || limit < m->bytes)
         m->bytes = limit;
-    const int64_t held = usage - (cache > 0 && cache < usage ? cache : 0), left = usage < 0 ? limit : limit > held ? limit - held : 0;
+    const int64_t held = usage - (cache > 0 && cache < usage ? cache : 0), left = usage < 0 ? limit
+                                                                                  : limit > held
+                                                                                      ? limit - held
+                                                                                      : 0;
     if (!m->free || left < m->free)
         m->free = left;
 }
@@ -102,7 +111,8 @@ nb_host_memory nb_host_memory_at(const char *root)
             continue;
         const size_t n = (size_t)(at - words) - 1;
         const int version = n == 0 ? 2 : has_memory(words + 1, n) ? 1 : 0;
-        snprintf(mount, sizeof mount, "%.512s/sys/fs/cgroup%s", root, version == 1 ? "/memory" : "");
+        snprintf(mount, sizeof mount, "%.512s/sys/fs/cgroup%s", root,
+                 version == 1 ? "/memory" : "");
         if (version)
             apply_all(mount, at + 1, version, &m);
     }

@@ -9,8 +9,10 @@ extern "C" {
 #endif
 
 typedef struct nb_host_memory {
-    int64_t bytes; /* what this process may use: the machine's memory, or less where a control group limits it; 0: the system does not say */
-    int64_t free;  /* of it, now: without swapping, page cache given back; 0: the system does not say */
+    int64_t bytes; /* what this process may use: the machine's memory, or less where a control
+                    * group limits it; 0: the system does not say */
+    int64_t free;  /* of it, now: without swapping, page cache given back; 0: the system does not
+                   * say */
 } nb_host_memory;
 
 /* root: "" for this machine; a test's folder has proc/ and sys/ of another. */

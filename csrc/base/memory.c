@@ -41,7 +41,8 @@ void *nb_alloc_aligned(size_t n, size_t size, const char *what, nb_error *err)
         const size_t whole = (bytes + align - 1) / align * align;
         p = aligned_alloc(align, whole ? whole : align);
         if (p && align == (size_t)kHuge)
-            (void)madvise(p, whole, MADV_HUGEPAGE); /* advice: decode reads weights 1.5 x faster from 2 MiB pages */
+            /* advice: decode reads weights 1.5 x faster from 2 MiB pages */
+            (void)madvise(p, whole, MADV_HUGEPAGE);
     }
     if (!p)
         too_much(err, what, n, size);
@@ -159,7 +160,8 @@ nb_status nb_buf_printf(nb_buf *b, nb_error *err, const char *fmt, ...)
     const int n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     if (n < 0 || (size_t)n >= sizeof text)
-        return nb_fail(err, NB_INTERNAL, "a formatted piece of text is longer than %zu bytes", sizeof text);
+        return nb_fail(err, NB_INTERNAL, "a formatted piece of text is longer than %zu bytes",
+                       sizeof text);
     return nb_buf_add(b, text, (size_t)n, err);
 }
 

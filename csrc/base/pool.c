@@ -1,8 +1,10 @@
 /* pool.c -- the shared tasks of pool.h.
  *
- * One 64-bit ticket holds the job's number (high half) and the next task (low half). To take a task a thread reads the ticket, then the job's record,
- * and moves the ticket on by compare-and-swap: it succeeds only when no other job was announced in between, so the record read belongs to the task.
- * Records alternate between two places: the one of job j is rewritten for job j + 2, when the ticket has long left j. */
+ * One 64-bit ticket holds the job's number (high half) and the next task (low half). To take a task
+ * a thread reads the ticket, then the job's record, and moves the ticket on by compare-and-swap: it
+ * succeeds only when no other job was announced in between, so the record read belongs to the task.
+ * Records alternate between two places: the one of job j is rewritten for job j + 2, when the
+ * ticket has long left j. */
 #include "base/pool.h"
 #include "base/memory.h"
 
@@ -14,8 +16,10 @@
 #include <string.h>
 
 enum {
-    kSpin = 4000, /* pauses of 10 to 40 ns: 40 to 160 us, the gap between two jobs of decoding is 2 to 20 */
-    kShares = 8,    /* times that a thread takes tasks: a take costs some 100 ns, a row of activations is as short */
+    kSpin = 4000,   /* pauses of 10 to 40 ns: 40 to 160 us, the gap between two jobs of decoding is
+                   * 2 to 20 */
+    kShares = 8,    /* times that a thread takes tasks: a take costs some 100 ns, a row of
+                  * activations is as short */
     kPatience = 400 /* of them before a waiting caller offers its core to the thread it waits for */
 };
 
@@ -52,21 +56,24 @@ static inline void pause_a_little(void)
 #endif
 }
 
-/* Takes and runs tasks until the ticket's job has none left. What was run is counted once, at the end: until then the job cannot end, nor the next
- * one begin. */
+/* Takes and runs tasks until the ticket's job has none left. What was run is counted once, at the
+ * end: until then the job cannot end, nor the next one begin. */
 static void work(nb_pool *p, int index)
 {
     uint64_t t = atomic_load_explicit(&p->ticket, memory_order_acquire);
     int64_t ran = 0;
     for (;;) {
         struct record *r = &p->record[t >> 32 & 1];
-        const int64_t i = (int64_t)(t & 0xffffffffu), n = atomic_load_explicit(&r->n, memory_order_relaxed);
+        const int64_t i = (int64_t)(t & 0xffffffffu),
+                      n = atomic_load_explicit(&r->n, memory_order_relaxed);
         const nb_task task = atomic_load_explicit(&r->task, memory_order_relaxed);
         const void *arg = atomic_load_explicit(&r->arg, memory_order_relaxed);
-        const int64_t step = atomic_load_explicit(&r->step, memory_order_relaxed), end = i + step < n ? i + step : n;
+        const int64_t step = atomic_load_explicit(&r->step, memory_order_relaxed),
+                      end = i + step < n ? i + step : n;
         if (i >= n)
             break;
-        if (!atomic_compare_exchange_weak_explicit(&p->ticket, &t, t + (uint64_t)(end - i), memory_order_acq_rel, memory_order_acquire))
+        if (!atomic_compare_exchange_weak_explicit(&p->ticket, &t, t + (uint64_t)(end - i),
+                                                   memory_order_acq_rel, memory_order_acquire))
             continue;
         for (int64_t k = i; k < end; k++)
             task(arg, k, index);
@@ -81,12 +88,14 @@ static void work(nb_pool *p, int index)
 static bool next_job(nb_pool *p, uint32_t seen)
 {
     for (int i = 0; i < kSpin; i++) {
-        if (atomic_load_explicit(&p->ticket, memory_order_acquire) >> 32 != seen || atomic_load_explicit(&p->stop, memory_order_relaxed))
+        if (atomic_load_explicit(&p->ticket, memory_order_acquire) >> 32 != seen ||
+            atomic_load_explicit(&p->stop, memory_order_relaxed))
             return !atomic_load(&p->stop);
         pause_a_little();
     }
     pthread_mutex_lock(&p->lock);
-    atomic_fetch_add(&p->sleeping, 1); /* before the ticket is looked at again: announce() writes the ticket, then looks here */
+    /* before the ticket is looked at again: announce() writes the ticket, then looks here */
+    atomic_fetch_add(&p->sleeping, 1);
     while (atomic_load(&p->ticket) >> 32 == seen && !atomic_load(&p->stop))
         pthread_cond_wait(&p->wake, &p->lock);
     atomic_fetch_sub(&p->sleeping, 1);
@@ -154,9 +163,11 @@ void nb_pool_run(nb_pool *p, int64_t n, nb_task task, const void *arg)
             task(arg, i, 0);
         return;
     }
-    const uint32_t job = (uint32_t)(atomic_load_explicit(&p->ticket, memory_order_relaxed) >> 32) + 1;
+    const uint32_t job =
+        (uint32_t)(atomic_load_explicit(&p->ticket, memory_order_relaxed) >> 32) + 1;
     struct record *r = &p->record[job & 1];
-    atomic_store_explicit(&p->done, 0, memory_order_relaxed); /* all tasks of the last job are counted: nobody adds any more */
+    /* all tasks of the last job are counted: nobody adds any more */
+    atomic_store_explicit(&p->done, 0, memory_order_relaxed);
     atomic_store_explicit(&r->task, task, memory_order_relaxed);
     atomic_store_explicit(&r->arg, arg, memory_order_relaxed);
     atomic_store_explicit(&r->n, n, memory_order_relaxed);

@@ -1,4 +1,5 @@
-/* random.h -- xoshiro256** (Blackman and Vigna 2018), seeded by splitmix64: the same stream on every machine. */
+/* random.h -- xoshiro256** (Blackman and Vigna 2018), seeded by splitmix64: the same stream on
+ * every machine. */
 #ifndef NB_BASE_RANDOM_H
 #define NB_BASE_RANDOM_H
 

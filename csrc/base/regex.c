@@ -15,7 +15,8 @@ struct nb_regex {
     pcre2_match_context *context;
 };
 
-nb_status nb_regex_open(const char *pattern, size_t n, nb_regex **out, char *why, size_t n_why, nb_error *err)
+nb_status nb_regex_open(const char *pattern, size_t n, nb_regex **out, char *why, size_t n_why,
+                        nb_error *err)
 {
     int code = 0;
     PCRE2_SIZE where = 0;
@@ -27,7 +28,8 @@ nb_status nb_regex_open(const char *pattern, size_t n, nb_regex **out, char *why
     nb_regex *r = nb_alloc_zero(1, sizeof *r, "a pattern", err);
     if (!r)
         return NB_NO_ROOM;
-    r->code = pcre2_compile((PCRE2_SPTR)pattern, n, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &code, &where, NULL);
+    r->code = pcre2_compile((PCRE2_SPTR)pattern, n, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &code,
+                            &where, NULL);
     if (!r->code) {
         char text[128] = "";
         (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
@@ -58,7 +60,8 @@ void nb_regex_close(nb_regex *r)
 
 bool nb_regex_match_begin(const nb_regex *r, const char *text, size_t n, bool *gave_up)
 {
-    const int rc = pcre2_match(r->code, (PCRE2_SPTR)text, n, 0, PCRE2_ANCHORED, r->match, r->context);
+    const int rc =
+        pcre2_match(r->code, (PCRE2_SPTR)text, n, 0, PCRE2_ANCHORED, r->match, r->context);
     *gave_up = rc < 0 && rc != PCRE2_ERROR_NOMATCH;
     return rc >= 0;
 }

@@ -1,7 +1,8 @@
 /* sha256.h -- SHA-256 (FIPS 180-4), for the hashes of manifests, journals and downloads.
  *
- * Any number of bytes in any pieces; the value depends on the bytes alone. About 64 rounds of a dozen 32-bit operations per 64 bytes:
- * a few hundred MB/s on one core, with the processor's own SHA instructions (asked for at run time) over a GB/s. */
+ * Any number of bytes in any pieces; the value depends on the bytes alone. About 64 rounds of a
+ * dozen 32-bit operations per 64 bytes: a few hundred MB/s on one core, with the processor's own
+ * SHA instructions (asked for at run time) over a GB/s. */
 #ifndef NB_BASE_SHA256_H
 #define NB_BASE_SHA256_H
 
@@ -18,9 +19,11 @@ typedef struct nb_sha256_state {
 } nb_sha256_state;
 
 void nb_sha256_init(nb_sha256_state *s);
-void nb_sha256_init_plain(nb_sha256_state *s); /* without the processor's instructions: what tests hold the other to */
+/* without the processor's instructions: what tests hold the other to */
+void nb_sha256_init_plain(nb_sha256_state *s);
 void nb_sha256_add(nb_sha256_state *s, const void *p, size_t n); /* p may be NULL when n is 0 */
-void nb_sha256_end(nb_sha256_state *s, uint8_t out[NB_SHA256_BYTES]); /* s needs nb_sha256_init before it is used again */
+/* s needs nb_sha256_init before it is used again */
+void nb_sha256_end(nb_sha256_state *s, uint8_t out[NB_SHA256_BYTES]);
 void nb_sha256(const void *p, size_t n, uint8_t out[NB_SHA256_BYTES]);
 
 /* 2 n lower-case hex digits and a NUL. */

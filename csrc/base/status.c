@@ -33,11 +33,12 @@ int nb_character(const char *text, int64_t n, uint32_t *cp)
 
 bool nb_is_control(uint32_t c)
 {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f ||
-           c == 0x2028 || c == 0x2029;
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f || c == 0x2028 || c == 0x2029;
 }
 
-/* The character at s, n bytes left, as it is shown; *len: bytes of the piece. Returns how many bytes of s it stands for. */
+/* The character at s, n bytes left, as it is shown; *len: bytes of the piece. Returns how many
+ * bytes of s it stands for. */
 static int show(const char *s, int64_t n, char piece[12], int *len)
 {
     uint32_t c = 0;
@@ -46,7 +47,8 @@ static int show(const char *s, int64_t n, char piece[12], int *len)
         memcpy(piece, s, (size_t)used);
         *len = used;
     } else
-        *len = snprintf(piece, 12, !used || c < 0x80 ? "\\x%02x" : "\\u%04x", used ? (unsigned)c : (unsigned)(unsigned char)s[0]);
+        *len = snprintf(piece, 12, !used || c < 0x80 ? "\\x%02x" : "\\u%04x",
+                        used ? (unsigned)c : (unsigned)(unsigned char)s[0]);
     return used ? used : 1;
 }
 
@@ -57,7 +59,8 @@ static void make_harmless(char *s, size_t room)
     size_t i = 0, o = 0;
     const size_t n = strlen(s);
     uint32_t c = 0;
-    for (int len; i < n && (len = nb_character(s + i, (int64_t)(n - i), &c)) > 0 && !nb_is_control(c);)
+    for (int len;
+         i < n && (len = nb_character(s + i, (int64_t)(n - i), &c)) > 0 && !nb_is_control(c);)
         i += (size_t)len;
     if (i == n)
         return;
@@ -95,7 +98,8 @@ nb_status nb_fail(nb_error *err, nb_status code, const char *fmt, ...)
     return code;
 }
 
-nb_status nb_fail_at(nb_error *err, nb_status code, const char *path, int64_t offset, const char *fmt, ...)
+nb_status nb_fail_at(nb_error *err, nb_status code, const char *path, int64_t offset,
+                     const char *fmt, ...)
 {
     if (!err)
         return code;
@@ -108,7 +112,8 @@ nb_status nb_fail_at(nb_error *err, nb_status code, const char *path, int64_t of
     n += vsnprintf(err->message + n, sizeof err->message - (size_t)n, fmt, ap);
     va_end(ap);
     if (offset >= 0 && (size_t)n < sizeof err->message)
-        snprintf(err->message + n, sizeof err->message - (size_t)n, ", offset %lld", (long long)offset);
+        snprintf(err->message + n, sizeof err->message - (size_t)n, ", offset %lld",
+                 (long long)offset);
     make_harmless(err->message, sizeof err->message);
     snprintf(err->file, sizeof err->file, "%s", name);
     err->offset = offset;

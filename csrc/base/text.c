@@ -101,7 +101,8 @@ void nb_text_number(nb_text *t, double x)
 
 nb_status nb_text_check(const nb_text *t, const char *what, nb_error *err)
 {
-    return t->failed ? nb_fail(err, NB_NO_ROOM, "no memory left for %s of %zu bytes", what, t->n) : NB_OK;
+    return t->failed ? nb_fail(err, NB_NO_ROOM, "no memory left for %s of %zu bytes", what, t->n)
+                     : NB_OK;
 }
 
 void nb_text_free(nb_text *t)

@@ -1,6 +1,7 @@
-/* config_out.c -- config.json from the numbers of a model: a row for each key, written for every family or for those that list it
- * (nb_family.hf_keys). Keys and their meaning: the publishers' code as transformers has it; every one is written even at its default, so that nothing
- * depends on whose defaults are read. */
+/* config_out.c -- config.json from the numbers of a model: a row for each key, written for every
+ * family or for those that list it (nb_family.hf_keys). Keys and their meaning: the publishers'
+ * code as transformers has it; every one is written even at its default, so that nothing depends on
+ * whose defaults are read. */
 #include "convert/config_out.h"
 
 #include <math.h>
@@ -21,7 +22,8 @@ const nb_family *nb_config_family(const nb_model *m)
     if (m->container->kind == NB_CONTAINER_HF)
         return m->family;
     for (const nb_family *const *f = nb_families; *f; f++)
-        if (strcmp((*f)->gguf_name, m->family->gguf_name) == 0 && (*f)->mixture == m->family->mixture && ((*f)->windowed || m->hp.window == 0))
+        if (strcmp((*f)->gguf_name, m->family->gguf_name) == 0 &&
+            (*f)->mixture == m->family->mixture && ((*f)->windowed || m->hp.window == 0))
             return *f;
     return m->family;
 }
@@ -82,12 +84,14 @@ static void torch_dtype(const source *s, nb_text *o)
     put_text(o, s->torch_dtype);
 }
 
-static void dense_size(const source *s, nb_text *o) /* of a mixture: what the file has beside the experts' */
+/* of a mixture: what the file has beside the experts' */
+static void dense_size(const source *s, nb_text *o)
 {
     char key[96];
     uint32_t v = 0;
     snprintf(key, sizeof key, "%s.feed_forward_length", s->f->gguf_name);
-    if (!s->m->container->gguf || nb_gguf_u32(s->m->container->gguf, key, &v, NULL) != NB_OK || v > INT32_MAX)
+    if (!s->m->container->gguf || nb_gguf_u32(s->m->container->gguf, key, &v, NULL) != NB_OK ||
+        v > INT32_MAX)
         v = (uint32_t)s->hp->intermediate_size;
     nb_text_printf(o, "%u", v);
 }
@@ -118,7 +122,8 @@ static void rope_scaling(const source *s, nb_text *o)
         put_f32(o, (float)s->llama3.low);
         nb_text_puts(o, ", \"high_freq_factor\": ");
         put_f32(o, (float)s->llama3.high);
-        nb_text_printf(o, ", \"original_max_position_embeddings\": %lld}", (long long)s->llama3.old);
+        nb_text_printf(o, ", \"original_max_position_embeddings\": %lld}",
+                       (long long)s->llama3.old);
     }
 }
 
@@ -190,7 +195,8 @@ static void layer_types(const source *s, nb_text *o)
 {
     nb_text_puts(o, "[");
     for (int l = 0; l < s->hp->n_layer; l++)
-        nb_text_printf(o, "%s\"%s\"", l ? ", " : "", has_window(s) && s->hp->local[l] ? "sliding_attention" : "full_attention");
+        nb_text_printf(o, "%s\"%s\"", l ? ", " : "",
+                       has_window(s) && s->hp->local[l] ? "sliding_attention" : "full_attention");
     nb_text_puts(o, "]");
 }
 
@@ -319,7 +325,8 @@ static nb_status check_words(source *s, nb_error *err)
 {
     const nb_hparams *hp = s->hp;
     const char *what = NULL;
-    if (hp->rope.rule == NB_ROPE_DIVIDED && (hp->rope.factor != 1.0 || !nb_config_find_llama3(hp, &s->llama3)))
+    if (hp->rope.rule == NB_ROPE_DIVIDED &&
+        (hp->rope.factor != 1.0 || !nb_config_find_llama3(hp, &s->llama3)))
         what = "rotary frequencies that follow no rule of config.json (rope_freqs.weight)";
     else if (hp->rope.rule == NB_ROPE_LLAMA3)
         s->llama3 = hp->rope.llama3;
@@ -328,7 +335,8 @@ static nb_status check_words(source *s, nb_error *err)
     for (int l = 0; l < hp->n_layer && has_window(s) && !lists(s->f, "layer_types"); l++)
         if (!hp->local[l])
             what = "layers with and without a sliding window";
-    if (hp->attn_scale != (float)(1.0 / sqrt((double)hp->head_dim)) && !lists(s->f, "query_pre_attn_scalar") && !lists(s->f, "attention_multiplier"))
+    if (hp->attn_scale != (float)(1.0 / sqrt((double)hp->head_dim)) &&
+        !lists(s->f, "query_pre_attn_scalar") && !lists(s->f, "attention_multiplier"))
         what = "a scale of attention of its own";
     if ((hp->attn_soft_cap > 0.0f && !lists(s->f, "attn_logit_softcapping")) ||
         (hp->logit_soft_cap > 0.0f && !lists(s->f, "final_logit_softcapping")))
@@ -339,7 +347,8 @@ static nb_status check_words(source *s, nb_error *err)
         what = "rotary frequencies of its own in the layers within the window";
     if (!what)
         return NB_OK;
-    return nb_fail_at(err, NB_UNSUPPORTED, s->m->container->path, -1, "the config.json of a %s model has no word for what it has: %s", s->f->name,
+    return nb_fail_at(err, NB_UNSUPPORTED, s->m->container->path, -1,
+                      "the config.json of a %s model has no word for what it has: %s", s->f->name,
                       what);
 }
 
@@ -386,7 +395,8 @@ static void copy_config(const nb_json_node *root, const char *dtype, nb_text *o)
     for (const nb_json_node *e = nb_json_first(root); e; e = nb_json_next(e)) {
         size_t n = 0;
         const char *key = nb_json_key(e, &n);
-        if (strcmp(key, "torch_dtype") == 0 || strcmp(key, "dtype") == 0 || strcmp(key, "quantization_config") == 0)
+        if (strcmp(key, "torch_dtype") == 0 || strcmp(key, "dtype") == 0 ||
+            strcmp(key, "quantization_config") == 0)
             continue;
         nb_text_puts(o, "  ");
         nb_text_json(o, key, n);
@@ -450,7 +460,8 @@ nb_status nb_generation_config_to_json(const nb_model *m, nb_text *out, nb_error
 
 const char *nb_torch_dtype(const nb_dtype *t)
 {
-    static const char *const names[][2] = {{"f32", "float32"}, {"f16", "float16"}, {"bf16", "bfloat16"}};
+    static const char *const names[][2] = {
+        {"f32", "float32"}, {"f16", "float16"}, {"bf16", "bfloat16"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i][0], t->name) == 0)
             return names[i][1];

@@ -1,10 +1,12 @@
-/* config_rope.c -- from frequencies back to a rule. GGUF divides frequencies one by one (rope_freqs.weight); config.json wants the numbers behind
- * them.
+/* config_rope.c -- from frequencies back to a rule. GGUF divides frequencies one by one
+ * (rope_freqs.weight); config.json wants the numbers behind them.
  *
- * With wave = 2 pi / f the rule keeps waves below old / high, slows those above old / low by `factor`, and between them
+ * With wave = 2 pi / f the rule keeps waves below old / high, slows those above old / low by
+ * `factor`, and between them
  *   1 / divisor = (1 - s) / factor + s,    s = (old / wave - low) / (high - low)
- * is linear in f. So `factor` is the greatest divisor, and two blended frequencies give old / (high - low) and low / (high - low); low is 1 in every
- * published model. Whatever was guessed must give the same frequencies, or it is none. */
+ * is linear in f. So `factor` is the greatest divisor, and two blended frequencies give old / (high
+ * - low) and low / (high - low); low is 1 in every published model. Whatever was guessed must give
+ * the same frequencies, or it is none. */
 #include "convert/config_out.h"
 #include "model/hparams.h"
 
@@ -50,7 +52,9 @@ bool nb_config_find_llama3(const nb_hparams *hp, nb_rope_llama3 *out)
             return true;
     }
     for (int i = 0; i < n; i++) {
-        const double share = ((double)hp->inv_freq[i] / (double)plain[i] - 1.0 / factor) / (1.0 - 1.0 / factor), wave = kTurn / (double)plain[i];
+        const double share = ((double)hp->inv_freq[i] / (double)plain[i] - 1.0 / factor) /
+                             (1.0 - 1.0 / factor),
+                     wave = kTurn / (double)plain[i];
         if (share > 1.0 - 1e-5)
             kept = fmax(kept, wave);
         else if (share < 1e-5)
@@ -61,11 +65,13 @@ bool nb_config_find_llama3(const nb_hparams *hp, nb_rope_llama3 *out)
             n_blended++;
         }
     }
-    double high = 4.0, old = 4.0 * kept; /* nothing is blended: between the last kept and the first slowed */
+    /* nothing is blended: between the last kept and the first slowed */
+    double high = 4.0, old = 4.0 * kept;
     if (n_blended == 1)
         old = (s[0] * (high - 1.0) + 1.0) * kTurn / f[0];
     else if (n_blended > 1) {
-        const double slope = (s[1] - s[0]) / (f[1] - f[0]), low = slope * f[0] - s[0]; /* old / turn / (high - 1); 1 / (high - 1) */
+        /* old / turn / (high - 1); 1 / (high - 1) */
+        const double slope = (s[1] - s[0]) / (f[1] - f[0]), low = slope * f[0] - s[0];
         high = 1.0 + 1.0 / low;
         old = slope * kTurn / low;
     } else if (isfinite(slowed))

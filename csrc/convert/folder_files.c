@@ -16,8 +16,9 @@
 
 enum { kTries = 100 };
 
-static const char *const text_name[NB_FOLDER_TEXTS] = {"config.json",           "generation_config.json", "tokenizer.json",
-                                                       "tokenizer_config.json", "quantize_config.json",   "manifest.json"};
+static const char *const text_name[NB_FOLDER_TEXTS] = {
+    "config.json",           "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "quantize_config.json",   "manifest.json"};
 static const char *const carried[] = {"tokenizer.json",
                                       "tokenizer_config.json",
                                       "tokenizer.model",
@@ -39,10 +40,14 @@ static const char *const carried[] = {"tokenizer.json",
                                       "README.md"};
 enum { kCarried = sizeof carried / sizeof *carried };
 
-nb_status nb_in_folder(const char *folder, const char *name, char path[NB_FOLDER_PATH], nb_error *err)
+nb_status nb_in_folder(const char *folder, const char *name, char path[NB_FOLDER_PATH],
+                       nb_error *err)
 {
     const int n = snprintf(path, NB_FOLDER_PATH, "%s/%s", folder, name);
-    return n > 0 && n < NB_FOLDER_PATH ? NB_OK : nb_fail_at(err, NB_IO, folder, -1, "a path of more than %d bytes", NB_FOLDER_PATH - 1);
+    return n > 0 && n < NB_FOLDER_PATH
+               ? NB_OK
+               : nb_fail_at(err, NB_IO, folder, -1, "a path of more than %d bytes",
+                            NB_FOLDER_PATH - 1);
 }
 
 /* ---- texts ---- */
@@ -83,7 +88,8 @@ static nb_status put_scheme(nb_folder_plan *plan, nb_text text[NB_FOLDER_TEXTS],
     return st;
 }
 
-nb_status nb_folder_make_texts(const nb_model *m, nb_folder_plan *plan, const char *torch_dtype, nb_text text[NB_FOLDER_TEXTS], nb_error *err)
+nb_status nb_folder_make_texts(const nb_model *m, nb_folder_plan *plan, const char *torch_dtype,
+                               nb_text text[NB_FOLDER_TEXTS], nb_error *err)
 {
     nb_status st = nb_config_to_json(m, torch_dtype, &text[NB_TEXT_CONFIG], err);
     if (st == NB_OK && plan->scheme)
@@ -91,12 +97,15 @@ nb_status nb_folder_make_texts(const nb_model *m, nb_folder_plan *plan, const ch
     if (st == NB_OK)
         st = nb_generation_config_to_json(m, &text[NB_TEXT_GENERATION], err);
     if (st == NB_OK && m->container->kind == NB_CONTAINER_GGUF && m->tokenizer)
-        st = nb_tokenizer_to_json(m->container, &text[NB_TEXT_TOKENIZER], &text[NB_TEXT_TOKENIZER_CONFIG], err);
+        st = nb_tokenizer_to_json(m->container, &text[NB_TEXT_TOKENIZER],
+                                  &text[NB_TEXT_TOKENIZER_CONFIG], err);
     return st;
 }
 
-/* NAME.partial until it is whole: the folder is ours alone, and what a killed run left is found and replaced. */
-static nb_status write_file(const char *folder, const char *name, const void *p, size_t n, nb_error *err)
+/* NAME.partial until it is whole: the folder is ours alone, and what a killed run left is found and
+ * replaced. */
+static nb_status write_file(const char *folder, const char *name, const void *p, size_t n,
+                            nb_error *err)
 {
     char path[NB_FOLDER_PATH], partial[NB_FOLDER_PATH], last[64];
     nb_outfile *f = NULL;
@@ -114,7 +123,8 @@ static nb_status write_file(const char *folder, const char *name, const void *p,
     return st;
 }
 
-nb_status nb_folder_write_texts(const char *folder, const nb_text text[NB_FOLDER_TEXTS], nb_error *err)
+nb_status nb_folder_write_texts(const char *folder, const nb_text text[NB_FOLDER_TEXTS],
+                                nb_error *err)
 {
     nb_status st = NB_OK;
     for (int i = 0; i < NB_FOLDER_TEXTS && st == NB_OK; i++)
@@ -123,7 +133,9 @@ nb_status nb_folder_write_texts(const char *folder, const nb_text text[NB_FOLDER
     return st;
 }
 
-nb_status nb_folder_texts(const nb_text text[NB_FOLDER_TEXTS], nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err),
+nb_status nb_folder_texts(const nb_text text[NB_FOLDER_TEXTS],
+                          nb_status (*file)(void *arg, const char *name, const void *p, size_t n,
+                                            nb_error *err),
                           void *arg, nb_error *err)
 {
     nb_status st = NB_OK;
@@ -133,7 +145,9 @@ nb_status nb_folder_texts(const nb_text text[NB_FOLDER_TEXTS], nb_status (*file)
     return st;
 }
 
-nb_status nb_folder_carried(const nb_container *src, nb_status (*file)(void *arg, const char *name, const void *p, size_t n, nb_error *err),
+nb_status nb_folder_carried(const nb_container *src,
+                            nb_status (*file)(void *arg, const char *name, const void *p, size_t n,
+                                              nb_error *err),
                             void *arg, nb_error *err)
 {
     char path[NB_FOLDER_PATH], folder[NB_FOLDER_PATH];
@@ -146,7 +160,8 @@ nb_status nb_folder_carried(const nb_container *src, nb_status (*file)(void *arg
         st = nb_in_folder(folder, carried[i], path, err);
         if (st != NB_OK || access(path, F_OK) != 0)
             continue;
-        st = nb_link_check(folder, path, err); /* what is written is meant to be shown: nothing from elsewhere */
+        /* what is written is meant to be shown: nothing from elsewhere */
+        st = nb_link_check(folder, path, err);
         if (st == NB_OK)
             st = nb_mapfile_open(path, &f, err);
         if (st == NB_OK)
@@ -182,7 +197,8 @@ nb_status nb_folder_check_new(const char *out, nb_error *err)
     const bool empty = dir && n == 2; /* . and .. */
     if (dir)
         closedir(dir);
-    return empty ? NB_OK : nb_fail_at(err, NB_IO, out, -1, "exists; a folder that is written must be new");
+    return empty ? NB_OK
+                 : nb_fail_at(err, NB_IO, out, -1, "exists; a folder that is written must be new");
 }
 
 nb_status nb_folder_make_partial(const char *out, char **path, nb_error *err)
@@ -218,7 +234,8 @@ void nb_folder_remove(const char *folder)
 {
     char path[NB_FOLDER_PATH];
     struct stat sb;
-    if (lstat(folder, &sb) == 0 && !S_ISDIR(sb.st_mode)) { /* a link that somebody put there: what it leads to is not ours */
+    /* a link that somebody put there: what it leads to is not ours */
+    if (lstat(folder, &sb) == 0 && !S_ISDIR(sb.st_mode)) {
         (void)unlink(folder);
         return;
     }

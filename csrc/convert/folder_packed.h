@@ -1,5 +1,6 @@
-/* folder_packed.h -- the linears of a folder under a scheme: codes are gathered until a module has all its rows (fused roles give theirs one after
- * the other), then packed and written; and read back as a loader would. */
+/* folder_packed.h -- the linears of a folder under a scheme: codes are gathered until a module has
+ * all its rows (fused roles give theirs one after the other), then packed and written; and read
+ * back as a loader would. */
 #ifndef NB_CONVERT_FOLDER_PACKED_H
 #define NB_CONVERT_FOLDER_PACKED_H
 
@@ -28,9 +29,12 @@ typedef struct nb_packing_rows {
 
 void nb_packing_open(nb_packing *p, const nb_folder_plan *plan, nb_shards_out *out, int n_thread);
 void nb_packing_close(nb_packing *p);
-/* m: codes of the scheme's bits and groups, or rows of a number format that are such codes. NB_UNSUPPORTED: they have no place in the scheme. */
-nb_status nb_packing_put(nb_packing *p, nb_packing_rows at, const nb_matrix *m, nb_error *err) NB_CHECKED;
+/* m: codes of the scheme's bits and groups, or rows of a number format that are such codes.
+ * NB_UNSUPPORTED: they have no place in the scheme. */
+nb_status nb_packing_put(nb_packing *p, nb_packing_rows at, const nb_matrix *m,
+                         nb_error *err) NB_CHECKED;
 /* N rows in the order of the source; *made is the caller's to free, also on failure. */
-nb_status nb_packing_read(const nb_packing *p, nb_packing_rows at, int64_t N, nb_matrix *out, void **made, nb_error *err) NB_CHECKED;
+nb_status nb_packing_read(const nb_packing *p, nb_packing_rows at, int64_t N, nb_matrix *out,
+                          void **made, nb_error *err) NB_CHECKED;
 
 #endif

@@ -1,5 +1,5 @@
-/* folder_sink.c -- slots of a model to a folder. From a GGUF file the rows of q and k that were paired are halved again, and the 1 of Gemma's norms
- * goes. */
+/* folder_sink.c -- slots of a model to a folder. From a GGUF file the rows of q and k that were
+ * paired are halved again, and the 1 of Gemma's norms goes. */
 #include "convert/folder_sink.h"
 #include "convert/config_out.h"
 #include "convert/folder_files.h"
@@ -34,7 +34,8 @@ typedef struct folder_sink {
 
 /* ---- slots ---- */
 
-static nb_status write_data(void *file, int index, size_t offset, const void *p, size_t bytes, nb_error *err)
+static nb_status write_data(void *file, int index, size_t offset, const void *p, size_t bytes,
+                            nb_error *err)
 {
     return nb_shards_out_data(file, index, offset, p, bytes, err);
 }
@@ -46,12 +47,14 @@ static bool from_gguf(const folder_sink *s)
 
 static nb_row_order order_of(const folder_sink *s, nb_slot at)
 {
-    return from_gguf(s) && nb_family_pairs_rows(s->spec.model->family, at.role) ? NB_ROWS_TO_HALVES : NB_ROWS_SAME;
+    return from_gguf(s) && nb_family_pairs_rows(s->spec.model->family, at.role) ? NB_ROWS_TO_HALVES
+                                                                                : NB_ROWS_SAME;
 }
 
 static nb_place place_of(const folder_sink *s, nb_slot at)
 {
-    return nb_family_slice(nb_config_family(s->spec.model), &s->spec.model->hp, NB_CONTAINER_HF, at);
+    return nb_family_slice(nb_config_family(s->spec.model), &s->spec.model->hp, NB_CONTAINER_HF,
+                           at);
 }
 
 static nb_rows_out rows_of(const folder_sink *s, int64_t i)
@@ -69,12 +72,14 @@ static nb_rows_out rows_of(const folder_sink *s, int64_t i)
 }
 
 /* A vector of a GGUF file: without its 1, its elements in the hub's order. */
-static nb_status put_vector(folder_sink *s, nb_slot at, const nb_matrix *m, nb_rows_out *to, nb_error *err)
+static nb_status put_vector(folder_sink *s, nb_slot at, const nb_matrix *m, nb_rows_out *to,
+                            nb_error *err)
 {
     const nb_row_order order = order_of(s, at);
     const float less = nb_family_norm_offset(s->spec.model->family, NB_CONTAINER_HF, at.role);
     if (!m->dtype || m->dtype->block != 1 || !m->dtype->decode)
-        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: a vector of type %s", to->name, m->dtype ? m->dtype->name : "codes");
+        return nb_fail_at(err, NB_UNSUPPORTED, to->path, -1, "tensor %s: a vector of type %s",
+                          to->name, m->dtype ? m->dtype->name : "codes");
     if (order == NB_ROWS_SAME && less == 0.0f)
         return nb_write_rows(to, m, err);
     float *f = nb_alloc(2 * (size_t)m->K, sizeof *f, to->name, err);
@@ -83,7 +88,8 @@ static nb_status put_vector(folder_sink *s, nb_slot at, const nb_matrix *m, nb_r
     nb_dtype_decode_row(m->dtype, m->rows, f + m->K, m->K);
     for (int64_t k = 0; k < m->K; k++)
         f[k] = f[m->K + nb_row_from(order, to->head, k)] - less;
-    const nb_matrix made = {.N = 1, .K = m->K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)f};
+    const nb_matrix made = {
+        .N = 1, .K = m->K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)f};
     const nb_status st = nb_write_rows(to, &made, err);
     free(f);
     return st;
@@ -91,19 +97,23 @@ static nb_status put_vector(folder_sink *s, nb_slot at, const nb_matrix *m, nb_r
 
 static nb_packing_rows packing_of(const folder_sink *s, nb_slot at, int64_t entry)
 {
-    return (nb_packing_rows){
-        .module = s->plan.entry[entry].module, .row = place_of(s, at).row, .order = order_of(s, at), .head = s->spec.model->hp.head_dim};
+    return (nb_packing_rows){.module = s->plan.entry[entry].module,
+                             .row = place_of(s, at).row,
+                             .order = order_of(s, at),
+                             .head = s->spec.model->hp.head_dim};
 }
 
 static nb_status put(folder_sink *s, nb_slot at, const nb_matrix *m, nb_error *err)
 {
     const int64_t i = nb_folder_plan_find(&s->plan, at);
     if (i < 0)
-        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d has no tensor", (int)at.role, at.layer);
+        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d has no tensor",
+                          (int)at.role, at.layer);
     const nb_folder_entry *e = &s->plan.entry[i];
     const nb_place place = place_of(s, at);
     if (m->K != place.K || m->N != (place.N ? place.N : 1))
-        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "tensor %s gets a matrix of %lld x %lld", e->name, (long long)m->N, (long long)m->K);
+        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "tensor %s gets a matrix of %lld x %lld",
+                          e->name, (long long)m->N, (long long)m->K);
     if (s->spec.measure)
         return NB_OK;
     if (e->module >= 0)
@@ -115,7 +125,8 @@ static nb_status put(folder_sink *s, nb_slot at, const nb_matrix *m, nb_error *e
     nb_rows_out to = rows_of(s, i);
     to.row = place.row;
     to.order = place.N ? order_of(s, at) : NB_ROWS_SAME;
-    return place.N == 0 && from_gguf(s) ? put_vector(s, at, m, &to, err) : nb_write_rows(&to, m, err);
+    return place.N == 0 && from_gguf(s) ? put_vector(s, at, m, &to, err)
+                                        : nb_write_rows(&to, m, err);
 }
 
 static nb_status sink_put(nb_sink *base, nb_slot at, const nb_matrix *m, nb_error *err)
@@ -129,20 +140,26 @@ static nb_status sink_read(nb_sink *base, nb_slot at, nb_matrix *out, nb_error *
     const int64_t i = nb_folder_plan_find(&s->plan, at);
     const nb_place place = place_of(s, at);
     if (i < 0 || s->spec.measure)
-        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d cannot be read back", (int)at.role, at.layer);
+        return nb_fail_at(err, NB_INTERNAL, s->out, -1, "role %d of layer %d cannot be read back",
+                          (int)at.role, at.layer);
     free(s->back);
     s->back = NULL;
     if (s->plan.entry[i].module >= 0)
         return nb_packing_read(&s->packing, packing_of(s, at, i), place.N, out, &s->back, err);
     const nb_dtype *t = s->plan.entry[i].type;
-    const int64_t n = place.N ? place.N : place.K; /* elements of a vector, where a matrix has rows */
-    const size_t bytes = place.N ? (size_t)nb_dtype_row_bytes(t, place.K) : (size_t)t->bytes, all = (size_t)n * bytes;
+    /* elements of a vector, where a matrix has rows */
+    const int64_t n = place.N ? place.N : place.K;
+    const size_t bytes = place.N ? (size_t)nb_dtype_row_bytes(t, place.K) : (size_t)t->bytes,
+                 all = (size_t)n * bytes;
     const nb_row_order order = order_of(s, at);
     const float add = nb_family_norm_offset(s->spec.model->family, NB_CONTAINER_HF, at.role);
     uint8_t *rows = s->back = nb_alloc_aligned(2, all, s->plan.entry[i].name, err);
-    const nb_status st = rows ? nb_shards_out_read(s->w, (int)i, (size_t)place.row * bytes, rows + all, all, err) : NB_NO_ROOM;
+    const nb_status st =
+        rows ? nb_shards_out_read(s->w, (int)i, (size_t)place.row * bytes, rows + all, all, err)
+             : NB_NO_ROOM;
     for (int64_t r = 0; r < n && st == NB_OK; r++) /* back into the order of the source */
-        memcpy(rows + (size_t)nb_row_from(order, s->spec.model->hp.head_dim, r) * bytes, rows + all + (size_t)r * bytes, bytes);
+        memcpy(rows + (size_t)nb_row_from(order, s->spec.model->hp.head_dim, r) * bytes,
+               rows + all + (size_t)r * bytes, bytes);
     *out = (nb_matrix){.N = place.N ? place.N : 1, .K = place.K, .dtype = t, .rows = rows};
     if (st != NB_OK || place.N || add == 0.0f)
         return st;
@@ -154,13 +171,15 @@ static nb_status sink_read(nb_sink *base, nb_slot at, nb_matrix *out, nb_error *
         f[k] += add;
     free(s->back);
     s->back = f;
-    *out = (nb_matrix){.N = 1, .K = place.K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)f};
+    *out = (nb_matrix){
+        .N = 1, .K = place.K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)f};
     return NB_OK;
 }
 
 /* ---- sealing ---- */
 
-static nb_status hash_tensor(folder_sink *s, int64_t i, uint8_t *slice, nb_sha256_state *digest, nb_error *err)
+static nb_status hash_tensor(folder_sink *s, int64_t i, uint8_t *slice, nb_sha256_state *digest,
+                             nb_error *err)
 {
     nb_sha256_state h;
     nb_status st = NB_OK;
@@ -179,7 +198,8 @@ static nb_status hash_tensor(folder_sink *s, int64_t i, uint8_t *slice, nb_sha25
 }
 
 /* The slot's tensor, or all of its module. */
-static nb_status hash_slot(folder_sink *s, nb_slot at, uint8_t *slice, nb_sha256_state *digest, nb_error *err)
+static nb_status hash_slot(folder_sink *s, nb_slot at, uint8_t *slice, nb_sha256_state *digest,
+                           nb_error *err)
 {
     const int64_t i = nb_folder_plan_find(&s->plan, at);
     nb_status st = NB_OK;
@@ -218,7 +238,8 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
     nb_sha256_state digest;
     const int64_t embed = nb_folder_plan_find(&s->plan, (nb_slot){.role = NB_ROLE_EMBED});
     const bool earlier =
-        s->spec.resume && embed >= 0 && !nb_shards_out_touched(s->w, (int)embed); /* sealed by an earlier run, only to be hashed again */
+        /* sealed by an earlier run, only to be hashed again */
+        s->spec.resume && embed >= 0 && !nb_shards_out_touched(s->w, (int)embed);
     uint8_t *slice = nb_alloc(kHashSlice, 1, "a slice to hash", err);
     nb_status st = slice ? NB_OK : NB_NO_ROOM;
     nb_sha256_init(&digest);
@@ -228,9 +249,11 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
         st = nb_shards_out_sync(s->w, err);
         s->base.broken = s->base.broken || st != NB_OK;
     }
-    for (int r = layer < 0 ? 0 : NB_ROLE_ATTN_NORM; r < (layer < 0 ? (int)NB_ROLE_ATTN_NORM : (int)NB_ROLE_COUNT) && st == NB_OK; r++)
+    for (int r = layer < 0 ? 0 : NB_ROLE_ATTN_NORM;
+         r < (layer < 0 ? (int)NB_ROLE_ATTN_NORM : (int)NB_ROLE_COUNT) && st == NB_OK; r++)
         for (int e = 0; e < nb_model_n_slot(s->spec.model, (nb_role)r) && st == NB_OK; e++)
-            st = hash_slot(s, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e}, slice, &digest, err);
+            st = hash_slot(s, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e}, slice,
+                           &digest, err);
     for (int64_t i = 0; layer < 0 && i < s->plan.n && st == NB_OK; i++)
         st = s->plan.entry[i].is_slot ? NB_OK : hash_tensor(s, i, slice, &digest, err);
     nb_sha256_end(&digest, out);
@@ -238,7 +261,9 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
     return st;
 }
 
-static nb_status sink_each(nb_sink *base, nb_status (*tensor)(void *arg, const nb_sink_tensor *t, nb_error *err), void *arg, nb_error *err)
+static nb_status sink_each(nb_sink *base,
+                           nb_status (*tensor)(void *arg, const nb_sink_tensor *t, nb_error *err),
+                           void *arg, nb_error *err)
 {
     const folder_sink *s = (const folder_sink *)base;
     nb_status st = NB_OK;
@@ -259,7 +284,8 @@ typedef struct caller {
     void *arg;
 } caller;
 
-static nb_status weights_file(void *arg, const char *name, size_t bytes, const uint8_t sha256[NB_SHA256_BYTES], nb_error *err)
+static nb_status weights_file(void *arg, const char *name, size_t bytes,
+                              const uint8_t sha256[NB_SHA256_BYTES], nb_error *err)
 {
     const caller *c = arg;
     nb_sink_file f = {.name = name, .bytes = (int64_t)bytes};
@@ -274,7 +300,9 @@ static nb_status small_file(void *arg, const char *name, const void *p, size_t n
     return weights_file(arg, name, n, sum, err);
 }
 
-static nb_status sink_files(nb_sink *base, nb_status (*file)(void *arg, const nb_sink_file *f, nb_error *err), void *arg, nb_error *err)
+static nb_status sink_files(nb_sink *base,
+                            nb_status (*file)(void *arg, const nb_sink_file *f, nb_error *err),
+                            void *arg, nb_error *err)
 {
     const folder_sink *s = (const folder_sink *)base;
     caller c = {file, arg};
@@ -393,17 +421,20 @@ static nb_status make_folder(folder_sink *s, nb_error *err)
     return NB_OK;
 }
 
-/* A tensor that is copied and lies in holes of the source's file stays a hole: nothing is read, nothing takes room. From a GGUF file only a matrix that is
- * one tensor there. */
+/* A tensor that is copied and lies in holes of the source's file stays a hole: nothing is read,
+ * nothing takes room. From a GGUF file only a matrix that is one tensor there. */
 static void find_holes(folder_sink *s)
 {
     nb_holes holes;
-    const int64_t embed = nb_folder_plan_find(&s->plan, (nb_slot){.role = NB_ROLE_EMBED}); /* a resumed run asks whether it was written */
+    /* a resumed run asks whether it was written */
+    const int64_t embed = nb_folder_plan_find(&s->plan, (nb_slot){.role = NB_ROLE_EMBED});
     nb_holes_open(&holes, s->src);
     for (int64_t i = 0; i < s->plan.n; i++) {
         const nb_folder_entry *e = &s->plan.entry[i];
-        const bool alone = !from_gguf(s) || (e->n_dim == 2 && e->src->n_dim == 2 && e->shape[0] == e->src->shape[0]);
-        s->hole[i] = i != embed && e->module < 0 && alone && e->type == e->src->dtype && nb_holes_has(&holes, e->src);
+        const bool alone = !from_gguf(s) ||
+                           (e->n_dim == 2 && e->src->n_dim == 2 && e->shape[0] == e->src->shape[0]);
+        s->hole[i] = i != embed && e->module < 0 && alone && e->type == e->src->dtype &&
+                     nb_holes_has(&holes, e->src);
         s->base.hole_bytes += s->hole[i] ? (int64_t)e->src->bytes : 0;
     }
     nb_holes_close(&holes);
@@ -411,15 +442,18 @@ static void find_holes(folder_sink *s)
 
 static nb_status open_weights(folder_sink *s, nb_error *err)
 {
-    const nb_shards_spec spec = {
-        .folder = s->folder ? s->folder : s->out, .shard_bytes = s->spec.shard_bytes, .resume = s->spec.resume, .measure = s->spec.measure};
+    const nb_shards_spec spec = {.folder = s->folder ? s->folder : s->out,
+                                 .shard_bytes = s->spec.shard_bytes,
+                                 .resume = s->spec.resume,
+                                 .measure = s->spec.measure};
     nb_status st = nb_shards_out_open(&spec, &s->w, err);
     for (int64_t i = 0; i < s->plan.n && st == NB_OK; i++) {
         const nb_folder_entry *e = &s->plan.entry[i];
         int index = 0;
         st = nb_shards_out_tensor(s->w, e->name, e->type, e->n_dim, e->shape, &index, err);
         if (st == NB_OK && index != i)
-            st = nb_fail(err, NB_INTERNAL, "tensor %s got place %d of the output, not %lld", e->name, index, (long long)i);
+            st = nb_fail(err, NB_INTERNAL, "tensor %s got place %d of the output, not %lld",
+                         e->name, index, (long long)i);
         if (st == NB_OK && s->hole[i])
             nb_shards_out_hole(s->w, index);
     }

@@ -1,7 +1,9 @@
-/* gguf_meta.c -- numbers of a model as GGUF keys (GGUF specification; names and meaning as llama.cpp reads them).
+/* gguf_meta.c -- numbers of a model as GGUF keys (GGUF specification; names and meaning as
+ * llama.cpp reads them).
  *
- * A row is a key, its type and where the number is; it is written when its condition holds. What a reader assumes where a key is absent is what our
- * own reader assumes (hparams_gguf.c): the conditions are its defaults. */
+ * A row is a key, its type and where the number is; it is written when its condition holds. What a
+ * reader assumes where a key is absent is what our own reader assumes (hparams_gguf.c): the
+ * conditions are its defaults. */
 #include "convert/gguf_meta.h"
 #include "convert/tokenizer_out.h"
 #include "file/hub.h"
@@ -146,7 +148,9 @@ static bool has_logit_cap(const source *s)
 static bool own_score_scale(const source *s)
 {
     const nb_hparams *hp = s->hp;
-    const double width = s->reader->gguf_wide_scale_layers == hp->n_layer ? (double)hp->hidden_size / hp->n_head : (double)hp->head_dim;
+    const double width = s->reader->gguf_wide_scale_layers == hp->n_layer
+                             ? (double)hp->hidden_size / hp->n_head
+                             : (double)hp->head_dim;
     return s->reader->multipliers || hp->attn_scale != (float)(1.0 / sqrt(width));
 }
 
@@ -160,7 +164,7 @@ static bool has_multipliers(const source *s)
 typedef struct row {
     const char *key; /* behind ARCHITECTURE. */
     nb_gguf_type type;
-    size_t at;                        /* in nb_hparams: int32_t for U32, float for F32, bool for BOOL */
+    size_t at; /* in nb_hparams: int32_t for U32, float for F32, bool for BOOL */
     double (*value)(const source *s); /* in place of a field */
     bool (*when)(const source *s);    /* NULL: always */
 } row;
@@ -209,7 +213,8 @@ static const row rows[] = {
     {"rope.freq_base", NB_GGUF_F32, 0, theta, NULL},
     {"rope.freq_base_swa", NB_GGUF_F32, 0, local_theta, has_local_theta},
     {"rope.scaling.factor", NB_GGUF_F32, 0, linear_factor, is_linear},
-    {"rope.scaling.original_context_length", NB_GGUF_U32, 0, original_context, has_original_context},
+    {"rope.scaling.original_context_length", NB_GGUF_U32, 0, original_context,
+     has_original_context},
 };
 
 static nb_status put_row(const source *s, const row *r, nb_gguf_writer *w, nb_error *err)
@@ -241,19 +246,23 @@ static size_t last_part(const char *path, size_t n)
     return n;
 }
 
-/* The folder's own name, which is how people call the model, whatever way led to it; of the hub's cache, .../models--ORG--NAME/snapshots/COMMIT, NAME. */
+/* The folder's own name, which is how people call the model, whatever way led to it; of the hub's
+ * cache, .../models--ORG--NAME/snapshots/COMMIT, NAME. */
 static nb_status name_of(const nb_container *c, char name[NB_HUB_NAME], nb_error *err)
 {
     static const char models[] = "models--";
     char path[PATH_MAX];
     if (!realpath(*c->where ? c->where : ".", path))
         return nb_fail_errno_at(err, c->path, "cannot be found");
-    if (nb_ends_with(path, ".json") || nb_ends_with(path, ".safetensors")) /* its folder is the model */
+    /* its folder is the model */
+    if (nb_ends_with(path, ".json") || nb_ends_with(path, ".safetensors"))
         path[last_part(path, strlen(path)) ? last_part(path, strlen(path)) - 1 : 0] = 0;
     size_t end = strlen(path), start = last_part(path, end);
-    const size_t above = start ? last_part(path, start - 1) : 0, repo = above ? last_part(path, above - 1) : 0;
+    const size_t above = start ? last_part(path, start - 1) : 0,
+                 repo = above ? last_part(path, above - 1) : 0;
     const char *dashes = repo ? strstr(path + repo + sizeof models - 1, "--") : NULL;
-    const bool cached = dashes && strncmp(path + above, "snapshots/", 10) == 0 && strncmp(path + repo, models, sizeof models - 1) == 0;
+    const bool cached = dashes && strncmp(path + above, "snapshots/", 10) == 0 &&
+                        strncmp(path + repo, models, sizeof models - 1) == 0;
     if (cached && dashes < path + above) {
         start = (size_t)(dashes - path) + 2;
         end = above - 1;
@@ -264,17 +273,20 @@ static nb_status name_of(const nb_container *c, char name[NB_HUB_NAME], nb_error
 
 static nb_status put_tokenizer(const nb_model *m, nb_gguf_writer *w, nb_error *err)
 {
-    return m->tokenizer ? nb_tokenizer_to_gguf(m->container, w, err) : nb_gguf_writer_string(w, "tokenizer.ggml.model", "none", 4, err);
+    return m->tokenizer ? nb_tokenizer_to_gguf(m->container, w, err)
+                        : nb_gguf_writer_string(w, "tokenizer.ggml.model", "none", 4, err);
 }
 
-static nb_status from_folder(const nb_model *m, uint32_t file_type, nb_gguf_writer *w, nb_error *err)
+static nb_status from_folder(const nb_model *m, uint32_t file_type, nb_gguf_writer *w,
+                             nb_error *err)
 {
     const source s = {.m = m, .hp = &m->hp, .reader = reader_of(m->family), .config = config_of(m)};
     const char *arch = m->family->gguf_name;
     char name[NB_HUB_NAME];
     if (has_window(&s) && pattern_of(&s) < 0)
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
-                          "which of its layers attend within the window follows no pattern that GGUF has a key for");
+                          "which of its layers attend within the window follows no pattern that "
+                          "GGUF has a key for");
     nb_status st = name_of(m->container, name, err);
     if (st == NB_OK)
         st = nb_gguf_writer_string(w, "general.architecture", arch, strlen(arch), err);
@@ -320,7 +332,9 @@ static nb_status from_gguf(const nb_gguf *g, uint32_t file_type, nb_gguf_writer 
         if (k < kOwn) {
             said[k] = true;
             st = nb_gguf_writer_u32(w, own[k].key, own[k].value, err);
-        } else if (!key_is(kv, "general.alignment") && !(kv->key.n > 6 && memcmp(kv->key.p, "split.", 6) == 0)) /* all parts become one file */
+        } else if (!key_is(kv, "general.alignment") &&
+                   !(kv->key.n > 6 &&
+                     memcmp(kv->key.p, "split.", 6) == 0)) /* all parts become one file */
             st = nb_gguf_writer_copy(w, kv, err);
     }
     for (int k = 0; k < kOwn && st == NB_OK; k++)
@@ -331,7 +345,8 @@ static nb_status from_gguf(const nb_gguf *g, uint32_t file_type, nb_gguf_writer 
 
 nb_status nb_gguf_meta(const nb_model *m, uint32_t file_type, nb_gguf_writer *w, nb_error *err)
 {
-    return m->container->gguf ? from_gguf(m->container->gguf, file_type, w, err) : from_folder(m, file_type, w, err);
+    return m->container->gguf ? from_gguf(m->container->gguf, file_type, w, err)
+                              : from_folder(m, file_type, w, err);
 }
 
 /* ---- rope_freqs.weight ---- */
@@ -343,7 +358,8 @@ void nb_gguf_rope_factors(const nb_hparams *hp, float *factor)
         const float plain = (float)pow(hp->rope.theta, -(double)i / n), want = hp->inv_freq[i];
         const float near = (float)((double)plain / (double)want);
         factor[i] = near;
-        for (int step = -2; step <= 2 && plain / factor[i] != want; step++) { /* a reader divides in f32: the neighbour that gives the same bits */
+        /* a reader divides in f32: the neighbour that gives the same bits */
+        for (int step = -2; step <= 2 && plain / factor[i] != want; step++) {
             float f = near;
             for (int k = 0; k < (step < 0 ? -step : step); k++)
                 f = nextafterf(f, step < 0 ? 0.0f : INFINITY);

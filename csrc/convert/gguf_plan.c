@@ -40,7 +40,8 @@ static void plan_gguf(const nb_model *m, nb_type_choice choose, void *arg, nb_gg
         for (int r = 0; r < NB_ROLE_COUNT; r++) {
             const nb_slot at = {.role = (nb_role)r, .layer = l};
             char name[NB_TENSOR_NAME];
-            const nb_tensor *t = is_layer_role(r) == (l >= 0) ? nb_family_tensor(m->family, c, at, name) : NULL;
+            const nb_tensor *t =
+                is_layer_role(r) == (l >= 0) ? nb_family_tensor(m->family, c, at, name) : NULL;
             if (!t)
                 continue;
             *place_of(p, at) = t - c->tensor;
@@ -51,24 +52,28 @@ static void plan_gguf(const nb_model *m, nb_type_choice choose, void *arg, nb_gg
 static nb_status check_form(const nb_model *m, nb_error *err)
 {
     if (m->family->gguf_rope_interleaved && m->hp.rope_dim != m->hp.head_dim)
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1, "a %s model that rotates %d of %d values of a head has no form in GGUF",
+        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
+                          "a %s model that rotates %d of %d values of a head has no form in GGUF",
                           m->family->name, m->hp.rope_dim, m->hp.head_dim);
     return NB_OK;
 }
 
 /* The roles of a layer, -1: of none. Roles that share a tensor (fused linears) share an entry. */
-static void plan_roles(const nb_model *m, int layer, nb_type_choice choose, void *arg, nb_gguf_plan *p)
+static void plan_roles(const nb_model *m, int layer, nb_type_choice choose, void *arg,
+                       nb_gguf_plan *p)
 {
     for (int r = 0; r < NB_ROLE_COUNT; r++) {
         const nb_slot at = {.role = (nb_role)r, .layer = layer};
         char name[NB_TENSOR_NAME];
         nb_gguf_entry *e = &p->entry[p->n];
-        if (is_layer_role(r) != (layer >= 0) || !nb_model_has(m, at) || !nb_family_name(m->family, NB_CONTAINER_GGUF, at, e->name))
+        if (is_layer_role(r) != (layer >= 0) || !nb_model_has(m, at) ||
+            !nb_family_name(m->family, NB_CONTAINER_GGUF, at, e->name))
             continue;
         *place_of(p, at) = p->n;
         for (int before = 0; before < r; before++) {
             const int64_t i = *place_of(p, (nb_slot){.role = (nb_role)before, .layer = layer});
-            if (is_layer_role(before) == (layer >= 0) && i >= 0 && strcmp(p->entry[i].name, e->name) == 0)
+            if (is_layer_role(before) == (layer >= 0) && i >= 0 &&
+                strcmp(p->entry[i].name, e->name) == 0)
                 *place_of(p, at) = i;
         }
         if (*place_of(p, at) != p->n)
@@ -93,11 +98,14 @@ static void plan_roles(const nb_model *m, int layer, nb_type_choice choose, void
 static void plan_frequencies(const nb_model *m, nb_gguf_plan *p)
 {
     if (m->hp.rope.rule == NB_ROPE_LLAMA3)
-        p->entry[p->n++] = (nb_gguf_entry){
-            .name = "rope_freqs.weight", .type = nb_dtype_by_name("f32"), .n_dim = 1, .shape = {m->hp.rope_dim / 2, 1, 1, 1, 1, 1, 1, 1}};
+        p->entry[p->n++] = (nb_gguf_entry){.name = "rope_freqs.weight",
+                                           .type = nb_dtype_by_name("f32"),
+                                           .n_dim = 1,
+                                           .shape = {m->hp.rope_dim / 2, 1, 1, 1, 1, 1, 1, 1}};
 }
 
-nb_status nb_gguf_plan_open(const nb_model *m, nb_type_choice choose, void *arg, nb_gguf_plan *p, nb_error *err)
+nb_status nb_gguf_plan_open(const nb_model *m, nb_type_choice choose, void *arg, nb_gguf_plan *p,
+                            nb_error *err)
 {
     const bool folder = m->container->kind == NB_CONTAINER_HF;
     const size_t n_slot = (size_t)(m->hp.n_layer + 1) * NB_ROLE_COUNT;
@@ -105,7 +113,8 @@ nb_status nb_gguf_plan_open(const nb_model *m, nb_type_choice choose, void *arg,
     const nb_status st = folder ? check_form(m, err) : NB_OK;
     if (st != NB_OK)
         return st;
-    p->entry = nb_alloc_zero(folder ? n_slot + 1 : (size_t)m->container->n_tensor, sizeof *p->entry, "a list of tensors", err);
+    p->entry = nb_alloc_zero(folder ? n_slot + 1 : (size_t)m->container->n_tensor, sizeof *p->entry,
+                             "a list of tensors", err);
     p->of = nb_alloc(n_slot, sizeof *p->of, "a list of tensors", err);
     if (!p->entry || !p->of)
         return NB_NO_ROOM;

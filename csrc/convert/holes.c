@@ -1,4 +1,5 @@
-/* holes.c -- see holes.h. Where a file system has no holes, or does not tell, no tensor is one: that costs room, nothing else. */
+/* holes.c -- see holes.h. Where a file system has no holes, or does not tell, no tensor is one:
+ * that costs room, nothing else. */
 #include "convert/holes.h"
 
 #include <errno.h>
@@ -6,7 +7,9 @@
 #include <unistd.h>
 
 #if !defined SEEK_DATA && defined __linux__
-#define SEEK_DATA 3 /* lseek(2): the next byte that is in no hole, that is in one; glibc names them for _GNU_SOURCE only */
+/* lseek(2): the next byte that is in no hole, that is in one; glibc names them for _GNU_SOURCE
+ * only */
+#define SEEK_DATA 3
 #define SEEK_HOLE 4
 #endif
 
@@ -50,7 +53,8 @@ bool nb_holes_has(nb_holes *h, const nb_tensor *t)
         off_t hole = data < 0 ? -1 : lseek(h->fd, data, SEEK_HOLE);
         hole = hole > end ? end : hole;
         filled += hole - data;
-        if (data < 0 || hole <= data || filled > kEnds || !is_zero(t->data + (data - first), (size_t)(hole - data)))
+        if (data < 0 || hole <= data || filled > kEnds ||
+            !is_zero(t->data + (data - first), (size_t)(hole - data)))
             return false;
         at = hole;
     }

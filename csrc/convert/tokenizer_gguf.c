@@ -1,16 +1,18 @@
-/* tokenizer_gguf.c -- the keys tokenizer.ggml.* for a tokenizer of the hub (GGUF specification of ggml; what llama.cpp does with
- * them).
+/* tokenizer_gguf.c -- the keys tokenizer.ggml.* for a tokenizer of the hub (GGUF specification of
+ * ggml; what llama.cpp does with them).
  *
- * Byte-level BPE is model "gpt2": the merges, and for the cuts a name in tokenizer.ggml.pre. Whether a piece that is a token becomes
- * it before any merge goes with the name; where there is only the other name, it is checked that the merges alone make every
- * token of itself, so that it does not matter.
+ * Byte-level BPE is model "gpt2": the merges, and for the cuts a name in tokenizer.ggml.pre.
+ * Whether a piece that is a token becomes it before any merge goes with the name; where there is
+ * only the other name, it is checked that the merges alone make every token of itself, so that it
+ * does not matter.
  *
- * SentencePiece-style BPE is model "llama": no merges but scores, and whatever two neighbours spell a token may be joined, the best
- * score first. Scores say the same as the merges of tokenizer.json when (1) every way to make a token of two is a merge and (2)
- * no two tokens' merges interleave; then minus the number of tokens before it is a token's score. Both are checked.
+ * SentencePiece-style BPE is model "llama": no merges but scores, and whatever two neighbours spell
+ * a token may be joined, the best score first. Scores say the same as the merges of tokenizer.json
+ * when (1) every way to make a token of two is a merge and (2) no two tokens' merges interleave;
+ * then minus the number of tokens before it is a token's score. Both are checked.
  *
- * Where they do not hold, or lines are cut from rows of line feeds, it is model "gemma4": merges of marked text, cut at lines, with no
- * space put before the text. */
+ * Where they do not hold, or lines are cut from rows of line feeds, it is model "gemma4": merges of
+ * marked text, cut at lines, with no space put before the text. */
 #include "convert/tokenizer_out.h"
 #include "text/vocab.h"
 
@@ -21,7 +23,8 @@
 
 static nb_status refuse(const nb_container *c, const char *why, nb_error *err)
 {
-    return nb_fail_at(err, NB_UNSUPPORTED, c->path, -1, "its tokenizer cannot be written to GGUF: %s", why);
+    return nb_fail_at(err, NB_UNSUPPORTED, c->path, -1,
+                      "its tokenizer cannot be written to GGUF: %s", why);
 }
 
 struct merges { /* in order of rank */
@@ -37,7 +40,8 @@ static bool joins(const nb_tokenizer *t, int32_t id)
     return t->token[id].n && (t->type[id] == NB_TOKEN_NORMAL || t->type[id] == NB_TOKEN_USER);
 }
 
-/* (1): every cut of a token into two tokens is a merge. A user-defined token is cut out of the text before anything is joined. */
+/* (1): every cut of a token into two tokens is a merge. A user-defined token is cut out of the text
+ * before anything is joined. */
 static bool all_cuts_merge(const nb_tokenizer *t, int32_t id)
 {
     const nb_str s = t->token[id];
@@ -45,7 +49,8 @@ static bool all_cuts_merge(const nb_tokenizer *t, int32_t id)
         if (((unsigned char)s.p[i] & 0xc0) == 0x80)
             continue; /* inside a character */
         const int32_t left = nb_vocab_find(t, s.p, i), right = nb_vocab_find(t, s.p + i, s.n - i);
-        if (left >= 0 && right >= 0 && joins(t, left) && joins(t, right) && !nb_vocab_merge(t, left, right))
+        if (left >= 0 && right >= 0 && joins(t, left) && joins(t, right) &&
+            !nb_vocab_merge(t, left, right))
             return false;
     }
     return true;
@@ -58,7 +63,8 @@ static const char *scores_of_merges(const nb_tokenizer *t, const struct merges *
     for (int32_t id = 0; id < t->n; id++) {
         score[id] = 0;
         if (t->type[id] == NB_TOKEN_NORMAL && !all_cuts_merge(t, id))
-            return "some tokens can be made in more ways than its merges say, which scores cannot tell";
+            return "some tokens can be made in more ways than its merges say, which scores cannot "
+                   "tell";
     }
     for (size_t i = 0; i < ms->n; i++) {
         const int32_t id = ms->m[i].id;
@@ -68,7 +74,8 @@ static const char *scores_of_merges(const nb_tokenizer *t, const struct merges *
         if (!again)
             score[id] = -(float)++n_made; /* exact: below 2^24 */
     }
-    for (int32_t id = 0; id < t->n; id++) /* characters: nothing joins to them, they come last as in SentencePiece's own lists */
+    /* characters: nothing joins to them, they come last as in SentencePiece's own lists */
+    for (int32_t id = 0; id < t->n; id++)
         if (t->type[id] == NB_TOKEN_NORMAL && score[id] >= 0)
             score[id] = -(float)(n_made + 1);
     return NULL;
@@ -82,7 +89,8 @@ static bool is_text(nb_str s, const char *text)
 }
 
 /* SentencePiece-style: spaces as U+2581, perhaps one before the text. */
-static nb_status check_spaces(const nb_container *c, const nb_tokenizer *t, bool *prefix, nb_error *err)
+static nb_status check_spaces(const nb_container *c, const nb_tokenizer *t, bool *prefix,
+                              nb_error *err)
 {
     bool marks = false;
     *prefix = t->space_first;
@@ -93,7 +101,8 @@ static nb_status check_spaces(const nb_container *c, const nb_tokenizer *t, bool
         const nb_step *s = &t->step[i];
         if (s->kind == NB_STEP_PREPEND && is_text(s->to, NB_SPACE_MARK) && !*prefix)
             *prefix = true;
-        else if (s->kind == NB_STEP_REPLACE && is_text(s->from, " ") && is_text(s->to, NB_SPACE_MARK) && !marks)
+        else if (s->kind == NB_STEP_REPLACE && is_text(s->from, " ") &&
+                 is_text(s->to, NB_SPACE_MARK) && !marks)
             marks = true;
         else
             return refuse(c, "its normalizer does more than writing spaces as U+2581", err);
@@ -117,8 +126,9 @@ static bool crosses_lines(const nb_tokenizer *t)
 }
 
 /* Chooses between scores and merges of marked text; fills score for the first. */
-static nb_status choose_marked(const nb_container *c, const nb_tokenizer *t, const struct merges *ms, bool prefix, float *score,
-                               bool *by_merges, nb_error *err)
+static nb_status choose_marked(const nb_container *c, const nb_tokenizer *t,
+                               const struct merges *ms, bool prefix, float *score, bool *by_merges,
+                               nb_error *err)
 {
     const bool lines = t->n_cut == 1 && is_text(t->cut[0].source, nb_pretokenize_lines);
     const bool cuts = t->n_cut && !t->cuts_at_mark && !lines;
@@ -158,7 +168,8 @@ static nb_status merges_make_all(const nb_tokenizer *t, bool *yes, nb_error *err
     return st;
 }
 
-static nb_status find_name(const nb_container *c, const nb_tokenizer *t, size_t n_merge, const char **name, nb_error *err)
+static nb_status find_name(const nb_container *c, const nb_tokenizer *t, size_t n_merge,
+                           const char **name, nb_error *err)
 {
     nb_status st = NB_OK;
     bool same = false;
@@ -173,7 +184,10 @@ static nb_status find_name(const nb_container *c, const nb_tokenizer *t, size_t 
     if (!*name && (*name = nb_pretokenize_name(t, !t->whole_first))) {
         st = merges_make_all(t, &same, err);
         if (st == NB_OK && !same)
-            return refuse(c, "tokens that the merges do not make, and no pre-tokenizer's name that lets them be found whole", err);
+            return refuse(c,
+                          "tokens that the merges do not make, and no pre-tokenizer's name that "
+                          "lets them be found whole",
+                          err);
     }
     if (st == NB_OK && !*name)
         return refuse(c, "no name of tokenizer.ggml.pre stands for its pre-tokenizer", err);
@@ -204,7 +218,8 @@ static nb_status padding_name(const struct out *o, int32_t id, nb_str *out, nb_e
 {
     char text[48] = "[PAD";
     int n = snprintf(text, sizeof text, "[PAD%d]", id);
-    while (nb_vocab_find(o->t, text, (size_t)n) >= 0 && n < 40) { /* a bracket more: soon nobody's */
+    /* a bracket more: soon nobody's */
+    while (nb_vocab_find(o->t, text, (size_t)n) >= 0 && n < 40) {
         text[n++] = ']';
         text[n] = 0;
     }
@@ -241,7 +256,8 @@ static nb_status put_merges(const struct out *o, const struct merges *ms, nb_err
     nb_str *line = nb_arena_alloc(o->a, ms->n, sizeof *line, err);
     size_t bytes = 0;
     for (size_t i = 0; i < ms->n; i++)
-        bytes += token[ms->m[i].left].n + token[ms->m[i].right].n + 1; /* tokens of one file, each in few merges: no wrap */
+        /* tokens of one file, each in few merges: no wrap */
+        bytes += token[ms->m[i].left].n + token[ms->m[i].right].n + 1;
     char *p = nb_arena_alloc(o->a, bytes + 1, 1, err);
     if (!line || !p)
         return NB_NO_ROOM;
@@ -271,8 +287,10 @@ static nb_status put_ids(const struct out *o, nb_error *err)
     const struct {
         const char *key;
         int32_t id;
-    } rows[] = {{KEY("bos_token_id"), t->bos},           {KEY("eos_token_id"), t->eos},
-                {KEY("unknown_token_id"), t->unknown},   {KEY("padding_token_id"), t->padding},
+    } rows[] = {{KEY("bos_token_id"), t->bos},
+                {KEY("eos_token_id"), t->eos},
+                {KEY("unknown_token_id"), t->unknown},
+                {KEY("padding_token_id"), t->padding},
                 {KEY("eot_token_id"), end_of_turn(t)}};
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && st == NB_OK; i++)
@@ -283,7 +301,8 @@ static nb_status put_ids(const struct out *o, nb_error *err)
     if (st == NB_OK)
         st = nb_gguf_writer_bool(o->w, KEY("add_eos_token"), t->adds_eos, err);
     if (st == NB_OK && t->chat_template)
-        st = nb_gguf_writer_string(o->w, "tokenizer.chat_template", t->chat_template, t->chat_template_n, err);
+        st = nb_gguf_writer_string(o->w, "tokenizer.chat_template", t->chat_template,
+                                   t->chat_template_n, err);
     return st;
 }
 
@@ -301,7 +320,8 @@ static nb_status put_all(struct out *o, nb_error *err)
     for (int32_t id = 0; id < o->n && st == NB_OK; id++)
         score[id] = 0;
     if (st == NB_OK)
-        st = t->byte_level ? find_name(o->c, t, ms.n, &pre, err) : check_spaces(o->c, t, &prefix, err);
+        st = t->byte_level ? find_name(o->c, t, ms.n, &pre, err)
+                           : check_spaces(o->c, t, &prefix, err);
     if (st == NB_OK && !t->byte_level) {
         st = choose_marked(o->c, t, &ms, prefix, score, &by_merges, err);
         model = by_merges ? "gemma4" : "llama";
@@ -314,7 +334,8 @@ static nb_status put_all(struct out *o, nb_error *err)
     if (st == NB_OK)
         st = put_tokens(o, err);
     if (st == NB_OK)
-        st = by_merges ? put_merges(o, &ms, err) : nb_gguf_writer_f32s(o->w, KEY("scores"), score, (size_t)o->n, err);
+        st = by_merges ? put_merges(o, &ms, err)
+                       : nb_gguf_writer_f32s(o->w, KEY("scores"), score, (size_t)o->n, err);
     if (st == NB_OK && !t->byte_level)
         st = nb_gguf_writer_bool(o->w, KEY("add_space_prefix"), prefix, err);
     return st == NB_OK ? put_ids(o, err) : st;

@@ -1,11 +1,13 @@
-/* tokenizer_json.c -- tokenizer.json and tokenizer_config.json for a GGUF file's tokenizer, as the hub's `tokenizers` reads them.
+/* tokenizer_json.c -- tokenizer.json and tokenizer_config.json for a GGUF file's tokenizer, as the
+ * hub's `tokenizers` reads them.
  *
- * Every token is in model.vocab under its id, so that ids need no order; control and user-defined tokens are listed once more
- * under added_tokens, which are looked for in the raw text before anything else. Trailing unused tokens, with which GGUF fills the
- * embedding's rows, are left out.
+ * Every token is in model.vocab under its id, so that ids need no order; control and user-defined
+ * tokens are listed once more under added_tokens, which are looked for in the raw text before
+ * anything else. Trailing unused tokens, with which GGUF fills the embedding's rows, are left out.
  *
- * A vocabulary joined by scores (SentencePiece) becomes merges: every way to make a token of two tokens, in order of the token's
- * score. Its reader joins the best score first, and the leftmost of equals, so it does the same where no two scores are equal. */
+ * A vocabulary joined by scores (SentencePiece) becomes merges: every way to make a token of two
+ * tokens, in order of the token's score. Its reader joins the best score first, and the leftmost of
+ * equals, so it does the same where no two scores are equal. */
 #include "convert/tokenizer_out.h"
 #include "text/vocab.h"
 
@@ -20,7 +22,8 @@ static void put_token(nb_text *j, const nb_tokenizer *t, int32_t id)
 static bool is_added(const nb_tokenizer *t, int32_t id)
 {
     const uint8_t type = t->type[id];
-    return t->token[id].n && (type == NB_TOKEN_CONTROL || type == NB_TOKEN_UNKNOWN || type == NB_TOKEN_USER);
+    return t->token[id].n &&
+           (type == NB_TOKEN_CONTROL || type == NB_TOKEN_UNKNOWN || type == NB_TOKEN_USER);
 }
 
 /* The number of tokens without the unused ones at the end. */
@@ -41,8 +44,11 @@ static void put_added(nb_text *j, const nb_tokenizer *t)
             continue;
         nb_text_printf(j, "%s\n    {\"id\": %d, \"content\": ", comma, id);
         put_token(j, t, id);
-        nb_text_printf(j, ", \"single_word\": false, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": false, \"special\": %s}",
-                       t->strip[id] & NB_STRIP_LEFT ? "true" : "false", t->strip[id] & NB_STRIP_RIGHT ? "true" : "false",
+        nb_text_printf(j,
+                       ", \"single_word\": false, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": "
+                       "false, \"special\": %s}",
+                       t->strip[id] & NB_STRIP_LEFT ? "true" : "false",
+                       t->strip[id] & NB_STRIP_RIGHT ? "true" : "false",
                        t->type[id] == NB_TOKEN_USER ? "false" : "true");
         comma = ",";
     }
@@ -51,7 +57,8 @@ static void put_added(nb_text *j, const nb_tokenizer *t)
 
 /* ---- the stages ---- */
 
-/* The steps of a GGUF tokenizer are none, or those of SentencePiece: a mark before the text, spaces as marks. */
+/* The steps of a GGUF tokenizer are none, or those of SentencePiece: a mark before the text, spaces
+ * as marks. */
 static void put_normalizer(nb_text *j, const nb_tokenizer *t)
 {
     const char *comma = "";
@@ -88,12 +95,15 @@ static void put_cuts(nb_text *j, const nb_tokenizer *t)
     for (int k = 0; k < t->n_cut; k++) {
         nb_text_printf(j, "%s\n    {\"type\": \"Split\", \"pattern\": {\"Regex\": ", comma);
         nb_text_json(j, t->cut[k].source.p, t->cut[k].source.n);
-        nb_text_printf(j, "}, \"behavior\": \"%s\", \"invert\": %s}", t->cut[k].drops_rest ? "Removed" : "Isolated",
+        nb_text_printf(j, "}, \"behavior\": \"%s\", \"invert\": %s}",
+                       t->cut[k].drops_rest ? "Removed" : "Isolated",
                        t->cut[k].drops_rest ? "true" : "false");
         comma = ",";
     }
     if (t->byte_level)
-        nb_text_printf(j, "%s\n    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}",
+        nb_text_printf(j,
+                       "%s\n    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+                       "\"trim_offsets\": true, \"use_regex\": false}",
                        comma);
     nb_text_puts(j, "\n  ]},\n");
 }
@@ -132,9 +142,11 @@ static void put_frame_token(nb_text *j, const nb_tokenizer *t, int32_t id)
 static void put_frame(nb_text *j, const nb_tokenizer *t)
 {
     if (!t->adds_bos && !t->adds_eos) {
-        nb_text_puts(j, t->byte_level ? "  \"post_processor\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, "
-                                        "\"trim_offsets\": false, \"use_regex\": true},\n"
-                                      : "  \"post_processor\": null,\n");
+        nb_text_puts(
+            j, t->byte_level
+                   ? "  \"post_processor\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, "
+                     "\"trim_offsets\": false, \"use_regex\": true},\n"
+                   : "  \"post_processor\": null,\n");
         return;
     }
     nb_text_puts(j, "  \"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [");
@@ -156,10 +168,12 @@ static void put_frame(nb_text *j, const nb_tokenizer *t)
 static void put_decoder(nb_text *j, const nb_tokenizer *t)
 {
     if (t->byte_level) {
-        nb_text_puts(j, "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n");
+        nb_text_puts(j, "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, "
+                        "\"trim_offsets\": true, \"use_regex\": true},\n");
         return;
     }
-    nb_text_puts(j, "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"" NB_SPACE_MARK
+    nb_text_puts(j, "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": "
+                    "\"Replace\", \"pattern\": {\"String\": \"" NB_SPACE_MARK
                     "\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}");
     if (t->drops_space)
         nb_text_puts(j, ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}");
@@ -179,8 +193,10 @@ static nb_status put_vocab(nb_text *j, const nb_container *c, const nb_tokenizer
         if (!s.n)
             continue; /* a gap */
         if (first >= 0 && first != id)
-            return nb_fail_at(err, NB_UNSUPPORTED, c->path, -1,
-                              "its tokens %d and %d are spelled alike, which tokenizer.json has no words for", first, id);
+            return nb_fail_at(
+                err, NB_UNSUPPORTED, c->path, -1,
+                "its tokens %d and %d are spelled alike, which tokenizer.json has no words for",
+                first, id);
         nb_text_printf(j, "%s\n      ", comma);
         nb_text_json(j, s.p, s.n);
         nb_text_printf(j, ": %d", id);
@@ -206,7 +222,8 @@ static int best_first(const void *pa, const void *pb)
     return (a->cut < b->cut) - (a->cut > b->cut); /* the longest left part first */
 }
 
-static nb_status merges_of_scores(const nb_tokenizer *t, struct made **out, size_t *n, nb_error *err)
+static nb_status merges_of_scores(const nb_tokenizer *t, struct made **out, size_t *n,
+                                  nb_error *err)
 {
     size_t cap = 0;
     for (int32_t id = 0; id < t->n; id++)
@@ -220,7 +237,8 @@ static nb_status merges_of_scores(const nb_tokenizer *t, struct made **out, size
         for (size_t i = 1; i < s.n && t->type[id] == NB_TOKEN_NORMAL; i++) {
             if (((unsigned char)s.p[i] & 0xc0) == 0x80)
                 continue; /* inside a character */
-            const int32_t left = nb_vocab_find(t, s.p, i), right = nb_vocab_find(t, s.p + i, s.n - i);
+            const int32_t left = nb_vocab_find(t, s.p, i),
+                          right = nb_vocab_find(t, s.p + i, s.n - i);
             if (left >= 0 && right >= 0)
                 m[(*n)++] = (struct made){t->score[id], left, right, id, (uint32_t)i};
         }
@@ -229,7 +247,8 @@ static nb_status merges_of_scores(const nb_tokenizer *t, struct made **out, size
     return NB_OK;
 }
 
-static void put_merge(nb_text *j, const nb_tokenizer *t, int32_t left, int32_t right, const char *comma)
+static void put_merge(nb_text *j, const nb_tokenizer *t, int32_t left, int32_t right,
+                      const char *comma)
 {
     nb_text_printf(j, "%s\n      [", comma);
     put_token(j, t, left);
@@ -243,16 +262,19 @@ static nb_status put_merges(nb_text *j, const nb_tokenizer *t, nb_arena *a, nb_e
     nb_merge *m = NULL;
     struct made *made = NULL;
     size_t n = 0;
-    const nb_status st = t->by_score ? merges_of_scores(t, &made, &n, err) : nb_vocab_merges(t, a, &m, &n, err);
+    const nb_status st =
+        t->by_score ? merges_of_scores(t, &made, &n, err) : nb_vocab_merges(t, a, &m, &n, err);
     nb_text_puts(j, "    \"merges\": [");
     for (size_t i = 0; i < n && st == NB_OK; i++)
-        put_merge(j, t, made ? made[i].left : m[i].left, made ? made[i].right : m[i].right, i ? "," : "");
+        put_merge(j, t, made ? made[i].left : m[i].left, made ? made[i].right : m[i].right,
+                  i ? "," : "");
     nb_text_puts(j, "\n    ]\n");
     free(made);
     return st;
 }
 
-static nb_status put_model(nb_text *j, const nb_container *c, const nb_tokenizer *t, nb_arena *a, nb_error *err)
+static nb_status put_model(nb_text *j, const nb_container *c, const nb_tokenizer *t, nb_arena *a,
+                           nb_error *err)
 {
     bool bytes = false;
     for (int32_t id = 0; id < t->n; id++)
@@ -263,9 +285,11 @@ static nb_status put_model(nb_text *j, const nb_container *c, const nb_tokenizer
     else
         nb_text_puts(j, "null");
     nb_text_printf(j,
-                   ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null,\n    \"fuse_unk\": %s, \"byte_fallback\": %s, "
+                   ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null,\n    "
+                   "\"fuse_unk\": %s, \"byte_fallback\": %s, "
                    "\"ignore_merges\": %s,\n",
-                   t->fuse_unknown ? "true" : "false", bytes ? "true" : "false", t->whole_first ? "true" : "false");
+                   t->fuse_unknown ? "true" : "false", bytes ? "true" : "false",
+                   t->whole_first ? "true" : "false");
     nb_status st = put_vocab(j, c, t, err);
     if (st == NB_OK)
         st = put_merges(j, t, a, err);
@@ -287,8 +311,8 @@ static void put_named(nb_text *j, const nb_tokenizer *t, const char *key, int32_
 static void put_config(nb_text *j, const nb_tokenizer *t)
 {
     nb_text_puts(j, "{\n");
-    nb_text_printf(j, "  \"add_bos_token\": %s,\n  \"add_eos_token\": %s,\n", t->adds_bos ? "true" : "false",
-                   t->adds_eos ? "true" : "false");
+    nb_text_printf(j, "  \"add_bos_token\": %s,\n  \"add_eos_token\": %s,\n",
+                   t->adds_bos ? "true" : "false", t->adds_eos ? "true" : "false");
     put_named(j, t, "bos_token", t->bos);
     put_named(j, t, "eos_token", t->eos);
     put_named(j, t, "unk_token", t->byte_level ? -1 : t->unknown);
@@ -298,10 +322,12 @@ static void put_config(nb_text *j, const nb_tokenizer *t)
         nb_text_json(j, t->chat_template, t->chat_template_n);
         nb_text_puts(j, ",\n");
     }
-    nb_text_puts(j, "  \"clean_up_tokenization_spaces\": false,\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n");
+    nb_text_puts(j, "  \"clean_up_tokenization_spaces\": false,\n  \"tokenizer_class\": "
+                    "\"PreTrainedTokenizerFast\"\n}\n");
 }
 
-nb_status nb_tokenizer_to_json(const nb_container *src, nb_text *json, nb_text *config, nb_error *err)
+nb_status nb_tokenizer_to_json(const nb_container *src, nb_text *json, nb_text *config,
+                               nb_error *err)
 {
     nb_tokenizer *t = NULL;
     nb_status st = nb_tokenizer_open(src, &t, err);
@@ -309,7 +335,8 @@ nb_status nb_tokenizer_to_json(const nb_container *src, nb_text *json, nb_text *
         return st;
     nb_arena *a = nb_arena_open("a tokenizer", err);
     st = a ? NB_OK : NB_NO_ROOM;
-    nb_text_puts(json, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
+    nb_text_puts(json,
+                 "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
     put_added(json, t);
     put_normalizer(json, t);
     put_cuts(json, t);

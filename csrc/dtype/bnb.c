@@ -2,9 +2,11 @@
  *
  *   value = absmax * table[q]     64 values a block, absmax their greatest magnitude in f32
  *
- * nf4's levels are quantiles of a normal distribution (Dettmers et al. 2023, QLoRA, section 3), fp4's a float of sign, 2 and 1 bits in an order of
- * its own: twelfths, so that the greatest is 1. In a checkpoint codes and scales are two tensors (csrc/scheme); here, as in all formats, a block's lie
- * together. Both encode as their grid rounds. The product rounds once. Cost: O(1) a value, 15 comparisons when encoding. */
+ * nf4's levels are quantiles of a normal distribution (Dettmers et al. 2023, QLoRA, section 3),
+ * fp4's a float of sign, 2 and 1 bits in an order of its own: twelfths, so that the greatest is 1.
+ * In a checkpoint codes and scales are two tensors (csrc/scheme); here, as in all formats, a
+ * block's lie together. Both encode as their grid rounds. The product rounds once. Cost: O(1) a
+ * value, 15 comparisons when encoding. */
 #include "dtype/codes.h"
 #include "dtype/grid.h"
 #include "dtype/rows.h"
@@ -31,8 +33,9 @@ static const float kNf4Table[16] = {-1.0f,
                                     0.5626170039176941f,
                                     0.7229568362236023f,
                                     1.0f};
-static const float kFp4Table[16] = {0.0f,  0.0625f / 12,  8.0f / 12,  1.0f,  4.0f / 12,  0.5f,  2.0f / 12,  0.25f,
-                                    -0.0f, -0.0625f / 12, -8.0f / 12, -1.0f, -4.0f / 12, -0.5f, -2.0f / 12, -0.25f};
+static const float kFp4Table[16] = {
+    0.0f,  0.0625f / 12,  8.0f / 12,  1.0f,  4.0f / 12,  0.5f,  2.0f / 12,  0.25f,
+    -0.0f, -0.0625f / 12, -8.0f / 12, -1.0f, -4.0f / 12, -0.5f, -2.0f / 12, -0.25f};
 
 /* The first of two values is the high nibble. */
 static void codes_of(const bnb4 *b, uint8_t *code)
@@ -74,7 +77,8 @@ static void split(const uint8_t *src, int64_t n_block, uint8_t *code, float *sca
     }
 }
 
-static void join(const uint8_t *code, const float *scale, const float *min, int64_t n_block, uint8_t *dst)
+static void join(const uint8_t *code, const float *scale, const float *min, int64_t n_block,
+                 uint8_t *dst)
 {
     bnb4 *b = (bnb4 *)dst;
     (void)min;

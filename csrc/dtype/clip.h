@@ -1,11 +1,13 @@
-/* clip.h -- the values of a group held within a narrower range, for grids whose scale follows from the extremes. */
+/* clip.h -- the values of a group held within a narrower range, for grids whose scale follows from
+ * the extremes. */
 #ifndef NB_DTYPE_CLIP_H
 #define NB_DTYPE_CLIP_H
 
 #include <math.h>
 #include <stdlib.h>
 
-/* to[i] = w[i] held within share times the extremes of the group; an extreme on the far side of 0 stays where it is. */
+/* to[i] = w[i] held within share times the extremes of the group; an extreme on the far side of 0
+ * stays where it is. */
 static inline void nb_clip_range(const float *w, int n, float share, float *to)
 {
     float lo = INFINITY, hi = -INFINITY;

@@ -72,8 +72,8 @@ typedef struct nb_dtype {
     void (*split)(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min);
     /* Two levels of scales, for kernels that keep them so: scale = level_gain d level[g], min =
      * -dmin level[G + g], all exact in f32; G groups in n_block blocks of 256. d, dmin: f16, one a
-     * block, dmin [n_block] behind d. Levels lie in -128 .. 127; those of minima, and with 2 bits all
-     * of them, fit 4 bits there. NULL: one level. */
+     * block, dmin [n_block] behind d. Levels lie in -128 .. 127; those of minima, and with 2 bits
+     * all of them, fit 4 bits there. NULL: one level. */
     void (*levels)(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level);
     float level_gain; /* a power of two */
     /* The inverse for formats that are quantization grids: codes and already rounded scales to

@@ -70,7 +70,8 @@ static void absmax_params(const nb_grid *g, const float *w, int n, nb_group *out
 
 static void table_params(const nb_grid *g, const float *w, int n, nb_group *out)
 {
-    const float extreme = extreme_of(w, n), scale = (g->two_sided ? fabsf(extreme) : extreme) / g->far;
+    const float extreme = extreme_of(w, n),
+                scale = (g->two_sided ? fabsf(extreme) : extreme) / g->far;
     *out = (nb_group){.zero = (float)nb_grid_nearest(g, 0.0f)};
     if (extreme != 0.0f && g->dtype->scale == NB_SCALE_F32)
         out->scale = scale > FLT_MAX ? FLT_MAX : scale < -FLT_MAX ? -FLT_MAX : scale;
@@ -79,10 +80,8 @@ static void table_params(const nb_grid *g, const float *w, int n, nb_group *out)
 }
 
 static void (*const params[])(const nb_grid *g, const float *w, int n, nb_group *out) = {
-    [NB_RULE_INT] = int_params,
-    [NB_RULE_EXTREME] = extreme_params,
-    [NB_RULE_AFFINE] = affine_params,
-    [NB_RULE_ABSMAX] = absmax_params,
+    [NB_RULE_INT] = int_params,       [NB_RULE_EXTREME] = extreme_params,
+    [NB_RULE_AFFINE] = affine_params, [NB_RULE_ABSMAX] = absmax_params,
     [NB_RULE_TABLE] = table_params,
 };
 
@@ -114,12 +113,14 @@ static nb_status unknown(const char *name, nb_error *err)
     for (int i = 0; i < kInts; i++)
         nb_nearest_offer(&near, ints[i].name);
     nb_escape(shown, (int64_t)sizeof shown, name, (int64_t)strlen(name));
-    const nb_status st = nb_fail(err, NB_USAGE, "grid \"%s\" is unknown; the grids are %s", shown, names);
+    const nb_status st =
+        nb_fail(err, NB_USAGE, "grid \"%s\" is unknown; the grids are %s", shown, names);
     nb_nearest_hint(&near, "--grid ", err);
     return st;
 }
 
-/* The levels in ascending order and the bounds between them. Of equal levels the lower code comes first. */
+/* The levels in ascending order and the bounds between them. Of equal levels the lower code comes
+ * first. */
 static void order_levels(nb_grid *g)
 {
     const int n = g->code_max + 1;
@@ -130,7 +131,8 @@ static void order_levels(nb_grid *g)
         g->order[at] = (uint8_t)c;
     }
     for (int i = 0; i < NB_TABLE_MOST - 1; i++)
-        g->mid[i] = i + 1 < n ? (g->table[g->order[i]] + g->table[g->order[i + 1]]) / 2.0f : INFINITY;
+        g->mid[i] =
+            i + 1 < n ? (g->table[g->order[i]] + g->table[g->order[i + 1]]) / 2.0f : INFINITY;
     const float lo = g->table[g->order[0]], hi = g->table[g->order[n - 1]];
     g->far = -lo > hi ? lo : hi;
     g->two_sided = -lo == hi;
@@ -138,8 +140,14 @@ static void order_levels(nb_grid *g)
 
 void nb_grid_of(const nb_dtype *t, nb_grid *out)
 {
-    *out = (nb_grid){.bits = t->bits, .code_max = (1 << t->bits) - 1, .group = t->group, .sym = !t->has_min, .dtype = t, .rule = t->rule,
-                     .table = t->table, .params = params[t->rule]};
+    *out = (nb_grid){.bits = t->bits,
+                     .code_max = (1 << t->bits) - 1,
+                     .group = t->group,
+                     .sym = !t->has_min,
+                     .dtype = t,
+                     .rule = t->rule,
+                     .table = t->table,
+                     .params = params[t->rule]};
     snprintf(out->name, sizeof out->name, "%s", t->name);
     if (out->table)
         order_levels(out);
@@ -179,7 +187,12 @@ nb_status nb_grid_find(const char *name, int group, bool sym, nb_grid *out, nb_e
         nb_grid_of(t, out);
         return NB_OK;
     }
-    *out = (nb_grid){.bits = ints[i].bits, .code_max = (1 << ints[i].bits) - 1, .group = group, .sym = sym, .rule = NB_RULE_INT, .params = int_params};
+    *out = (nb_grid){.bits = ints[i].bits,
+                     .code_max = (1 << ints[i].bits) - 1,
+                     .group = group,
+                     .sym = sym,
+                     .rule = NB_RULE_INT,
+                     .params = int_params};
     snprintf(out->name, sizeof out->name, "%s", ints[i].name);
     return NB_OK;
 }
@@ -194,7 +207,8 @@ nb_status nb_grid_set_range(nb_grid *g, const char *word, nb_error *err)
         return NB_USAGE;
     }
     if (g->dtype || !g->sym)
-        return nb_fail(err, NB_USAGE, "a range of values is chosen for symmetric integer grids; %s %s", g->name,
+        return nb_fail(err, NB_USAGE,
+                       "a range of values is chosen for symmetric integer grids; %s %s", g->name,
                        g->dtype ? "has its own" : "is asymmetric");
     g->rule = absmax ? NB_RULE_ABSMAX : NB_RULE_INT;
     g->params = params[g->rule];

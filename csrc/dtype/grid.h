@@ -32,9 +32,9 @@ typedef struct nb_grid {
     bool sym;              /* the range is symmetric: the zero is the same in every group */
     nb_grid_rule rule;     /* what params computes, for devices that cannot call it */
     const nb_dtype *dtype; /* the format its groups are stored in, NULL for int grids */
-    /* Levels that are no whole numbers: code c stands for table[c] steps. In ascending order they have
-     * the codes order[0], order[1] ..., the bounds mid[i] between them: (lower + upper) / 2, infinite
-     * behind the last. NULL: value = scale * (code - zero) + min. */
+    /* Levels that are no whole numbers: code c stands for table[c] steps. In ascending order they
+     * have the codes order[0], order[1] ..., the bounds mid[i] between them: (lower + upper) / 2,
+     * infinite behind the last. NULL: value = scale * (code - zero) + min. */
     const float *table;
     float mid[NB_TABLE_MOST - 1];
     uint8_t order[NB_TABLE_MOST];
@@ -58,11 +58,14 @@ void nb_grid_of(const nb_dtype *t, nb_grid *out);
 /* Blocks of such a format by its own rule: the encoder of formats that round as their grid does. */
 void nb_grid_encode(const nb_dtype *t, const float *src, uint8_t *dst, int64_t n_block);
 
-/* Their names with spaces between them: the number formats, of which without `all` only those of GGUF, then the whole numbers of folders. */
+/* Their names with spaces between them: the number formats, of which without `all` only those of
+ * GGUF, then the whole numbers of folders. */
 void nb_grid_list(bool all, char *dst, size_t n);
 
-/* Which values a symmetric integer grid reaches: "full", scale = 2 max|w| / c, the default (GPTQ's), all c + 1 codes, the extreme on the positive side
- * is clipped; "absmax", scale = max|w| / ((c - 1) / 2), codes 1 .. c, both extremes are met. NB_USAGE for another word or another kind of grid. */
+/* Which values a symmetric integer grid reaches: "full", scale = 2 max|w| / c, the default
+ * (GPTQ's), all c + 1 codes, the extreme on the positive side is clipped; "absmax", scale = max|w|
+ * / ((c - 1) / 2), codes 1 .. c, both extremes are met. NB_USAGE for another word or another kind
+ * of grid. */
 nb_status nb_grid_set_range(nb_grid *g, const char *word, nb_error *err) NB_CHECKED;
 
 /* 1 / scale, which levels are looked for with; bitsandbytes' floor keeps it finite. */
@@ -71,7 +74,8 @@ static inline float nb_grid_inverse(float scale)
     const float least = 1e-38f, s = __builtin_fabsf(scale);
     return s < least ? __builtin_copysignf(1.0f / least, scale) : 1.0f / scale;
 }
-/* The code of the level nearest to t, halfway between two the lower one: as many bounds as lie below t lie below its level. */
+/* The code of the level nearest to t, halfway between two the lower one: as many bounds as lie
+ * below t lie below its level. */
 static inline int nb_grid_nearest(const nb_grid *g, float t)
 {
     int rank = 0;
@@ -79,24 +83,29 @@ static inline int nb_grid_nearest(const nb_grid *g, float t)
         rank += g->mid[i] < t;
     return g->order[rank];
 }
-/* code = clamp(rne((w - min) / scale) + zero, 0, code_max), or the nearest level of the table. Inline: the sweep's inner loop. scale 0
- * gives zero, a NaN 0 (the lowest level).
+/* code = clamp(rne((w - min) / scale) + zero, 0, code_max), or the nearest level of the table.
+ * Inline: the sweep's inner loop. scale 0 gives zero, a NaN 0 (the lowest level).
  *
- * NB_RULE_EXTREME (q4_0 q5_0): clamp(trunc(w * (1 / scale) + (zero + 1/2)), 0, code_max), each step rounded to f32, as the reference encoders compute it
- * (legacy.c). It is the nearest code as well, but for values within some 2^-20 of a step from a tie, and every twentieth block of a BF16 model holds a tie: the
- * extreme over 8 or 16 is exact in f16 then, so are the halves of steps, and the bytes are the encoder's. Where the scale had to be rounded (F32 sources,
- * other formats) the nearest value to the scale that is stored is the better one, and the encoders, which go by the scale before, give other bytes. */
+ * NB_RULE_EXTREME (q4_0 q5_0): clamp(trunc(w * (1 / scale) + (zero + 1/2)), 0, code_max), each step
+ * rounded to f32, as the reference encoders compute it (legacy.c). It is the nearest code as well,
+ * but for values within some 2^-20 of a step from a tie, and every twentieth block of a BF16 model
+ * holds a tie: the extreme over 8 or 16 is exact in f16 then, so are the halves of steps, and the
+ * bytes are the encoder's. Where the scale had to be rounded (F32 sources, other formats) the
+ * nearest value to the scale that is stored is the better one, and the encoders, which go by the
+ * scale before, give other bytes. */
 static inline int nb_grid_round(const nb_grid *g, const nb_group *p, float w)
 {
     if (p->scale == 0.0f)
         return (int)p->zero;
     if (g->table)
         return nb_grid_nearest(g, w * nb_grid_inverse(p->scale));
-    const float q = g->rule == NB_RULE_EXTREME ? w * (1.0f / p->scale) + (p->zero + 0.5f) : __builtin_rintf((w - p->min) / p->scale) + p->zero;
+    const float q = g->rule == NB_RULE_EXTREME ? w * (1.0f / p->scale) + (p->zero + 0.5f)
+                                               : __builtin_rintf((w - p->min) / p->scale) + p->zero;
     return q > 0.0f ? q < (float)g->code_max ? (int)q : g->code_max : 0;
 }
 /* The same of n values of one group, in a form that vectorises. */
-static inline void nb_grid_round_n(const nb_grid *g, const nb_group *p, const float *w, int64_t n, uint8_t *code)
+static inline void nb_grid_round_n(const nb_grid *g, const nb_group *p, const float *w, int64_t n,
+                                   uint8_t *code)
 {
     const float scale = p->scale, zero = p->zero, min = p->min, most = (float)g->code_max;
     if (scale == 0.0f) {

@@ -6,8 +6,9 @@
  *
  * Exact in f32. Cost: O(1) a value.
  *
- * iq4_nl encodes as ggml does: for 16 factors f = 127 / m and (t - 127) / m, t in -7 .. 7, m the signed extreme, the codes nearest to f x, and d the
- * least squares fit of x to their levels, each value weighted by its square; the best of them, then codes nearest to x / d. */
+ * iq4_nl encodes as ggml does: for 16 factors f = 127 / m and (t - 127) / m, t in -7 .. 7, m the
+ * signed extreme, the codes nearest to f x, and d the least squares fit of x to their levels, each
+ * value weighted by its square; the best of them, then codes nearest to x / d. */
 #include "dtype/codes.h"
 #include "dtype/grid.h"
 #include "dtype/rows.h"
@@ -47,7 +48,8 @@ static void iq4_nl_split(const uint8_t *src, int64_t n_block, uint8_t *code, flo
     }
 }
 
-/* The scale that fits x best when its codes are those nearest to x * inverse; *gain: how much of the weighted sum of squares it takes away. */
+/* The scale that fits x best when its codes are those nearest to x * inverse; *gain: how much of
+ * the weighted sum of squares it takes away. */
 static float fitted(const nb_grid *g, const float *x, float inverse, float *gain)
 {
     float qx = 0.0f, qq = 0.0f;
@@ -85,7 +87,8 @@ static void iq4_nl_encode(const float *src, uint8_t *dst, int64_t n_block)
     }
 }
 
-static void iq4_nl_join(const uint8_t *code, const float *scale, const float *min, int64_t n_block, uint8_t *dst)
+static void iq4_nl_join(const uint8_t *code, const float *scale, const float *min, int64_t n_block,
+                        uint8_t *dst)
 {
     iq4_nl *b = (iq4_nl *)dst;
     (void)min;

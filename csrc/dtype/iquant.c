@@ -45,14 +45,17 @@ static inline uint32_t with_parity(uint32_t seven)
     return seven | (uint32_t)__builtin_parity(seven) << 7;
 }
 
-/* n codes of a codebook entry: a byte >> `shift` is the number of its magnitude, the sign is bit `top`. */
-static inline void signed_codes(uint64_t entry, uint32_t signs, int n, int shift, int top, uint8_t *code)
+/* n codes of a codebook entry: a byte >> `shift` is the number of its magnitude, the sign is bit
+ * `top`. */
+static inline void signed_codes(uint64_t entry, uint32_t signs, int n, int shift, int top,
+                                uint8_t *code)
 {
     for (int j = 0; j < n; j++)
         code[j] = (uint8_t)((entry >> 8 * j & 255) >> shift | (signs >> j & 1) << top);
 }
 
-/* ---- a block at a time: its f16 factor d, 256 codes, and a level a group: scale = gain d level ---- */
+/* ---- a block at a time: its f16 factor d, 256 codes, and a level a group: scale = gain d level
+ * ---- */
 
 typedef struct block_view {
     uint16_t d;
@@ -73,11 +76,13 @@ static void lattice_decode(const lattice *l, const uint8_t *src, float *dst, int
         block_view v;
         l->read(src, &v);
         for (int g = 0; g < kBlock / l->group; g++, dst += l->group)
-            codes_looked_up(v.code + g * l->group, l->group, nb_f32_from_f16(v.d) * ((float)v.level[g] * l->gain), l->table, dst);
+            codes_looked_up(v.code + g * l->group, l->group,
+                            nb_f32_from_f16(v.d) * ((float)v.level[g] * l->gain), l->table, dst);
     }
 }
 
-static void lattice_split(const lattice *l, const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)
+static void lattice_split(const lattice *l, const uint8_t *src, int64_t n_block, uint8_t *code,
+                          float *scale, float *min)
 {
     for (int64_t i = 0; i < n_block; i++, src += l->bytes, code += kBlock) {
         block_view v;
@@ -90,7 +95,8 @@ static void lattice_split(const lattice *l, const uint8_t *src, int64_t n_block,
     }
 }
 
-static void lattice_levels(const lattice *l, const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)
+static void lattice_levels(const lattice *l, const uint8_t *src, int64_t n_block, uint16_t *d,
+                           int8_t *level)
 {
     for (int64_t i = 0; i < n_block; i++, src += l->bytes, level += kBlock / l->group) {
         block_view v;
@@ -113,7 +119,8 @@ static void iq2_xxs_read(const uint8_t *block, block_view *v)
         const uint32_t signs = nb_load_u32(b->a[g] + 4);
         v->level[g] = (int8_t)(2 * (signs >> 28) + 1);
         for (int l = 0; l < 4; l++)
-            signed_codes(nb_iq2_xxs_grid[b->a[g][l]], with_parity(signs >> 7 * l & 127), 8, kIq2Shift, kIq2Top, v->code + 32 * g + 8 * l);
+            signed_codes(nb_iq2_xxs_grid[b->a[g][l]], with_parity(signs >> 7 * l & 127), 8,
+                         kIq2Shift, kIq2Top, v->code + 32 * g + 8 * l);
     }
 }
 
@@ -131,7 +138,8 @@ static void iq2_xs_read(const uint8_t *block, block_view *v)
         v->level[half] = iq2_level(b->sc, half);
     for (int at = 0; at < 32; at++) {
         const uint32_t q = nb_load_u16(b->q[at]);
-        signed_codes(nb_iq2_xs_grid[q & 511], with_parity(q >> 9), 8, kIq2Shift, kIq2Top, v->code + 8 * at);
+        signed_codes(nb_iq2_xs_grid[q & 511], with_parity(q >> 9), 8, kIq2Shift, kIq2Top,
+                     v->code + 8 * at);
     }
 }
 
@@ -143,13 +151,15 @@ static void iq2_s_read(const uint8_t *block, block_view *v)
         v->level[half] = iq2_level(b->sc, half);
     for (int at = 0; at < 32; at++) {
         const uint32_t high = b->qh[at / 4] >> 2 * (at % 4) & 3;
-        signed_codes(nb_iq2_s_grid[b->qs[at] | high << 8], b->signs[at], 8, kIq2Shift, kIq2Top, v->code + 8 * at);
+        signed_codes(nb_iq2_s_grid[b->qs[at] | high << 8], b->signs[at], 8, kIq2Shift, kIq2Top,
+                     v->code + 8 * at);
     }
 }
 
 /* ---- iq3 ---- */
 
-static const float kIq3XxsTable[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
+static const float kIq3XxsTable[16] = {4,  12,  20,  28,  36,  44,  52,  62,
+                                       -4, -12, -20, -28, -36, -44, -52, -62};
 static const float kIq3STable[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
 enum { kIq3XxsShift = 3, kIq3SShift = 1, kIq3Top = 3 };
 
@@ -178,7 +188,8 @@ static void iq3_s_read(const uint8_t *block, block_view *v)
         v->level[g] = (int8_t)(2 * (b->sc[g / 2] >> 4 * (g % 2) & 15) + 1);
         for (int t = 0; t < 8; t++) { /* the ninth bit of index t is bit t of qh */
             const uint32_t index = b->qs[8 * g + t] | (b->qh[g] >> t & 1u) << 8;
-            signed_codes(nb_iq3_s_grid[index], b->signs[4 * g + t / 2] >> 4 * (t % 2) & 15u, 4, kIq3SShift, kIq3Top, v->code + 32 * g + 4 * t);
+            signed_codes(nb_iq3_s_grid[index], b->signs[4 * g + t / 2] >> 4 * (t % 2) & 15u, 4,
+                         kIq3SShift, kIq3Top, v->code + 32 * g + 4 * t);
         }
     }
 }
@@ -202,7 +213,8 @@ static void iq1_s_read(const uint8_t *block, block_view *v)
         const uint32_t qh = nb_load_u16(b->qh[g]); /* shift sign | scale 3 | 4 x index 3 */
         v->level[g] = (int8_t)(2 * (qh >> 12 & 7) + 1);
         for (int l = 0; l < 4; l++)
-            shifted_codes(nb_iq1_s_grid[b->qs[4 * g + l] | (qh >> 3 * l & 7) << 8], !(qh & 0x8000u), v->code + 32 * g + 8 * l);
+            shifted_codes(nb_iq1_s_grid[b->qs[4 * g + l] | (qh >> 3 * l & 7) << 8], !(qh & 0x8000u),
+                          v->code + 32 * g + 8 * l);
     }
 }
 
@@ -217,41 +229,45 @@ static void iq1_m_read(const uint8_t *block, block_view *v)
         const uint32_t sc = (uint32_t)nb_load_u16(b->sc[g / 2]) >> 6 * (g % 2);
         for (int l = 0; l < 4; l++) {
             const uint32_t nibble = b->qh[2 * g + l / 2] >> 4 * (l % 2) & 15u;
-            v->level[2 * g + l / 2] = (int8_t)(2 * (sc >> 3 * (l / 2) & 7) + 1); /* a scale for 16 values */
-            shifted_codes(nb_iq1_s_grid[b->qs[4 * g + l] | (nibble & 7) << 8], !(nibble & 8), v->code + 32 * g + 8 * l);
+            /* a scale for 16 values */
+            v->level[2 * g + l / 2] = (int8_t)(2 * (sc >> 3 * (l / 2) & 7) + 1);
+            shifted_codes(nb_iq1_s_grid[b->qs[4 * g + l] | (nibble & 7) << 8], !(nibble & 8),
+                          v->code + 32 * g + 8 * l);
         }
     }
 }
 
 /* ---- rows ---- */
 
-/* A format: its name, ggml's number, bits of a code, positions that share a level, the factor of d, its values. The table of formats calls functions without an
- * argument of their own, so each gets three. */
-#define ROW(type, id, n_bit, n_group, gain, values)                                                                                                  \
-    static const lattice type##_lattice = {type##_read, sizeof(type), n_group, gain, values};                                                        \
-    static void type##_decode(const uint8_t *src, float *dst, int64_t n_block)                                                                       \
-    {                                                                                                                                                \
-        lattice_decode(&type##_lattice, src, dst, n_block);                                                                                          \
-    }                                                                                                                                                \
-    static void type##_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale, float *min)                                           \
-    {                                                                                                                                                \
-        lattice_split(&type##_lattice, src, n_block, code, scale, min);                                                                              \
-    }                                                                                                                                                \
-    static void type##_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)                                                       \
-    {                                                                                                                                                \
-        lattice_levels(&type##_lattice, src, n_block, d, level);                                                                                     \
-    }                                                                                                                                                \
-    const nb_dtype nb_dtype_##type = {.name = #type,                                                                                                 \
-                                      .ggml_id = id,                                                                                                 \
-                                      .block = kBlock,                                                                                               \
-                                      .bytes = sizeof(type),                                                                                         \
-                                      .decode = type##_decode,                                                                                       \
-                                      .canon = NB_CANON_TABLE,                                                                                       \
-                                      .bits = n_bit,                                                                                                 \
-                                      .group = n_group,                                                                                              \
-                                      .table = values,                                                                                               \
-                                      .split = type##_split,                                                                                         \
-                                      .levels = type##_levels,                                                                                       \
+/* A format: its name, ggml's number, bits of a code, positions that share a level, the factor of d,
+ * its values. The table of formats calls functions without an argument of their own, so each gets
+ * three. */
+#define ROW(type, id, n_bit, n_group, gain, values)                                                \
+    static const lattice type##_lattice = {type##_read, sizeof(type), n_group, gain, values};      \
+    static void type##_decode(const uint8_t *src, float *dst, int64_t n_block)                     \
+    {                                                                                              \
+        lattice_decode(&type##_lattice, src, dst, n_block);                                        \
+    }                                                                                              \
+    static void type##_split(const uint8_t *src, int64_t n_block, uint8_t *code, float *scale,     \
+                             float *min)                                                           \
+    {                                                                                              \
+        lattice_split(&type##_lattice, src, n_block, code, scale, min);                            \
+    }                                                                                              \
+    static void type##_levels(const uint8_t *src, int64_t n_block, uint16_t *d, int8_t *level)     \
+    {                                                                                              \
+        lattice_levels(&type##_lattice, src, n_block, d, level);                                   \
+    }                                                                                              \
+    const nb_dtype nb_dtype_##type = {.name = #type,                                               \
+                                      .ggml_id = id,                                               \
+                                      .block = kBlock,                                             \
+                                      .bytes = sizeof(type),                                       \
+                                      .decode = type##_decode,                                     \
+                                      .canon = NB_CANON_TABLE,                                     \
+                                      .bits = n_bit,                                               \
+                                      .group = n_group,                                            \
+                                      .table = values,                                             \
+                                      .split = type##_split,                                       \
+                                      .levels = type##_levels,                                     \
                                       .level_gain = gain}
 
 ROW(iq2_xxs, 16, 3, 32, 0.125f, kIq2Table);

@@ -27,7 +27,8 @@ typedef struct range {
     float lo, hi;
 } range;
 
-/* The range of w and of [lo, hi]. Side by side in eight lanes; where an end is 0 its sign is that of the first such value, so it is looked up in order. */
+/* The range of w and of [lo, hi]. Side by side in eight lanes; where an end is 0 its sign is that
+ * of the first such value, so it is looked up in order. */
 static inline range range_of(const float *w, int n, float lo, float hi)
 {
     enum { kLanes = 8 };
@@ -58,12 +59,14 @@ static inline range range_of(const float *w, int n, float lo, float hi)
     return r;
 }
 
-/* The greatest magnitude, a NaN passed over. Its bits as integers are ordered as the numbers are, and their maximum vectorises. */
+/* The greatest magnitude, a NaN passed over. Its bits as integers are ordered as the numbers are,
+ * and their maximum vectorises. */
 static inline float absmax_of(const float *x, int n)
 {
     int32_t most = 0;
     for (int j = 0; j < n; j++) {
-        const int32_t bits = (int32_t)(nb_f32_bits(x[j]) & 0x7fffffffu), number = bits > 0x7f800000 ? 0 : bits;
+        const int32_t bits = (int32_t)(nb_f32_bits(x[j]) & 0x7fffffffu),
+                      number = bits > 0x7f800000 ? 0 : bits;
         most = number > most ? number : most;
     }
     return nb_f32_from_bits((uint32_t)most);

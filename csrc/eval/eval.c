@@ -1,10 +1,14 @@
-/* eval.c -- perplexity, KL divergence and agreement of a model with a text and with a reference model.
+/* eval.c -- perplexity, KL divergence and agreement of a model with a text and with a reference
+ * model.
  *
- * Perplexity as llama.cpp's tool defines it: the text is tokenized once, cut into chunks of ctx tokens, each evaluated from an empty cache; where the model
- * adds BOS the chunk's first token is replaced by it; scored are the targets at positions ctx/2 + 1 .. ctx - 1 (all_positions: 1 .. ctx - 1).
+ * Perplexity as llama.cpp's tool defines it: the text is tokenized once, cut into chunks of ctx
+ * tokens, each evaluated from an empty cache; where the model adds BOS the chunk's first token is
+ * replaced by it; scored are the targets at positions ctx/2 + 1 .. ctx - 1 (all_positions: 1 .. ctx
+ * - 1).
  *     ppl = exp(mean nll),  its error ppl * sqrt((mean nll^2 - mean^2) / (count - 1))
  *     KL(ref || model) = sum_i p_i (log p_i - log q_i), in nats, at the same positions; top1: share of equal argmax
- * Cost: the forward passes, plus O(vocab) per position; memory: one chunk's scored logits of the reference. */
+ * Cost: the forward passes, plus O(vocab) per position; memory: one chunk's scored logits of the
+ * reference. */
 #include "base/clock.h"
 #include "model/model.h"
 
@@ -23,7 +27,8 @@ static double log_sum_exp(const float *l, int64_t n, int32_t *argmax)
     for (int64_t i = 0; i < n; i++)
         sum += (double)expf(l[i] - l[best]);
     *argmax = (int32_t)best;
-    return (double)l[best] + log(sum); /* cppcheck-suppress invalidFunctionArg; n >= 1, so the sum is at least 1 */
+    /* cppcheck-suppress invalidFunctionArg; n >= 1, so the sum is at least 1 */
+    return (double)l[best] + log(sum);
 }
 
 static double kl_row(const float *ref, double ref_lse, const float *l, double lse, int64_t n)
@@ -41,14 +46,15 @@ static double kl_row(const float *ref, double ref_lse, const float *l, double ls
 struct score {
     const int32_t *ids; /* of the chunk */
     int64_t first, ctx, v;
-    float *ref;      /* [rows, v] the reference's logits, or NULL */
-    bool filling;    /* true: store rows into ref; false: score */
+    float *ref;   /* [rows, v] the reference's logits, or NULL */
+    bool filling; /* true: store rows into ref; false: score */
     double nll, nll2;
-    double *kl;      /* appended */
+    double *kl; /* appended */
     int64_t n, n_kl, n_same;
 };
 
-static nb_status take_rows(void *arg, int64_t row, int64_t n_row, const float *logits, nb_error *err)
+static nb_status take_rows(void *arg, int64_t row, int64_t n_row, const float *logits,
+                           nb_error *err)
 {
     struct score *s = arg;
     for (int64_t r = 0; r < n_row && row + r < s->ctx - 1; r++) {
@@ -62,7 +68,8 @@ static nb_status take_rows(void *arg, int64_t row, int64_t n_row, const float *l
         const double lse = log_sum_exp(l, s->v, &top);
         const double nll = lse - (double)l[s->ids[row + r + 1]];
         if (!isfinite(nll))
-            return nb_fail(err, NB_BAD_INPUT, "the logits at position %lld are not finite", (long long)(row + r));
+            return nb_fail(err, NB_BAD_INPUT, "the logits at position %lld are not finite",
+                           (long long)(row + r));
         s->nll += nll;
         s->nll2 += nll * nll;
         s->n++;
@@ -111,20 +118,24 @@ static nb_status check_reference(const nb_model *m, const nb_model *ref, nb_erro
         return NB_OK;
     bool same = ref->hp.vocab_size == m->hp.vocab_size &&
                 nb_tokenizer_vocab_size(ref->tokenizer) == nb_tokenizer_vocab_size(m->tokenizer);
-    for (int32_t i = 0; same && i < nb_tokenizer_vocab_size(m->tokenizer); i += 97) { /* a sample: another vocabulary differs everywhere */
+    /* a sample: another vocabulary differs everywhere */
+    for (int32_t i = 0; same && i < nb_tokenizer_vocab_size(m->tokenizer); i += 97) {
         size_t a = 0, b = 0;
-        const char *x = nb_tokenizer_token(m->tokenizer, i, &a), *y = nb_tokenizer_token(ref->tokenizer, i, &b);
+        const char *x = nb_tokenizer_token(m->tokenizer, i, &a),
+                   *y = nb_tokenizer_token(ref->tokenizer, i, &b);
         same = x && y && a == b && memcmp(x, y, a) == 0;
     }
     if (same)
         return NB_OK;
-    nb_fail_at(err, NB_BAD_INPUT, ref->container->path, -1, "another vocabulary than %s; their KL means nothing", m->container->path);
+    nb_fail_at(err, NB_BAD_INPUT, ref->container->path, -1,
+               "another vocabulary than %s; their KL means nothing", m->container->path);
     nb_hint(err, "--against takes the model that this one was made of");
     return NB_BAD_INPUT;
 }
 
-static nb_status eval_chunks(nb_model *m, nb_model *ref, const nb_eval_options *o, const nb_ids *ids, int32_t ctx,
-                             int32_t n_chunk, nb_session *s, nb_session *rs, struct score *sc, double *seconds, nb_error *err)
+static nb_status eval_chunks(nb_model *m, nb_model *ref, const nb_eval_options *o,
+                             const nb_ids *ids, int32_t ctx, int32_t n_chunk, nb_session *s,
+                             nb_session *rs, struct score *sc, double *seconds, nb_error *err)
 {
     nb_status st = NB_OK;
     int32_t *chunk = nb_alloc((size_t)ctx, sizeof *chunk, "a chunk", err);
@@ -135,8 +146,9 @@ static nb_status eval_chunks(nb_model *m, nb_model *ref, const nb_eval_options *
             st = nb_fail(err, NB_INTERRUPTED, "stopped after %d of %d chunks", i, n_chunk);
             break;
         }
-        const int64_t start = o->spread ? (n_chunk > 1 ? i * (((int64_t)ids->n - ctx) / (n_chunk - 1)) : 0)
-                                        : (int64_t)(o->first_chunk + i) * ctx;
+        const int64_t start =
+            o->spread ? (n_chunk > 1 ? i * (((int64_t)ids->n - ctx) / (n_chunk - 1)) : 0)
+                      : (int64_t)(o->first_chunk + i) * ctx;
         memcpy(chunk, ids->p + start, (size_t)ctx * sizeof *chunk);
         if (nb_tokenizer_adds_bos(m->tokenizer))
             chunk[0] = nb_tokenizer_bos(m->tokenizer);
@@ -159,8 +171,10 @@ static nb_status eval_chunks(nb_model *m, nb_model *ref, const nb_eval_options *
     return st;
 }
 
-/* The text as ids, the length of a chunk, how many: what can be refused before anything is computed. */
-static nb_status choose_chunks(const nb_model *m, const nb_eval_options *o, nb_ids *ids, int32_t *ctx, int32_t *n_chunk, nb_error *err)
+/* The text as ids, the length of a chunk, how many: what can be refused before anything is
+ * computed. */
+static nb_status choose_chunks(const nb_model *m, const nb_eval_options *o, nb_ids *ids,
+                               int32_t *ctx, int32_t *n_chunk, nb_error *err)
 {
     const char *path = o->text_path ? o->text_path : "the text";
     if (!m->be || !m->tokenizer)
@@ -171,16 +185,23 @@ static nb_status choose_chunks(const nb_model *m, const nb_eval_options *o, nb_i
     nb_status st = nb_tokenizer_encode(m->tokenizer, o->text, o->text_n, NB_TOKENIZE_BOS, ids, err);
     if (st != NB_OK)
         return st;
-    const int64_t whole = (int64_t)ids->n / *ctx, asked = o->n_chunk ? o->n_chunk : whole - o->first_chunk;
+    const int64_t whole = (int64_t)ids->n / *ctx,
+                  asked = o->n_chunk ? o->n_chunk : whole - o->first_chunk;
     if (whole < 1) {
-        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%zu tokens, one chunk needs %d; give more text or a smaller --ctx", ids->n, *ctx);
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                        "%zu tokens, one chunk needs %d; give more text or a smaller --ctx", ids->n,
+                        *ctx);
         if (ids->n >= 4)
             nb_hint(err, "--ctx %zu", ids->n);
         return st;
     }
-    if (o->spread ? asked - 1 > (int64_t)ids->n - *ctx : o->first_chunk < 0 || asked < 1 || o->first_chunk + asked > whole) {
-        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%lld chunks from chunk %d on are asked for, the text has %lld of %d tokens",
-                        (long long)(asked < 1 ? 1 : asked), o->spread ? 0 : o->first_chunk, (long long)whole, *ctx);
+    if (o->spread ? asked - 1 > (int64_t)ids->n - *ctx
+                  : o->first_chunk < 0 || asked < 1 || o->first_chunk + asked > whole) {
+        st =
+            nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                       "%lld chunks from chunk %d on are asked for, the text has %lld of %d tokens",
+                       (long long)(asked < 1 ? 1 : asked), o->spread ? 0 : o->first_chunk,
+                       (long long)whole, *ctx);
         nb_hint(err, "--first-chunk 0 --chunks %lld", (long long)whole);
         return st;
     }
@@ -197,7 +218,8 @@ nb_status nb_eval_check(const nb_model *m, const nb_eval_options *o, nb_error *e
     return st;
 }
 
-nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb_eval_result *r, nb_error *err)
+nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb_eval_result *r,
+                  nb_error *err)
 {
     nb_ids ids = {0};
     nb_session *s = NULL, *rs = NULL;
@@ -216,7 +238,8 @@ nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb
     sc.v = m->hp.vocab_size;
     const size_t rows = (size_t)(ctx - 1 - sc.first);
     if (reference) {
-        sc.ref = nb_alloc_aligned(rows * (size_t)sc.v, sizeof(float), "the reference's logits of one chunk", err);
+        sc.ref = nb_alloc_aligned(rows * (size_t)sc.v, sizeof(float),
+                                  "the reference's logits of one chunk", err);
         sc.kl = nb_alloc(rows * (size_t)n_chunk, sizeof(double), "KL per position", err);
         st = sc.ref && sc.kl ? nb_session_open(reference, 1, ctx, &rs, err) : NB_NO_ROOM;
     }

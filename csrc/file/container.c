@@ -1,11 +1,14 @@
-/* container.c -- opening a checkpoint: a GGUF file or any part of a split one, a .safetensors file, any shard or the index of several, a Hugging
- * Face folder, or a name of the hub that is in its cache (container.h).
+/* container.c -- opening a checkpoint: a GGUF file or any part of a split one, a .safetensors file,
+ * any shard or the index of several, a Hugging Face folder, or a name of the hub that is in its
+ * cache (container.h).
  *
  *   FOLDER/config.json  model.safetensors or model.safetensors.index.json + shards
- *          [tokenizer.json or tokenizer.model, tokenizer_config.json generation_config.json chat_template.jinja]
+ *          [tokenizer.json or tokenizer.model, tokenizer_config.json generation_config.json
+ *              chat_template.jinja]
  *
- * Where there is an index it wins over a single file, which is stale then. Tensor files stay mapped; JSON files are parsed and let go. Pickles
- * (.bin, .pt ...) are programs, so they are refused. */
+ * Where there is an index it wins over a single file, which is stale then. Tensor files stay
+ * mapped; JSON files are parsed and let go. Pickles (.bin, .pt ...) are programs, so they are
+ * refused. */
 #include "file/container.h"
 #include "file/hub.h"
 #include "file/parts.h"
@@ -58,11 +61,13 @@ static const char *path_in(checkpoint *c, const char *name, nb_error *err)
 static bool is_there(const char *path)
 {
     struct stat sb;
-    return lstat(path, &sb) == 0 || errno != ENOENT; /* a link to nothing is there: opening it says so */
+    /* a link to nothing is there: opening it says so */
+    return lstat(path, &sb) == 0 || errno != ENOENT;
 }
 
 /* Maps FOLDER/NAME; *out stays NULL when it is not there. */
-static nb_status map_optional(checkpoint *c, const char *name, nb_mapfile **out, const char **path, nb_error *err)
+static nb_status map_optional(checkpoint *c, const char *name, nb_mapfile **out, const char **path,
+                              nb_error *err)
 {
     *out = NULL;
     *path = path_in(c, name, err);
@@ -74,7 +79,8 @@ static nb_status map_optional(checkpoint *c, const char *name, nb_mapfile **out,
     return st == NB_OK ? nb_mapfile_open(*path, out, err) : st;
 }
 
-static nb_status read_json(checkpoint *c, const char *name, nb_json **own, const nb_json **shown, nb_error *err)
+static nb_status read_json(checkpoint *c, const char *name, nb_json **own, const nb_json **shown,
+                           nb_error *err)
 {
     nb_mapfile *m = NULL;
     const char *path = NULL;
@@ -102,9 +108,11 @@ static nb_status read_companions(checkpoint *c, nb_error *err)
         pub->tokenizer_model_bytes = c->tokenizer_model->n;
     }
     if (st == NB_OK)
-        st = read_json(c, "tokenizer_config.json", &c->tokenizer_config, &pub->tokenizer_config, err);
+        st = read_json(c, "tokenizer_config.json", &c->tokenizer_config, &pub->tokenizer_config,
+                       err);
     if (st == NB_OK)
-        st = read_json(c, "generation_config.json", &c->generation_config, &pub->generation_config, err);
+        st = read_json(c, "generation_config.json", &c->generation_config, &pub->generation_config,
+                       err);
     if (st == NB_OK)
         st = map_optional(c, "chat_template.jinja", &c->chat_template, &path, err);
     if (st == NB_OK && c->chat_template) {
@@ -130,11 +138,13 @@ static nb_status look_around(const checkpoint *c, instead *i, nb_error *err)
     DIR *dir = opendir(*c->folder ? c->folder : ".");
     if (!dir)
         return nb_fail_errno_at(err, c->folder, "cannot list the folder");
-    for (const struct dirent *e; (e = readdir(dir));) { /* NOLINT(concurrency-mt-unsafe): our own DIR */
+    /* NOLINT(concurrency-mt-unsafe): our own DIR */
+    for (const struct dirent *e; (e = readdir(dir));) {
         const char *of = strstr(e->d_name, "-of-");
         if (nb_is_pickle(e->d_name) && strcmp(e->d_name, i->pickle) > 0)
             snprintf(i->pickle, sizeof i->pickle, "%s", e->d_name);
-        if (nb_ends_with(e->d_name, ".gguf") && !(of && of - e->d_name >= 5 && strncmp(of - 5, "00001", 5) != 0)) {
+        if (nb_ends_with(e->d_name, ".gguf") &&
+            !(of && of - e->d_name >= 5 && strncmp(of - 5, "00001", 5) != 0)) {
             snprintf(i->gguf, sizeof i->gguf, "%s", e->d_name);
             i->n_gguf++;
         }
@@ -156,7 +166,8 @@ static nb_status no_weights(checkpoint *c, nb_error *err)
         return path ? nb_refuse_pickle(path, err) : NB_NO_ROOM;
     }
     if (*i.shard)
-        return nb_fail_at(err, NB_NOT_FOUND, c->folder, -1, "a folder without " INDEX ", which would say what is in %.128s", i.shard);
+        return nb_fail_at(err, NB_NOT_FOUND, c->folder, -1,
+                          "a folder without " INDEX ", which would say what is in %.128s", i.shard);
     st = nb_fail_at(err, NB_NOT_FOUND, c->folder, -1, "a folder without model.safetensors");
     if (*i.gguf)
         nb_hint(err, "name the file itself: %s/%s", c->folder, i.gguf);
@@ -209,7 +220,8 @@ static nb_status open_snapshot(checkpoint *c, const nb_hub_name *name, nb_error 
     if (!config || !gguf)
         return NB_NO_ROOM;
     if (st == NB_OK && i.n_gguf > 1 && !is_there(config)) {
-        st = nb_fail_at(err, NB_UNSUPPORTED, c->pub.path, -1, "the repository holds %d GGUF models", i.n_gguf);
+        st = nb_fail_at(err, NB_UNSUPPORTED, c->pub.path, -1, "the repository holds %d GGUF models",
+                        i.n_gguf);
         nb_hint(err, "name the file itself, such as %s", gguf);
         return st;
     }
@@ -225,11 +237,13 @@ static nb_status open_snapshot(checkpoint *c, const nb_hub_name *name, nb_error 
 
 /* ---- single files ---- */
 
-/* The index that lists this file: PREFIX.safetensors.index.json beside PREFIX-00001-of-00003.safetensors, else model.safetensors.index.json.
- * *out stays NULL when there is none, or it lists others. */
+/* The index that lists this file: PREFIX.safetensors.index.json beside
+ * PREFIX-00001-of-00003.safetensors, else model.safetensors.index.json. *out stays NULL when there
+ * is none, or it lists others. */
 static nb_status index_of(checkpoint *c, const char *path, const char **out, nb_error *err)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *of = strstr(name, "-of-");
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path,
+               *of = strstr(name, "-of-");
     char own[300] = "";
     if (of && of - name > 6 && of[-6] == '-')
         snprintf(own, sizeof own, "%.*s.safetensors.index.json", (int)(of - name) - 6, name);
@@ -284,7 +298,8 @@ static nb_status open_file(checkpoint *c, nb_error *err)
 {
     const char *path = c->pub.path, *slash = strrchr(path, '/');
     bool gguf = false;
-    c->folder = nb_arena_strdup(c->arena, path, slash ? (size_t)(slash - path) + (slash == path) : 0, err);
+    c->folder =
+        nb_arena_strdup(c->arena, path, slash ? (size_t)(slash - path) + (slash == path) : 0, err);
     if (!c->folder)
         return NB_NO_ROOM;
     const nb_status st = starts_with_gguf(path, &gguf, err);
@@ -328,7 +343,8 @@ static nb_status join(checkpoint *c, nb_error *err)
     c->pub.n_tensor = total;
     if (c->parts.n == 1)
         return NB_OK;
-    nb_tensor *t = c->tensor = nb_alloc((size_t)total, sizeof *t, "the tensors of a checkpoint", err);
+    nb_tensor *t = c->tensor =
+        nb_alloc((size_t)total, sizeof *t, "the tensors of a checkpoint", err);
     if (!t)
         return NB_NO_ROOM;
     c->pub.tensor = t;
@@ -353,7 +369,8 @@ static nb_status index_names(checkpoint *c, nb_error *err)
     for (int64_t i = 0; i < c->pub.n_tensor; i++) {
         const nb_tensor *t = &c->pub.tensor[i];
         if (!nb_names_add(c->names, c->pub.tensor, (size_t)i))
-            return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(&c->pub, t), (int64_t)t->offset, "tensor %.128s is in %.128s too", t->name,
+            return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(&c->pub, t), (int64_t)t->offset,
+                              "tensor %.128s is in %.128s too", t->name,
                               nb_container_file(&c->pub, nb_container_find(&c->pub, t->name)));
     }
     return NB_OK;
@@ -394,7 +411,8 @@ nb_status nb_container_open(const char *path, nb_container **out, nb_error *err)
     if (st == NB_OK)
         st = index_names(c, err);
     if (st == NB_OK && c->index)
-        st = nb_shard_index_hold(c->index, c->index_path, c->pub.tensor, c->pub.n_tensor, c->names, &c->warning, err);
+        st = nb_shard_index_hold(c->index, c->index_path, c->pub.tensor, c->pub.n_tensor, c->names,
+                                 &c->warning, err);
     if (st == NB_OK)
         st = nb_text_check(&c->warning, "a warning", err);
     if (st != NB_OK) {

@@ -1,4 +1,5 @@
-/* container.h -- any checkpoint as one list of named tensors plus its metadata. Everything is mapped; nothing is copied.
+/* container.h -- any checkpoint as one list of named tensors plus its metadata. Everything is
+ * mapped; nothing is copied.
  *
  *   a GGUF file; any part of a split one opens all parts
  *   a folder with config.json and model.safetensors, or with shards and their index
@@ -15,26 +16,32 @@ typedef enum nb_container_kind { NB_CONTAINER_GGUF, NB_CONTAINER_HF } nb_contain
 typedef struct nb_container {
     nb_container_kind kind;
     const char *path;  /* as given */
-    const char *where; /* the file or folder that was opened: path, or what the hub's cache has under that name */
+    const char *where; /* the file or folder that was opened: path, or what the hub's cache has
+                        * under that name */
     int64_t n_tensor;
     const nb_tensor *tensor;
-    const nb_gguf *gguf;      /* NB_CONTAINER_GGUF, else NULL; of a split model the first part, which has the keys */
-    const nb_json *config;    /* config.json; NULL for GGUF and for a bare .safetensors file */
-    const nb_json *tokenizer; /* tokenizer.json or NULL */
-    const uint8_t *tokenizer_model;   /* tokenizer.model (SentencePiece) where there is no tokenizer.json, or NULL */
+    const nb_gguf *gguf;   /* NB_CONTAINER_GGUF, else NULL; of a split model the first part, which
+                          * has the keys */
+    const nb_json *config; /* config.json; NULL for GGUF and for a bare .safetensors file */
+    const nb_json *tokenizer;       /* tokenizer.json or NULL */
+    const uint8_t *tokenizer_model; /* tokenizer.model (SentencePiece) where there is no
+                                     * tokenizer.json, or NULL */
     size_t tokenizer_model_bytes;
     const nb_json *tokenizer_config;  /* tokenizer_config.json or NULL */
-    const nb_json *quantize_config;   /* quantize_config.json (GPTQ) or quant_config.json (AWQ), what old checkpoints have; or NULL */
+    const nb_json *quantize_config;   /* quantize_config.json (GPTQ) or quant_config.json (AWQ),
+                                     * what old checkpoints have; or NULL */
     const nb_json *generation_config; /* generation_config.json or NULL */
     const char *chat_template; /* chat_template.jinja's text or NULL (tokenizer_config's own key is
                                   looked up by the reader) */
     size_t chat_template_bytes;
     size_t file_bytes;   /* of all tensor files */
-    const char *warning; /* sentences worth showing (trailing bytes, ...), "; " between them, or NULL */
+    const char *warning; /* sentences worth showing (trailing bytes, ...), "; " between them, or
+                          * NULL */
 } nb_container;
 
-/* NB_NOT_FOUND when path is not there (or a folder without config.json or weights, or files of the model are missing: the sentence names them),
- * NB_BAD_INPUT, NB_UNSUPPORTED (pickles, unknown dtype). */
+/* NB_NOT_FOUND when path is not there (or a folder without config.json or weights, or files of the
+ * model are missing: the sentence names them), NB_BAD_INPUT, NB_UNSUPPORTED (pickles, unknown
+ * dtype). */
 nb_status nb_container_open(const char *path, nb_container **out, nb_error *err) NB_CHECKED;
 void nb_container_close(nb_container *c);
 const nb_tensor *nb_container_find(const nb_container *c,

@@ -55,7 +55,7 @@ typedef struct nb_gguf {
     uint32_t version, alignment;
     int64_t n_kv, n_tensor;
     const nb_gguf_kv *kv;
-    const nb_tensor *tensor; /* in file order, which is the order of their data */
+    const nb_tensor *tensor;        /* in file order, which is the order of their data */
     uint32_t split_no, split_count; /* part no (from 0) of count files; 0 of 1: the file is whole */
     int64_t split_n_tensor;         /* of all parts, as this one says; -1: it does not say */
     size_t end; /* bytes up to the end of the last tensor and its padding; what lies beyond is
@@ -64,8 +64,9 @@ typedef struct nb_gguf {
 
 /* Parses n bytes. The result borrows p and path. All of it is validated before it returns: every
  * count, length and range, names (unique, printable), the data's order (each tensor directly behind
- * the padding of the one before). One part of a split model is parsed like a whole file: container.c
- * looks for the others. NB_UNSUPPORTED: another version, big-endian, an unknown tensor type. */
+ * the padding of the one before). One part of a split model is parsed like a whole file:
+ * container.c looks for the others. NB_UNSUPPORTED: another version, big-endian, an unknown tensor
+ * type. */
 nb_status nb_gguf_parse(const char *path, const uint8_t *p, size_t n, nb_gguf **out,
                         nb_error *err) NB_CHECKED;
 void nb_gguf_close(nb_gguf *g);
@@ -93,11 +94,14 @@ nb_status nb_gguf_f32s(const nb_gguf *g, const char *key, nb_arena *a, float **o
  * renames and syncs the folder. */
 typedef struct nb_gguf_writer nb_gguf_writer;
 nb_status nb_gguf_writer_open(const char *path, nb_gguf_writer **out, nb_error *err) NB_CHECKED;
-/* The same with a partial file of the caller's that outlives the process (outfile.h). resume: what an earlier run declared must be declared again, in the
- * same order; begin then compares the header (NB_BAD_INPUT) in place of writing it. */
-nb_status nb_gguf_writer_open_at(const char *path, const char *partial, bool resume, nb_gguf_writer **out, nb_error *err) NB_CHECKED;
+/* The same with a partial file of the caller's that outlives the process (outfile.h). resume: what
+ * an earlier run declared must be declared again, in the same order; begin then compares the header
+ * (NB_BAD_INPUT) in place of writing it. */
+nb_status nb_gguf_writer_open_at(const char *path, const char *partial, bool resume,
+                                 nb_gguf_writer **out, nb_error *err) NB_CHECKED;
 /* No file at all: sizes are counted, data is thrown away. */
-nb_status nb_gguf_writer_open_measure(const char *path, nb_gguf_writer **out, nb_error *err) NB_CHECKED;
+nb_status nb_gguf_writer_open_measure(const char *path, nb_gguf_writer **out,
+                                      nb_error *err) NB_CHECKED;
 nb_status nb_gguf_writer_copy(nb_gguf_writer *w, const nb_gguf_kv *kv,
                               nb_error *err) NB_CHECKED; /* a key as another file has it */
 nb_status nb_gguf_writer_u32(nb_gguf_writer *w, const char *key, uint32_t v,
@@ -121,13 +125,17 @@ nb_status nb_gguf_writer_data(nb_gguf_writer *w, int index, size_t offset, const
                               size_t bytes, nb_error *err) NB_CHECKED;
 /* Before begin: so many bytes of data will stay holes, because they are holes in the source. */
 void nb_gguf_writer_set_holes(nb_gguf_writer *w, size_t bytes);
-nb_status nb_gguf_writer_read(const nb_gguf_writer *w, int index, size_t offset, void *p, size_t bytes, nb_error *err) NB_CHECKED;
+nb_status nb_gguf_writer_read(const nb_gguf_writer *w, int index, size_t offset, void *p,
+                              size_t bytes, nb_error *err) NB_CHECKED;
 /* The head: all before the first tensor's data; valid after begin. */
 size_t nb_gguf_writer_head_bytes(const nb_gguf_writer *w);
-nb_status nb_gguf_writer_read_head(const nb_gguf_writer *w, size_t offset, void *p, size_t bytes, nb_error *err) NB_CHECKED;
-/* All of the tensor is there, an earlier run's or a hole: nothing to do when this run wrote to it. */
+nb_status nb_gguf_writer_read_head(const nb_gguf_writer *w, size_t offset, void *p, size_t bytes,
+                                   nb_error *err) NB_CHECKED;
+/* All of the tensor is there, an earlier run's or a hole: nothing to do when this run wrote to
+ * it. */
 void nb_gguf_writer_mark(nb_gguf_writer *w, int index);
-bool nb_gguf_writer_touched(const nb_gguf_writer *w, int index); /* data was written in this run, or marked */
+/* data was written in this run, or marked */
+bool nb_gguf_writer_touched(const nb_gguf_writer *w, int index);
 size_t nb_gguf_writer_tensor_bytes(const nb_gguf_writer *w, int index);
 nb_status nb_gguf_writer_sync(nb_gguf_writer *w, nb_error *err) NB_CHECKED;
 size_t

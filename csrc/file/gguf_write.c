@@ -42,7 +42,8 @@ struct nb_gguf_writer {
 };
 
 /* partial NULL: a name of our own. */
-static nb_status open_writer(const char *path, const char *partial, bool resume, bool measure, nb_gguf_writer **out, nb_error *err)
+static nb_status open_writer(const char *path, const char *partial, bool resume, bool measure,
+                             nb_gguf_writer **out, nb_error *err)
 {
     *out = NULL;
     nb_gguf_writer *w = nb_alloc_zero(1, sizeof *w, "a GGUF writer", err);
@@ -56,7 +57,8 @@ static nb_status open_writer(const char *path, const char *partial, bool resume,
         st = NB_NO_ROOM;
     w->resume = resume;
     if (st == NB_OK && !measure)
-        st = partial ? nb_outfile_open_at(path, partial, resume, &w->file, err) : nb_outfile_open(path, &w->file, err);
+        st = partial ? nb_outfile_open_at(path, partial, resume, &w->file, err)
+                     : nb_outfile_open(path, &w->file, err);
     if (st != NB_OK) {
         nb_gguf_writer_close(w);
         return st;
@@ -70,7 +72,8 @@ nb_status nb_gguf_writer_open(const char *path, nb_gguf_writer **out, nb_error *
     return open_writer(path, NULL, false, false, out, err);
 }
 
-nb_status nb_gguf_writer_open_at(const char *path, const char *partial, bool resume, nb_gguf_writer **out, nb_error *err)
+nb_status nb_gguf_writer_open_at(const char *path, const char *partial, bool resume,
+                                 nb_gguf_writer **out, nb_error *err)
 {
     return open_writer(path, partial, resume, false, out, err);
 }
@@ -330,7 +333,8 @@ static nb_status same_header(const nb_gguf_writer *w, const nb_buf *b, size_t en
     if (st == NB_OK && end > b->n)
         st = nb_outfile_read_at(w->file, end - 1, &last, 1, err);
     if (st == NB_OK && memcmp(had, b->p, b->n) != 0)
-        st = nb_fail_at(err, NB_BAD_INPUT, w->path, -1, "the partial file of an earlier run has another header");
+        st = nb_fail_at(err, NB_BAD_INPUT, w->path, -1,
+                        "the partial file of an earlier run has another header");
     free(had);
     return st;
 }
@@ -380,17 +384,21 @@ nb_status nb_gguf_writer_data(nb_gguf_writer *w, int index, size_t offset, const
                           "tensor %s of %zu bytes gets %zu bytes at its byte %zu", t->name,
                           t->bytes, bytes, offset);
     const nb_status st =
-        w->file ? nb_outfile_write_at(w->file, w->data_at + t->offset + offset, p, bytes, err) : NB_OK;
+        w->file ? nb_outfile_write_at(w->file, w->data_at + t->offset + offset, p, bytes, err)
+                : NB_OK;
     t->written += st == NB_OK ? bytes : 0;
     return st;
 }
 
-nb_status nb_gguf_writer_read(const nb_gguf_writer *w, int index, size_t offset, void *p, size_t bytes, nb_error *err)
+nb_status nb_gguf_writer_read(const nb_gguf_writer *w, int index, size_t offset, void *p,
+                              size_t bytes, nb_error *err)
 {
-    if (!w->data_at || !w->file || index < 0 || (size_t)index >= w->n_tensor || offset > w->tensor[index].bytes ||
-        bytes > w->tensor[index].bytes - offset)
-        return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %d is read where it has no bytes", index);
-    return nb_outfile_read_at(w->file, w->data_at + w->tensor[index].offset + offset, p, bytes, err);
+    if (!w->data_at || !w->file || index < 0 || (size_t)index >= w->n_tensor ||
+        offset > w->tensor[index].bytes || bytes > w->tensor[index].bytes - offset)
+        return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %d is read where it has no bytes",
+                          index);
+    return nb_outfile_read_at(w->file, w->data_at + w->tensor[index].offset + offset, p, bytes,
+                              err);
 }
 
 size_t nb_gguf_writer_head_bytes(const nb_gguf_writer *w)
@@ -398,7 +406,8 @@ size_t nb_gguf_writer_head_bytes(const nb_gguf_writer *w)
     return w->data_at;
 }
 
-nb_status nb_gguf_writer_read_head(const nb_gguf_writer *w, size_t offset, void *p, size_t bytes, nb_error *err)
+nb_status nb_gguf_writer_read_head(const nb_gguf_writer *w, size_t offset, void *p, size_t bytes,
+                                   nb_error *err)
 {
     if (!w->file || offset > w->data_at || bytes > w->data_at - offset)
         return nb_fail_at(err, NB_INTERNAL, w->path, -1, "its head is read where it has no bytes");

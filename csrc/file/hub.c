@@ -28,7 +28,8 @@ static bool word(const char *s, size_t n)
     return true;
 }
 
-/* A branch, a tag, refs/pr/1 or a commit: words between slashes, so that it cannot lead out of refs/. */
+/* A branch, a tag, refs/pr/1 or a commit: words between slashes, so that it cannot lead out of
+ * refs/. */
 static bool is_revision(const char *s)
 {
     if (strlen(s) >= NB_HUB_NAME)
@@ -70,10 +71,11 @@ bool nb_hub_is_commit(const char *s)
 void nb_hub_hint(const nb_hub_name *name, nb_error *err)
 {
     const size_t n = strlen(name->repo);
-    if (n > 5 && strcasecmp(name->repo + n - 5, ".gguf") == 0) /* a file that is not there, not a repository */
+    /* a file that is not there, not a repository */
+    if (n > 5 && strcasecmp(name->repo + n - 5, ".gguf") == 0)
         return;
-    nb_hint(err, "nibble pull %s/%s%s%.*s", name->org, name->repo, name->explicit_revision ? "@" : "",
-            name->explicit_revision ? 100 : 0, name->revision);
+    nb_hint(err, "nibble pull %s/%s%s%.*s", name->org, name->repo,
+            name->explicit_revision ? "@" : "", name->explicit_revision ? 100 : 0, name->revision);
 }
 
 /* ---- places ---- */
@@ -85,7 +87,9 @@ static nb_status put(char *path, nb_error *err, const char *format, ...)
     va_start(ap, format);
     const int n = vsnprintf(path, NB_HUB_PATH, format, ap);
     va_end(ap);
-    return n >= 0 && n < NB_HUB_PATH ? NB_OK : nb_fail(err, NB_USAGE, "the cache's path is longer than %d bytes", NB_HUB_PATH);
+    return n >= 0 && n < NB_HUB_PATH
+               ? NB_OK
+               : nb_fail(err, NB_USAGE, "the cache's path is longer than %d bytes", NB_HUB_PATH);
 }
 
 static const char *variable(const char *name)
@@ -98,11 +102,13 @@ static nb_status home(const char **out, nb_error *err)
 {
     const struct passwd *who = NULL;
     *out = variable("HOME");
-    if (!*out && (who = getpwuid(getuid()))) /* NOLINT(concurrency-mt-unsafe): the string is used at once */
+    /* NOLINT(concurrency-mt-unsafe): the string is used at once */
+    if (!*out && (who = getpwuid(getuid())))
         *out = who->pw_dir;
     if (*out && **out)
         return NB_OK;
-    const nb_status st = nb_fail(err, NB_NOT_FOUND, "HOME is not set, so nothing says where the hub's cache is");
+    const nb_status st =
+        nb_fail(err, NB_NOT_FOUND, "HOME is not set, so nothing says where the hub's cache is");
     nb_hint(err, "export HF_HOME=FOLDER");
     return st;
 }
@@ -149,7 +155,8 @@ nb_status nb_hub_repository(const nb_hub_name *name, char path[NB_HUB_PATH], nb_
 /* ---- finding ---- */
 
 /* The commit that refs/REVISION holds; NB_NOT_FOUND when there is no such file. */
-static nb_status read_ref(const char *repository, const char *revision, char commit[48], nb_error *err)
+static nb_status read_ref(const char *repository, const char *revision, char commit[48],
+                          nb_error *err)
 {
     char path[NB_HUB_PATH], text[64];
     nb_status st = put(path, err, "%s/refs/%s", repository, revision);
@@ -190,9 +197,10 @@ nb_status nb_hub_find(const nb_hub_name *name, char path[NB_HUB_PATH], nb_error 
     if (st == NB_OK && (stat(path, &sb) != 0 || !S_ISDIR(sb.st_mode)))
         st = NB_NOT_FOUND;
     if (st == NB_NOT_FOUND) {
-        snprintf(shown, sizeof shown, "%s/%s%s%s", name->org, name->repo, name->explicit_revision ? "@" : "",
-                 name->explicit_revision ? name->revision : "");
-        st = nb_fail_at(err, NB_NOT_FOUND, shown, -1, "no such file or folder, and no such model in the cache %.128s", cache);
+        snprintf(shown, sizeof shown, "%s/%s%s%s", name->org, name->repo,
+                 name->explicit_revision ? "@" : "", name->explicit_revision ? name->revision : "");
+        st = nb_fail_at(err, NB_NOT_FOUND, shown, -1,
+                        "no such file or folder, and no such model in the cache %.128s", cache);
         nb_hub_hint(name, err);
     }
     return st;

@@ -37,7 +37,8 @@ static size_t read_record(const char *last, const char *p, size_t n, nb_journal_
     char want[kHash + 1];
     for (; at < n && at < 9 && p[at] >= '0' && p[at] <= '9'; at++)
         len = 10 * len + (size_t)(p[at] - '0');
-    if (at == 0 || (p[0] == '0' && at > 1) || len > NB_JOURNAL_PAYLOAD_MAX || n - at < 1 + kHash + 1 || p[at] != ' ')
+    if (at == 0 || (p[0] == '0' && at > 1) || len > NB_JOURNAL_PAYLOAD_MAX ||
+        n - at < 1 + kHash + 1 || p[at] != ' ')
         return 0;
     const char *hash = p + at + 1, *payload = hash + kHash + 1;
     const size_t whole = at + 1 + kHash + 1 + len + 1;
@@ -50,8 +51,8 @@ static size_t read_record(const char *last, const char *p, size_t n, nb_journal_
     return whole;
 }
 
-/* Whether what begins at p, which is no record, can be the end of an append that a crash cut off: it ends where the record would or before, or the disk
- * never got its bytes. */
+/* Whether what begins at p, which is no record, can be the end of an append that a crash cut off:
+ * it ends where the record would or before, or the disk never got its bytes. */
 static bool cut_off(const char *p, size_t n)
 {
     size_t at = 0, len = 0, zero = 0;
@@ -59,10 +60,12 @@ static bool cut_off(const char *p, size_t n)
         len = 10 * len + (size_t)(p[at] - '0');
     while (zero < n && p[zero] == 0)
         zero++;
-    return zero == n || (at == n) || (at > 0 && at < 9 && p[at] == ' ' && n <= at + 1 + kHash + 1 + len + 1);
+    return zero == n || (at == n) ||
+           (at > 0 && at < 9 && p[at] == ' ' && n <= at + 1 + kHash + 1 + len + 1);
 }
 
-nb_status nb_journal_parse(const char *path, const char *p, size_t n, nb_journal_record **record, size_t *n_record, size_t *good, nb_error *err)
+nb_status nb_journal_parse(const char *path, const char *p, size_t n, nb_journal_record **record,
+                           size_t *n_record, size_t *good, nb_error *err)
 {
     size_t at = n < kHead ? 0 : kHead, room = 0;
     const char *last = NULL;
@@ -76,11 +79,15 @@ nb_status nb_journal_parse(const char *path, const char *p, size_t n, nb_journal
         const size_t whole = read_record(last, p + at, n - at, &r);
         if (!whole && cut_off(p + at, n - at))
             break;
-        nb_status st = whole ? NB_OK : nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)at, "its record %zu does not have the hash it says", *n_record);
+        nb_status st = whole
+                           ? NB_OK
+                           : nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)at,
+                                        "its record %zu does not have the hash it says", *n_record);
         if (st == NB_OK && *n_record == room) {
             room = room ? 2 * room : 64;
             nb_journal_record *more = realloc(*record, room * sizeof *more);
-            st = more ? NB_OK : nb_fail(err, NB_NO_ROOM, "out of memory: %zu records of a journal", room);
+            st = more ? NB_OK
+                      : nb_fail(err, NB_NO_ROOM, "out of memory: %zu records of a journal", room);
             *record = more ? more : *record;
         }
         if (st != NB_OK) {
@@ -112,7 +119,8 @@ static nb_status load(nb_journal *j, nb_error *err)
     if (fstat(j->fd, &sb) != 0)
         return nb_fail_errno_at(err, j->path, "cannot stat");
     if (!S_ISREG(sb.st_mode) || sb.st_size > kMost)
-        return nb_fail_at(err, NB_BAD_INPUT, j->path, -1, "not a journal: no regular file of at most %d bytes", (int)kMost);
+        return nb_fail_at(err, NB_BAD_INPUT, j->path, -1,
+                          "not a journal: no regular file of at most %d bytes", (int)kMost);
     const size_t n = (size_t)sb.st_size;
     j->bytes = nb_alloc(n, 1, "a journal", err);
     if (!j->bytes)
@@ -145,7 +153,8 @@ static nb_status put(nb_journal *j, const char *p, size_t n, nb_error *err)
         if (done < 0)
             return nb_outfile_write_fault(j->path, j->end, n, err);
         if (done == 0)
-            return nb_fail_at(err, NB_IO, j->path, (int64_t)j->end, "cannot write: nothing is taken");
+            return nb_fail_at(err, NB_IO, j->path, (int64_t)j->end,
+                              "cannot write: nothing is taken");
         p += done;
         j->end += (size_t)done;
         n -= (size_t)done;
@@ -200,7 +209,8 @@ nb_status nb_journal_append(nb_journal *j, const char *payload, size_t n, nb_err
     if (st == NB_OK)
         st = put(j, line + whole / 2, whole - whole / 2, err);
     free(line);
-    if (st != NB_OK) { /* what did get there would be taken for a record cut off, unless another followed it */
+    /* what did get there would be taken for a record cut off, unless another followed it */
+    if (st != NB_OK) {
         j->end = begin;
         if (ftruncate(j->fd, (off_t)begin) != 0)
             return nb_fail_errno_at(err, j->path, "cannot remove half a record");

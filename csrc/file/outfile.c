@@ -74,8 +74,8 @@ static nb_status name(nb_outfile *f, const char *path, nb_error *err)
     return NB_OK;
 }
 
-/* The caller's name for the partial file, in a folder that is ours alone: so the file has its final mode
- * from the start, which a later process finds there. */
+/* The caller's name for the partial file, in a folder that is ours alone: so the file has its final
+ * mode from the start, which a later process finds there. */
 static nb_status create_kept(nb_outfile *f, const char *partial, bool resume, nb_error *err)
 {
     struct stat sb;
@@ -99,12 +99,14 @@ static nb_status create_kept(nb_outfile *f, const char *partial, bool resume, nb
 nb_status nb_outfile_check(const char *path, nb_error *err)
 {
     struct stat sb;
-    if (stat(path, &sb) == 0 && !S_ISREG(sb.st_mode)) /* renaming over it would replace a folder, a pipe or /dev/null */
+    /* renaming over it would replace a folder, a pipe or /dev/null */
+    if (stat(path, &sb) == 0 && !S_ISREG(sb.st_mode))
         return nb_fail_at(err, NB_IO, path, -1, "exists and is not a regular file");
     return NB_OK;
 }
 
-static nb_status open_file(const char *path, const char *partial, bool resume, nb_outfile **out, nb_error *err)
+static nb_status open_file(const char *path, const char *partial, bool resume, nb_outfile **out,
+                           nb_error *err)
 {
     struct stat sb;
     *out = NULL;
@@ -132,7 +134,8 @@ nb_status nb_outfile_open(const char *path, nb_outfile **out, nb_error *err)
     return open_file(path, NULL, false, out, err);
 }
 
-nb_status nb_outfile_open_at(const char *path, const char *partial, bool resume, nb_outfile **out, nb_error *err)
+nb_status nb_outfile_open_at(const char *path, const char *partial, bool resume, nb_outfile **out,
+                             nb_error *err)
 {
     return open_file(path, partial, resume, out, err);
 }
@@ -147,10 +150,13 @@ static nb_status no_room(const char *path, uint64_t missing, nb_error *err)
 static nb_status too_large(const char *path, uint64_t end, nb_error *err)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= end) /* the file system's own limit */
-        return nb_fail_at(err, NB_IO, path, -1, "the file system takes no file of %llu bytes", (unsigned long long)end);
-    return nb_fail_at(err, NB_IO, path, -1, "files may have %llu bytes here (ulimit -f): %llu bytes are missing",
-                      (unsigned long long)limit.rlim_cur, (unsigned long long)(end - limit.rlim_cur));
+    /* the file system's own limit */
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= end)
+        return nb_fail_at(err, NB_IO, path, -1, "the file system takes no file of %llu bytes",
+                          (unsigned long long)end);
+    return nb_fail_at(
+        err, NB_IO, path, -1, "files may have %llu bytes here (ulimit -f): %llu bytes are missing",
+        (unsigned long long)limit.rlim_cur, (unsigned long long)(end - limit.rlim_cur));
 }
 
 nb_status nb_outfile_write_fault(const char *path, uint64_t offset, size_t n, nb_error *err)
@@ -159,7 +165,8 @@ nb_status nb_outfile_write_fault(const char *path, uint64_t offset, size_t n, nb
         return no_room(path, n, err);
     if (errno == EFBIG)
         return too_large(path, offset + n, err);
-    return nb_fail_errno_at(err, path, "cannot write %zu bytes at offset %llu", n, (unsigned long long)offset);
+    return nb_fail_errno_at(err, path, "cannot write %zu bytes at offset %llu", n,
+                            (unsigned long long)offset);
 }
 
 /* Bytes that the file system still has for us; UINT64_MAX when it does not say. */
@@ -177,8 +184,10 @@ uint64_t nb_outfile_free_bytes(const char *path)
 {
     char folder[4096];
     const char *slash = strrchr(path, '/');
-    const int n = snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
-    const int fd = n > 0 && (size_t)n < sizeof folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    const int n = snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+                           slash ? path : ".");
+    const int fd =
+        n > 0 && (size_t)n < sizeof folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     const uint64_t bytes = fd >= 0 ? free_bytes(fd) : UINT64_MAX;
     if (fd >= 0)
         close(fd);
@@ -255,9 +264,11 @@ nb_status nb_outfile_read_at(const nb_outfile *f, size_t offset, void *p, size_t
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0)
-            return nb_fail_errno_at(err, f->partial ? f->partial : f->path, "cannot read %zu bytes at offset %zu", n, offset);
+            return nb_fail_errno_at(err, f->partial ? f->partial : f->path,
+                                    "cannot read %zu bytes at offset %zu", n, offset);
         if (done == 0)
-            return nb_fail_at(err, NB_BAD_INPUT, f->partial ? f->partial : f->path, (int64_t)offset, "ends %zu bytes too early", n);
+            return nb_fail_at(err, NB_BAD_INPUT, f->partial ? f->partial : f->path, (int64_t)offset,
+                              "ends %zu bytes too early", n);
         at += done;
         offset += (size_t)done;
         n -= (size_t)done;

@@ -1,4 +1,5 @@
-/* parts.c -- the files of a container, one by one; links and names that several of the openers judge. */
+/* parts.c -- the files of a container, one by one; links and names that several of the openers
+ * judge. */
 #include "file/parts.h"
 
 #include <limits.h>
@@ -14,7 +15,9 @@ nb_status nb_parts_begin(nb_parts *p, int64_t n, nb_error *err)
     nb_part *more = nb_alloc_zero((size_t)n, sizeof *more, "the files of a checkpoint", err);
     if (!more)
         return NB_NO_ROOM;
-    if (p->n) /* the part that showed that there are more stays the first until the opener puts it in its place */
+    /* the part that showed that there are more stays the first until the opener puts it in its
+     * place */
+    if (p->n)
         more[0] = p->part[0];
     free(p->part);
     p->part = more;
@@ -35,7 +38,8 @@ nb_status nb_part_open_gguf(nb_parts *p, int64_t i, const char *path, nb_error *
     if (st == NB_OK)
         st = nb_gguf_parse(part->path, part->file->p, part->file->n, &part->gguf, err);
     if (st == NB_OK && part->gguf->end < part->file->n)
-        nb_warn_of(p->warning, part->path, "%zu bytes behind the last tensor are ignored", part->file->n - part->gguf->end);
+        nb_warn_of(p->warning, part->path, "%zu bytes behind the last tensor are ignored",
+                   part->file->n - part->gguf->end);
     return st;
 }
 
@@ -43,7 +47,9 @@ nb_status nb_part_open_safetensors(nb_parts *p, int64_t i, const char *path, nb_
 {
     nb_part *part = &p->part[i];
     const nb_status st = map(p, i, path, err);
-    return st == NB_OK ? nb_safetensors_parse(part->path, part->file->p, part->file->n, &part->st, err) : st;
+    return st == NB_OK
+               ? nb_safetensors_parse(part->path, part->file->p, part->file->n, &part->st, err)
+               : st;
 }
 
 void nb_parts_close(nb_parts *p)
@@ -65,7 +71,8 @@ void nb_warn_of(nb_text *w, const char *path, const char *format, ...)
     va_start(ap, format);
     vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
-    nb_text_printf(w, "%s%s: %s", w->n ? "; " : "", nb_escape(shown, (int64_t)sizeof shown, path, (int64_t)strlen(path)), text);
+    nb_text_printf(w, "%s%s: %s", w->n ? "; " : "",
+                   nb_escape(shown, (int64_t)sizeof shown, path, (int64_t)strlen(path)), text);
 }
 
 const char *nb_path_in(nb_arena *a, const char *folder, size_t n, const char *name, nb_error *err)
@@ -88,7 +95,8 @@ static bool inside(const char *real, const char *folder, size_t n)
     return strncmp(real, folder, n) == 0 && (real[n] == '/' || (n && folder[n - 1] == '/'));
 }
 
-/* .../models--ORG--NAME/snapshots/COMMIT: the length of .../models--ORG--NAME/blobs' folder part, 0 when the path is none. */
+/* .../models--ORG--NAME/snapshots/COMMIT: the length of .../models--ORG--NAME/blobs' folder part, 0
+ * when the path is none. */
 static size_t repository(const char *real)
 {
     static const char middle[] = "/snapshots/";
@@ -108,13 +116,15 @@ nb_status nb_link_check(const char *folder, const char *path, nb_error *err)
     if (lstat(path, &sb) != 0 || !S_ISLNK(sb.st_mode))
         return NB_OK; /* opening it says what is wrong */
     char root[PATH_MAX], real[PATH_MAX], blobs[PATH_MAX + 8];
-    if (!realpath(*folder ? folder : ".", root) || !realpath(path, real) || inside(real, root, strlen(root)))
+    if (!realpath(*folder ? folder : ".", root) || !realpath(path, real) ||
+        inside(real, root, strlen(root)))
         return NB_OK; /* a link to nothing has no real path: opening it fails */
     const size_t n = repository(root);
     snprintf(blobs, sizeof blobs, "%.*s/blobs", (int)n, root);
     if (n && inside(real, blobs, strlen(blobs)))
         return NB_OK;
-    const nb_status st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "a link that leads out of its folder");
+    const nb_status st =
+        nb_fail_at(err, NB_BAD_INPUT, path, -1, "a link that leads out of its folder");
     nb_hint(err, "put the file itself there");
     return st;
 }
@@ -127,14 +137,16 @@ void nb_list_add(nb_list *l, const char *name)
     l->n++;
     if (l->at + n + 2 >= sizeof l->text - 32)
         return;
-    l->at += (size_t)snprintf(l->text + l->at, sizeof l->text - l->at, "%s%s", l->at ? ", " : "", shown);
+    l->at +=
+        (size_t)snprintf(l->text + l->at, sizeof l->text - l->at, "%s%s", l->at ? ", " : "", shown);
     l->shown++;
 }
 
 const char *nb_list_end(nb_list *l)
 {
     if (l->shown < l->n)
-        snprintf(l->text + l->at, sizeof l->text - l->at, " and %lld more", (long long)(l->n - l->shown));
+        snprintf(l->text + l->at, sizeof l->text - l->at, " and %lld more",
+                 (long long)(l->n - l->shown));
     return l->text;
 }
 
@@ -155,7 +167,9 @@ bool nb_is_pickle(const char *name)
 
 nb_status nb_refuse_pickle(const char *path, nb_error *err)
 {
-    const nb_status st = nb_fail_at(err, NB_UNSUPPORTED, path, -1, "a pickle, which is a program; only safetensors and GGUF are read");
+    const nb_status st =
+        nb_fail_at(err, NB_UNSUPPORTED, path, -1,
+                   "a pickle, which is a program; only safetensors and GGUF are read");
     nb_hint(err, "ask the publisher for a safetensors file");
     return st;
 }

@@ -33,7 +33,8 @@ struct nb_st_writer {
     size_t holes;        /* bytes of data that are never written */
 };
 
-/* A file of a folder that outlives the process: PATH.partial until it is whole. One that was whole already goes on under that name. */
+/* A file of a folder that outlives the process: PATH.partial until it is whole. One that was whole
+ * already goes on under that name. */
 static nb_status open_kept(const char *path, bool resume, nb_outfile **out, nb_error *err)
 {
     const size_t n = strlen(path) + sizeof ".partial";
@@ -59,9 +60,12 @@ static nb_status open_writer(const char *path, mode how, nb_st_writer **out, nb_
     if (!w)
         return NB_NO_ROOM;
     w->arena = nb_arena_open("a safetensors writer", err);
-    nb_status st = w->arena && (w->path = nb_arena_strdup(w->arena, path, strlen(path), err)) ? NB_OK : NB_NO_ROOM;
+    nb_status st = w->arena && (w->path = nb_arena_strdup(w->arena, path, strlen(path), err))
+                       ? NB_OK
+                       : NB_NO_ROOM;
     if (st == NB_OK && how != MEASURE)
-        st = how == FRESH ? nb_outfile_open(path, &w->file, err) : open_kept(path, how == RESUMED, &w->file, err);
+        st = how == FRESH ? nb_outfile_open(path, &w->file, err)
+                          : open_kept(path, how == RESUMED, &w->file, err);
     if (st != NB_OK) {
         nb_st_writer_close(w);
         return st;
@@ -120,16 +124,22 @@ static nb_status grow(nb_st_writer *w, nb_error *err)
     return NB_OK;
 }
 
-nb_status nb_st_writer_tensor(nb_st_writer *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index, nb_error *err)
+nb_status nb_st_writer_tensor(nb_st_writer *w, const char *name, const nb_dtype *t, int n_dim,
+                              const int64_t *shape, int *index, nb_error *err)
 {
     size_t bytes = 0;
     uint64_t end = 0;
     if (w->data_at)
-        return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %.128s is declared after the header was written", name);
+        return nb_fail_at(err, NB_INTERNAL, w->path, -1,
+                          "tensor %.128s is declared after the header was written", name);
     if (!t->st_name || t->block != 1)
-        return nb_fail_at(err, NB_UNSUPPORTED, w->path, -1, "tensor %.128s as %s: safetensors has no such type", name, t->name);
-    if (!nb_name_ok(name, strlen(name)) || !measure(t, n_dim, shape, &bytes) || !nb_add_ok(w->end, bytes, &end) || end > INT64_MAX)
-        return nb_fail_at(err, NB_UNSUPPORTED, w->path, -1, "tensor %.128s has a name or a shape that safetensors has no place for", name);
+        return nb_fail_at(err, NB_UNSUPPORTED, w->path, -1,
+                          "tensor %.128s as %s: safetensors has no such type", name, t->name);
+    if (!nb_name_ok(name, strlen(name)) || !measure(t, n_dim, shape, &bytes) ||
+        !nb_add_ok(w->end, bytes, &end) || end > INT64_MAX)
+        return nb_fail_at(err, NB_UNSUPPORTED, w->path, -1,
+                          "tensor %.128s has a name or a shape that safetensors has no place for",
+                          name);
     nb_status st = grow(w, err);
     if (st != NB_OK)
         return st;
@@ -161,7 +171,8 @@ static nb_status refuse_duplicates(const nb_st_writer *w, nb_error *err)
         return NB_NO_ROOM;
     for (size_t i = 0; i < w->n_tensor && st == NB_OK; i++)
         if (!nb_names_add(names, w->tensor, i))
-            st = nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %s is declared twice", w->tensor[i].name);
+            st = nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %s is declared twice",
+                            w->tensor[i].name);
     nb_names_close(names);
     return st;
 }
@@ -193,13 +204,16 @@ nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err)
 {
     nb_text o = {0};
     uint64_t end = 0;
-    nb_status st = w->data_at ? nb_fail_at(err, NB_INTERNAL, w->path, -1, "its header is written twice") : refuse_duplicates(w, err);
+    nb_status st = w->data_at
+                       ? nb_fail_at(err, NB_INTERNAL, w->path, -1, "its header is written twice")
+                       : refuse_duplicates(w, err);
     if (st != NB_OK)
         return st;
     put_header(w, &o);
     st = nb_text_check(&o, "the header of a safetensors file", err);
     if (st == NB_OK && (o.n - 8 > kMaxHeader || !nb_add_ok(o.n, w->end, &end) || end > INT64_MAX))
-        st = nb_fail_at(err, NB_UNSUPPORTED, w->path, -1, "a header of %zu bytes, readers take %d", o.n - 8, kMaxHeader);
+        st = nb_fail_at(err, NB_UNSUPPORTED, w->path, -1, "a header of %zu bytes, readers take %d",
+                        o.n - 8, kMaxHeader);
     if (st == NB_OK) {
         const uint64_t n = o.n - 8; /* little endian, as everything here */
         memcpy(o.p, &n, sizeof n);
@@ -215,27 +229,35 @@ nb_status nb_st_writer_begin(nb_st_writer *w, nb_error *err)
     return st;
 }
 
-static nb_status check_range(const nb_st_writer *w, int index, size_t offset, size_t bytes, nb_error *err)
+static nb_status check_range(const nb_st_writer *w, int index, size_t offset, size_t bytes,
+                             nb_error *err)
 {
-    if (w->file && w->data_at && index >= 0 && (size_t)index < w->n_tensor && offset <= w->tensor[index].bytes && bytes <= w->tensor[index].bytes - offset)
+    if (w->file && w->data_at && index >= 0 && (size_t)index < w->n_tensor &&
+        offset <= w->tensor[index].bytes && bytes <= w->tensor[index].bytes - offset)
         return NB_OK;
-    return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %d has no %zu bytes at its byte %zu", index, bytes, offset);
+    return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %d has no %zu bytes at its byte %zu",
+                      index, bytes, offset);
 }
 
-nb_status nb_st_writer_data(nb_st_writer *w, int index, size_t offset, const void *p, size_t bytes, nb_error *err)
+nb_status nb_st_writer_data(nb_st_writer *w, int index, size_t offset, const void *p, size_t bytes,
+                            nb_error *err)
 {
     nb_status st = check_range(w, index, offset, bytes, err);
     if (st == NB_OK)
-        st = nb_outfile_write_at(w->file, w->data_at + w->tensor[index].offset + offset, p, bytes, err);
+        st = nb_outfile_write_at(w->file, w->data_at + w->tensor[index].offset + offset, p, bytes,
+                                 err);
     if (st == NB_OK)
         w->tensor[index].written += bytes;
     return st;
 }
 
-nb_status nb_st_writer_read(const nb_st_writer *w, int index, size_t offset, void *p, size_t bytes, nb_error *err)
+nb_status nb_st_writer_read(const nb_st_writer *w, int index, size_t offset, void *p, size_t bytes,
+                            nb_error *err)
 {
     const nb_status st = check_range(w, index, offset, bytes, err);
-    return st == NB_OK ? nb_outfile_read_at(w->file, w->data_at + w->tensor[index].offset + offset, p, bytes, err) : st;
+    return st == NB_OK ? nb_outfile_read_at(w->file, w->data_at + w->tensor[index].offset + offset,
+                                            p, bytes, err)
+                       : st;
 }
 
 nb_status nb_st_writer_hash(const nb_st_writer *w, uint8_t sha256[NB_SHA256_BYTES], nb_error *err)
@@ -286,6 +308,8 @@ nb_status nb_st_writer_commit(nb_st_writer *w, nb_error *err)
 {
     for (size_t i = 0; i < w->n_tensor; i++)
         if (w->tensor[i].written < w->tensor[i].bytes)
-            return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %s is not wholly written", w->tensor[i].name);
-    return w->data_at && w->file ? nb_outfile_commit(w->file, err) : nb_fail_at(err, NB_INTERNAL, w->path, -1, "it was never begun");
+            return nb_fail_at(err, NB_INTERNAL, w->path, -1, "tensor %s is not wholly written",
+                              w->tensor[i].name);
+    return w->data_at && w->file ? nb_outfile_commit(w->file, err)
+                                 : nb_fail_at(err, NB_INTERNAL, w->path, -1, "it was never begun");
 }

@@ -1,4 +1,5 @@
-/* shards_out.c -- see shards_out.h. A tensor goes into the shard that is being filled unless it would pass the limit; then a new one begins. */
+/* shards_out.c -- see shards_out.h. A tensor goes into the shard that is being filled unless it
+ * would pass the limit; then a new one begins. */
 #include "file/shards_out.h"
 #include "base/memory.h"
 #include "base/sha256.h"
@@ -68,10 +69,12 @@ void nb_shards_out_close(nb_shards_out *w)
     free(w);
 }
 
-nb_status nb_shards_out_tensor(nb_shards_out *w, const char *name, const nb_dtype *t, int n_dim, const int64_t *shape, int *index, nb_error *err)
+nb_status nb_shards_out_tensor(nb_shards_out *w, const char *name, const nb_dtype *t, int n_dim,
+                               const int64_t *shape, int *index, nb_error *err)
 {
     if (w->n_shard || n_dim < 0 || n_dim > kMaxDim)
-        return nb_fail_at(err, NB_INTERNAL, w->folder, -1, "tensor %.128s cannot be declared", name);
+        return nb_fail_at(err, NB_INTERNAL, w->folder, -1, "tensor %.128s cannot be declared",
+                          name);
     if (w->n_tensor == w->cap) {
         const size_t cap = w->cap ? 2 * w->cap : 256;
         declared *more = realloc(w->tensor, cap * sizeof *more);
@@ -86,7 +89,8 @@ nb_status nb_shards_out_tensor(nb_shards_out *w, const char *name, const nb_dtyp
     for (int i = 0; i < n_dim; i++) {
         d->shape[i] = shape[i];
         if (shape[i] < 0 || !nb_mul_ok(bytes, (uint64_t)shape[i], &bytes) || bytes > INT64_MAX)
-            return nb_fail_at(err, NB_UNSUPPORTED, w->folder, -1, "tensor %.128s is larger than can be counted", name);
+            return nb_fail_at(err, NB_UNSUPPORTED, w->folder, -1,
+                              "tensor %.128s is larger than can be counted", name);
     }
     d->bytes = (size_t)bytes;
     *index = (int)w->n_tensor++;
@@ -129,12 +133,14 @@ static nb_status open_shard(nb_shards_out *w, int i, nb_error *err)
     const int n = snprintf(path, sizeof path, "%s/%s", w->folder, s->name);
     if (n < 0 || n >= kPath)
         return nb_fail_at(err, NB_IO, w->folder, -1, "a path of more than %d bytes", kPath - 1);
-    return w->spec.measure ? nb_st_writer_open_measure(path, &s->w, err) : nb_st_writer_open_in(path, w->spec.resume, &s->w, err);
+    return w->spec.measure ? nb_st_writer_open_measure(path, &s->w, err)
+                           : nb_st_writer_open_in(path, w->spec.resume, &s->w, err);
 }
 
 static void put_index(const nb_shards_out *w, nb_text *o)
 {
-    nb_text_printf(o, "{\n  \"metadata\": {\n    \"total_size\": %zu\n  },\n  \"weight_map\": {", w->data_bytes);
+    nb_text_printf(o, "{\n  \"metadata\": {\n    \"total_size\": %zu\n  },\n  \"weight_map\": {",
+                   w->data_bytes);
     for (size_t i = 0; i < w->n_tensor; i++) {
         nb_text_puts(o, i ? ",\n    " : "\n    ");
         nb_text_json(o, w->tensor[i].name, strlen(w->tensor[i].name));
@@ -161,9 +167,11 @@ nb_status nb_shards_out_begin(nb_shards_out *w, nb_error *err)
     for (size_t i = 0; i < w->n_tensor && st == NB_OK; i++) {
         const declared *d = &w->tensor[i];
         int at = 0;
-        st = nb_st_writer_tensor(w->shard[d->shard].w, d->name, d->dtype, d->n_dim, d->shape, &at, err);
+        st = nb_st_writer_tensor(w->shard[d->shard].w, d->name, d->dtype, d->n_dim, d->shape, &at,
+                                 err);
         if (st == NB_OK && at != d->at)
-            st = nb_fail(err, NB_INTERNAL, "tensor %s got place %d of its file, not %d", d->name, at, d->at);
+            st = nb_fail(err, NB_INTERNAL, "tensor %s got place %d of its file, not %d", d->name,
+                         at, d->at);
         w->shard[d->shard].holes += d->hole ? d->bytes : 0;
     }
     for (int i = 0; i < w->n_shard && st == NB_OK; i++) {
@@ -185,12 +193,14 @@ static nb_st_writer *writer(const nb_shards_out *w, int index)
     return w->shard[w->tensor[index].shard].w;
 }
 
-nb_status nb_shards_out_data(nb_shards_out *w, int index, size_t offset, const void *p, size_t bytes, nb_error *err)
+nb_status nb_shards_out_data(nb_shards_out *w, int index, size_t offset, const void *p,
+                             size_t bytes, nb_error *err)
 {
     return nb_st_writer_data(writer(w, index), w->tensor[index].at, offset, p, bytes, err);
 }
 
-nb_status nb_shards_out_read(const nb_shards_out *w, int index, size_t offset, void *p, size_t bytes, nb_error *err)
+nb_status nb_shards_out_read(const nb_shards_out *w, int index, size_t offset, void *p,
+                             size_t bytes, nb_error *err)
 {
     return nb_st_writer_read(writer(w, index), w->tensor[index].at, offset, p, bytes, err);
 }
@@ -245,7 +255,9 @@ bool nb_shards_out_lost(const nb_shards_out *w)
     return lost;
 }
 
-nb_status nb_shards_out_files(const nb_shards_out *w, nb_status (*file)(void *arg, const char *name, size_t bytes, const uint8_t sha256[32], nb_error *err),
+nb_status nb_shards_out_files(const nb_shards_out *w,
+                              nb_status (*file)(void *arg, const char *name, size_t bytes,
+                                                const uint8_t sha256[32], nb_error *err),
                               void *arg, nb_error *err)
 {
     nb_status st = NB_OK;
@@ -279,7 +291,8 @@ nb_status nb_shards_out_finish(nb_shards_out *w, nb_error *err)
         return st;
     put_index(w, &index);
     st = nb_text_check(&index, INDEX, err);
-    const int n = snprintf(path, sizeof path, "%s/%s", w->folder, INDEX), m = snprintf(partial, sizeof partial, "%s/%s.partial", w->folder, INDEX);
+    const int n = snprintf(path, sizeof path, "%s/%s", w->folder, INDEX),
+              m = snprintf(partial, sizeof partial, "%s/%s.partial", w->folder, INDEX);
     if (st == NB_OK && (n < 0 || m < 0 || m >= kPath))
         st = nb_fail_at(err, NB_IO, w->folder, -1, "a path of more than %d bytes", kPath - 1);
     if (st == NB_OK)

@@ -21,10 +21,13 @@ struct nb_workdir {
     bool was_there;
 };
 
-nb_status nb_workdir_file(const nb_workdir *d, const char *name, char *path, size_t n, nb_error *err)
+nb_status nb_workdir_file(const nb_workdir *d, const char *name, char *path, size_t n,
+                          nb_error *err)
 {
     const int len = snprintf(path, n, "%s/%s", d->path, name);
-    return len > 0 && (size_t)len < n ? NB_OK : nb_fail_at(err, NB_IO, d->path, -1, "a path of more than %zu bytes", n - 1);
+    return len > 0 && (size_t)len < n
+               ? NB_OK
+               : nb_fail_at(err, NB_IO, d->path, -1, "a path of more than %zu bytes", n - 1);
 }
 
 static nb_status locked_by(const char *path, int fd, nb_error *err)
@@ -35,11 +38,14 @@ static nb_status locked_by(const char *path, int fd, nb_error *err)
     for (ssize_t i = 0; i < n && i < 9 && text[i] >= '0' && text[i] <= '9'; i++)
         pid = 10 * pid + (text[i] - '0');
     if (pid)
-        return nb_fail_at(err, NB_LOCKED, path, -1, "process %ld is writing it; wait for it or stop it", pid);
-    return nb_fail_at(err, NB_LOCKED, path, -1, "another process is writing it; wait for it or stop it");
+        return nb_fail_at(err, NB_LOCKED, path, -1,
+                          "process %ld is writing it; wait for it or stop it", pid);
+    return nb_fail_at(err, NB_LOCKED, path, -1,
+                      "another process is writing it; wait for it or stop it");
 }
 
-/* The lock file that has the name now, locked: whoever finished meanwhile has removed the one we opened. *again: it was so. */
+/* The lock file that has the name now, locked: whoever finished meanwhile has removed the one we
+ * opened. *again: it was so. */
 static nb_status take_lock(nb_workdir *d, const char *path, bool *again, nb_error *err)
 {
     struct stat ours, there;
@@ -51,9 +57,13 @@ static nb_status take_lock(nb_workdir *d, const char *path, bool *again, nb_erro
     }
     while (flock(d->lock, LOCK_EX | LOCK_NB) != 0)
         if (errno != EINTR)
-            return errno == EWOULDBLOCK ? locked_by(path, d->lock, err) : nb_fail_errno_at(err, path, "cannot lock");
-    *again = fstat(d->lock, &ours) != 0 || stat(path, &there) != 0 || ours.st_ino != there.st_ino || ours.st_dev != there.st_dev;
-    return *again ? nb_fail_at(err, NB_LOCKED, path, -1, "other processes take and give it up without end") : NB_OK;
+            return errno == EWOULDBLOCK ? locked_by(path, d->lock, err)
+                                        : nb_fail_errno_at(err, path, "cannot lock");
+    *again = fstat(d->lock, &ours) != 0 || stat(path, &there) != 0 || ours.st_ino != there.st_ino ||
+             ours.st_dev != there.st_dev;
+    return *again ? nb_fail_at(err, NB_LOCKED, path, -1,
+                               "other processes take and give it up without end")
+                  : NB_OK;
 }
 
 static nb_status sign(const nb_workdir *d, const char *path, nb_error *err)
@@ -65,7 +75,8 @@ static nb_status sign(const nb_workdir *d, const char *path, nb_error *err)
         return nb_fail_errno_at(err, path, "cannot write");
     while ((done = pwrite(d->lock, text, (size_t)n, 0)) < 0 && errno == EINTR)
         ;
-    return done < 0 ? nb_outfile_write_fault(path, 0, (size_t)n, err) : NB_OK; /* half a number is only half a sentence */
+    /* half a number is only half a sentence */
+    return done < 0 ? nb_outfile_write_fault(path, 0, (size_t)n, err) : NB_OK;
 }
 
 nb_status nb_workdir_open(const char *out, nb_workdir **dir, nb_error *err)
@@ -79,9 +90,12 @@ nb_status nb_workdir_open(const char *out, nb_workdir **dir, nb_error *err)
     size_t n = strlen(out);
     while (n > 1 && out[n - 1] == '/') /* OUT may be a folder */
         n--;
-    const int len = snprintf(d->path, sizeof d->path, "%.*s.nibble", (int)(n < kPath ? n : kPath), out);
-    nb_status st = len > 0 && len < kPath - 32 ? nb_workdir_file(d, "lock", path, sizeof path, err)
-                                               : nb_fail_at(err, NB_IO, out, -1, "a path of more than %d bytes", kPath - 33);
+    const int len =
+        snprintf(d->path, sizeof d->path, "%.*s.nibble", (int)(n < kPath ? n : kPath), out);
+    nb_status st =
+        len > 0 && len < kPath - 32
+            ? nb_workdir_file(d, "lock", path, sizeof path, err)
+            : nb_fail_at(err, NB_IO, out, -1, "a path of more than %d bytes", kPath - 33);
     bool again = st == NB_OK, made = false;
     for (int i = 0; i < kTries && again; i++) {
         made = mkdir(d->path, 0700) == 0;

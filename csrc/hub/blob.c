@@ -1,7 +1,9 @@
 /* blob.c -- one file of a repository into blobs/NAME.
  *
- *   blobs/NAME.nibble.incomplete   what has come so far; its hash is taken again when a later call goes on with it
- *   Range: bytes=N-                206 with that start goes on, 200 starts over, anything else is refused
+ *   blobs/NAME.nibble.incomplete   what has come so far; its hash is taken again when a later call
+ *                                  goes on with it
+ *   Range: bytes=N-                206 with that start goes on, 200 starts over, anything else is
+ *                                  refused
  *   at the end                     length, hash, fsync, rename to blobs/NAME, fsync of the folder
  *
  * .locks/.../NAME.lock is held meanwhile, as huggingface_hub holds it (flock). */
@@ -19,18 +21,19 @@
 typedef struct transfer {
     const nb_blob *b;
     int fd;
-    int64_t n;      /* bytes that the file holds and the hash has seen */
+    int64_t n; /* bytes that the file holds and the hash has seen */
     nb_blob_hash hash;
-    int64_t asked;  /* Range: where this try begins */
+    int64_t asked; /* Range: where this try begins */
     nb_error *err;
-    nb_status st;   /* of the disk, or of a reply that cannot be taken */
-    bool drop;      /* what came is worthless */
+    nb_status st; /* of the disk, or of a reply that cannot be taken */
+    bool drop;    /* what came is worthless */
 } transfer;
 
 static nb_status full(const transfer *t, nb_error *err, const char *path)
 {
     if (errno == ENOSPC || errno == EDQUOT)
-        return nb_fail(err, NB_NO_ROOM, "%s: the disk is full: %lld bytes are missing", t->b->what, (long long)(t->b->size - t->n));
+        return nb_fail(err, NB_NO_ROOM, "%s: the disk is full: %lld bytes are missing", t->b->what,
+                       (long long)(t->b->size - t->n));
     return nb_fail_errno_at(err, path, "cannot write");
 }
 
@@ -50,15 +53,19 @@ static bool on_begin(void *arg, const nb_http_reply *r)
     if (r->status != 200 && r->status != 206)
         return true;
     if (r->encoded)
-        t->st = nb_fail(t->err, NB_NETWORK, "%s: it comes compressed, which was not asked for", b->what);
-    else if (r->status == 206 && (r->range_from != t->asked || (r->range_total >= 0 && r->range_total != b->size)))
-        t->st = nb_fail(t->err, NB_NETWORK, "%s: the server sends another part than was asked for", b->what);
+        t->st = nb_fail(t->err, NB_NETWORK, "%s: it comes compressed, which was not asked for",
+                        b->what);
+    else if (r->status == 206 &&
+             (r->range_from != t->asked || (r->range_total >= 0 && r->range_total != b->size)))
+        t->st = nb_fail(t->err, NB_NETWORK, "%s: the server sends another part than was asked for",
+                        b->what);
     else if (r->status == 200 && t->n)
         start_over(t);
     const int64_t left = b->size - t->n;
-    if (t->st == NB_OK && (r->length > left || (r->status == 200 && r->length >= 0 && r->length != left))) {
-        t->st = nb_fail(t->err, NB_NETWORK, "%s: the server sends %lld bytes, %lld are expected", b->what, (long long)r->length,
-                        (long long)left);
+    if (t->st == NB_OK &&
+        (r->length > left || (r->status == 200 && r->length >= 0 && r->length != left))) {
+        t->st = nb_fail(t->err, NB_NETWORK, "%s: the server sends %lld bytes, %lld are expected",
+                        b->what, (long long)r->length, (long long)left);
         t->drop = true;
     }
     return t->st == NB_OK;
@@ -69,7 +76,9 @@ static bool on_body(void *arg, const void *p, size_t n)
     transfer *t = arg;
     const char *at = p;
     if ((int64_t)n > t->b->size - t->n) {
-        t->st = nb_fail(t->err, NB_NETWORK, "%s: the server sends more than the %lld bytes it announced", t->b->what, (long long)t->b->size);
+        t->st = nb_fail(t->err, NB_NETWORK,
+                        "%s: the server sends more than the %lld bytes it announced", t->b->what,
+                        (long long)t->b->size);
         t->drop = true;
         return false;
     }
@@ -120,14 +129,20 @@ static nb_status resume(transfer *t, const char *path, nb_error *err)
     return st;
 }
 
-/* Requests until all is there, or it is given up. Bytes that arrived count as progress: tries begin anew. */
+/* Requests until all is there, or it is given up. Bytes that arrived count as progress: tries begin
+ * anew. */
 static nb_status transfer_all(nb_http *h, transfer *t, nb_error *err)
 {
     nb_http_reply r;
     for (int attempt = 1; t->n < t->b->size; attempt++) {
         int tries = 1;
         const int64_t before = t->asked = t->n;
-        const nb_http_request q = {.what = t->b->what, .url = t->b->url, .from = t->n, .begin = on_begin, .body = on_body, .arg = t};
+        const nb_http_request q = {.what = t->b->what,
+                                   .url = t->b->url,
+                                   .from = t->n,
+                                   .begin = on_begin,
+                                   .body = on_body,
+                                   .arg = t};
         nb_status st = nb_http_once(h, &q, &r, &tries, err);
         if (t->st != NB_OK)
             return t->st;
@@ -139,14 +154,17 @@ static nb_status transfer_all(nb_http *h, transfer *t, nb_error *err)
             st = nb_http_refused(nb_http_net(h), &q, &r, err);
             tries = nb_http_tries(r.status);
         } else if (st == NB_OK && t->n < t->b->size) { /* it ended early, and said nothing */
-            st = nb_fail(err, NB_NETWORK, "%s: the connection ended at byte %lld of %lld", t->b->what, (long long)t->n, (long long)t->b->size);
+            st = nb_fail(err, NB_NETWORK, "%s: the connection ended at byte %lld of %lld",
+                         t->b->what, (long long)t->n, (long long)t->b->size);
             tries = NB_TRIES;
         }
         if (t->st != NB_OK || st == NB_OK)
             return t->st;
         attempt = t->n > before ? 1 : attempt;
         if (attempt >= tries || !nb_http_wait(nb_http_net(h), attempt, &r))
-            return atomic_load(&nb_http_net(h)->stop) ? nb_fail(err, NB_INTERRUPTED, "%s: interrupted", t->b->what) : st;
+            return atomic_load(&nb_http_net(h)->stop)
+                       ? nb_fail(err, NB_INTERRUPTED, "%s: interrupted", t->b->what)
+                       : st;
     }
     return NB_OK;
 }
@@ -168,7 +186,8 @@ static nb_status finish(transfer *t, const char *from, const char *folder, nb_er
     nb_blob_hash_end(&t->hash, name);
     if (strcmp(name, t->b->name) != 0) {
         t->drop = true;
-        return nb_fail(err, NB_NETWORK, "%s: what came has the hash %s, %s is expected", t->b->what, name, t->b->name);
+        return nb_fail(err, NB_NETWORK, "%s: what came has the hash %s, %s is expected", t->b->what,
+                       name, t->b->name);
     }
     snprintf(to, sizeof to, "%s/%s", folder, t->b->name);
     if (fsync(t->fd) != 0) {
@@ -191,8 +210,9 @@ static nb_status lock(const nb_blob *b, int *fd, nb_error *err)
     if (*fd < 0)
         return nb_fail_errno_at(err, path, "cannot open");
     if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
-        return errno == EWOULDBLOCK ? nb_fail(err, NB_LOCKED, "%s: another process fetches it", b->what)
-                                    : nb_fail_errno_at(err, path, "cannot lock");
+        return errno == EWOULDBLOCK
+                   ? nb_fail(err, NB_LOCKED, "%s: another process fetches it", b->what)
+                   : nb_fail_errno_at(err, path, "cannot lock");
     return NB_OK;
 }
 
@@ -223,7 +243,8 @@ nb_status nb_blob_fetch(nb_http *h, const nb_blob *b, nb_error *err)
 {
     int held = -1;
     nb_status st = lock(b, &held, err);
-    if (st == NB_OK && nb_blob_there(b->repository, b->name, b->size) < 0) /* it came while we looked elsewhere */
+    /* it came while we looked elsewhere */
+    if (st == NB_OK && nb_blob_there(b->repository, b->name, b->size) < 0)
         b->progress(b->arg, b->size);
     else if (st == NB_OK)
         st = fetch(h, b, err);

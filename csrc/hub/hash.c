@@ -1,5 +1,6 @@
-/* hash.c -- the hashes by which the hub names blobs: SHA-256 of files in large-file storage, git's object name of the others:
- * SHA-1 (FIPS 180-4 section 6.1) of "blob SIZE", a NUL and the bytes. SHA-1 is here to hold what git promises, nothing else uses it. */
+/* hash.c -- the hashes by which the hub names blobs: SHA-256 of files in large-file storage, git's
+ * object name of the others: SHA-1 (FIPS 180-4 section 6.1) of "blob SIZE", a NUL and the bytes.
+ * SHA-1 is here to hold what git promises, nothing else uses it. */
 #include "hub/hub_pull.h"
 
 #include <stdio.h>
@@ -20,14 +21,15 @@ static void sha1_block(uint32_t h[5], const uint8_t *p)
 {
     uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
     for (int t = 0; t < 16; t++)
-        w[t] = (uint32_t)p[4 * t] << 24 | (uint32_t)p[4 * t + 1] << 16 | (uint32_t)p[4 * t + 2] << 8 | p[4 * t + 3];
+        w[t] = (uint32_t)p[4 * t] << 24 | (uint32_t)p[4 * t + 1] << 16 |
+               (uint32_t)p[4 * t + 2] << 8 | p[4 * t + 3];
     for (int t = 16; t < 80; t++)
         w[t] = rotl(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
     for (int t = 0; t < 80; t++) {
-        const uint32_t f = t < 20 ? ((b & c) | (~b & d)) + 0x5a827999
-                         : t < 40 ? (b ^ c ^ d) + 0x6ed9eba1
-                         : t < 60 ? ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdc
-                                  : (b ^ c ^ d) + 0xca62c1d6;
+        const uint32_t f = t < 20   ? ((b & c) | (~b & d)) + 0x5a827999
+                           : t < 40 ? (b ^ c ^ d) + 0x6ed9eba1
+                           : t < 60 ? ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdc
+                                    : (b ^ c ^ d) + 0xca62c1d6;
         const uint32_t x = rotl(a, 5) + f + e + w[t];
         e = d, d = c, c = rotl(b, 30), b = a, a = x;
     }
@@ -43,7 +45,8 @@ void nb_blob_hash_init(nb_blob_hash *s, const char *name, int64_t size)
     memcpy(s->sha1.h, first, sizeof first);
     s->sha1.n = 0;
     if (s->git)
-        nb_blob_hash_add(s, head, (size_t)snprintf(head, sizeof head, "blob %lld", (long long)size) + 1);
+        nb_blob_hash_add(s, head,
+                         (size_t)snprintf(head, sizeof head, "blob %lld", (long long)size) + 1);
 }
 
 void nb_blob_hash_add(nb_blob_hash *s, const void *data, size_t n)

@@ -19,7 +19,8 @@ struct nb_http {
     nb_http_reply *r;
     char linked_etag[512], commit[64]; /* of redirects within the endpoint */
     int64_t linked_size;
-    bool begun, redirect; /* the reply at hand is no redirect to follow and `begin` has seen it; is one */
+    bool begun, redirect; /* the reply at hand is no redirect to follow and `begin` has seen it;
+                           * is one */
 };
 
 /* ---- URLs ---- */
@@ -108,7 +109,8 @@ static void range(nb_http_reply *r, const char *s, size_t n)
 {
     char text[128];
     copy(text, sizeof text, s, n);
-    const char *from = strncasecmp(text, "bytes ", 6) == 0 ? text + 6 : text, *slash = strchr(text, '/');
+    const char *from = strncasecmp(text, "bytes ", 6) == 0 ? text + 6 : text,
+               *slash = strchr(text, '/');
     r->range_from = whole(from, strcspn(from, "-"));
     r->range_total = slash ? whole(slash + 1, strlen(slash + 1)) : -1;
 }
@@ -151,7 +153,8 @@ static void header(nb_http_reply *r, const char *name, const char *s, size_t n)
 
 static void clear(nb_http_reply *r)
 {
-    *r = (nb_http_reply){.length = -1, .linked_size = -1, .range_from = -1, .range_total = -1, .retry_after_s = -1};
+    *r = (nb_http_reply){
+        .length = -1, .linked_size = -1, .range_from = -1, .range_total = -1, .retry_after_s = -1};
 }
 
 static bool is_redirect(long status)
@@ -159,7 +162,8 @@ static bool is_redirect(long status)
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-/* libcurl gives a line a time, its end included; a status line begins a new reply (100 Continue, a proxy's own). */
+/* libcurl gives a line a time, its end included; a status line begins a new reply (100 Continue, a
+ * proxy's own). */
 static size_t on_header(char *p, size_t size, size_t n, void *arg)
 {
     nb_http *h = arg;
@@ -306,7 +310,8 @@ static int hop(nb_http *h, const char *url, char *to)
         return code;
     if (!begin(h)) /* a reply without a body */
         return NB_CURLE_WRITE_ERROR;
-    if (h->redirect && c->easy_getinfo(h->easy, NB_CURLINFO_REDIRECT_URL, &next) == NB_CURLE_OK && next)
+    if (h->redirect && c->easy_getinfo(h->easy, NB_CURLINFO_REDIRECT_URL, &next) == NB_CURLE_OK &&
+        next)
         snprintf(to, NB_URL, "%s", strlen(next) < NB_URL ? next : "");
     return code;
 }
@@ -339,7 +344,8 @@ static nb_status transport(const nb_http *h, const char *url, int code, int *tri
     if (code == NB_CURLE_WRITE_ERROR) /* the callback that ended it has said why */
         return NB_NETWORK;
     *tries = tries_after(code);
-    return nb_fail(err, NB_NETWORK, "%s: %s: %s", h->q->what, host_of(url, host, sizeof host), h->net->curl.easy_strerror(code));
+    return nb_fail(err, NB_NETWORK, "%s: %s: %s", h->q->what, host_of(url, host, sizeof host),
+                   h->net->curl.easy_strerror(code));
 }
 
 /* May a reply from `from` send us to `to`? */
@@ -347,9 +353,11 @@ static nb_status check_redirect(const nb_http *h, const char *from, const char *
 {
     char origin[1100], host[300];
     if (!nb_url_origin(to, origin, sizeof origin))
-        return nb_fail(err, NB_NETWORK, "%s: %s redirects to what is no http or https address", h->q->what, host_of(from, host, sizeof host));
+        return nb_fail(err, NB_NETWORK, "%s: %s redirects to what is no http or https address",
+                       h->q->what, host_of(from, host, sizeof host));
     if (strncasecmp(from, "https:", 6) == 0 && strncmp(origin, "https:", 6) != 0)
-        return nb_fail(err, NB_NETWORK, "%s: %s redirects from https to http", h->q->what, host_of(from, host, sizeof host));
+        return nb_fail(err, NB_NETWORK, "%s: %s redirects from https to http", h->q->what,
+                       host_of(from, host, sizeof host));
     return NB_OK;
 }
 
@@ -371,7 +379,8 @@ static void recall(const nb_http *h, nb_http_reply *r)
         memcpy(r->commit, h->commit, sizeof r->commit);
 }
 
-nb_status nb_http_once(nb_http *h, const nb_http_request *q, nb_http_reply *r, int *tries, nb_error *err)
+nb_status nb_http_once(nb_http *h, const nb_http_request *q, nb_http_reply *r, int *tries,
+                       nb_error *err)
 {
     char url[NB_URL], to[NB_URL];
     h->q = q;
@@ -392,7 +401,8 @@ nb_status nb_http_once(nb_http *h, const nb_http_request *q, nb_http_reply *r, i
             return st;
         if (q->head && !same_origin(url, to))
             return NB_OK;
-        if (same_origin(url, to)) /* the endpoint's own redirects may say what the reply behind them leaves out */
+        /* the endpoint's own redirects may say what the reply behind them leaves out */
+        if (same_origin(url, to))
             keep(h, r);
         memcpy(url, to, sizeof url);
     }
@@ -417,16 +427,18 @@ bool nb_http_wait(nb_hub_net *net, int attempt, const nb_http_reply *r)
     return !nb_hub_stopped(net);
 }
 
-nb_status nb_http_refused(const nb_hub_net *net, const nb_http_request *q, const nb_http_reply *r, nb_error *err)
+nb_status nb_http_refused(const nb_hub_net *net, const nb_http_request *q, const nb_http_reply *r,
+                          nb_error *err)
 {
     char host[300], code[160];
     host_of(q->url, host, sizeof host);
     if (r->status == 404)
         return nb_fail(err, NB_NOT_FOUND, "%s: %s does not have it (404)", q->what, host);
     if (r->status == 401 || r->status == 403) {
-        const nb_status st = nb_fail(err, NB_NETWORK, "%s: %s does not give it to %s (%ld%s%s)", q->what, host,
-                                     net->token[0] ? "this token" : "everybody", r->status, r->error_code[0] ? ", " : "",
-                                     nb_escape(code, (int64_t)sizeof code, r->error_code, (int64_t)strlen(r->error_code)));
+        const nb_status st = nb_fail(
+            err, NB_NETWORK, "%s: %s does not give it to %s (%ld%s%s)", q->what, host,
+            net->token[0] ? "this token" : "everybody", r->status, r->error_code[0] ? ", " : "",
+            nb_escape(code, (int64_t)sizeof code, r->error_code, (int64_t)strlen(r->error_code)));
         nb_hint(err, "accept the terms on the model's page, then: export HF_TOKEN=...");
         return st;
     }
@@ -438,7 +450,8 @@ nb_status nb_http_fetch(nb_http *h, const nb_http_request *q, nb_http_reply *r, 
     for (int attempt = 1;; attempt++) {
         int tries = 1;
         nb_status st = nb_http_once(h, q, r, &tries, err);
-        if (st == NB_OK && (r->status == 200 || r->status == 206 || (q->head && is_redirect(r->status))))
+        if (st == NB_OK &&
+            (r->status == 200 || r->status == 206 || (q->head && is_redirect(r->status))))
             return NB_OK;
         if (st == NB_OK) {
             st = nb_http_refused(h->net, q, r, err);

@@ -22,7 +22,8 @@ static bool is_token(const char *s, size_t n)
     return n > 0;
 }
 
-static nb_status set_token(nb_hub_net *net, const char *from, const char *s, size_t n, nb_error *err)
+static nb_status set_token(nb_hub_net *net, const char *from, const char *s, size_t n,
+                           nb_error *err)
 {
     while (n && strchr(" \t\r\n", s[n - 1]))
         n--;
@@ -31,8 +32,10 @@ static nb_status set_token(nb_hub_net *net, const char *from, const char *s, siz
     if (n == 0)
         return NB_OK;
     if (n >= sizeof net->token || !is_token(s, n))
-        return nb_fail(err, NB_USAGE, "%s holds no token: it is longer than %zu characters, or some are not printable", from,
-                       sizeof net->token - 1);
+        return nb_fail(
+            err, NB_USAGE,
+            "%s holds no token: it is longer than %zu characters, or some are not printable", from,
+            sizeof net->token - 1);
     memcpy(net->token, s, n);
     net->token[n] = 0;
     return NB_OK;
@@ -54,7 +57,8 @@ static nb_status read_token(nb_hub_net *net, nb_error *err)
         snprintf(path, sizeof path, "%s/token", home);
     nb_status st = nb_mapfile_open(path, &m, &why);
     if (st == NB_OK && m->p)
-        st = set_token(net, named ? "the file of HF_TOKEN_PATH" : "HF_HOME/token", (const char *)m->p, m->n, err);
+        st = set_token(net, named ? "the file of HF_TOKEN_PATH" : "HF_HOME/token",
+                       (const char *)m->p, m->n, err);
     else if (st != NB_OK) /* no file is no token, unless one was named */
         st = named ? nb_fail(err, NB_USAGE, "HF_TOKEN_PATH: %s", why.message) : NB_OK;
     nb_mapfile_close(m);
@@ -100,8 +104,10 @@ nb_status nb_hub_net_open(nb_hub_net *net, nb_error *err)
     while (n && v[n - 1] == '/')
         n--;
     snprintf(net->endpoint, sizeof net->endpoint, "%.*s", (int)n, v);
-    if (n >= sizeof net->endpoint || !nb_url_origin(net->endpoint, origin, sizeof origin) || strpbrk(net->endpoint, "?#"))
-        return nb_fail(err, NB_USAGE, "HF_ENDPOINT must be http://HOST or https://HOST, without a user in it");
+    if (n >= sizeof net->endpoint || !nb_url_origin(net->endpoint, origin, sizeof origin) ||
+        strpbrk(net->endpoint, "?#"))
+        return nb_fail(err, NB_USAGE,
+                       "HF_ENDPOINT must be http://HOST or https://HOST, without a user in it");
     nb_status st = whole("HF_HUB_ETAG_TIMEOUT", "seconds", &net->api_s, err);
     if (st == NB_OK)
         st = whole("HF_HUB_DOWNLOAD_TIMEOUT", "seconds", &net->stall_s, err);

@@ -1,4 +1,5 @@
-/* place.c -- folders, links and refs of the cache. Each is written whole under a name of its own and renamed. */
+/* place.c -- folders, links and refs of the cache. Each is written whole under a name of its own
+ * and renamed. */
 #include "hub/hub_pull.h"
 
 #include <errno.h>
@@ -27,7 +28,9 @@ nb_status nb_make_folders(const char *path, nb_error *err)
             return nb_fail_errno_at(err, at, "cannot make the folder");
         at[i] = path[i];
     }
-    return stat(path, &sb) == 0 && S_ISDIR(sb.st_mode) ? NB_OK : nb_fail_at(err, NB_IO, path, -1, "exists and is no folder");
+    return stat(path, &sb) == 0 && S_ISDIR(sb.st_mode)
+               ? NB_OK
+               : nb_fail_at(err, NB_IO, path, -1, "exists and is no folder");
 }
 
 nb_status nb_free_bytes(const char *path, uint64_t *out, nb_error *err)
@@ -51,12 +54,15 @@ static bool holds(const char *path, const char *target, const char *blob)
         now[n] = 0;
         return strcmp(now, target) == 0;
     }
-    return stat(path, &a) == 0 && stat(blob, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return stat(path, &a) == 0 && stat(blob, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
 }
 
-nb_status nb_place(const char *repository, const char *commit, const char *path, const char *name, nb_error *err)
+nb_status nb_place(const char *repository, const char *commit, const char *path, const char *name,
+                   nb_error *err)
 {
-    char to[NB_HUB_PATH + 1200], part[NB_HUB_PATH + 1240], blob[NB_HUB_PATH + 80], target[4096] = "../../";
+    char to[NB_HUB_PATH + 1200], part[NB_HUB_PATH + 1240], blob[NB_HUB_PATH + 80],
+        target[4096] = "../../";
     for (const char *s = path; (s = strchr(s, '/')) != NULL && strlen(target) < 3900; s++)
         strcat(target, "../");
     snprintf(target + strlen(target), 128, "blobs/%s", name);
@@ -72,7 +78,8 @@ nb_status nb_place(const char *repository, const char *commit, const char *path,
         return st;
     snprintf(part, sizeof part, "%s.nibble.%ld", to, (long)getpid());
     unlink(part);
-    /* links, hard ones where the file system has no others, else the file itself: then blobs/ does not keep it */
+    /* links, hard ones where the file system has no others, else the file itself: then blobs/ does
+     * not keep it */
     if (symlink(target, part) != 0 && link(blob, part) != 0 && rename(blob, part) != 0)
         return nb_fail_errno_at(err, to, "cannot link it to its blob");
     if (rename(part, to) != 0) {
@@ -83,7 +90,8 @@ nb_status nb_place(const char *repository, const char *commit, const char *path,
     return NB_OK;
 }
 
-nb_status nb_write_ref(const char *repository, const char *revision, const char *commit, nb_error *err)
+nb_status nb_write_ref(const char *repository, const char *revision, const char *commit,
+                       nb_error *err)
 {
     char to[NB_HUB_PATH + 300], part[NB_HUB_PATH + 340];
     snprintf(to, sizeof to, "%s/refs/%s", repository, revision);

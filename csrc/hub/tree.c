@@ -1,10 +1,13 @@
 /* tree.c -- the hub's listing of a revision, and what it says of a single file.
  *
- *   GET  ENDPOINT/api/models/ORG/REPO/tree/REVISION?recursive=true     [{"type":"file","path","size","oid","lfs":{"oid","size"}}, ...]
- *                                                                      more pages behind Link: <...>; rel="next"
- *   HEAD ENDPOINT/ORG/REPO/resolve/REVISION/PATH                       X-Repo-Commit, X-Linked-Etag or ETag, X-Linked-Size or Content-Length
+ *   GET  ENDPOINT/api/models/ORG/REPO/tree/REVISION?recursive=true
+ *       [{"type":"file","path","size","oid","lfs":{"oid","size"}}, ...] more pages behind Link:
+ *       <...>; rel="next"
+ *   HEAD ENDPOINT/ORG/REPO/resolve/REVISION/PATH                       X-Repo-Commit, X-Linked-Etag
+ *       or ETag, X-Linked-Size or Content-Length
  *
- * All of it is a stranger's word: names are held to rules before they become paths, and both answers must agree. */
+ * All of it is a stranger's word: names are held to rules before they become paths, and both
+ * answers must agree. */
 #include "file/json.h"
 #include "file/names.h"
 #include "hub/hub_pull.h"
@@ -13,7 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { kMostPage = 64 << 20, kMostPages = 1000, kMostFiles = 100000, kMostPath = 1024, kMostName = 255 };
+enum {
+    kMostPage = 64 << 20,
+    kMostPages = 1000,
+    kMostFiles = 100000,
+    kMostPath = 1024,
+    kMostName = 255
+};
 
 bool nb_tree_path_ok(const char *path, size_t n)
 {
@@ -22,18 +31,23 @@ bool nb_tree_path_ok(const char *path, size_t n)
     for (size_t at = 0; at <= n;) {
         const char *slash = memchr(path + at, '/', n - at);
         const size_t m = slash ? (size_t)(slash - path) - at : n - at;
-        if (m == 0 || m > kMostName || (path[at] == '.' && (m == 1 || (m == 2 && path[at + 1] == '.'))))
+        if (m == 0 || m > kMostName ||
+            (path[at] == '.' && (m == 1 || (m == 2 && path[at + 1] == '.'))))
             return false;
         at += m + 1;
     }
     return true;
 }
 
-nb_status nb_tree_url(const nb_hub_net *net, const nb_hub_name *name, const char *revision, const char *path, char url[NB_URL], nb_error *err)
+nb_status nb_tree_url(const nb_hub_net *net, const nb_hub_name *name, const char *revision,
+                      const char *path, char url[NB_URL], nb_error *err)
 {
     snprintf(url, NB_URL, "%s/%s/%s/resolve/", net->endpoint, name->org, name->repo);
-    const bool ok = nb_url_add(url, NB_URL - 1, revision, "") && strcat(url, "/") && nb_url_add(url, NB_URL, path, "/");
-    return ok ? NB_OK : nb_fail(err, NB_NETWORK, "%s/%s: a file name of %zu bytes is too long", name->org, name->repo, strlen(path));
+    const bool ok = nb_url_add(url, NB_URL - 1, revision, "") && strcat(url, "/") &&
+                    nb_url_add(url, NB_URL, path, "/");
+    return ok ? NB_OK
+              : nb_fail(err, NB_NETWORK, "%s/%s: a file name of %zu bytes is too long", name->org,
+                        name->repo, strlen(path));
 }
 
 /* ---- pages ---- */
@@ -50,7 +64,8 @@ static bool on_begin(void *arg, const nb_http_reply *r)
     page *p = arg;
     p->text.n = 0;
     if (r->encoded)
-        p->st = nb_fail(p->err, NB_NETWORK, "%s: the listing comes compressed, which was not asked for", p->what);
+        p->st = nb_fail(p->err, NB_NETWORK,
+                        "%s: the listing comes compressed, which was not asked for", p->what);
     return p->st == NB_OK;
 }
 
@@ -58,7 +73,8 @@ static bool on_body(void *arg, const void *bytes, size_t n)
 {
     page *p = arg;
     if (p->text.n + n > kMostPage)
-        p->st = nb_fail(p->err, NB_NETWORK, "%s: a listing of more than %d MiB", p->what, kMostPage >> 20);
+        p->st = nb_fail(p->err, NB_NETWORK, "%s: a listing of more than %d MiB", p->what,
+                        kMostPage >> 20);
     else
         p->st = nb_buf_add(&p->text, bytes, n, p->err);
     return p->st == NB_OK;
@@ -79,16 +95,18 @@ static nb_status add_file(const page *p, nb_tree *t, const nb_json_node *v, nb_e
     if (!nb_json_string(nb_json_get(v, "path"), &path, &n))
         return bad_listing(p, err, "a file without a name is listed");
     if (!nb_tree_path_ok(path, n))
-        return nb_fail(err, NB_NETWORK, "%s: a file is called \"%s\", which could lead elsewhere", p->what,
-                       nb_escape(shown, (int64_t)sizeof shown, path, (int64_t)n));
+        return nb_fail(err, NB_NETWORK, "%s: a file is called \"%s\", which could lead elsewhere",
+                       p->what, nb_escape(shown, (int64_t)sizeof shown, path, (int64_t)n));
     *f = (nb_tree_file){.path = nb_arena_strdup(t->arena, path, n, err), .size = -1};
     if (!f->path)
         return NB_NO_ROOM;
-    if (!(lfs && nb_json_int(nb_json_get(lfs, "size"), &f->size)) && !nb_json_int(nb_json_get(v, "size"), &f->size))
+    if (!(lfs && nb_json_int(nb_json_get(lfs, "size"), &f->size)) &&
+        !nb_json_int(nb_json_get(v, "size"), &f->size))
         f->size = -1;
     if (nb_json_string(nb_json_get(lfs ? lfs : v, "oid"), &blob, &blob_n)) {
         if (strlen(blob) != blob_n || !nb_blob_name_ok(blob))
-            return nb_fail(err, NB_NETWORK, "%s: %.128s has the hash \"%s\", which is none", p->what, f->path,
+            return nb_fail(err, NB_NETWORK, "%s: %.128s has the hash \"%s\", which is none",
+                           p->what, f->path,
                            nb_escape(shown, (int64_t)sizeof shown, blob, (int64_t)blob_n));
         snprintf(f->blob, sizeof f->blob, "%s", blob);
     }
@@ -149,7 +167,8 @@ static nb_status unique(const page *p, const nb_tree *t, nb_error *err)
 static bool page_of_endpoint(const nb_hub_net *net, const char *url)
 {
     char a[1100], b[1100];
-    return nb_url_origin(net->endpoint, a, sizeof a) && nb_url_origin(url, b, sizeof b) && strcmp(a, b) == 0;
+    return nb_url_origin(net->endpoint, a, sizeof a) && nb_url_origin(url, b, sizeof b) &&
+           strcmp(a, b) == 0;
 }
 
 nb_status nb_tree_read(nb_http *h, const nb_hub_name *name, nb_tree *t, nb_error *err)
@@ -168,7 +187,8 @@ nb_status nb_tree_read(nb_http *h, const nb_hub_name *name, nb_tree *t, nb_error
     t->arena = nb_arena_open("a repository's listing", err);
     nb_status st = t->arena ? NB_OK : NB_NO_ROOM;
     for (int i = 0; st == NB_OK; i++) {
-        const nb_http_request q = {.what = what, .url = url, .begin = on_begin, .body = on_body, .arg = &p};
+        const nb_http_request q = {
+            .what = what, .url = url, .begin = on_begin, .body = on_body, .arg = &p};
         st = nb_http_fetch(h, &q, &r, err);
         st = p.st != NB_OK ? p.st : st;
         if (st == NB_OK)
@@ -196,11 +216,13 @@ void nb_tree_close(nb_tree *t)
 
 /* ---- one file ---- */
 
-nb_status nb_tree_head(nb_http *h, const nb_hub_name *name, nb_tree_file *f, char commit[64], nb_error *err)
+nb_status nb_tree_head(nb_http *h, const nb_hub_name *name, nb_tree_file *f, char commit[64],
+                       nb_error *err)
 {
     char url[NB_URL], what[2 * NB_HUB_NAME + kMostPath + 16], shown[160];
     nb_http_reply r;
-    nb_status st = nb_tree_url(nb_http_net(h), name, commit[0] ? commit : name->revision, f->path, url, err);
+    nb_status st =
+        nb_tree_url(nb_http_net(h), name, commit[0] ? commit : name->revision, f->path, url, err);
     if (st != NB_OK)
         return st;
     snprintf(what, sizeof what, "%s/%s: %.128s", name->org, name->repo, f->path);
@@ -211,14 +233,20 @@ nb_status nb_tree_head(nb_http *h, const nb_hub_name *name, nb_tree_file *f, cha
     const char *etag = r.linked_etag[0] ? r.linked_etag : r.etag;
     const int64_t size = r.linked_size >= 0 ? r.linked_size : r.status == 200 ? r.length : -1;
     if (!nb_blob_name_ok(etag))
-        return nb_fail(err, NB_NETWORK, "%s: its tag \"%s\" is no hash", what, nb_escape(shown, (int64_t)sizeof shown, etag, (int64_t)strlen(etag)));
+        return nb_fail(err, NB_NETWORK, "%s: its tag \"%s\" is no hash", what,
+                       nb_escape(shown, (int64_t)sizeof shown, etag, (int64_t)strlen(etag)));
     if (!nb_hub_is_commit(r.commit))
         return nb_fail(err, NB_NETWORK, "%s: the hub does not say of which commit it is", what);
     if (nb_hub_is_commit(name->revision) && strcmp(name->revision, r.commit) != 0)
-        return nb_fail(err, NB_NETWORK, "%s: it is of commit %s, another one was asked for", what, r.commit);
-    if ((commit[0] && strcmp(commit, r.commit) != 0) || (f->blob[0] && strcmp(f->blob, etag) != 0) ||
+        return nb_fail(err, NB_NETWORK, "%s: it is of commit %s, another one was asked for", what,
+                       r.commit);
+    if ((commit[0] && strcmp(commit, r.commit) != 0) ||
+        (f->blob[0] && strcmp(f->blob, etag) != 0) ||
         (f->size >= 0 && size >= 0 && f->size != size)) {
-        st = nb_fail(err, NB_NETWORK, "%s: hash, size or commit differ from the listing's; the repository may have changed meanwhile", what);
+        st = nb_fail(err, NB_NETWORK,
+                     "%s: hash, size or commit differ from the listing's; the repository may have "
+                     "changed meanwhile",
+                     what);
         nb_hint(err, "run the same command again");
         return st;
     }

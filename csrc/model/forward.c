@@ -1,16 +1,20 @@
-/* forward.c -- the decoder, as the Llama paper (Touvron et al. 2023) describes it, in six stages a layer:
+/* forward.c -- the decoder, as the Llama paper (Touvron et al. 2023) describes it, in six stages a
+ * layer:
  *
  *     h = rms_norm(x)                     attn_norm
- *     q, k, v = h Wq^T, h Wk^T, h Wv^T    attn_mix: rotate q and k by position, append k and v to the cache,
+ *     q, k, v = h Wq^T, h Wk^T, h Wv^T    attn_mix: rotate q and k by position, append k and v to
+ *                                         the cache,
  *     a = attention(q, cache)                       attend
  *     x = x + a Wo^T                      attn_out
  *     h = rms_norm(x)                     ffn_norm
  *     f = act(h Wg^T) * (h Wu^T)          ffn_mix
  *     x = x + f Wd^T                      ffn_out
  *
- * then logits = rms_norm(x) Wout^T. What a model has more than that is a field that is set: biases, norms of q's and k's heads before they are rotated, norms or a
- * factor on what is added to x, windows and frequencies of some layers, soft caps, experts (h Wr^T chooses n of them for each token; f and f Wd^T are one row
- * a choice, and x gets their weighted sum). All shapes [M tokens, width]; what is read and written is device memory. */
+ * then logits = rms_norm(x) Wout^T. What a model has more than that is a field that is set: biases,
+ * norms of q's and k's heads before they are rotated, norms or a factor on what is added to x,
+ * windows and frequencies of some layers, soft caps, experts (h Wr^T chooses n of them for each
+ * token; f and f Wd^T are one row a choice, and x gets their weighted sum). All shapes [M tokens,
+ * width]; what is read and written is device memory. */
 #include "backend/kv.h"
 #include "model/model.h"
 
@@ -26,26 +30,42 @@ static int64_t kv_width(const nb_hparams *hp)
     return (int64_t)hp->n_kv_head * hp->head_dim;
 }
 
-static nb_status norm(nb_backend *be, const float *x, int64_t M, const nb_hparams *hp, const float *weight, float *y,
-                      nb_error *err)
+static nb_status norm(nb_backend *be, const float *x, int64_t M, const nb_hparams *hp,
+                      const float *weight, float *y, nb_error *err)
 {
-    const nb_rms_norm_args a = {.x = x, .M = M, .K = hp->hidden_size, .ldx = hp->hidden_size, .ldy = hp->hidden_size,
-                                .weight = weight, .eps = hp->norm_eps, .y = y};
+    const nb_rms_norm_args a = {.x = x,
+                                .M = M,
+                                .K = hp->hidden_size,
+                                .ldx = hp->hidden_size,
+                                .ldy = hp->hidden_size,
+                                .weight = weight,
+                                .eps = hp->norm_eps,
+                                .y = y};
     return be->op->rms_norm(be, &a, err);
 }
 
-/* y (+)= x W^T (+ bias) for every weight of the stack; the first `front` bytes of scratch are taken. */
-static nb_status multiply(const nb_step *s, nb_group_id g, const float *x, bool add, float *y, size_t front, nb_error *err)
+/* y (+)= x W^T (+ bias) for every weight of the stack; the first `front` bytes of scratch are
+ * taken. */
+static nb_status multiply(const nb_step *s, nb_group_id g, const float *x, bool add, float *y,
+                          size_t front, nb_error *err)
 {
     const nb_stack *t = &s->layer->stack[g];
     const float *bias = s->layer->frame.bias[g];
     nb_backend *be = s->m->be;
     nb_status st = NB_OK;
     for (int i = 0; i < t->n_weight && st == NB_OK; i++) {
-        const nb_linear_args a = {.x = x, .M = s->batch->n_token, .ldx = t->K, .ldy = t->N, .w = t->w[i], .add = add,
-                                  .bias = bias ? bias + t->at[i] : NULL, .y = y + t->at[i], .scratch = (char *)s->scratch + front};
+        const nb_linear_args a = {.x = x,
+                                  .M = s->batch->n_token,
+                                  .ldx = t->K,
+                                  .ldy = t->N,
+                                  .w = t->w[i],
+                                  .add = add,
+                                  .bias = bias ? bias + t->at[i] : NULL,
+                                  .y = y + t->at[i],
+                                  .scratch = (char *)s->scratch + front};
         if (be->op->linear_scratch(be, &a) + front > s->scratch_bytes)
-            return nb_fail(err, NB_INTERNAL, "a linear of %lld x %lld needs more scratch than was planned",
+            return nb_fail(err, NB_INTERNAL,
+                           "a linear of %lld x %lld needs more scratch than was planned",
                            (long long)t->N, (long long)t->K);
         st = be->op->linear(be, &a, err);
     }
@@ -53,29 +73,42 @@ static nb_status multiply(const nb_step *s, nb_group_id g, const float *x, bool 
 }
 
 /* y[p] = x[p / share] W^T of pair p's expert, for every weight of the experts. */
-static nb_status multiply_experts(const nb_step *s, const nb_experts *t, const float *x, int32_t share, const int32_t *expert, float *y,
-                                  size_t front, nb_error *err)
+static nb_status multiply_experts(const nb_step *s, const nb_experts *t, const float *x,
+                                  int32_t share, const int32_t *expert, float *y, size_t front,
+                                  nb_error *err)
 {
     nb_backend *be = s->m->be;
     nb_status st = nb_op_check(be, be->op->grouped_linear != NULL, "grouped_linear", err);
     for (int i = 0; i < t->n_weight && st == NB_OK; i++) {
-        const nb_grouped_args a = {.x = x, .P = (int64_t)s->batch->n_token * s->m->hp.n_expert_used, .ldx = t->K, .ldy = t->N, .share = share,
-                                   .n_expert = s->m->hp.n_expert, .expert = expert, .w = (const nb_weight *const *)t->w[i], .y = y + t->at[i],
+        const nb_grouped_args a = {.x = x,
+                                   .P = (int64_t)s->batch->n_token * s->m->hp.n_expert_used,
+                                   .ldx = t->K,
+                                   .ldy = t->N,
+                                   .share = share,
+                                   .n_expert = s->m->hp.n_expert,
+                                   .expert = expert,
+                                   .w = (const nb_weight *const *)t->w[i],
+                                   .y = y + t->at[i],
                                    .scratch = (char *)s->scratch + front};
-        if (be->op->grouped_linear_scratch && be->op->grouped_linear_scratch(be, &a) + front > s->scratch_bytes)
-            return nb_fail(err, NB_INTERNAL, "experts of %lld x %lld need more scratch than was planned", (long long)t->N, (long long)t->K);
+        if (be->op->grouped_linear_scratch &&
+            be->op->grouped_linear_scratch(be, &a) + front > s->scratch_bytes)
+            return nb_fail(err, NB_INTERNAL,
+                           "experts of %lld x %lld need more scratch than was planned",
+                           (long long)t->N, (long long)t->K);
         st = be->op->grouped_linear(be, &a, err);
     }
     return st;
 }
 
 /* x += residual_scale * (post_norm of) t, both [M, hidden_size]. */
-static nb_status add_residual(const nb_step *s, float *t, const float *post_norm, float *x, nb_error *err)
+static nb_status add_residual(const nb_step *s, float *t, const float *post_norm, float *x,
+                              nb_error *err)
 {
     const nb_hparams *hp = &s->m->hp;
     nb_backend *be = s->m->be;
     const int64_t M = s->batch->n_token, d = hp->hidden_size;
-    const nb_add_args a = {.x = t, .M = M, .N = d, .ldx = d, .ldy = d, .scale = hp->residual_scale, .y = x};
+    const nb_add_args a = {
+        .x = t, .M = M, .N = d, .ldx = d, .ldy = d, .scale = hp->residual_scale, .y = x};
     nb_status st = nb_op_check(be, be->op->add_scaled != NULL, "add_scaled", err);
     if (st == NB_OK && post_norm)
         st = norm(be, t, M, hp, post_norm, t, err);
@@ -83,7 +116,8 @@ static nb_status add_residual(const nb_step *s, float *t, const float *post_norm
 }
 
 /* x += in W^T of a group that returns to the residual stream. */
-static nb_status project(const nb_step *s, nb_group_id g, const float *in, const float *post_norm, float *x, nb_error *err)
+static nb_status project(const nb_step *s, nb_group_id g, const float *in, const float *post_norm,
+                         float *x, nb_error *err)
 {
     if (!post_norm && s->m->hp.residual_scale == 1.0f)
         return multiply(s, g, in, true, x, 0, err);
@@ -98,10 +132,18 @@ nb_status nb_attn_norm(const nb_step *s, const float *x, float *h, nb_error *err
 }
 
 /* Each of n_head heads beside each other in a row of x [M, ld], in place. */
-static nb_status norm_heads(const nb_step *s, float *x, int64_t ld, int32_t n_head, const float *weight, nb_error *err)
+static nb_status norm_heads(const nb_step *s, float *x, int64_t ld, int32_t n_head,
+                            const float *weight, nb_error *err)
 {
-    const nb_rms_norm_args a = {.x = x, .M = s->batch->n_token, .K = s->m->hp.head_dim, .ldx = ld, .ldy = ld, .n_part = n_head,
-                                .weight = weight, .eps = s->m->hp.norm_eps, .y = x};
+    const nb_rms_norm_args a = {.x = x,
+                                .M = s->batch->n_token,
+                                .K = s->m->hp.head_dim,
+                                .ldx = ld,
+                                .ldy = ld,
+                                .n_part = n_head,
+                                .weight = weight,
+                                .eps = s->m->hp.norm_eps,
+                                .y = x};
     return weight ? s->m->be->op->rms_norm(s->m->be, &a, err) : NB_OK;
 }
 
@@ -112,12 +154,28 @@ nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, 
     nb_backend *be = s->m->be;
     const int64_t ld = q_width(hp) + 2 * kv_width(hp);
     float *q = qkv, *k = q + q_width(hp), *v = k + kv_width(hp);
-    const nb_rope_args rope = {.q = q, .k = k, .v = v, .ldq = ld, .ldk = ld, .ldv = ld, .n_head = hp->n_head,
+    const nb_rope_args rope = {.q = q,
+                               .k = k,
+                               .v = v,
+                               .ldq = ld,
+                               .ldk = ld,
+                               .ldv = ld,
+                               .n_head = hp->n_head,
                                .rope_dim = hp->rope_dim,
-                               .inv_freq = f->local ? s->m->inv_freq_local : s->m->inv_freq, .batch = s->batch, .kv = s->kv};
-    const nb_attention_args attend = {.q = q, .ldq = ld, .ldo = q_width(hp), .batch = s->batch, .kv = s->kv,
-                                      .n_head = hp->n_head, .scale = hp->attn_scale, .window = f->local ? hp->window : 0,
-                                      .soft_cap = hp->attn_soft_cap, .out = att, .scratch = s->scratch};
+                               .inv_freq = f->local ? s->m->inv_freq_local : s->m->inv_freq,
+                               .batch = s->batch,
+                               .kv = s->kv};
+    const nb_attention_args attend = {.q = q,
+                                      .ldq = ld,
+                                      .ldo = q_width(hp),
+                                      .batch = s->batch,
+                                      .kv = s->kv,
+                                      .n_head = hp->n_head,
+                                      .scale = hp->attn_scale,
+                                      .window = f->local ? hp->window : 0,
+                                      .soft_cap = hp->attn_soft_cap,
+                                      .out = att,
+                                      .scratch = s->scratch};
     nb_status st = multiply(s, NB_GROUP_QKV, h, false, qkv, 0, err);
     if (st == NB_OK)
         st = norm_heads(s, q, ld, hp->n_head, f->q_norm, err);
@@ -142,29 +200,44 @@ nb_status nb_ffn_norm(const nb_step *s, const float *x, float *h, nb_error *err)
 
 int64_t nb_gu_width(const nb_hparams *hp)
 {
-    return hp->n_expert ? 2 * (int64_t)hp->intermediate_size * hp->n_expert_used + hp->n_expert : 2 * (int64_t)hp->intermediate_size;
+    return hp->n_expert ? 2 * (int64_t)hp->intermediate_size * hp->n_expert_used + hp->n_expert
+                        : 2 * (int64_t)hp->intermediate_size;
 }
 
 int64_t nb_act_width(const nb_hparams *hp)
 {
-    return hp->n_expert ? ((int64_t)hp->intermediate_size + 2) * hp->n_expert_used : hp->intermediate_size;
+    return hp->n_expert ? ((int64_t)hp->intermediate_size + 2) * hp->n_expert_used
+                        : hp->intermediate_size;
 }
 
-/* Where a mixture's stages keep the choice of experts, behind the activations of P pairs (model.h): first the weights [P], then the experts [P]. */
+/* Where a mixture's stages keep the choice of experts, behind the activations of P pairs (model.h):
+ * first the weights [P], then the experts [P]. */
 static int64_t choice_at(const nb_step *s)
 {
     return (int64_t)s->batch->n_token * s->m->hp.n_expert_used * s->m->hp.intermediate_size;
 }
 
-nb_status nb_ffn_choose(const nb_step *s, const float *h, float *logits, float *weight, int32_t *expert, nb_error *err)
+nb_status nb_ffn_choose(const nb_step *s, const float *h, float *logits, float *weight,
+                        int32_t *expert, nb_error *err)
 {
     const nb_hparams *hp = &s->m->hp;
     nb_backend *be = s->m->be;
     const int64_t M = s->batch->n_token;
-    const nb_linear_args a = {.x = h, .M = M, .ldx = hp->hidden_size, .ldy = hp->n_expert, .w = s->layer->frame.router, .y = logits,
+    const nb_linear_args a = {.x = h,
+                              .M = M,
+                              .ldx = hp->hidden_size,
+                              .ldy = hp->n_expert,
+                              .w = s->layer->frame.router,
+                              .y = logits,
                               .scratch = s->scratch};
-    const nb_route_args route = {.logits = logits, .M = M, .ldl = hp->n_expert, .n_expert = hp->n_expert, .n_used = hp->n_expert_used,
-                                 .renormalize = hp->expert_renormalize, .expert = expert, .weight = weight};
+    const nb_route_args route = {.logits = logits,
+                                 .M = M,
+                                 .ldl = hp->n_expert,
+                                 .n_expert = hp->n_expert,
+                                 .n_used = hp->n_expert_used,
+                                 .renormalize = hp->expert_renormalize,
+                                 .expert = expert,
+                                 .weight = weight};
     nb_status st = nb_op_check(be, be->op->route_experts != NULL, "route_experts", err);
     if (st == NB_OK)
         st = be->op->linear(be, &a, err);
@@ -174,8 +247,16 @@ nb_status nb_ffn_choose(const nb_step *s, const float *h, float *logits, float *
 nb_status nb_ffn_mix(const nb_step *s, const float *h, float *gu, float *act, nb_error *err)
 {
     const nb_hparams *hp = &s->m->hp;
-    const int64_t n = hp->intermediate_size, rows = (int64_t)s->batch->n_token * (hp->n_expert ? hp->n_expert_used : 1);
-    const nb_gated_args gated = {.gate = gu, .up = gu + n, .M = rows, .N = n, .ld = 2 * n, .ldo = n, .act = hp->act, .out = act};
+    const int64_t n = hp->intermediate_size,
+                  rows = (int64_t)s->batch->n_token * (hp->n_expert ? hp->n_expert_used : 1);
+    const nb_gated_args gated = {.gate = gu,
+                                 .up = gu + n,
+                                 .M = rows,
+                                 .N = n,
+                                 .ld = 2 * n,
+                                 .ldo = n,
+                                 .act = hp->act,
+                                 .out = act};
     nb_status st = NB_OK;
     if (hp->n_expert) {
         float *weight = act + choice_at(s);
@@ -201,11 +282,20 @@ static nb_status mix_experts(const nb_step *s, const float *act, float *x, nb_er
     const float *weight = act + choice_at(s);
     const int32_t *expert = (const int32_t *)(weight + M * hp->n_expert_used);
     const bool direct = !f->ffn_post_norm;
-    const nb_combine_args a = {.x = each, .weight = weight, .M = M, .N = d, .ldx = d, .ldy = d, .n_used = hp->n_expert_used,
-                               .scale = direct ? hp->residual_scale : 1.0f, .add = direct, .y = direct ? x : sum};
+    const nb_combine_args a = {.x = each,
+                               .weight = weight,
+                               .M = M,
+                               .N = d,
+                               .ldx = d,
+                               .ldy = d,
+                               .n_used = hp->n_expert_used,
+                               .scale = direct ? hp->residual_scale : 1.0f,
+                               .add = direct,
+                               .y = direct ? x : sum};
     nb_status st = nb_op_check(be, be->op->combine_experts != NULL, "combine_experts", err);
     if (st == NB_OK)
-        st = multiply_experts(s, &s->layer->down, act, 1, expert, each, nb_front_bytes(s->m, M), err);
+        st = multiply_experts(s, &s->layer->down, act, 1, expert, each, nb_front_bytes(s->m, M),
+                              err);
     if (st == NB_OK)
         st = be->op->combine_experts(be, &a, err);
     return st == NB_OK && !direct ? add_residual(s, sum, f->ffn_post_norm, x, err) : st;
@@ -213,36 +303,54 @@ static nb_status mix_experts(const nb_step *s, const float *act, float *x, nb_er
 
 nb_status nb_ffn_out(const nb_step *s, const float *act, float *x, nb_error *err)
 {
-    return s->m->hp.n_expert ? mix_experts(s, act, x, err) : project(s, NB_GROUP_DOWN, act, s->layer->frame.ffn_post_norm, x, err);
+    return s->m->hp.n_expert
+               ? mix_experts(s, act, x, err)
+               : project(s, NB_GROUP_DOWN, act, s->layer->frame.ffn_post_norm, x, err);
 }
 
 nb_status nb_embed_tokens(const nb_model *m, const int32_t *ids, int64_t M, float *x, nb_error *err)
 {
-    const nb_embed_args a = {.w = m->embed, .ids = ids, .M = M, .ldy = m->hp.hidden_size, .scale = m->hp.embed_scale, .y = x};
+    const nb_embed_args a = {.w = m->embed,
+                             .ids = ids,
+                             .M = M,
+                             .ldy = m->hp.hidden_size,
+                             .scale = m->hp.embed_scale,
+                             .y = x};
     return m->be->op->embed(m->be, &a, err);
 }
 
-nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, float *h, float *logits, void *scratch,
-                           nb_error *err)
+nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, float *h,
+                           float *logits, void *scratch, nb_error *err)
 {
-    const nb_linear_args a = {.x = h, .M = n_row, .ldx = m->hp.hidden_size, .ldy = m->hp.vocab_size, .w = m->output,
-                              .y = logits, .scratch = scratch};
+    const nb_linear_args a = {.x = h,
+                              .M = n_row,
+                              .ldx = m->hp.hidden_size,
+                              .ldy = m->hp.vocab_size,
+                              .w = m->output,
+                              .y = logits,
+                              .scratch = scratch};
     nb_status st = norm(m->be, x, n_row, &m->hp, m->output_norm, h, err);
     if (st == NB_OK)
         st = m->be->op->linear(m->be, &a, err);
     if (st == NB_OK && m->hp.logit_soft_cap > 0.0f) {
-        const nb_soft_cap_args cap = {.x = logits, .n = n_row * m->hp.vocab_size, .cap = m->hp.logit_soft_cap};
+        const nb_soft_cap_args cap = {
+            .x = logits, .n = n_row * m->hp.vocab_size, .cap = m->hp.logit_soft_cap};
         st = m->be->op->logits_soft_cap(m->be, &cap, err);
     }
     return st;
 }
 
 /* The layers [from, to), all of them m's own. */
-static nb_status run_layers(const nb_model *m, int from, int to, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+static nb_status run_layers(const nb_model *m, int from, int to, nb_acts *a, const nb_batch *batch,
+                            const nb_kv *kv, nb_error *err)
 {
     nb_status st = NB_OK;
     for (int l = from; l < to && st == NB_OK; l++) {
-        const nb_step s = {.m = m, .layer = &m->layer[l], .batch = batch, .kv = &kv[l], .scratch = a->scratch,
+        const nb_step s = {.m = m,
+                           .layer = &m->layer[l],
+                           .batch = batch,
+                           .kv = &kv[l],
+                           .scratch = a->scratch,
                            .scratch_bytes = a->scratch_bytes};
         st = nb_attn_norm(&s, a->x, a->h, err);
         if (st == NB_OK)
@@ -260,7 +368,8 @@ static nb_status run_layers(const nb_model *m, int from, int to, nb_acts *a, con
 }
 
 /* Embedding and first layers on the CPU; then the residual stream crosses over, once a step. */
-static nb_status run_front(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+static nb_status run_front(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv,
+                           nb_error *err)
 {
     nb_acts *f = a->front;
     nb_batch own = *batch;
@@ -269,21 +378,28 @@ static nb_status run_front(const nb_model *m, nb_acts *a, const nb_batch *batch,
     nb_status st = nb_embed_tokens(m->front, f->ids, own.n_token, f->x, err);
     if (st == NB_OK)
         st = run_layers(m->front, 0, m->n_front, f, &own, kv, err);
-    return st == NB_OK ? m->be->op->upload(m->be, a->x, f->x, (size_t)own.n_token * (size_t)m->hp.hidden_size * sizeof *f->x, err) : st;
+    return st == NB_OK
+               ? m->be->op->upload(m->be, a->x, f->x,
+                                   (size_t)own.n_token * (size_t)m->hp.hidden_size * sizeof *f->x,
+                                   err)
+               : st;
 }
 
-nb_status nb_decoder_front(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+nb_status nb_decoder_front(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv,
+                           nb_error *err)
 {
     return m->front ? run_front(m, a, batch, kv, err) : NB_OK;
 }
 
-nb_status nb_decoder_rest(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+nb_status nb_decoder_rest(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv,
+                          nb_error *err)
 {
     const nb_status st = m->front ? NB_OK : nb_embed_tokens(m, a->ids, batch->n_token, a->x, err);
     return st == NB_OK ? run_layers(m, m->n_front, m->hp.n_layer, a, batch, kv, err) : st;
 }
 
-nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv, nb_error *err)
+nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv,
+                     nb_error *err)
 {
     const nb_status st = nb_decoder_front(m, a, batch, kv, err);
     return st == NB_OK ? nb_decoder_rest(m, a, batch, kv, err) : st;
@@ -301,7 +417,8 @@ static size_t scratch_need(const nb_model *m, int32_t max_token, int32_t ctx_len
     return need;
 }
 
-nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb_acts *a, nb_error *err)
+nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb_acts *a,
+                       nb_error *err)
 {
     const nb_hparams *hp = &m->hp;
     nb_backend *be = m->be;
@@ -339,7 +456,8 @@ nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb
 
 void nb_acts_close(nb_backend *be, nb_acts *a)
 {
-    void *buffer[] = {a->x, a->h, a->qkv, a->att, a->gu, a->act, a->ids, a->seq, a->pos, a->scratch};
+    void *buffer[] = {a->x,   a->h,   a->qkv, a->att, a->gu,
+                      a->act, a->ids, a->seq, a->pos, a->scratch};
     for (size_t i = 0; i < sizeof buffer / sizeof *buffer; i++)
         be->op->release(be, buffer[i]);
     if (a->front && a->front->be) /* else its open failed and left nothing */
@@ -348,9 +466,14 @@ void nb_acts_close(nb_backend *be, nb_acts *a)
     memset(a, 0, sizeof *a);
 }
 
-nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len, nb_kv *kv, nb_error *err)
+nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len,
+                     nb_kv *kv, nb_error *err)
 {
-    *kv = (nb_kv){.type = be->kv_type, .n_seq = n_seq, .ctx_len = ctx_len, .n_kv_head = hp->n_kv_head, .head_dim = hp->head_dim};
+    *kv = (nb_kv){.type = be->kv_type,
+                  .n_seq = n_seq,
+                  .ctx_len = ctx_len,
+                  .n_kv_head = hp->n_kv_head,
+                  .head_dim = hp->head_dim};
     const size_t bytes = nb_kv_bytes(kv);
     nb_status st = be->op->alloc(be, bytes, "keys of the cache", &kv->k, err);
     if (st == NB_OK)

@@ -23,9 +23,11 @@ struct run {
     nb_buf text;
 };
 
-static nb_status next_token(struct run *g, const int32_t *tokens, int32_t n, int32_t *next, nb_error *err)
+static nb_status next_token(struct run *g, const int32_t *tokens, int32_t n, int32_t *next,
+                            nb_error *err)
 {
-    return nb_session_step_pick(g->s, 0, tokens, n, &g->o->sampling, nb_rng_u64(&g->rng), next, err);
+    return nb_session_step_pick(g->s, 0, tokens, n, &g->o->sampling, nb_rng_u64(&g->rng), next,
+                                err);
 }
 
 /* Appends the token's characters and shows them; false when the caller wants no more. */
@@ -40,21 +42,24 @@ static nb_status show(struct run *g, int32_t token, bool *go_on, nb_error *err)
     return st;
 }
 
-nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_result *r, nb_error *err)
+nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_result *r,
+                      nb_error *err)
 {
     enum { kTextMax = 64 << 20 };
     struct run g = {.s = s, .m = nb_session_model(s), .o = o};
     memset(r, 0, sizeof *r);
     const int32_t room = nb_session_ctx_len(s) - nb_session_length(s, 0);
     if (o->n_prompt < 1 || o->n_prompt > (size_t)room) {
-        const nb_status st = nb_fail(err, o->n_prompt ? NB_NO_ROOM : NB_BAD_INPUT, "a prompt of %zu tokens; the context has room for 1 to %d",
-                                     o->n_prompt, room);
+        const nb_status st =
+            nb_fail(err, o->n_prompt ? NB_NO_ROOM : NB_BAD_INPUT,
+                    "a prompt of %zu tokens; the context has room for 1 to %d", o->n_prompt, room);
         if (o->n_prompt)
             nb_session_hint_room(s, nb_session_length(s, 0) + (int64_t)o->n_prompt, err);
         return st;
     }
-    const int32_t most = o->n_predict < 0 || o->n_predict > room - (int32_t)o->n_prompt + 1 ? room - (int32_t)o->n_prompt + 1
-                                                                                           : o->n_predict;
+    const int32_t most = o->n_predict < 0 || o->n_predict > room - (int32_t)o->n_prompt + 1
+                             ? room - (int32_t)o->n_prompt + 1
+                             : o->n_predict;
     nb_buf_init(&g.text, kTextMax);
     nb_rng_seed(&g.rng, o->sampling.seed);
     if (g.m->tokenizer)

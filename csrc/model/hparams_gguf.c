@@ -1,4 +1,5 @@
-/* hparams_gguf.c -- the numbers of a model from GGUF keys, ARCHITECTURE.KEY (GGUF specification; what families leave unsaid is in their rows). */
+/* hparams_gguf.c -- the numbers of a model from GGUF keys, ARCHITECTURE.KEY (GGUF specification;
+ * what families leave unsaid is in their rows). */
 #include "model/hparams.h"
 
 #include <math.h>
@@ -18,7 +19,8 @@ static const nb_gguf_kv *find(reader *r, const char *key)
 }
 
 /* Absent: stays as it is when `otherwise` is given, else refused. */
-static nb_status read_int(reader *r, const char *key, const int32_t *otherwise, int32_t *out, nb_error *err)
+static nb_status read_int(reader *r, const char *key, const int32_t *otherwise, int32_t *out,
+                          nb_error *err)
 {
     uint32_t v = 0;
     if (!find(r, key) && otherwise) {
@@ -38,17 +40,20 @@ static nb_status check_arch_name(const nb_container *c, nb_str name, nb_error *e
     bool plain = name.n >= 1 && name.n <= kMost;
     for (size_t i = 0; i < name.n && plain; i++) {
         const char ch = name.p[i];
-        plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '_' || ch == '.';
+        plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||
+                ch == '-' || ch == '_' || ch == '.';
     }
     if (plain && name.p[0] != '.')
         return NB_OK;
     char shown[160];
-    return nb_fail_at(err, NB_BAD_INPUT, c->path, nb_gguf_find(c->gguf, "general.architecture")->offset,
+    return nb_fail_at(err, NB_BAD_INPUT, c->path,
+                      nb_gguf_find(c->gguf, "general.architecture")->offset,
                       "general.architecture \"%s\" is no name of 1 to %d letters, digits, - _ .",
                       nb_escape(shown, (int64_t)sizeof shown, name.p, (int64_t)name.n), kMost);
 }
 
-static nb_status read_real(reader *r, const char *key, const float *otherwise, float *out, nb_error *err)
+static nb_status read_real(reader *r, const char *key, const float *otherwise, float *out,
+                           nb_error *err)
 {
     if (!find(r, key) && otherwise) {
         *out = *otherwise;
@@ -88,11 +93,13 @@ static nb_status divide_by_tensor(const nb_container *c, int n, float *freq, nb_
     if (!t)
         return NB_OK;
     if (t->n_dim != 1 || t->shape[0] != n || !t->dtype->decode || t->dtype->block != 1)
-        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "rope_freqs.weight must hold %d numbers", n);
+        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset,
+                          "rope_freqs.weight must hold %d numbers", n);
     nb_dtype_decode_row(t->dtype, t->data, factor, n);
     for (int i = 0; i < n; i++) {
         if (!(factor[i] > 0.0f))
-            return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "rope_freqs.weight holds %g", (double)factor[i]);
+            return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset,
+                              "rope_freqs.weight holds %g", (double)factor[i]);
         freq[i] /= factor[i];
     }
     return NB_OK;
@@ -106,7 +113,8 @@ static nb_status read_rope(reader *r, nb_hparams *hp, nb_error *err)
     float theta = 0.0f, local = 0.0f, factor = 1.0f;
     nb_status st = read_real(r, "rope.freq_base", &usual, &theta, err);
     if (st == NB_OK)
-        st = read_real(r, "rope.freq_base_swa", r->f->local_theta > 0.0f ? &r->f->local_theta : &theta, &local, err);
+        st = read_real(r, "rope.freq_base_swa",
+                       r->f->local_theta > 0.0f ? &r->f->local_theta : &theta, &local, err);
     if (st == NB_OK)
         st = nb_rope_plain(c, (double)theta, n, hp->inv_freq, err);
     if (st == NB_OK)
@@ -114,7 +122,9 @@ static nb_status read_rope(reader *r, nb_hparams *hp, nb_error *err)
     if (st != NB_OK)
         return st;
     if (nb_container_find(c, "rope_factors_long.weight"))
-        return nb_fail_at(err, NB_UNSUPPORTED, c->path, -1, "rope scaling \"longrope\" (rope_factors_long.weight), known: none, linear, llama3");
+        return nb_fail_at(
+            err, NB_UNSUPPORTED, c->path, -1,
+            "rope scaling \"longrope\" (rope_factors_long.weight), known: none, linear, llama3");
     bool scaled = find(r, "rope.scaling.type") != NULL;
     if (scaled) {
         nb_str type;
@@ -124,7 +134,8 @@ static nb_status read_rope(reader *r, nb_hparams *hp, nb_error *err)
         scaled = type.n == 6 && memcmp(type.p, "linear", 6) == 0;
         char shown[160];
         if (!scaled && !(type.n == 4 && memcmp(type.p, "none", 4) == 0))
-            return nb_fail_at(err, NB_UNSUPPORTED, c->path, -1, "rope scaling \"%s\", known: none, linear",
+            return nb_fail_at(err, NB_UNSUPPORTED, c->path, -1,
+                              "rope scaling \"%s\", known: none, linear",
                               nb_escape(shown, (int64_t)sizeof shown, type.p, (int64_t)type.n));
     }
     if (scaled)
@@ -135,8 +146,12 @@ static nb_status read_rope(reader *r, nb_hparams *hp, nb_error *err)
         st = nb_rope_linear(c, (double)factor, n, hp->inv_freq, err);
     if (st != NB_OK)
         return st;
-    hp->rope = (nb_rope){.theta = (double)theta, .local_theta = (double)local, .factor = (double)factor,
-                         .rule = nb_container_find(c, "rope_freqs.weight") ? NB_ROPE_DIVIDED : factor != 1.0f ? NB_ROPE_LINEAR : NB_ROPE_PLAIN};
+    hp->rope = (nb_rope){.theta = (double)theta,
+                         .local_theta = (double)local,
+                         .factor = (double)factor,
+                         .rule = nb_container_find(c, "rope_freqs.weight") ? NB_ROPE_DIVIDED
+                                 : factor != 1.0f                          ? NB_ROPE_LINEAR
+                                                                           : NB_ROPE_PLAIN};
     if (r->f->local_theta > 0.0f || local != theta)
         return nb_rope_plain(c, (double)local, n, hp->inv_freq_local, err); /* not scaled */
     memcpy(hp->inv_freq_local, hp->inv_freq, sizeof hp->inv_freq);
@@ -158,8 +173,11 @@ static nb_status read_window(reader *r, nb_hparams *hp, nb_error *err)
 static nb_status read_scales(reader *r, nb_hparams *hp, nb_error *err)
 {
     const nb_family *f = r->f;
-    const float one = 1.0f, wide = (float)(1.0 / sqrt((double)hp->hidden_size / hp->n_head)), narrow = (float)(1.0 / sqrt((double)hp->head_dim));
-    nb_status st = read_real(r, "attention.scale", f->gguf_wide_scale_layers == hp->n_layer ? &wide : &narrow, &hp->attn_scale, err);
+    const float one = 1.0f, wide = (float)(1.0 / sqrt((double)hp->hidden_size / hp->n_head)),
+                narrow = (float)(1.0 / sqrt((double)hp->head_dim));
+    nb_status st =
+        read_real(r, "attention.scale", f->gguf_wide_scale_layers == hp->n_layer ? &wide : &narrow,
+                  &hp->attn_scale, err);
     if (st == NB_OK)
         st = read_real(r, "attn_logit_softcapping", &f->attn_soft_cap, &hp->attn_soft_cap, err);
     if (st == NB_OK)
@@ -183,13 +201,15 @@ static nb_status read_experts(reader *r, nb_hparams *hp, nb_error *err)
     if (st == NB_OK)
         st = read_int(r, "expert_used_count", NULL, &hp->n_expert_used, err);
     if (st == NB_OK)
-        st = read_int(r, "expert_feed_forward_length", &hp->intermediate_size, &hp->intermediate_size, err);
+        st = read_int(r, "expert_feed_forward_length", &hp->intermediate_size,
+                      &hp->intermediate_size, err);
     if (st == NB_OK && find(r, "expert_weights_norm"))
         st = nb_gguf_bool(r->c->gguf, r->name, &hp->expert_renormalize, err);
     return st;
 }
 
-nb_status nb_hparams_gguf(const nb_container *c, const nb_family **family, nb_hparams *hp, nb_error *err)
+nb_status nb_hparams_gguf(const nb_container *c, const nb_family **family, nb_hparams *hp,
+                          nb_error *err)
 {
     nb_status st = find_family(c, family, err);
     if (st != NB_OK)
@@ -198,8 +218,9 @@ nb_status nb_hparams_gguf(const nb_container *c, const nb_family **family, nb_hp
     const nb_gguf_kv *tokens = nb_gguf_find(c->gguf, "tokenizer.ggml.tokens");
     const nb_tensor *embed = nb_container_find(c, "token_embd.weight");
     const int64_t vocab = embed && embed->n_dim == 2 ? embed->shape[0]
-                          : tokens && tokens->type == NB_GGUF_ARRAY && tokens->count < INT32_MAX ? (int64_t)tokens->count
-                                                                                                 : 0;
+                          : tokens && tokens->type == NB_GGUF_ARRAY && tokens->count < INT32_MAX
+                              ? (int64_t)tokens->count
+                              : 0;
     const struct {
         const char *key;
         int32_t *to;
@@ -213,7 +234,8 @@ nb_status nb_hparams_gguf(const nb_container *c, const nb_family **family, nb_hp
     if (st == NB_OK)
         st = read_int(&r, "attention.head_count_kv", &hp->n_head, &hp->n_kv_head, err);
     if (st == NB_OK && hp->n_head < 1)
-        st = nb_fail_at(err, NB_BAD_INPUT, c->path, -1, "%s.attention.head_count is 0", r.f->gguf_name);
+        st = nb_fail_at(err, NB_BAD_INPUT, c->path, -1, "%s.attention.head_count is 0",
+                        r.f->gguf_name);
     const int32_t head_dim = hp->n_head > 0 ? hp->hidden_size / hp->n_head : 0;
     if (st == NB_OK)
         st = read_int(&r, "attention.key_length", &head_dim, &hp->head_dim, err);
@@ -225,8 +247,10 @@ nb_status nb_hparams_gguf(const nb_container *c, const nb_family **family, nb_hp
         st = read_experts(&r, hp, err);
     if (st == NB_OK)
         st = read_window(&r, hp, err);
-    if (st == NB_OK && tokens && tokens->type == NB_GGUF_ARRAY && embed && (int64_t)tokens->count > vocab)
-        st = nb_fail_at(err, NB_BAD_INPUT, c->path, tokens->offset, "the vocabulary has %llu tokens, the embedding %lld rows",
+    if (st == NB_OK && tokens && tokens->type == NB_GGUF_ARRAY && embed &&
+        (int64_t)tokens->count > vocab)
+        st = nb_fail_at(err, NB_BAD_INPUT, c->path, tokens->offset,
+                        "the vocabulary has %llu tokens, the embedding %lld rows",
                         (unsigned long long)tokens->count, (long long)vocab);
     hp->vocab_size = (int32_t)(vocab > INT32_MAX ? INT32_MAX : vocab);
     hp->rows_paired = r.f->gguf_rope_interleaved;

@@ -1,5 +1,5 @@
-/* hparams_hf.c -- the numbers of a model from config.json, with the defaults of the publisher's code where a key is absent (family rows). A null is not absent: it
- * turns the feature off. */
+/* hparams_hf.c -- the numbers of a model from config.json, with the defaults of the publisher's
+ * code where a key is absent (family rows). A null is not absent: it turns the feature off. */
 #include "model/hparams.h"
 
 #include <math.h>
@@ -39,7 +39,8 @@ static nb_status read_real(const reader *r, const char *key, double *out, nb_err
     if (!v)
         (void)default_of(r, key, out);
     else if (!is_null(v) && !nb_json_real(v, out))
-        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v), "config.json: \"%s\" is no number", key);
+        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v),
+                          "config.json: \"%s\" is no number", key);
     return NB_OK;
 }
 
@@ -51,8 +52,10 @@ static nb_status read_int(const reader *r, const char *key, int32_t *out, nb_err
     if (!v && default_of(r, key, &d))
         n = (int64_t)d;
     else if (v && !is_null(v) && !nb_json_int(v, &n))
-        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v), "config.json: \"%s\" is no integer", key);
-    *out = n > INT32_MAX ? INT32_MAX : n < INT32_MIN ? INT32_MIN : (int32_t)n; /* over every limit; the check names it */
+        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v),
+                          "config.json: \"%s\" is no integer", key);
+    /* over every limit; the check names it */
+    *out = n > INT32_MAX ? INT32_MAX : n < INT32_MIN ? INT32_MIN : (int32_t)n;
     return NB_OK;
 }
 
@@ -72,14 +75,16 @@ static nb_status read_bool(const reader *r, const char *key, bool *out, nb_error
     if (!v && default_of(r, key, &d))
         *out = d != 0;
     else if (v && !is_null(v) && !nb_json_bool(v, out))
-        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v), "config.json: \"%s\" is neither true nor false", key);
+        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v),
+                          "config.json: \"%s\" is neither true nor false", key);
     return NB_OK;
 }
 
 /* ---- rotary frequencies ---- */
 
 /* s: rope_scaling, or rope_parameters as newer files have it; NULL or null: none. */
-static nb_status scale_rope(const reader *r, const nb_json_node *s, int n, nb_hparams *hp, nb_error *err)
+static nb_status scale_rope(const reader *r, const nb_json_node *s, int n, nb_hparams *hp,
+                            nb_error *err)
 {
     if (!s || is_null(s))
         return NB_OK;
@@ -87,7 +92,8 @@ static nb_status scale_rope(const reader *r, const nb_json_node *s, int n, nb_hp
     size_t type_n = 0;
     const nb_json_node *t = nb_json_get(s, "rope_type");
     if (!nb_json_string(t ? t : nb_json_get(s, "type"), &type, &type_n))
-        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(s), "config.json: rope_scaling names no rope_type");
+        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(s),
+                          "config.json: rope_scaling names no rope_type");
     if (strcmp(type, "default") == 0)
         return NB_OK;
     double factor = 0; /* absent stays 0, which is refused */
@@ -107,14 +113,17 @@ static nb_status scale_rope(const reader *r, const nb_json_node *s, int n, nb_hp
         return nb_rope_slow_long(r->c, &a, n, hp->inv_freq, err);
     }
     char shown[160];
-    return nb_fail_at(err, NB_UNSUPPORTED, r->c->path, (int64_t)nb_json_offset(s), "rope scaling \"%s\", known: default, linear, llama3",
+    return nb_fail_at(err, NB_UNSUPPORTED, r->c->path, (int64_t)nb_json_offset(s),
+                      "rope scaling \"%s\", known: default, linear, llama3",
                       nb_escape(shown, (int64_t)sizeof shown, type, (int64_t)type_n));
 }
 
 static nb_status read_rope(const reader *r, nb_hparams *hp, nb_error *err)
 {
-    const nb_json_node *params = find(r, "rope_parameters"), *near = nb_json_get(params, "sliding_attention");
-    const nb_json_node *all = nb_json_get(params, "full_attention") ? nb_json_get(params, "full_attention") : params;
+    const nb_json_node *params = find(r, "rope_parameters"),
+                       *near = nb_json_get(params, "sliding_attention");
+    const nb_json_node *all =
+        nb_json_get(params, "full_attention") ? nb_json_get(params, "full_attention") : params;
     const int n = hp->rope_dim / 2;
     double theta = 10000.0, local = (double)r->f->local_theta;
     nb_status st = read_real(r, "rope_theta", &theta, err);
@@ -122,7 +131,8 @@ static nb_status read_rope(const reader *r, nb_hparams *hp, nb_error *err)
         st = read_real(r, "rope_local_base_freq", &local, err);
     (void)nb_json_real(nb_json_get(all, "rope_theta"), &theta);
     (void)nb_json_real(nb_json_get(near, "rope_theta"), &local);
-    hp->rope = (nb_rope){.theta = theta, .local_theta = r->f->local_theta > 0.0f ? local : theta, .factor = 1.0};
+    hp->rope = (nb_rope){
+        .theta = theta, .local_theta = r->f->local_theta > 0.0f ? local : theta, .factor = 1.0};
     if (st == NB_OK)
         st = nb_rope_plain(r->c, theta, n, hp->inv_freq, err);
     if (st == NB_OK)
@@ -137,7 +147,8 @@ static nb_status read_rope(const reader *r, nb_hparams *hp, nb_error *err)
 
 /* ---- windows, scales, experts ---- */
 
-/* layer_types names each layer; older files say every n-th layer is global, or from which layer on the window holds. */
+/* layer_types names each layer; older files say every n-th layer is global, or from which layer on
+ * the window holds. */
 static nb_status read_window(const reader *r, nb_hparams *hp, nb_error *err)
 {
     bool use = true;
@@ -147,7 +158,10 @@ static nb_status read_window(const reader *r, nb_hparams *hp, nb_error *err)
     if (st == NB_OK)
         st = read_int(r, "sliding_window", &hp->window, err);
     if (st == NB_OK)
-        st = read_int(r, find(r, "_sliding_window_pattern") ? "_sliding_window_pattern" : "sliding_window_pattern", &pattern, err);
+        st = read_int(r,
+                      find(r, "_sliding_window_pattern") ? "_sliding_window_pattern"
+                                                         : "sliding_window_pattern",
+                      &pattern, err);
     if (st == NB_OK)
         st = read_int(r, "max_window_layers", &from, err);
     if (st != NB_OK)
@@ -155,7 +169,8 @@ static nb_status read_window(const reader *r, nb_hparams *hp, nb_error *err)
     if (!use)
         hp->window = 0;
     if (pattern < 0)
-        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, -1, "config.json: sliding_window_pattern is %d", pattern);
+        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, -1,
+                          "config.json: sliding_window_pattern is %d", pattern);
     for (int l = 0; l < NB_MAX_LAYER; l++)
         hp->local[l] = hp->window > 0 && l >= from && (pattern == 0 || (l + 1) % pattern != 0);
     if (!types || is_null(types))
@@ -165,24 +180,27 @@ static nb_status read_window(const reader *r, nb_hparams *hp, nb_error *err)
         const char *type = "";
         size_t type_n = 0;
         char shown[160];
-        const bool text = nb_json_string(v, &type, &type_n), local = strcmp(type, "sliding_attention") == 0;
+        const bool text = nb_json_string(v, &type, &type_n),
+                   local = strcmp(type, "sliding_attention") == 0;
         if (!text || (!local && strcmp(type, "full_attention") != 0))
-            return nb_fail_at(err, text ? NB_UNSUPPORTED : NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v),
-                              "config.json: layer type \"%s\", known: full_attention, sliding_attention",
-                              nb_escape(shown, (int64_t)sizeof shown, type, (int64_t)type_n));
+            return nb_fail_at(
+                err, text ? NB_UNSUPPORTED : NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v),
+                "config.json: layer type \"%s\", known: full_attention, sliding_attention",
+                nb_escape(shown, (int64_t)sizeof shown, type, (int64_t)type_n));
         if (l < NB_MAX_LAYER)
             hp->local[l] = local && hp->window > 0;
     }
     if (l != hp->n_layer)
-        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(types), "config.json: layer_types has %d entries for %d layers", l,
-                          hp->n_layer);
+        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(types),
+                          "config.json: layer_types has %d entries for %d layers", l, hp->n_layer);
     return NB_OK;
 }
 
 static nb_status read_scales(const reader *r, nb_hparams *hp, nb_error *err)
 {
     const nb_family *f = r->f;
-    double query = hp->head_dim, cap = 0, final_cap = 0, embed = 1, residual = 1, attention = 1, logits = 1;
+    double query = hp->head_dim, cap = 0, final_cap = 0, embed = 1, residual = 1, attention = 1,
+           logits = 1;
     nb_status st = NB_OK;
     if (!find(r, "attn_logit_softcapping"))
         cap = (double)f->attn_soft_cap;
@@ -192,9 +210,12 @@ static nb_status read_scales(const reader *r, nb_hparams *hp, nb_error *err)
         bool wanted;
         const char *key;
         double *to;
-    } row[] = {{f->query_scalar, "query_pre_attn_scalar", &query},       {f->query_scalar, "attn_logit_softcapping", &cap},
-               {f->query_scalar, "final_logit_softcapping", &final_cap}, {f->multipliers, "embedding_multiplier", &embed},
-               {f->multipliers, "residual_multiplier", &residual},       {f->multipliers, "attention_multiplier", &attention},
+    } row[] = {{f->query_scalar, "query_pre_attn_scalar", &query},
+               {f->query_scalar, "attn_logit_softcapping", &cap},
+               {f->query_scalar, "final_logit_softcapping", &final_cap},
+               {f->multipliers, "embedding_multiplier", &embed},
+               {f->multipliers, "residual_multiplier", &residual},
+               {f->multipliers, "attention_multiplier", &attention},
                {f->multipliers, "logits_scaling", &logits}};
     for (size_t i = 0; i < sizeof row / sizeof *row && st == NB_OK; i++)
         if (row[i].wanted)
@@ -212,7 +233,8 @@ static nb_status read_experts(const reader *r, nb_hparams *hp, nb_error *err)
 {
     int32_t step = 1;
     bool renormalize = true;
-    nb_status st = read_required(r, find(r, "num_local_experts") ? "num_local_experts" : "num_experts", &hp->n_expert, err);
+    nb_status st = read_required(
+        r, find(r, "num_local_experts") ? "num_local_experts" : "num_experts", &hp->n_expert, err);
     if (st == NB_OK)
         st = read_required(r, "num_experts_per_tok", &hp->n_expert_used, err);
     if (st == NB_OK)
@@ -223,7 +245,9 @@ static nb_status read_experts(const reader *r, nb_hparams *hp, nb_error *err)
         st = read_int(r, "decoder_sparse_step", &step, err);
     hp->expert_renormalize = renormalize;
     if (st == NB_OK && (step != 1 || nb_json_count(find(r, "mlp_only_layers"))))
-        st = nb_fail_at(err, NB_UNSUPPORTED, r->c->path, -1, "some layers are mixtures and some are not (decoder_sparse_step, mlp_only_layers)");
+        st = nb_fail_at(
+            err, NB_UNSUPPORTED, r->c->path, -1,
+            "some layers are mixtures and some are not (decoder_sparse_step, mlp_only_layers)");
     return st;
 }
 
@@ -242,7 +266,8 @@ static nb_status check_activation(const reader *r, nb_error *err)
     if (text && strcmp(name, r->f->act == NB_ACT_SILU ? "silu" : "gelu_pytorch_tanh") == 0)
         return NB_OK;
     char shown[160];
-    return nb_fail_at(err, text ? NB_UNSUPPORTED : NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v), "activation \"%s\" in %s",
+    return nb_fail_at(err, text ? NB_UNSUPPORTED : NB_BAD_INPUT, r->c->path,
+                      (int64_t)nb_json_offset(v), "activation \"%s\" in %s",
                       nb_escape(shown, (int64_t)sizeof shown, name, (int64_t)n), r->f->name);
 }
 
@@ -253,8 +278,11 @@ static nb_status check_biases(const reader *r, nb_hparams *hp, nb_error *err)
     if (st == NB_OK)
         st = read_bool(r, "mlp_bias", &mlp, err);
     if (st == NB_OK && mlp)
-        st = nb_fail_at(err, NB_UNSUPPORTED, r->c->path, -1, "config.json asks for mlp_bias, which no family has yet");
-    hp->bias = !find(r, "attention_bias") ? NB_BIAS_BY_TENSOR : attention ? NB_BIAS_REQUIRED : NB_BIAS_NONE;
+        st = nb_fail_at(err, NB_UNSUPPORTED, r->c->path, -1,
+                        "config.json asks for mlp_bias, which no family has yet");
+    hp->bias = !find(r, "attention_bias") ? NB_BIAS_BY_TENSOR
+               : attention                ? NB_BIAS_REQUIRED
+                                          : NB_BIAS_NONE;
     return st;
 }
 
@@ -263,12 +291,15 @@ static nb_status check_token(const reader *r, const char *key, const nb_hparams 
 {
     const nb_json_node *v = find(r, key);
     const bool several = v && nb_json_typeof(v) == NB_JSON_ARRAY;
-    for (const nb_json_node *e = several ? nb_json_first(v) : v; e && !is_null(e); e = several ? nb_json_next(e) : NULL) {
+    for (const nb_json_node *e = several ? nb_json_first(v) : v; e && !is_null(e);
+         e = several ? nb_json_next(e) : NULL) {
         int64_t id = 0;
         if (!nb_json_int(e, &id))
-            return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(e), "config.json: \"%s\" is no integer", key);
+            return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(e),
+                              "config.json: \"%s\" is no integer", key);
         if (id < -1 || id >= hp->vocab_size) /* some write -1 for none */
-            return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(e), "config.json: \"%s\" is %lld, the vocabulary has %d", key,
+            return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(e),
+                              "config.json: \"%s\" is %lld, the vocabulary has %d", key,
                               (long long)id, hp->vocab_size);
     }
     return NB_OK;
@@ -279,7 +310,9 @@ static nb_status find_family(reader *r, const nb_family **family, nb_error *err)
     const char *arch = "";
     size_t n = 0;
     if (!r->root)
-        return nb_fail_at(err, NB_UNSUPPORTED, r->c->path, -1, "a bare safetensors file names no architecture; give the folder with config.json");
+        return nb_fail_at(
+            err, NB_UNSUPPORTED, r->c->path, -1,
+            "a bare safetensors file names no architecture; give the folder with config.json");
     if (!nb_json_string(nb_json_first(nb_json_get(r->root, "architectures")), &arch, &n))
         return nb_fail_at(err, NB_BAD_INPUT, r->c->path, -1, "config.json lacks \"architectures\"");
     for (const nb_family *const *f = nb_families; *f && !*family; f++)
@@ -292,7 +325,8 @@ static nb_status find_family(reader *r, const nb_family **family, nb_error *err)
     return NB_OK;
 }
 
-nb_status nb_hparams_hf(const nb_container *c, const nb_family **family, nb_hparams *hp, nb_error *err)
+nb_status nb_hparams_hf(const nb_container *c, const nb_family **family, nb_hparams *hp,
+                        nb_error *err)
 {
     reader r = {.c = c, .root = c->config ? nb_json_root(c->config) : NULL};
     nb_status st = find_family(&r, family, err);
@@ -303,12 +337,17 @@ nb_status nb_hparams_hf(const nb_container *c, const nb_family **family, nb_hpar
     const struct {
         const char *key;
         int32_t *to;
-    } sizes[] = {{"vocab_size", &hp->vocab_size},      {"hidden_size", &hp->hidden_size},       {"intermediate_size", &hp->intermediate_size},
-                 {"num_hidden_layers", &hp->n_layer}, {"num_attention_heads", &hp->n_head}, {"max_position_embeddings", &hp->ctx_len}};
+    } sizes[] = {{"vocab_size", &hp->vocab_size},
+                 {"hidden_size", &hp->hidden_size},
+                 {"intermediate_size", &hp->intermediate_size},
+                 {"num_hidden_layers", &hp->n_layer},
+                 {"num_attention_heads", &hp->n_head},
+                 {"max_position_embeddings", &hp->ctx_len}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes && st == NB_OK; i++)
         st = read_required(&r, sizes[i].key, sizes[i].to, err);
     if (st == NB_OK && hp->n_head < 1)
-        st = nb_fail_at(err, NB_BAD_INPUT, c->path, -1, "config.json: num_attention_heads is %d", hp->n_head);
+        st = nb_fail_at(err, NB_BAD_INPUT, c->path, -1, "config.json: num_attention_heads is %d",
+                        hp->n_head);
     if (st != NB_OK)
         return st;
     double eps = 1e-6, rotary = 1.0;
@@ -323,7 +362,8 @@ nb_status nb_hparams_hf(const nb_container *c, const nb_family **family, nb_hpar
         st = read_real(&r, "partial_rotary_factor", &rotary, err);
     (void)nb_json_real(nb_json_get(find(&r, "rope_parameters"), "partial_rotary_factor"), &rotary);
     hp->norm_eps = (float)eps;
-    hp->rope_dim = rotary > 0.0 && rotary <= 1.0 ? (int32_t)((double)hp->head_dim * rotary) : 0; /* 0 is refused */
+    /* 0 is refused */
+    hp->rope_dim = rotary > 0.0 && rotary <= 1.0 ? (int32_t)((double)hp->head_dim * rotary) : 0;
     hp->rows_paired = false;
     if (st == NB_OK && r.f->mixture)
         st = read_experts(&r, hp, err);

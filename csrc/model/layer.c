@@ -1,4 +1,5 @@
-/* layer.c -- one layer's weights on the device: norms and biases (its frame), stacks of linears, experts; and the scratch that its stages need. */
+/* layer.c -- one layer's weights on the device: norms and biases (its frame), stacks of linears,
+ * experts; and the scratch that its stages need. */
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -19,7 +20,8 @@ static nb_status open_bias(const nb_model *m, nb_group_id g, int layer, float **
     const int n_role = nb_group_roles(g, role);
     for (int i = 0; i < n_role; i++) {
         nb_family_shape(&m->hp, (nb_slot){.role = role[i]}, &n, &K);
-        any = any || (bias_of[role[i]] && nb_model_has(m, (nb_slot){.role = bias_of[role[i]], .layer = layer}));
+        any = any || (bias_of[role[i]] &&
+                      nb_model_has(m, (nb_slot){.role = bias_of[role[i]], .layer = layer}));
         N += n;
     }
     if (!any)
@@ -46,9 +48,12 @@ nb_status nb_frame_open(const nb_model *m, int layer, nb_frame *out, nb_error *e
     const struct {
         nb_role role;
         float **to;
-    } vector[] = {{NB_ROLE_ATTN_NORM, &out->attn_norm},           {NB_ROLE_FFN_NORM, &out->ffn_norm},
-                  {NB_ROLE_ATTN_POST_NORM, &out->attn_post_norm}, {NB_ROLE_FFN_POST_NORM, &out->ffn_post_norm},
-                  {NB_ROLE_ATTN_Q_NORM, &out->q_norm},            {NB_ROLE_ATTN_K_NORM, &out->k_norm}};
+    } vector[] = {{NB_ROLE_ATTN_NORM, &out->attn_norm},
+                  {NB_ROLE_FFN_NORM, &out->ffn_norm},
+                  {NB_ROLE_ATTN_POST_NORM, &out->attn_post_norm},
+                  {NB_ROLE_FFN_POST_NORM, &out->ffn_post_norm},
+                  {NB_ROLE_ATTN_Q_NORM, &out->q_norm},
+                  {NB_ROLE_ATTN_K_NORM, &out->k_norm}};
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof vector / sizeof *vector && st == NB_OK; i++) {
         const nb_slot at = {.role = vector[i].role, .layer = layer};
@@ -57,12 +62,16 @@ nb_status nb_frame_open(const nb_model *m, int layer, nb_frame *out, nb_error *e
     }
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++)
         st = open_bias(m, (nb_group_id)g, layer, &out->bias[g], err);
-    return st == NB_OK && m->hp.n_expert ? nb_model_pack(m, (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, &out->router, err) : st;
+    return st == NB_OK && m->hp.n_expert
+               ? nb_model_pack(m, (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, &out->router,
+                               err)
+               : st;
 }
 
 void nb_frame_close(nb_backend *be, nb_frame *f)
 {
-    float *vector[] = {f->attn_norm, f->ffn_norm, f->attn_post_norm, f->ffn_post_norm, f->q_norm, f->k_norm};
+    float *vector[] = {f->attn_norm,     f->ffn_norm, f->attn_post_norm,
+                       f->ffn_post_norm, f->q_norm,   f->k_norm};
     for (size_t i = 0; i < sizeof vector / sizeof *vector; i++)
         be->op->release(be, vector[i]);
     for (int g = 0; g < NB_GROUP_COUNT; g++)
@@ -81,7 +90,8 @@ static void free_made(void *made[3])
     }
 }
 
-nb_status nb_experts_load(const nb_model *m, nb_group_id g, int layer, nb_experts *out, nb_error *err)
+nb_status nb_experts_load(const nb_model *m, nb_group_id g, int layer, nb_experts *out,
+                          nb_error *err)
 {
     nb_role role[3];
     nb_matrix part[3] = {0};
@@ -92,7 +102,8 @@ nb_status nb_experts_load(const nb_model *m, nb_group_id g, int layer, nb_expert
     *out = (nb_experts){0};
     for (int e = 0; e < E && st == NB_OK; e++) {
         for (int i = 0; i < n && st == NB_OK; i++) {
-            st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer, .expert = e}, &part[i], &made[i], err);
+            st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer, .expert = e},
+                                 &part[i], &made[i], err);
             same = same && st == NB_OK && nb_matrix_alike(&part[i], &part[0]);
         }
         free_made(made);
@@ -106,7 +117,8 @@ nb_status nb_experts_load(const nb_model *m, nb_group_id g, int layer, nb_expert
     for (int e = 0; e < E && st == NB_OK; e++) {
         out->N = 0;
         for (int i = 0; i < n && st == NB_OK; i++) {
-            st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer, .expert = e}, &part[i], &made[i], err);
+            st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer, .expert = e},
+                                 &part[i], &made[i], err);
             if (!same)
                 out->at[i] = out->N;
             out->N += part[i].N;
@@ -169,17 +181,23 @@ static size_t experts_need(const nb_model *m, const nb_experts *x, int64_t n_tok
 {
     size_t need = 0;
     for (int i = 0; i < x->n_weight; i++) {
-        const nb_grouped_args a = {.P = n_token * m->hp.n_expert_used, .n_expert = m->hp.n_expert, .w = (const nb_weight *const *)x->w[i]};
-        need = max2(need, m->be->op->grouped_linear_scratch ? m->be->op->grouped_linear_scratch(m->be, &a) : 0);
+        const nb_grouped_args a = {.P = n_token * m->hp.n_expert_used,
+                                   .n_expert = m->hp.n_expert,
+                                   .w = (const nb_weight *const *)x->w[i]};
+        need = max2(need, m->be->op->grouped_linear_scratch
+                              ? m->be->op->grouped_linear_scratch(m->be, &a)
+                              : 0);
     }
     return need;
 }
 
-/* What o or down gives before it is normed, scaled or mixed: [M, hidden_size], in a mixture one row an expert more. 0 where they add to x by themselves. */
+/* What o or down gives before it is normed, scaled or mixed: [M, hidden_size], in a mixture one row
+ * an expert more. 0 where they add to x by themselves. */
 size_t nb_front_bytes(const nb_model *m, int64_t n_token)
 {
     const nb_hparams *hp = &m->hp;
-    const bool apart = hp->n_expert || hp->residual_scale != 1.0f || nb_family_role(m->family, NB_ROLE_ATTN_POST_NORM) ||
+    const bool apart = hp->n_expert || hp->residual_scale != 1.0f ||
+                       nb_family_role(m->family, NB_ROLE_ATTN_POST_NORM) ||
                        nb_family_role(m->family, NB_ROLE_FFN_POST_NORM);
     const size_t rows = (size_t)n_token * (size_t)(1 + hp->n_expert_used);
     return apart ? (rows * (size_t)hp->hidden_size * sizeof(float) + 63) / 64 * 64 : 0;
@@ -190,7 +208,11 @@ size_t nb_layer_scratch(const nb_model *m, const nb_layer *y, int32_t n_token, i
     const nb_hparams *hp = &m->hp;
     nb_backend *be = m->be;
     const nb_batch batch = {.n_token = n_token, .max_len = ctx_len};
-    const nb_kv kv = {.type = be->kv_type, .n_seq = n_token, .ctx_len = ctx_len, .n_kv_head = hp->n_kv_head, .head_dim = hp->head_dim};
+    const nb_kv kv = {.type = be->kv_type,
+                      .n_seq = n_token,
+                      .ctx_len = ctx_len,
+                      .n_kv_head = hp->n_kv_head,
+                      .head_dim = hp->head_dim};
     const nb_attention_args attend = {.batch = &batch, .kv = &kv, .n_head = hp->n_head};
     size_t need = max2(64, be->op->attention_scratch ? be->op->attention_scratch(be, &attend) : 0);
     for (int g = 0; y && g < NB_GROUP_COUNT; g++)

@@ -1,16 +1,21 @@
-/* offload.c -- a model on two devices: the embedding and the first layers on the CPU, the other layers and the output layer on the device.
+/* offload.c -- a model on two devices: the embedding and the first layers on the CPU, the other
+ * layers and the output layer on the device.
  *
- *     ids -> [embedding, layers 0 .. n_front)  --x-->  [layers n_front .. n_layer, norm, output] -> logits
+ *     ids -> [embedding, layers 0 .. n_front)  --x-->  [layers n_front .. n_layer, norm, output] ->
+ *         logits
  *             the CPU                    [M, hidden_size] f32           the device
  *
- * The first layers and not the last ones, as llama.cpp has it: the residual stream crosses over once a step and in one direction; the embedding, of which a
- * step reads a row a token, takes no place on the device; the output layer, the largest matrix of a step of one token, and the choice from its logits stay where
- * they are fast. A tied embedding is packed twice then.
+ * The first layers and not the last ones, as llama.cpp has it: the residual stream crosses over
+ * once a step and in one direction; the embedding, of which a step reads a row a token, takes no
+ * place on the device; the output layer, the largest matrix of a step of one token, and the choice
+ * from its logits stay where they are fast. A tied embedding is packed twice then.
  *
- * Each part is an nb_model of one device, so stages, caches and scratch know of one only; nb_model_at says which part has a layer. The CPU computes its layers
- * as `--device cpu` does, the device its own as it does without offload.
+ * Each part is an nb_model of one device, so stages, caches and scratch know of one only;
+ * nb_model_at says which part has a layer. The CPU computes its layers as `--device cpu` does, the
+ * device its own as it does without offload.
  *
- * How many layers have to stay is found by bisection over plans (count.h): log2(n_layer + 1) of them, each a walk over the tensors' shapes. */
+ * How many layers have to stay is found by bisection over plans (count.h): log2(n_layer + 1) of
+ * them, each a walk over the tensors' shapes. */
 #include "backend/count.h"
 #include "model/model.h"
 
@@ -32,7 +37,8 @@ nb_status nb_front_open(nb_model *m, int32_t n, const nb_model_options *o, nb_er
     m->front = f;
     m->n_front = n;
     const nb_backend_options bo = {.exact = o && o->exact, .n_thread = o ? o->n_thread : 0};
-    const nb_status st = nb_backend_open(nb_backend_counts(m->be) ? "plan:cpu" : "cpu", &bo, &f->be, err);
+    const nb_status st =
+        nb_backend_open(nb_backend_counts(m->be) ? "plan:cpu" : "cpu", &bo, &f->be, err);
     return st == NB_OK && o ? nb_model_set_kv_type(f, o->kv_type, err) : st;
 }
 
@@ -46,7 +52,8 @@ void nb_front_close(nb_model *m)
 }
 
 /* Bytes of the device with n layers on the CPU: of the weights, and of all with a session. */
-static nb_status measure(const nb_model *m, int32_t n, int32_t n_seq, int32_t ctx_len, size_t *weights, size_t *all, nb_error *err)
+static nb_status measure(const nb_model *m, int32_t n, int32_t n_seq, int32_t ctx_len,
+                         size_t *weights, size_t *all, nb_error *err)
 {
     const nb_model_options o = {.exact = m->be->exact, .n_thread = 1};
     nb_model probe = *m;
@@ -64,7 +71,9 @@ static nb_status measure(const nb_model *m, int32_t n, int32_t n_seq, int32_t ct
         st = nb_model_load_weights(&probe, true, err);
     *weights = nb_backend_count(probe.be)->device;
     if (st == NB_OK)
-        st = nb_session_open(&probe, n_seq > 0 ? n_seq : 1, ctx_len > 0 && ctx_len < m->hp.ctx_len ? ctx_len : m->hp.ctx_len, &s, err);
+        st = nb_session_open(&probe, n_seq > 0 ? n_seq : 1,
+                             ctx_len > 0 && ctx_len < m->hp.ctx_len ? ctx_len : m->hp.ctx_len, &s,
+                             err);
     *all = nb_backend_count(probe.be)->device;
     nb_session_close(s);
     nb_model_close_weights(&probe);
@@ -73,15 +82,18 @@ static nb_status measure(const nb_model *m, int32_t n, int32_t n_seq, int32_t ct
     return st;
 }
 
-/* What may be taken of the device's free memory. A 64th stays: a driver gives memory out in pieces of 2 MiB and loads kernels when they are first run. */
+/* What may be taken of the device's free memory. A 64th stays: a driver gives memory out in pieces
+ * of 2 MiB and loads kernels when they are first run. */
 static size_t room(const nb_model *m)
 {
     const size_t n = m->be->op->free_bytes(m->be);
     return n - n / 64;
 }
 
-/* The fewest layers on the CPU with which a session fits into `bytes` of the device; -1: not even all of them. *need: what it takes then. */
-static nb_status fewest(const nb_model *m, int32_t n_seq, int32_t ctx_len, size_t bytes, int32_t *n, size_t *need, nb_error *err)
+/* The fewest layers on the CPU with which a session fits into `bytes` of the device; -1: not even
+ * all of them. *need: what it takes then. */
+static nb_status fewest(const nb_model *m, int32_t n_seq, int32_t ctx_len, size_t bytes, int32_t *n,
+                        size_t *need, nb_error *err)
 {
     size_t weights = 0;
     int32_t low = 0, high = m->hp.n_layer;
@@ -125,8 +137,11 @@ nb_status nb_offload_choose(const nb_model *m, const nb_model_options *o, int32_
     const nb_status st = fewest(m, o->n_seq, o->ctx, room(m), n, &need, err);
     if (st != NB_OK || *n >= 0)
         return st;
-    nb_fail(err, NB_NO_ROOM, "%s: %.1f MiB are needed with every layer on the CPU, for the output layer and activations; %.1f MiB are free", m->be->name,
-            (double)need / 1048576.0, (double)m->be->op->free_bytes(m->be) / 1048576.0);
+    nb_fail(err, NB_NO_ROOM,
+            "%s: %.1f MiB are needed with every layer on the CPU, for the output layer and "
+            "activations; %.1f MiB are free",
+            m->be->name, (double)need / 1048576.0,
+            (double)m->be->op->free_bytes(m->be) / 1048576.0);
     nb_hint(err, "--device cpu");
     return NB_NO_ROOM;
 }

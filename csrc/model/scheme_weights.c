@@ -1,8 +1,10 @@
-/* scheme_weights.c -- linears that a scheme packed (scheme/scheme.h): what the config says of them, which tensors they are, and their codes.
+/* scheme_weights.c -- linears that a scheme packed (scheme/scheme.h): what the config says of them,
+ * which tensors they are, and their codes.
  *
- * A module NAME is quantized where NAME.qweight (or what the scheme calls it) is there instead of NAME.weight: the tensors decide. A config that
- * leaves a packed module out, or two configs that differ, are refused. Unpacking takes N K bytes, N G x 12 and K x 4, which live until the device has
- * packed the matrix in its own way. */
+ * A module NAME is quantized where NAME.qweight (or what the scheme calls it) is there instead of
+ * NAME.weight: the tensors decide. A config that leaves a packed module out, or two configs that
+ * differ, are refused. Unpacking takes N K bytes, N G x 12 and K x 4, which live until the device
+ * has packed the matrix in its own way. */
 #include "base/memory.h"
 #include "model/model.h"
 
@@ -20,16 +22,21 @@ nb_status nb_scheme_read(const nb_container *c, nb_scheme_spec *out, nb_error *e
     *out = (nb_scheme_spec){0};
     if (c->kind != NB_CONTAINER_HF)
         return NB_OK;
-    nb_status st = nb_scheme_detect(c->path, c->config ? nb_json_get(nb_json_root(c->config), "quantization_config") : NULL, out, err);
+    nb_status st = nb_scheme_detect(
+        c->path, c->config ? nb_json_get(nb_json_root(c->config), "quantization_config") : NULL,
+        out, err);
     if (st == NB_OK && c->quantize_config)
         st = nb_scheme_detect(c->path, nb_json_root(c->quantize_config), &beside, err);
     if (st != NB_OK || !beside.scheme)
         return st;
-    if (out->scheme && (out->scheme != beside.scheme || out->bits != beside.bits || out->group != beside.group || out->sym != beside.sym))
+    if (out->scheme && (out->scheme != beside.scheme || out->bits != beside.bits ||
+                        out->group != beside.group || out->sym != beside.sym))
         return nb_fail_at(err, NB_BAD_INPUT, c->path, -1,
-                          "config.json says %s of %d bits in groups of %d%s, the quantization config beside it %s of %d bits in "
+                          "config.json says %s of %d bits in groups of %d%s, the quantization "
+                          "config beside it %s of %d bits in "
                           "groups of %d%s",
-                          out->scheme->name, out->bits, out->group, out->sym ? ", symmetric" : "", beside.scheme->name, beside.bits, beside.group,
+                          out->scheme->name, out->bits, out->group, out->sym ? ", symmetric" : "",
+                          beside.scheme->name, beside.bits, beside.group,
                           beside.sym ? ", symmetric" : "");
     if (!out->scheme)
         *out = beside;
@@ -56,7 +63,8 @@ static const char *suffix_of(const nb_tensor *t)
 static bool is_codes(const nb_tensor *t)
 {
     if (strcmp(suffix_of(t), "weight") == 0) /* bytes are codes, floats are none */
-        return t->dtype->st_name && (strcmp(t->dtype->st_name, "I8") == 0 || strcmp(t->dtype->st_name, "U8") == 0);
+        return t->dtype->st_name &&
+               (strcmp(t->dtype->st_name, "I8") == 0 || strcmp(t->dtype->st_name, "U8") == 0);
     for (const nb_scheme *const *s = nb_schemes; *s; s++)
         if (strcmp(suffix_of(t), (*s)->weight) == 0)
             return true;
@@ -87,25 +95,28 @@ static nb_status find_packed(const nb_model *m, nb_slot at, packed *p, nb_error 
         return nb_fail_at(err, NB_INTERNAL, c->path, -1, "tensor %s went unchecked", name);
     const int n = (int)(suffix_of(t) - t->name) - 1;
     if (n < 1 || n >= kName)
-        return nb_fail_at(err, NB_BAD_INPUT, c->path, (int64_t)t->offset, "tensor %.128s has no module", t->name);
+        return nb_fail_at(err, NB_BAD_INPUT, c->path, (int64_t)t->offset,
+                          "tensor %.128s has no module", t->name);
     snprintf(p->name, sizeof p->name, "%.*s", n, t->name);
     if (!m->scheme.scheme)
-        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is packed, but no config says how", t->name);
+        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset,
+                          "tensor %.128s is packed, but no config says how", t->name);
     nb_status st = nb_scheme_module(&m->scheme, c->path, p->name, &quantized, &p->spec, err);
     p->spec.allow_nonfinite = m->scheme.allow_nonfinite;
     if (st == NB_OK && !quantized)
         st = nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset,
                         "tensor %.128s is packed, but the config leaves its module out", t->name);
     if (st == NB_OK && (p->at.stacked || !p->at.N))
-        st = nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s: packed experts in one tensor are not read",
-                        t->name);
+        st = nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(c, t), (int64_t)t->offset,
+                        "tensor %.128s: packed experts in one tensor are not read", t->name);
     if (st != NB_OK)
         return st;
     const int n_part = p->spec.scheme->tensors(&p->spec, p->at.all_rows, p->at.K, p->want);
     for (int i = 0; i < n_part; i++)
         p->part[i] = beside(c, p->name, p->want[i].suffix);
     if (p->part[0] != t) /* another scheme's name for it */
-        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is not how %s packs its linears", t->name,
+        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset,
+                          "tensor %.128s is not how %s packs its linears", t->name,
                           p->spec.scheme->name);
     return NB_OK;
 }
@@ -120,13 +131,17 @@ nb_status nb_model_check_packed(const nb_model *m, nb_slot at, nb_error *err)
         char module[kName];
         snprintf(module, sizeof module, "%.*s", (int)(suffix_of(t) - t->name) - 1, t->name);
         for (const nb_scheme *const *s = nb_schemes; *s; s++)
-            if (strcmp(suffix_of(t), "weight") == 0 && strcmp((*s)->weight, "weight") != 0 && beside(c, module, (*s)->weight))
-                return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset, "tensor %.128s is there plain and packed (%s)",
-                                  t->name, (*s)->weight);
+            if (strcmp(suffix_of(t), "weight") == 0 && strcmp((*s)->weight, "weight") != 0 &&
+                beside(c, module, (*s)->weight))
+                return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(c, t), (int64_t)t->offset,
+                                  "tensor %.128s is there plain and packed (%s)", t->name,
+                                  (*s)->weight);
         return NB_OK;
     }
     nb_status st = find_packed(m, at, &p, err);
-    return st == NB_OK ? nb_scheme_check_parts(&p.spec, nb_container_file(c, t), p.name, p.at.all_rows, p.at.K, p.part, err) : st;
+    return st == NB_OK ? nb_scheme_check_parts(&p.spec, nb_container_file(c, t), p.name,
+                                               p.at.all_rows, p.at.K, p.part, err)
+                       : st;
 }
 
 nb_status nb_model_unpack(const nb_model *m, nb_slot at, nb_matrix *out, void **made, nb_error *err)
@@ -138,7 +153,8 @@ nb_status nb_model_unpack(const nb_model *m, nb_slot at, nb_matrix *out, void **
     if (st != NB_OK)
         return st;
     const int64_t N = p.at.all_rows, K = p.at.K, G = nb_scheme_groups(&p.spec, K);
-    const size_t groups = (size_t)(N * G) * sizeof(nb_group), level = NB_TABLE_MOST * sizeof(float), index = (size_t)K * sizeof(int32_t);
+    const size_t groups = (size_t)(N * G) * sizeof(nb_group), level = NB_TABLE_MOST * sizeof(float),
+                 index = (size_t)K * sizeof(int32_t);
     uint8_t *room = nb_alloc_aligned(1, groups + level + index + (size_t)(N * K), p.name, err);
     if (!room)
         return NB_NO_ROOM;
@@ -147,10 +163,12 @@ nb_status nb_model_unpack(const nb_model *m, nb_slot at, nb_matrix *out, void **
     float *table = (float *)(void *)(room + groups);
     int32_t *g_idx = (int32_t *)(void *)(room + groups + level);
     uint8_t *codes = room + groups + level + index;
-    st = p.spec.scheme->unpack(&p.spec, nb_container_file(m->container, p.part[0]), p.name, N, K, p.part, codes, g, g_idx, &act_order,
-                               m->be ? m->be->n_thread : 1, err);
+    st = p.spec.scheme->unpack(&p.spec, nb_container_file(m->container, p.part[0]), p.name, N, K,
+                               p.part, codes, g, g_idx, &act_order, m->be ? m->be->n_thread : 1,
+                               err);
     if (st == NB_OK && p.spec.scheme->levels)
-        st = p.spec.scheme->levels(&p.spec, nb_container_file(m->container, p.part[0]), p.name, p.part, table, err);
+        st = p.spec.scheme->levels(&p.spec, nb_container_file(m->container, p.part[0]), p.name,
+                                   p.part, table, err);
     *out = (nb_matrix){.N = p.at.N,
                        .K = K,
                        .table = p.spec.scheme->levels ? table : NULL,
@@ -164,7 +182,8 @@ nb_status nb_model_unpack(const nb_model *m, nb_slot at, nb_matrix *out, void **
 
 bool nb_tensor_is_part(const nb_model *m, const nb_tensor *t)
 {
-    return m->scheme.scheme && !is_codes(t) && nb_tensor_n_weight(m->container, &m->scheme, t) == 0 && t->bytes;
+    return m->scheme.scheme && !is_codes(t) &&
+           nb_tensor_n_weight(m->container, &m->scheme, t) == 0 && t->bytes;
 }
 
 /* ---- counting ---- */
@@ -181,14 +200,18 @@ int64_t nb_tensor_n_weight(const nb_container *c, const nb_scheme_spec *s, const
     const int n_part = s->scheme ? s->scheme->tensors(s, 1, 1, part) : 0;
     const size_t len = strlen(t->name);
     for (int i = 0; i < n_part; i++) {
-        const size_t tail = strlen(part[i].suffix) + 1; /* with its dot; a suffix may have dots itself */
-        if (len <= tail || len - tail >= kName || t->name[len - tail] != '.' || strcmp(t->name + len - tail + 1, part[i].suffix) != 0 || (i == 0 && !is_codes(t)))
+        /* with its dot; a suffix may have dots itself */
+        const size_t tail = strlen(part[i].suffix) + 1;
+        if (len <= tail || len - tail >= kName || t->name[len - tail] != '.' ||
+            strcmp(t->name + len - tail + 1, part[i].suffix) != 0 || (i == 0 && !is_codes(t)))
             continue;
         snprintf(module, sizeof module, "%.*s", (int)(len - tail), t->name);
         if (nb_scheme_module(s, c->path, module, &quantized, &own, NULL) != NB_OK || !quantized)
             return n;
         const int per = 8 * part[0].dtype->bytes / own.bits; /* codes an element */
-        return i > 0 ? 0 : n <= INT64_MAX / 32 && per > 1 ? n * 8 * part[0].dtype->bytes / own.bits : n;
+        return i > 0                            ? 0
+               : n <= INT64_MAX / 32 && per > 1 ? n * 8 * part[0].dtype->bytes / own.bits
+                                                : n;
     }
     return n;
 }

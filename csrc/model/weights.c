@@ -1,4 +1,5 @@
-/* weights.c -- from the tensors of a checkpoint to packed weights: what is there, what shape it must have, which linears are stacked. */
+/* weights.c -- from the tensors of a checkpoint to packed weights: what is there, what shape it
+ * must have, which linears are stacked. */
 #include "backend/count.h"
 #include "base/clock.h"
 #include "base/nearest.h"
@@ -25,7 +26,8 @@ int nb_group_roles(nb_group_id g, nb_role role[3])
 
 int nb_model_n_slot(const nb_model *m, nb_role role)
 {
-    const bool expert = role == NB_ROLE_FFN_GATE || role == NB_ROLE_FFN_UP || role == NB_ROLE_FFN_DOWN;
+    const bool expert =
+        role == NB_ROLE_FFN_GATE || role == NB_ROLE_FFN_UP || role == NB_ROLE_FFN_DOWN;
     return expert && m->hp.n_expert ? m->hp.n_expert : 1;
 }
 
@@ -33,7 +35,8 @@ bool nb_model_has(const nb_model *m, nb_slot at)
 {
     char name[NB_TENSOR_NAME];
     const nb_role_name *r = nb_family_role(m->family, at.role);
-    return r && !(r->optional && m->hp.bias == NB_BIAS_NONE) && nb_family_tensor(m->family, m->container, at, name);
+    return r && !(r->optional && m->hp.bias == NB_BIAS_NONE) &&
+           nb_family_tensor(m->family, m->container, at, name);
 }
 
 /* seen [n_tensor]: set for the slot's tensor. */
@@ -46,7 +49,8 @@ static nb_status check_slot(const nb_model *m, nb_slot at, bool *seen, nb_error 
     const nb_place p = nb_family_place(m->family, &m->hp, m->container, at, name);
     const nb_tensor *t = p.t;
     if (!t) {
-        if ((at.role == NB_ROLE_OUTPUT && m->hp.tied) || (r->optional && m->hp.bias != NB_BIAS_REQUIRED))
+        if ((at.role == NB_ROLE_OUTPUT && m->hp.tied) ||
+            (r->optional && m->hp.bias != NB_BIAS_REQUIRED))
             return NB_OK;
         return nb_fail_at(err, NB_BAD_INPUT, m->container->path, -1, "tensor %s is missing", name);
     }
@@ -58,17 +62,22 @@ static nb_status check_slot(const nb_model *m, nb_slot at, bool *seen, nb_error 
         if (st != NB_OK || nb_tensor_is_packed(m->container, t))
             return st;
     }
-    const bool fits = p.stacked ? t->n_dim == 3 && t->shape[0] == m->hp.n_expert && t->shape[0] * t->shape[1] == p.all_rows && t->shape[2] == p.K
-                      : p.N     ? t->n_dim == 2 && t->shape[0] == p.all_rows && t->shape[1] == p.K
-                                : t->n_dim == 1 && t->shape[0] == p.all_rows;
+    const bool fits = p.stacked ? t->n_dim == 3 && t->shape[0] == m->hp.n_expert &&
+                                      t->shape[0] * t->shape[1] == p.all_rows && t->shape[2] == p.K
+                      : p.N ? t->n_dim == 2 && t->shape[0] == p.all_rows && t->shape[1] == p.K
+                            : t->n_dim == 1 && t->shape[0] == p.all_rows;
     if (!fits)
-        return nb_fail_at(err, NB_BAD_INPUT, nb_container_file(m->container, t), (int64_t)t->offset,
-                          "tensor %s has shape [%lld,%lld], the metadata asks for [%lld,%lld]", name,
-                          (long long)(t->n_dim > 1 ? t->shape[t->n_dim - 2] : 0), (long long)t->shape[t->n_dim ? t->n_dim - 1 : 0],
-                          (long long)(p.N ? p.stacked ? p.all_rows / m->hp.n_expert : p.all_rows : 0), (long long)p.K);
+        return nb_fail_at(
+            err, NB_BAD_INPUT, nb_container_file(m->container, t), (int64_t)t->offset,
+            "tensor %s has shape [%lld,%lld], the metadata asks for [%lld,%lld]", name,
+            (long long)(t->n_dim > 1 ? t->shape[t->n_dim - 2] : 0),
+            (long long)t->shape[t->n_dim ? t->n_dim - 1 : 0],
+            (long long)(p.N ? p.stacked ? p.all_rows / m->hp.n_expert : p.all_rows : 0),
+            (long long)p.K);
     if (!t->dtype->decode)
-        return nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(m->container, t), (int64_t)t->offset,
-                          "tensor %s is of type %s, which cannot be multiplied", name, t->dtype->name);
+        return nb_fail_at(err, NB_UNSUPPORTED, nb_container_file(m->container, t),
+                          (int64_t)t->offset, "tensor %s is of type %s, which cannot be multiplied",
+                          name, t->dtype->name);
     return NB_OK;
 }
 
@@ -78,22 +87,26 @@ static bool ends_with(const char *s, const char *suffix)
     return n >= k && strcmp(s + n - k, suffix) == 0;
 }
 
-/* A bias or norm in a layer that the family does not know would change what the model computes; zeros (which some writers add everywhere) do not. */
+/* A bias or norm in a layer that the family does not know would change what the model computes;
+ * zeros (which some writers add everywhere) do not. */
 static nb_status check_unasked(const nb_model *m, const nb_tensor *t, nb_error *err)
 {
-    static const char *const layers[] = {"blk.", "model.layers.", "language_model.model.layers.", "model.language_model.layers."};
+    static const char *const layers[] = {"blk.", "model.layers.", "language_model.model.layers.",
+                                         "model.language_model.layers."};
     bool in_layer = false;
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
         in_layer = in_layer || strncmp(t->name, layers[i], strlen(layers[i])) == 0;
-    if (!in_layer || t->n_dim != 1 || (!ends_with(t->name, ".bias") && !ends_with(t->name, "norm.weight")) || !t->dtype->decode ||
+    if (!in_layer || t->n_dim != 1 ||
+        (!ends_with(t->name, ".bias") && !ends_with(t->name, "norm.weight")) || !t->dtype->decode ||
         t->dtype->block != 1)
         return NB_OK;
     for (int64_t i = 0; i < t->shape[0]; i++) {
         float v;
         nb_dtype_decode_row(t->dtype, t->data + i * t->dtype->bytes, &v, 1);
         if (v != 0.0f)
-            return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)t->offset, "tensor %s is not part of a %s model%s", t->name,
-                              m->family->name, m->hp.bias == NB_BIAS_NONE ? " whose config denies biases" : "");
+            return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)t->offset,
+                              "tensor %s is not part of a %s model%s", t->name, m->family->name,
+                              m->hp.bias == NB_BIAS_NONE ? " whose config denies biases" : "");
     }
     return NB_OK;
 }
@@ -101,7 +114,8 @@ static nb_status check_unasked(const nb_model *m, const nb_tensor *t, nb_error *
 nb_status nb_model_check_tensors(const nb_model *m, nb_error *err)
 {
     nb_status st = NB_OK;
-    bool *seen = nb_alloc_zero((size_t)m->container->n_tensor + 1, sizeof *seen, "a list of tensors", err);
+    bool *seen =
+        nb_alloc_zero((size_t)m->container->n_tensor + 1, sizeof *seen, "a list of tensors", err);
     if (!seen)
         return NB_NO_ROOM;
     for (int r = 0; r < NB_ROLE_ATTN_NORM && st == NB_OK; r++)
@@ -109,7 +123,8 @@ nb_status nb_model_check_tensors(const nb_model *m, nb_error *err)
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
         for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
             for (int e = 0; e < nb_model_n_slot(m, (nb_role)r) && st == NB_OK; e++)
-                st = check_slot(m, (nb_slot){.role = (nb_role)r, .layer = l, .expert = e}, seen, err);
+                st = check_slot(m, (nb_slot){.role = (nb_role)r, .layer = l, .expert = e}, seen,
+                                err);
     for (int64_t i = 0; i < m->container->n_tensor && st == NB_OK; i++)
         if (!seen[i])
             st = check_unasked(m, &m->container->tensor[i], err);
@@ -125,15 +140,22 @@ nb_status nb_model_matrix(const nb_model *m, nb_slot at, nb_matrix *out, void **
     if (p.t && nb_tensor_is_packed(m->container, p.t))
         return nb_model_unpack(m, at, out, made, err);
     if (!p.t)
-        return nb_fail_at(err, NB_INTERNAL, m->container->path, -1, "tensor %s went unchecked", name);
-    *out = (nb_matrix){.N = p.N, .K = p.K, .dtype = p.t->dtype, .rows = p.t->data + p.row * nb_dtype_row_bytes(p.t->dtype, p.K)};
+        return nb_fail_at(err, NB_INTERNAL, m->container->path, -1, "tensor %s went unchecked",
+                          name);
+    *out = (nb_matrix){.N = p.N,
+                       .K = p.K,
+                       .dtype = p.t->dtype,
+                       .rows = p.t->data + p.row * nb_dtype_row_bytes(p.t->dtype, p.K)};
     return NB_OK;
 }
 
-/* Rows of q and k that lie in pairs, as halves; *made is the caller's to free. Nothing is read on a device that only counts. */
-static nb_status halve_rows(const nb_model *m, nb_role role, nb_matrix *a, void **made, nb_error *err)
+/* Rows of q and k that lie in pairs, as halves; *made is the caller's to free. Nothing is read on a
+ * device that only counts. */
+static nb_status halve_rows(const nb_model *m, nb_role role, nb_matrix *a, void **made,
+                            nb_error *err)
 {
-    if (!a->dtype || !m->hp.rows_paired || !nb_family_pairs_rows(m->family, role) || nb_backend_counts(m->be))
+    if (!a->dtype || !m->hp.rows_paired || !nb_family_pairs_rows(m->family, role) ||
+        nb_backend_counts(m->be))
         return NB_OK;
     const size_t bytes = (size_t)nb_dtype_row_bytes(a->dtype, a->K);
     uint8_t *rows = nb_alloc((size_t)a->N, bytes, "rows of a layer", err);
@@ -141,7 +163,8 @@ static nb_status halve_rows(const nb_model *m, nb_role role, nb_matrix *a, void 
     if (!rows)
         return NB_NO_ROOM;
     for (int64_t n = 0; n < a->N; n++)
-        memcpy(rows + (size_t)nb_family_packed_row(m->family, &m->hp, role, n) * bytes, a->rows + (size_t)n * bytes, bytes);
+        memcpy(rows + (size_t)nb_family_packed_row(m->family, &m->hp, role, n) * bytes,
+               a->rows + (size_t)n * bytes, bytes);
     a->rows = rows;
     return NB_OK;
 }
@@ -156,7 +179,8 @@ nb_status nb_stack_load(const nb_model *m, nb_group_id g, int layer, nb_stack *o
     memset(out, 0, sizeof *out);
     bool same = true;
     for (int i = 0; i < n && st == NB_OK; i++) {
-        st = nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer}, &part[i], &made[i], err);
+        st =
+            nb_model_matrix(m, (nb_slot){.role = role[i], .layer = layer}, &part[i], &made[i], err);
         if (st == NB_OK)
             st = halve_rows(m, role[i], &part[i], &made[i], err);
         same = same && st == NB_OK && nb_matrix_alike(&part[i], &part[0]);
@@ -194,9 +218,11 @@ nb_status nb_model_pack(const nb_model *m, nb_slot at, nb_weight **out, nb_error
     return st;
 }
 
-nb_status nb_stack_from_f32(nb_backend *be, const float *w, int64_t N, int64_t K, nb_stack *out, nb_error *err)
+nb_status nb_stack_from_f32(nb_backend *be, const float *w, int64_t N, int64_t K, nb_stack *out,
+                            nb_error *err)
 {
-    const nb_matrix part = {.N = N, .K = K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)w};
+    const nb_matrix part = {
+        .N = N, .K = K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)w};
     *out = (nb_stack){.N = N, .K = K};
     const nb_status st = be->op->pack_weight(be, &part, 1, &out->w[0], err);
     out->n_weight = st == NB_OK;
@@ -215,12 +241,15 @@ nb_status nb_model_decode_vector(const nb_model *m, nb_slot at, float *host, nb_
     char name[NB_TENSOR_NAME];
     const nb_place p = nb_family_place(m->family, &m->hp, m->container, at, name);
     if (!p.t)
-        return nb_fail_at(err, NB_INTERNAL, m->container->path, -1, "tensor %s went unchecked", name);
+        return nb_fail_at(err, NB_INTERNAL, m->container->path, -1, "tensor %s went unchecked",
+                          name);
     if (p.t->dtype->block != 1)
-        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)p.t->offset, "the vector %s is of type %s", name, p.t->dtype->name);
+        return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, (int64_t)p.t->offset,
+                          "the vector %s is of type %s", name, p.t->dtype->name);
     const uint8_t *from = p.t->data + p.row * p.t->dtype->bytes;
     for (int64_t i = 0; i < p.K; i++)
-        nb_dtype_decode_row(p.t->dtype, from + i * p.t->dtype->bytes, &host[nb_family_packed_row(m->family, &m->hp, at.role, i)], 1);
+        nb_dtype_decode_row(p.t->dtype, from + i * p.t->dtype->bytes,
+                            &host[nb_family_packed_row(m->family, &m->hp, at.role, i)], 1);
     const float add = nb_family_norm_offset(m->family, m->container->kind, at.role);
     for (int64_t i = 0; i < p.K && add != 0.0f; i++)
         host[i] += add;
@@ -274,15 +303,20 @@ static nb_status load_layer(nb_model *m, int l, nb_error *err)
 static nb_status load_frequencies(nb_model *m, nb_error *err)
 {
     const size_t freq_bytes = (size_t)m->hp.rope_dim / 2 * sizeof(float);
-    nb_status st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq, err);
+    nb_status st =
+        m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq, err);
     if (st == NB_OK)
         st = m->be->op->upload(m->be, m->inv_freq, m->hp.inv_freq, freq_bytes, err);
     if (st == NB_OK)
-        st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq_local, err);
-    return st == NB_OK ? m->be->op->upload(m->be, m->inv_freq_local, m->hp.inv_freq_local, freq_bytes, err) : st;
+        st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq_local,
+                              err);
+    return st == NB_OK
+               ? m->be->op->upload(m->be, m->inv_freq_local, m->hp.inv_freq_local, freq_bytes, err)
+               : st;
 }
 
-/* The embedding goes where the first layer is; the output layer is always the device's, a second copy of a tied embedding then. */
+/* The embedding goes where the first layer is; the output layer is always the device's, a second
+ * copy of a tied embedding then. */
 static nb_status load_ends(nb_model *m, nb_error *err)
 {
     nb_model *first = m->front ? m->front : m;
@@ -291,9 +325,11 @@ static nb_status load_ends(nb_model *m, nb_error *err)
     if (st == NB_OK && shared)
         m->output = m->embed;
     else if (st == NB_OK)
-        st = nb_model_pack(m, (nb_slot){.role = m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT}, &m->output, err);
+        st = nb_model_pack(m, (nb_slot){.role = m->hp.tied ? NB_ROLE_EMBED : NB_ROLE_OUTPUT},
+                           &m->output, err);
     if (st == NB_OK) /* the divisor of the logits: (h / d) W^T */
-        st = nb_model_vector(m, (nb_slot){.role = NB_ROLE_OUTPUT_NORM}, 1.0f / m->hp.logit_divisor, &m->output_norm, err);
+        st = nb_model_vector(m, (nb_slot){.role = NB_ROLE_OUTPUT_NORM}, 1.0f / m->hp.logit_divisor,
+                             &m->output_norm, err);
     if (st == NB_OK) {
         first->weights_bytes += (int64_t)first->be->op->weight_bytes(first->embed);
         m->weights_bytes += shared ? 0 : (int64_t)m->be->op->weight_bytes(m->output);
@@ -344,7 +380,9 @@ void nb_model_close_weights(nb_model *m)
 
 nb_status nb_model_set_kv_type(nb_model *m, const char *name, nb_error *err)
 {
-    static const char *const types[] = {[NB_KV_F32] = "f32", [NB_KV_F16] = "f16", [NB_KV_BF16] = "bf16", [NB_KV_Q8] = "q8", [NB_KV_FP8] = "fp8", [NB_KV_TYPES] = NULL};
+    static const char *const types[] = {
+        [NB_KV_F32] = "f32", [NB_KV_F16] = "f16", [NB_KV_BF16] = "bf16",
+        [NB_KV_Q8] = "q8",   [NB_KV_FP8] = "fp8", [NB_KV_TYPES] = NULL};
     if (!name)
         return NB_OK;
     for (int i = 0; types[i]; i++)
@@ -363,24 +401,33 @@ static bool has_tokenizer(const nb_container *c)
     nb_str model;
     if (!c->gguf)
         return c->tokenizer || c->tokenizer_model;
-    return nb_gguf_string(c->gguf, "tokenizer.ggml.model", &model, NULL) != NB_OK || model.n != 4 || memcmp(model.p, "none", 4) != 0;
+    return nb_gguf_string(c->gguf, "tokenizer.ggml.model", &model, NULL) != NB_OK || model.n != 4 ||
+           memcmp(model.p, "none", 4) != 0;
 }
 
-/* auto_map names Python files of the publisher that compute in place of the architecture's own: never run, and never passed over. */
-static nb_status refuse_code(const nb_container *c, const nb_json *doc, const char *file, nb_error *err)
+/* auto_map names Python files of the publisher that compute in place of the architecture's own:
+ * never run, and never passed over. */
+static nb_status refuse_code(const nb_container *c, const nb_json *doc, const char *file,
+                             nb_error *err)
 {
-    const nb_json_node *map = doc ? nb_json_get(nb_json_root(doc), "auto_map") : NULL, *first = nb_json_first(map);
+    const nb_json_node *map = doc ? nb_json_get(nb_json_root(doc), "auto_map") : NULL,
+                       *first = nb_json_first(map);
     const char *code = "";
     char shown[160];
     size_t n = 0;
-    if (!map || nb_json_typeof(map) == NB_JSON_NULL || (nb_json_typeof(map) == NB_JSON_OBJECT && !first))
+    if (!map || nb_json_typeof(map) == NB_JSON_NULL ||
+        (nb_json_typeof(map) == NB_JSON_OBJECT && !first))
         return NB_OK;
-    if (!nb_json_string(first, &code, &n) && !nb_json_string(nb_json_first(first), &code, &n) && !nb_json_string(map, &code, &n))
+    if (!nb_json_string(first, &code, &n) && !nb_json_string(nb_json_first(first), &code, &n) &&
+        !nb_json_string(map, &code, &n))
         code = "?", n = 1;
     nb_fail_at(err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(map),
                "%s: auto_map asks for the publisher's own code, %s, which is never run", file,
                nb_escape(shown, (int64_t)sizeof shown, code, (int64_t)n));
-    nb_hint(err, "where that code is only what \"architectures\" names, a copy of %s without \"auto_map\" is read", file);
+    nb_hint(err,
+            "where that code is only what \"architectures\" names, a copy of %s without "
+            "\"auto_map\" is read",
+            file);
     return NB_UNSUPPORTED;
 }
 
@@ -391,13 +438,15 @@ static nb_status open_text(const char *path, nb_model *m, nb_error *err)
         return st;
     st = refuse_code(m->container, m->container->config, "config.json", err);
     if (st == NB_OK)
-        st = refuse_code(m->container, m->container->tokenizer_config, "tokenizer_config.json", err);
+        st =
+            refuse_code(m->container, m->container->tokenizer_config, "tokenizer_config.json", err);
     if (st == NB_OK && has_tokenizer(m->container))
         st = nb_tokenizer_open(m->container, &m->tokenizer, err);
     return st;
 }
 
-nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers, nb_model **out, nb_error *err)
+nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers, nb_model **out,
+                        nb_error *err)
 {
     const int64_t start = nb_clock_ns();
     *out = NULL;
@@ -413,7 +462,8 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
     if (st == NB_OK)
         st = nb_model_check_tensors(m, err);
     if (st == NB_OK && m->tokenizer && nb_tokenizer_vocab_size(m->tokenizer) > m->hp.vocab_size)
-        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "the tokenizer has %d tokens, the embedding %d rows",
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                        "the tokenizer has %d tokens, the embedding %d rows",
                         nb_tokenizer_vocab_size(m->tokenizer), m->hp.vocab_size);
     if (st != NB_OK)
         goto done;
@@ -461,7 +511,10 @@ nb_status nb_model_open_text(const char *path, nb_model **out, nb_error *err)
         return NB_NO_ROOM;
     nb_status st = open_text(path, m, err);
     if (st == NB_OK && !m->tokenizer)
-        st = nb_fail_at(err, NB_NOT_FOUND, path, -1, m->container->gguf ? "it has no tokenizer" : "no tokenizer.json or tokenizer.model beside the weights");
+        st = nb_fail_at(err, NB_NOT_FOUND, path, -1,
+                        m->container->gguf
+                            ? "it has no tokenizer"
+                            : "no tokenizer.json or tokenizer.model beside the weights");
     if (st != NB_OK) {
         nb_model_close(m);
         return st;

@@ -317,7 +317,8 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
     if (st == NB_OK)
         st = measure_inputs(&a, err);
     *choice = (nb_awq_choice){.ratio = -1.0};
-    if (st != NB_OK || nb_backend_counts(j->be)) { /* all buffers were there at once: there is nothing else to count, nor to read */
+    /* all buffers were there at once: there is nothing else to count, nor to read */
+    if (st != NB_OK || nb_backend_counts(j->be)) {
         close_buffers(&a);
         return st;
     }

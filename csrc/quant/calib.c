@@ -21,14 +21,15 @@ static nb_status reserve(nb_calib *c, int32_t n_seq, int32_t ctx, nb_error *err)
     return c->ids ? NB_OK : NB_NO_ROOM;
 }
 
-nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, size_t n, int32_t n_seq, int32_t ctx, nb_calib *out,
-                        nb_error *err)
+nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, size_t n,
+                        int32_t n_seq, int32_t ctx, nb_calib *out, nb_error *err)
 {
     nb_ids ids = {0};
     memset(out, 0, sizeof *out);
     nb_status st = nb_tokenizer_encode(m->tokenizer, text, n, NB_TOKENIZE_BOS, &ids, err);
     if (st == NB_OK && ids.n < (size_t)ctx) {
-        st = nb_fail_at(err, NB_BAD_INPUT, path, -1, "%zu tokens of calibration text, one sequence needs %d", ids.n, ctx);
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                        "%zu tokens of calibration text, one sequence needs %d", ids.n, ctx);
         if (ids.n >= 2)
             nb_hint(err, "--ctx %zu", ids.n);
     }
@@ -41,8 +42,10 @@ nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, s
     return st;
 }
 
-/* The ids a sequence begins with: BOS as the model asks, then the seed; a '?' seed as a user's turn where there is a template. */
-static nb_status seed_ids(const nb_model *m, const char *seed, int32_t **ids, size_t *n, nb_error *err)
+/* The ids a sequence begins with: BOS as the model asks, then the seed; a '?' seed as a user's turn
+ * where there is a template. */
+static nb_status seed_ids(const nb_model *m, const char *seed, int32_t **ids, size_t *n,
+                          nb_error *err)
 {
     size_t src_n = 0;
     if (seed[0] != '?')
@@ -50,10 +53,16 @@ static nb_status seed_ids(const nb_model *m, const char *seed, int32_t **ids, si
     if (!nb_tokenizer_chat_template(m->tokenizer, &src_n))
         return nb_model_tokenize(m, seed + 1, strlen(seed + 1), NB_TEXT_BOS, ids, n, err);
     char json[512]; /* seeds hold no characters that JSON escapes */
-    snprintf(json, sizeof json, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],\"add_generation_prompt\":true}", seed + 1);
-    const nb_status st = nb_model_template_ids(m, "calibration seed", json, strlen(json), ids, n, err);
-    const bool refused = st == NB_UNSUPPORTED || st == NB_BAD_INPUT; /* by the template: the seed alone then */
-    return refused ? nb_model_tokenize(m, seed + 1, strlen(seed + 1), NB_TEXT_BOS, ids, n, err) : st;
+    snprintf(
+        json, sizeof json,
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],\"add_generation_prompt\":true}",
+        seed + 1);
+    const nb_status st =
+        nb_model_template_ids(m, "calibration seed", json, strlen(json), ids, n, err);
+    /* by the template: the seed alone then */
+    const bool refused = st == NB_UNSUPPORTED || st == NB_BAD_INPUT;
+    return refused ? nb_model_tokenize(m, seed + 1, strlen(seed + 1), NB_TEXT_BOS, ids, n, err)
+                   : st;
 }
 
 /* kWave sequences at once: a weight is read once for all of them. */
@@ -70,16 +79,20 @@ static nb_status tell(teller *t, int32_t n, nb_error *err)
     const nb_calib_watch *w = t->watch;
     t->done += n;
     if (w->stop && *w->stop)
-        return nb_fail(err, NB_INTERRUPTED, "stopped while the model wrote its calibration text, nothing was written under the final name");
+        return nb_fail(err, NB_INTERRUPTED,
+                       "stopped while the model wrote its calibration text, nothing was written "
+                       "under the final name");
     if (w->progress && (t->done - t->told >= t->total / 32 || t->done == t->total)) {
         const double s = (double)(nb_clock_ns() - t->start_ns) * 1e-9;
-        w->progress(w->arg, "tokens of calibration text", (int32_t)t->done, (int32_t)t->total, s * (double)(t->total - t->done) / (double)t->done);
+        w->progress(w->arg, "tokens of calibration text", (int32_t)t->done, (int32_t)t->total,
+                    s * (double)(t->total - t->done) / (double)t->done);
         t->told = t->done;
     }
     return NB_OK;
 }
 
-static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t n, uint64_t seed, nb_calib *c, teller *told, nb_error *err)
+static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t n, uint64_t seed,
+                             nb_calib *c, teller *told, nb_error *err)
 {
     static const nb_sampling plain = {.temp = 1.0f, .top_p = 1.0f};
     nb_rng rng[kWave];
@@ -101,14 +114,16 @@ static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t 
         free(ids);
         ids = NULL;
     }
-    /* All sequences advance together, one token a step: while a sequence still has seed tokens they are fed, later its own samples are. */
+    /* All sequences advance together, one token a step: while a sequence still has seed tokens they
+     * are fed, later its own samples are. */
     for (int32_t t = 0; t < c->ctx - 1 && st == NB_OK; t++) {
         const size_t at = (size_t)t + 1;
         for (int32_t i = 0; i < n; i++) {
             next[i] = c->ids[(size_t)(first + i) * (size_t)c->ctx + (size_t)t];
             draw[i] = at < len[i] ? 0 : nb_rng_u64(&rng[i]);
         }
-        st = at < shortest ? nb_session_decode(s, next, n, NULL, err) : nb_session_decode_pick(s, next, n, &plain, draw, next, err);
+        st = at < shortest ? nb_session_decode(s, next, n, NULL, err)
+                           : nb_session_decode_pick(s, next, n, &plain, draw, next, err);
         for (int32_t i = 0; i < n && st == NB_OK; i++)
             if (at >= len[i])
                 c->ids[(size_t)(first + i) * (size_t)c->ctx + at] = next[i];
@@ -118,7 +133,8 @@ static nb_status sample_wave(nb_model *m, nb_session *s, int32_t first, int32_t 
     return st;
 }
 
-nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, const nb_calib_watch *watch, nb_calib *out, nb_error *err)
+nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed,
+                        const nb_calib_watch *watch, nb_calib *out, nb_error *err)
 {
     teller told = {.watch = watch, .start_ns = nb_clock_ns(), .total = (int64_t)n_seq * (ctx - 1)};
     nb_session *s = NULL;
@@ -128,7 +144,8 @@ nb_status nb_calib_self(nb_model *m, int32_t n_seq, int32_t ctx, uint64_t seed, 
     if (st == NB_OK)
         st = nb_session_open(m, wave, ctx, &s, err);
     for (int32_t i = 0; i < n_seq && st == NB_OK; i += wave)
-        st = sample_wave(m, s, i, n_seq - i < wave ? n_seq - i : wave, seed * 1000003u, out, &told, err);
+        st = sample_wave(m, s, i, n_seq - i < wave ? n_seq - i : wave, seed * 1000003u, out, &told,
+                         err);
     nb_session_close(s);
     if (st != NB_OK)
         nb_calib_free(out);

@@ -1,16 +1,22 @@
-/* experts.c -- gate, up and down of a mixture's experts: measured in batches, quantized one by one, then run all together.
+/* experts.c -- gate, up and down of a mixture's experts: measured in batches, quantized one by one,
+ * then run all together.
  *
- * A batch is as many experts as there is room for their second moments (nb_pipe.batch); each batch passes over the saved activations anew, which
- * costs norm and router again, not the products. An expert is quantized by what it saw:
+ * A batch is as many experts as there is room for their second moments (nb_pipe.batch); each batch
+ * passes over the saved activations anew, which costs norm and router again, not the products. An
+ * expert is quantized by what it saw:
  *
  *   n tokens, K inputs    n >= K          as a dense linear
- *                         K / 16 <= n     H has not its full rank and follows the few tokens there are: damping x K / n, 1 at most
- *                         n < K / 16      rounded to nearest with the range of least squared error; n = 0: nothing was measured either
+ *                         K / 16 <= n     H has not its full rank and follows the few tokens there
+ *                                         are: damping x K / n, 1 at most
+ *                         n < K / 16      rounded to nearest with the range of least squared error;
+ *                                         n = 0: nothing was measured either
  *
- * Measured on the mixture of routing.c (K = 64), mean KL in nats a token (+- 0.0012), attention seeing as little: 16 tokens an expert .0411, without
- * the damping .0445; 43 tokens .0339 and .0325; 5461 tokens .0153. Rounding all .0472, with ranges of least squared error .0410.
+ * Measured on the mixture of routing.c (K = 64), mean KL in nats a token (+- 0.0012), attention
+ * seeing as little: 16 tokens an expert .0411, without the damping .0445; 43 tokens .0339 and
+ * .0325; 5461 tokens .0153. Rounding all .0472, with ranges of least squared error .0410.
  *
- * The stream runs through what the sink holds, as a loader packs it: codes, not floats, since all experts of a group are needed at once. */
+ * The stream runs through what the sink holds, as a loader packs it: codes, not floats, since all
+ * experts of a group are needed at once. */
 #include "quant/pipe.h"
 
 #include <stdio.h>
@@ -33,16 +39,19 @@ static nb_moments judge(nb_moments s, int64_t n)
     if (!n)
         snprintf(s.note, sizeof s.note, "saw no token: rounded to nearest");
     else if (s.too_few)
-        snprintf(s.note, sizeof s.note, "saw %lld tokens for %lld inputs: rounded to nearest", (long long)n, (long long)K);
+        snprintf(s.note, sizeof s.note, "saw %lld tokens for %lld inputs: rounded to nearest",
+                 (long long)n, (long long)K);
     else if (n < K) {
         const double damp = s.damp * (double)K / (double)n;
         s.damp = damp < 1.0 ? damp : 1.0;
-        snprintf(s.note, sizeof s.note, "saw %lld tokens for %lld inputs: damping %.3g", (long long)n, (long long)K, s.damp);
+        snprintf(s.note, sizeof s.note, "saw %lld tokens for %lld inputs: damping %.3g",
+                 (long long)n, (long long)K, s.damp);
     }
     return s;
 }
 
-static nb_status quantize_batch(nb_pipe *p, nb_group_id g, int layer, int first, int n, int64_t *n_token, nb_error *err)
+static nb_status quantize_batch(nb_pipe *p, nb_group_id g, int layer, int first, int n,
+                                int64_t *n_token, nb_error *err)
 {
     nb_moments all = nb_pipe_moments(p, g);
     nb_status st = nb_moments_open_weights(p, (nb_group_at){g, layer, first}, n, &all, err);
@@ -51,10 +60,12 @@ static nb_status quantize_batch(nb_pipe *p, nb_group_id g, int layer, int first,
         st = nb_pipe_gather_experts(p, g, layer, first, n, &all, n_token, err);
     nb_times_lap(p->o->times, NB_LAP_STATISTICS);
     for (int i = 0; i < n && st == NB_OK; i++) {
-        const nb_moments s = judge(nb_moments_of(&all, i), p->dry ? all.K : n_token[i]); /* a plan takes the dearest way */
+        /* a plan takes the dearest way */
+        const nb_moments s = judge(nb_moments_of(&all, i), p->dry ? all.K : n_token[i]);
         st = nb_pipe_quantize(p, (nb_group_at){g, layer, first + i}, p->calib ? &s : NULL, err);
         if (st == NB_OK && p->o->stop && *p->o->stop)
-            st = nb_fail(err, NB_INTERRUPTED, "stopped in layer %d, nothing was written under the final name", layer);
+            st = nb_fail(err, NB_INTERRUPTED,
+                         "stopped in layer %d, nothing was written under the final name", layer);
     }
     p->be->op->release(p->be, all.w);
     return st;
@@ -74,14 +85,16 @@ typedef struct likeness {
 } likeness;
 
 /* A matrix like the one that the sink will hold at the slot, without its data: for plans. */
-static nb_status measure_slot(const nb_pipe *p, nb_slot at, bool fits, likeness *room, nb_matrix *out, void **made, nb_error *err)
+static nb_status measure_slot(const nb_pipe *p, nb_slot at, bool fits, likeness *room,
+                              nb_matrix *out, void **made, nb_error *err)
 {
     const nb_grid *grid = &p->o->grid;
     int64_t N, K;
     nb_family_shape(&p->m->hp, at, &N, &K);
     if (!fits || at.layer < p->o->layer_from || at.layer >= p->o->layer_to)
         return nb_model_matrix(p->m, at, out, made, err);
-    *out = (nb_matrix){.N = N, .K = K, .dtype = grid->dtype, .bits = grid->bits, .group = grid->group};
+    *out =
+        (nb_matrix){.N = N, .K = K, .dtype = grid->dtype, .bits = grid->bits, .group = grid->group};
     if (grid->dtype)
         return NB_OK;
     const int64_t G = grid->group ? (K + grid->group - 1) / grid->group : 1;
@@ -100,11 +113,13 @@ static nb_status read_slot(nb_pipe *p, nb_slot at, nb_matrix *out, nb_error *err
     nb_family_shape(&p->m->hp, at, &N, &K);
     nb_status st = p->sink->op->read(p->sink, at, out, err);
     if (st == NB_OK && (out->N != N || out->K != K))
-        st =
-            nb_fail(err, NB_INTERNAL, "expert %d of layer %d is read back as %lld x %lld", at.expert, at.layer, (long long)out->N, (long long)out->K);
+        st = nb_fail(err, NB_INTERNAL, "expert %d of layer %d is read back as %lld x %lld",
+                     at.expert, at.layer, (long long)out->N, (long long)out->K);
     const int64_t bad = st == NB_OK ? nb_pipe_bad_row(p, out) : -1;
     if (bad >= 0)
-        st = nb_fail(err, NB_BAD_INPUT, "expert %d of layer %d is written with NaN or Inf in row %lld", at.expert, at.layer, (long long)bad);
+        st = nb_fail(err, NB_BAD_INPUT,
+                     "expert %d of layer %d is written with NaN or Inf in row %lld", at.expert,
+                     at.layer, (long long)bad);
     return st;
 }
 
@@ -113,7 +128,8 @@ static nb_status pack_slot(nb_pipe *p, nb_slot at, bool fits, nb_weight **out, n
     nb_matrix a;
     void *made = NULL;
     likeness room = {NULL, NULL};
-    nb_status st = p->dry ? measure_slot(p, at, fits, &room, &a, &made, err) : read_slot(p, at, &a, err);
+    nb_status st =
+        p->dry ? measure_slot(p, at, fits, &room, &a, &made, err) : read_slot(p, at, &a, err);
     if (st == NB_OK)
         st = p->be->op->pack_weight(p->be, &a, 1, out, err);
     free(room.groups);
@@ -140,7 +156,8 @@ static nb_status experts_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_erro
         x->N += N;
         st = x->w[i] ? NB_OK : NB_NO_ROOM;
         for (int e = 0; e < E && st == NB_OK; e++)
-            st = pack_slot(p, (nb_slot){.role = role[i], .layer = layer, .expert = e}, fits, &x->w[i][e], err);
+            st = pack_slot(p, (nb_slot){.role = role[i], .layer = layer, .expert = e}, fits,
+                           &x->w[i][e], err);
     }
     return st;
 }

@@ -1,7 +1,10 @@
-/* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down; of one expert the last two): decoded, quantized, written, reported.
+/* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down; of one expert the
+ * last two): decoded, quantized, written, reported.
  *
- * The quantized stream runs through what the sink holds, read back and decoded: exactly what a loader of the file will see, and the same bits when an
- * interrupted run is replayed. Buffers live as short as they can: the peak is the sweep's (H, C or W C, and W twice; R lies in H where the device can). */
+ * The quantized stream runs through what the sink holds, read back and decoded: exactly what a
+ * loader of the file will see, and the same bits when an interrupted run is replayed. Buffers live
+ * as short as they can: the peak is the sweep's (H, C or W C, and W twice; R lies in H where the
+ * device can). */
 #include "base/pool.h"
 #include "quant/pipe.h"
 
@@ -20,7 +23,8 @@ struct work {
     uint8_t *d_codes;
     nb_group *d_groups;
     int32_t *g_idx;    /* [K] host, under act_order */
-    double *row_error; /* [N] host, with statistics: D H D^T of every row, NaN where the quantizer did not say */
+    double *row_error; /* [N] host, with statistics: D H D^T of every row, NaN where the
+                        * quantizer did not say */
 };
 
 static void work_close(nb_pipe *p, struct work *k)
@@ -38,12 +42,18 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
     const struct {
         void **to;
         size_t bytes;
-    } device[] = {{(void **)&k->d_codes, n}, {(void **)&k->d_groups, n_group * sizeof(nb_group)}, {(void **)&k->q, n * 4}};
-    const size_t n_device = p->o->quantizer->needs == NB_NEEDS_NOTHING ? 2 : 3; /* values are for the report and the sweep */
+    } device[] = {{(void **)&k->d_codes, n},
+                  {(void **)&k->d_groups, n_group * sizeof(nb_group)},
+                  {(void **)&k->q, n * 4}};
+    /* values are for the report and the sweep */
+    const size_t n_device = p->o->quantizer->needs == NB_NEEDS_NOTHING ? 2 : 3;
     nb_status st = NB_OK;
-    if (p->o->act_order && !(k->g_idx = nb_alloc_zero((size_t)k->K, sizeof *k->g_idx, "an order of inputs", err))) /* written under a plan as well */
+    /* written under a plan as well */
+    if (p->o->act_order &&
+        !(k->g_idx = nb_alloc_zero((size_t)k->K, sizeof *k->g_idx, "an order of inputs", err)))
         return NB_NO_ROOM;
-    if (k->h && !(k->row_error = nb_alloc((size_t)k->N, sizeof *k->row_error, "errors of rows", err)))
+    if (k->h &&
+        !(k->row_error = nb_alloc((size_t)k->N, sizeof *k->row_error, "errors of rows", err)))
         return NB_NO_ROOM;
     for (int64_t r = 0; r < k->N && k->h; r++)
         k->row_error[r] = (double)NAN;
@@ -59,7 +69,8 @@ static nb_slot slot_of(nb_group_at at, nb_role role)
     return (nb_slot){.role = role, .layer = at.layer, .expert = at.expert};
 }
 
-/* What people call a linear: its tensor; where that holds all experts, with the expert's number before the last dot, as if it lay alone. */
+/* What people call a linear: its tensor; where that holds all experts, with the expert's number
+ * before the last dot, as if it lay alone. */
 static const char *linear_name(const nb_pipe *p, nb_slot at, char name[NB_TENSOR_NAME])
 {
     char tail[NB_TENSOR_NAME];
@@ -85,7 +96,9 @@ static void decode_task(const void *arg, int64_t n, int worker)
 {
     const struct decoding *d = arg;
     const int64_t K = d->a->K;
-    float *row = d->to + (d->packed ? nb_family_packed_row(d->p->m->family, &d->p->m->hp, d->role, n) : n) * K;
+    float *row =
+        d->to +
+        (d->packed ? nb_family_packed_row(d->p->m->family, &d->p->m->hp, d->role, n) : n) * K;
     uint32_t most = 0; /* of the magnitudes' bits: NaN and Inf are above all numbers */
     (void)worker;
     nb_matrix_row(d->a, n, row);
@@ -94,13 +107,16 @@ static void decode_task(const void *arg, int64_t n, int worker)
         memcpy(&bits, &row[k], sizeof bits);
         most = (bits & 0x7fffffff) > most ? bits & 0x7fffffff : most;
     }
-    for (int64_t was = __atomic_load_n(d->bad, __ATOMIC_RELAXED); most >= 0x7f800000 && n > was;) /* the last one, whatever the threads */
+    /* the last one, whatever the threads */
+    for (int64_t was = __atomic_load_n(d->bad, __ATOMIC_RELAXED); most >= 0x7f800000 && n > was;)
         if (__atomic_compare_exchange_n(d->bad, &was, n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             break;
 }
 
-/* Decodes a matrix; *bad: a row with a value that is not finite, or -1. packed: its rows in the order in which the role's are packed. */
-static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed, float *to, int64_t *bad)
+/* Decodes a matrix; *bad: a row with a value that is not finite, or -1. packed: its rows in the
+ * order in which the role's are packed. */
+static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed,
+                          float *to, int64_t *bad)
 {
     nb_pool *pool = NULL;
     const struct decoding d = {p, a, role, packed, to, bad};
@@ -111,7 +127,8 @@ static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bo
     nb_pool_close(pool);
 }
 
-/* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a checkpoint like that must not be quantized silently. */
+/* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a
+ * checkpoint like that must not be quantized silently. */
 nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
 {
     nb_role role[3];
@@ -129,7 +146,8 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
         if (st != NB_OK)
             break;
         if (bad >= 0)
-            st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1, "tensor %s holds NaN or Inf in row %lld",
+            st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1,
+                            "tensor %s holds NaN or Inf in row %lld",
                             linear_name(p, slot_of(at, role[i]), name), (long long)bad);
         else
             nb_pipe_apply_scales(p, at, role[i], a.N, a.K, to);
@@ -161,7 +179,8 @@ static nb_status open_weights(nb_pipe *p, const nb_moments *s, struct work *k, n
     k->w = s ? s->w : NULL;
     if (k->w)
         return NB_OK;
-    const nb_status st = p->be->op->alloc(p->be, (size_t)(k->N * k->K) * sizeof(float), "weights of a layer", (void **)&k->own, err);
+    const nb_status st = p->be->op->alloc(p->be, (size_t)(k->N * k->K) * sizeof(float),
+                                          "weights of a layer", (void **)&k->own, err);
     k->w = k->own;
     return st == NB_OK ? nb_pipe_upload(p, k->at, k->w, err) : st;
 }
@@ -191,7 +210,8 @@ static nb_status stack_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_error 
     int64_t K = 0, n0 = 0;
     const int64_t N = nb_pipe_group_shape(p, g, &K);
     float *host = NULL;
-    nb_status st = nb_pipe_host(p, (size_t)(N * K), sizeof *host, "weights of a layer", (void **)&host, err);
+    nb_status st =
+        nb_pipe_host(p, (size_t)(N * K), sizeof *host, "weights of a layer", (void **)&host, err);
     for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
         nb_matrix a;
         int64_t bad = -1;
@@ -201,11 +221,13 @@ static nb_status stack_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_error 
         if (st != NB_OK)
             break;
         if (a.K != K || n0 + a.N > N)
-            st = nb_fail(err, NB_INTERNAL, "tensor %s is read back as %lld x %lld", linear_name(p, at, name), (long long)a.N, (long long)a.K);
+            st = nb_fail(err, NB_INTERNAL, "tensor %s is read back as %lld x %lld",
+                         linear_name(p, at, name), (long long)a.N, (long long)a.K);
         else
             decode_matrix(p, &a, role[i], true, host + n0 * K, &bad);
         if (bad >= 0)
-            st = nb_fail(err, NB_BAD_INPUT, "tensor %s is written with NaN or Inf in row %lld", linear_name(p, at, name), (long long)bad);
+            st = nb_fail(err, NB_BAD_INPUT, "tensor %s is written with NaN or Inf in row %lld",
+                         linear_name(p, at, name), (long long)bad);
         n0 += a.N;
     }
     if (st == NB_OK)
@@ -246,7 +268,10 @@ int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a)
         for (int64_t k = 0; k < a->K; k += kPiece) {
             float piece[kPiece];
             const int64_t len = a->K - k < kPiece ? a->K - k : kPiece;
-            nb_dtype_decode_row(a->dtype, a->rows + n * nb_dtype_row_bytes(a->dtype, a->K) + nb_dtype_row_bytes(a->dtype, k), piece, len);
+            nb_dtype_decode_row(a->dtype,
+                                a->rows + n * nb_dtype_row_bytes(a->dtype, a->K) +
+                                    nb_dtype_row_bytes(a->dtype, k),
+                                piece, len);
             for (int64_t i = 0; i < len; i++)
                 worst = isfinite(piece[i]) ? worst : n;
         }
@@ -265,8 +290,8 @@ nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err)
     nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
     const int64_t bad = st == NB_OK ? nb_pipe_bad_row(p, &m) : -1;
     if (bad >= 0)
-        st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset, "tensor %s holds NaN or Inf in row %lld", place.t->name,
-                        (long long)bad);
+        st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset,
+                        "tensor %s holds NaN or Inf in row %lld", place.t->name, (long long)bad);
     if (st == NB_OK)
         st = p->sink->op->dense(p->sink, at, &m, err);
     free(made);
@@ -279,24 +304,33 @@ void nb_pipe_release_pages(nb_pipe *p, nb_group_at at)
     nb_role role[3];
     char name[NB_TENSOR_NAME];
     for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--)
-        nb_container_release(p->m->container, nb_family_tensor(p->m->family, p->m->container, slot_of(at, role[i]), name));
+        nb_container_release(p->m->container, nb_family_tensor(p->m->family, p->m->container,
+                                                               slot_of(at, role[i]), name));
 }
 
 /* ---- the report ---- */
 
 /* tr(D H D^T) of rows [n0, n0 + N), D = w - q (q NULL: D = w). */
-static nb_status measure(nb_pipe *p, const struct work *k, const float *q, int64_t n0, int64_t N, double *out, nb_error *err)
+static nb_status measure(nb_pipe *p, const struct work *k, const float *q, int64_t n0, int64_t N,
+                         double *out, nb_error *err)
 {
-    nb_quant_error_args a = {.w = k->w + n0 * k->K, .q = q ? q + n0 * k->K : NULL, .N = N, .K = k->K, .h = k->h, .out = out};
+    nb_quant_error_args a = {.w = k->w + n0 * k->K,
+                             .q = q ? q + n0 * k->K : NULL,
+                             .N = N,
+                             .K = k->K,
+                             .h = k->h,
+                             .out = out};
     nb_status st = nb_op_check(p->be, p->be->op->quant_error != NULL, "quant_error", err);
     if (st == NB_OK)
-        st = nb_pipe_scratch(p, p->be->op->quant_error_scratch ? p->be->op->quant_error_scratch(p->be, &a) : 0, err);
+        st = nb_pipe_scratch(
+            p, p->be->op->quant_error_scratch ? p->be->op->quant_error_scratch(p->be, &a) : 0, err);
     a.scratch = p->scratch;
     return st == NB_OK ? p->be->op->quant_error(p->be, &a, err) : st;
 }
 
 /* tr(D H D^T) of what the quantizer chose: its own figure where it has one. */
-static nb_status measure_chosen(nb_pipe *p, const struct work *k, int64_t n0, int64_t N, double *out, nb_error *err)
+static nb_status measure_chosen(nb_pipe *p, const struct work *k, int64_t n0, int64_t N,
+                                double *out, nb_error *err)
 {
     double sum = 0.0;
     for (int64_t n = n0; n < n0 + N; n++)
@@ -305,11 +339,23 @@ static nb_status measure_chosen(nb_pipe *p, const struct work *k, int64_t n0, in
     return isfinite(sum) ? NB_OK : measure(p, k, k->q, n0, N, out, err);
 }
 
-/* The errors of the group's linears against the weights the sweep was given: what it chose, then (in the same memory) plain rounding. */
-static nb_status report_errors(nb_pipe *p, const struct work *k, const nb_role *role, int n_role, nb_linear_report *r, nb_error *err)
+/* The errors of the group's linears against the weights the sweep was given: what it chose, then
+ * (in the same memory) plain rounding. */
+static nb_status report_errors(nb_pipe *p, const struct work *k, const nb_role *role, int n_role,
+                               nb_linear_report *r, nb_error *err)
 {
-    const nb_quantize_rows_args rtn = {.w = k->w, .N = k->N, .K = k->K, .grid = &p->o->grid, .groups = k->d_groups, .codes = k->d_codes};
-    const nb_dequantize_args deq = {.codes = k->d_codes, .groups = k->d_groups, .N = k->N, .K = k->K, .grid = &p->o->grid, .q = k->q};
+    const nb_quantize_rows_args rtn = {.w = k->w,
+                                       .N = k->N,
+                                       .K = k->K,
+                                       .grid = &p->o->grid,
+                                       .groups = k->d_groups,
+                                       .codes = k->d_codes};
+    const nb_dequantize_args deq = {.codes = k->d_codes,
+                                    .groups = k->d_groups,
+                                    .N = k->N,
+                                    .K = k->K,
+                                    .grid = &p->o->grid,
+                                    .q = k->q};
     double base[3] = {0}, got[3] = {0}, rounded[3] = {0};
     nb_status st = NB_OK;
     for (int pass = 0; pass < 2 && st == NB_OK; pass++) {
@@ -320,7 +366,8 @@ static nb_status report_errors(nb_pipe *p, const struct work *k, const nb_role *
             if (pass == 0)
                 st = measure(p, k, NULL, n0, N, &base[i], err);
             if (st == NB_OK)
-                st = pass ? measure(p, k, k->q, n0, N, &rounded[i], err) : measure_chosen(p, k, n0, N, &got[i], err);
+                st = pass ? measure(p, k, k->q, n0, N, &rounded[i], err)
+                          : measure_chosen(p, k, n0, N, &got[i], err);
             n0 += N;
         }
         if (st == NB_OK && pass == 0)
@@ -342,8 +389,12 @@ static nb_linear_report *begin_report(nb_pipe *p, nb_group_at at, double bits)
     const int n_role = nb_group_roles(at.g, role);
     nb_linear_report *r = p->report + p->n_report;
     for (int i = 0; i < n_role; i++) {
-        r[i] = (nb_linear_report){.bits_per_weight = bits, .error = (double)NAN, .error_rtn = (double)NAN, .expert = nb_pipe_is_mixed(p, at.g)};
-        snprintf(r[i].name, sizeof r[i].name, "%s", linear_name(p, slot_of(at, role[i]), (char[NB_TENSOR_NAME]){0}));
+        r[i] = (nb_linear_report){.bits_per_weight = bits,
+                                  .error = (double)NAN,
+                                  .error_rtn = (double)NAN,
+                                  .expert = nb_pipe_is_mixed(p, at.g)};
+        snprintf(r[i].name, sizeof r[i].name, "%s",
+                 linear_name(p, slot_of(at, role[i]), (char[NB_TENSOR_NAME]){0}));
     }
     p->n_report += n_role;
     return r;
@@ -353,13 +404,16 @@ static nb_linear_report *begin_report(nb_pipe *p, nb_group_at at, double bits)
 static double stored_bits(const nb_pipe *p, int64_t N, int64_t K)
 {
     const nb_dtype *t = p->o->values ? p->o->values : p->o->grid.dtype;
-    return p->o->scheme ? 8.0 * (double)nb_scheme_bytes(p->o->scheme, N, K) / ((double)N * (double)K) : 8.0 * (double)t->bytes / (double)t->block;
+    return p->o->scheme
+               ? 8.0 * (double)nb_scheme_bytes(p->o->scheme, N, K) / ((double)N * (double)K)
+               : 8.0 * (double)t->bytes / (double)t->block;
 }
 
 /* ---- quantizing ---- */
 
 /* Codes and groups, from the device into the sink. */
-static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *role, int n_role, nb_error *err)
+static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *role, int n_role,
+                             nb_error *err)
 {
     const size_t n = (size_t)(k->N * k->K), n_group = (size_t)(k->N * k->G);
     uint8_t *codes = NULL;
@@ -375,8 +429,14 @@ static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *ro
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         int64_t N, K;
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &N, &K);
-        const nb_matrix m = {.N = N, .K = K, .codes = codes + n0 * K, .groups = groups + n0 * k->G, .table = p->o->grid.table, .bits = p->o->grid.bits,
-                             .group = p->o->grid.group, .g_idx = p->o->act_order ? k->g_idx : NULL};
+        const nb_matrix m = {.N = N,
+                             .K = K,
+                             .codes = codes + n0 * K,
+                             .groups = groups + n0 * k->G,
+                             .table = p->o->grid.table,
+                             .bits = p->o->grid.bits,
+                             .group = p->o->grid.group,
+                             .g_idx = p->o->act_order ? k->g_idx : NULL};
         st = p->sink->op->linear(p->sink, slot_of(k->at, role[i]), &m, err);
         n0 += N;
     }
@@ -392,7 +452,8 @@ static nb_status name_fault(const nb_pipe *p, nb_status st, nb_slot at, nb_error
     if (st != NB_BAD_INPUT || !err)
         return st;
     snprintf(what, sizeof what, "%.299s", err->message);
-    return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s", linear_name(p, at, name), what);
+    return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s", linear_name(p, at, name),
+                      what);
 }
 
 /* The group's matrices as they are, or with the layer's scales where it has some. */
@@ -441,10 +502,11 @@ nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
         if (!p->o->quantizer->layer)
             snprintf(r[i].note, sizeof r[i].note, "kept: nothing is rounded");
         else if (p->o->scheme)
-            snprintf(r[i].note, sizeof r[i].note, "kept: its shape has no place in %s", p->o->scheme->scheme->name);
+            snprintf(r[i].note, sizeof r[i].note, "kept: its shape has no place in %s",
+                     p->o->scheme->scheme->name);
         else
-            snprintf(r[i].note, sizeof r[i].note, "kept %s: its width is no multiple of %d", p->o->values ? p->o->values->name : "f16",
-                     p->o->grid.dtype->block);
+            snprintf(r[i].note, sizeof r[i].note, "kept %s: its width is no multiple of %d",
+                     p->o->values ? p->o->values->name : "f16", p->o->grid.dtype->block);
     }
     return copy_group(p, at, err);
 }
@@ -453,7 +515,8 @@ nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
 static void write_note(nb_linear_report *r, const nb_moments *s, const nb_quant_stats *stats)
 {
     const char *of_input = s ? s->note : "";
-    snprintf(r->note, sizeof r->note, "%.90s%s%.34s", of_input, of_input[0] && stats->note[0] ? "; " : "", stats->note);
+    snprintf(r->note, sizeof r->note, "%.90s%s%.34s", of_input,
+             of_input[0] && stats->note[0] ? "; " : "", stats->note);
     r->n_token = s ? s->n_token : 0;
     r->rounded = s && s->too_few;
 }
@@ -468,10 +531,21 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
     const int64_t group = p->o->grid.group ? p->o->grid.group : k.K;
     k.G = (k.K + group - 1) / group;
     nb_quant_stats stats = {0};
-    nb_quant_job job = {.be = p->be, .grid = &p->o->grid, .N = k.N, .K = k.K, .n_token = s ? s->n_token : 0, .damp = s ? s->damp : p->o->damp,
-                        .correction = p->o->correction, .static_groups = p->o->static_groups, .act_order = p->o->act_order, .clip = p->o->clip,
+    nb_quant_job job = {.be = p->be,
+                        .grid = &p->o->grid,
+                        .N = k.N,
+                        .K = k.K,
+                        .n_token = s ? s->n_token : 0,
+                        .damp = s ? s->damp : p->o->damp,
+                        .correction = p->o->correction,
+                        .static_groups = p->o->static_groups,
+                        .act_order = p->o->act_order,
+                        .clip = p->o->clip,
                         .times = p->o->times,
-                        .clip_from = p->o->quantizer->input_scales && at.g == NB_GROUP_QKV ? k.N - value_rows(p) : 0, .stats = &stats};
+                        .clip_from = p->o->quantizer->input_scales && at.g == NB_GROUP_QKV
+                                         ? k.N - value_rows(p)
+                                         : 0,
+                        .stats = &stats};
     nb_status st = open_weights(p, s, &k, err);
     nb_times_lap(p->o->times, NB_LAP_READ);
     if (st == NB_OK)

@@ -1,13 +1,18 @@
-/* moments.c -- what is summed over the calibration tokens for a group: H, and what the drift of its inputs does to its linears.
+/* moments.c -- what is summed over the calibration tokens for a group: H, and what the drift of its
+ * inputs does to its linears.
  *
- * Of the drift the correction needs W C (backend.h). Either C is summed, [K,K], for 2 T K^2 FLOP and 2 N K^2 at the end, or W C itself, [N,K], for
- * 4 T N K. Up to N = K / 2 (down: N = K / 3.5 in Llama) the second is less work and less memory, whatever T is: so it is done there, on devices that have
- * the op. It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the sums, still less than 8 K^2 up to N = 2 K / 3, and no more than is
- * held when W is rounded. Scaled inputs (awq.h) keep C: the original stream's come undivided, which nb_pipe_scale_drift makes good in C.
+ * Of the drift the correction needs W C (backend.h). Either C is summed, [K,K], for 2 T K^2 FLOP
+ * and 2 N K^2 at the end, or W C itself, [N,K], for 4 T N K. Up to N = K / 2 (down: N = K / 3.5 in
+ * Llama) the second is less work and less memory, whatever T is: so it is done there, on devices
+ * that have the op. It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the sums,
+ * still less than 8 K^2 up to N = 2 K / 3, and no more than is held when W is rounded. Scaled
+ * inputs (awq.h) keep C: the original stream's come undivided, which nb_pipe_scale_drift makes good
+ * in C.
  *
- * Where AMX tiles make C (some 190 GFLOP/s, docs/PERFORMANCE.md) D takes vectors (115): 4 N / K / 115 against 2 / 190 + 2 N / T / 115, of T K^2. At
- * N = K / 3.5 that is .0099 against .0105 and more, at K / 2 .0174 against .0105 and more: there it costs up to two thirds more of this sum, and is kept
- * for the memory, so that a plan does not depend on the processor. */
+ * Where AMX tiles make C (some 190 GFLOP/s, docs/PERFORMANCE.md) D takes vectors (115): 4 N / K /
+ * 115 against 2 / 190 + 2 N / T / 115, of T K^2. At N = K / 3.5 that is .0099 against .0105 and
+ * more, at K / 2 .0174 against .0105 and more: there it costs up to two thirds more of this sum,
+ * and is kept for the memory, so that a plan does not depend on the processor. */
 #include "quant/pipe.h"
 
 /* Rows of the linears that share the input, where W C is summed; 0: C is. */
@@ -45,7 +50,8 @@ nb_status nb_pipe_open_moments(nb_pipe *p, nb_error *err)
         int64_t K;
         (void)nb_pipe_group_shape(p, (nb_group_id)g, &K);
         const int64_t N = narrow_rows(p, (nb_group_id)g);
-        const size_t n = nb_pipe_is_mixed(p, (nb_group_id)g) ? (size_t)p->batch : 1, square = n * (size_t)(K * K) * sizeof(double),
+        const size_t n = nb_pipe_is_mixed(p, (nb_group_id)g) ? (size_t)p->batch : 1,
+                     square = n * (size_t)(K * K) * sizeof(double),
                      drift = N ? n * (size_t)(N * K) * sizeof(double) : square;
         h = square > h ? square : h;
         c = drift > c ? drift : c;
@@ -72,7 +78,8 @@ nb_status nb_moments_open_weights(nb_pipe *p, nb_group_at at, int n, nb_moments 
     const int64_t one = s->N * s->K;
     if (!s->wc)
         return NB_OK;
-    nb_status st = p->be->op->alloc(p->be, (size_t)(n * one) * sizeof *s->w, "weights of a layer", (void **)&s->w, err);
+    nb_status st = p->be->op->alloc(p->be, (size_t)(n * one) * sizeof *s->w, "weights of a layer",
+                                    (void **)&s->w, err);
     for (int e = 0; e < n && st == NB_OK; e++)
         st = nb_pipe_upload(p, (nb_group_at){at.g, at.layer, at.expert + e}, s->w + e * one, err);
     return st;
@@ -113,7 +120,8 @@ size_t nb_moments_scratch(const nb_pipe *p, const nb_moments *s, const nb_token_
     const nb_backend_ops *op = p->be->op;
     const nb_gram_args gram = gram_of(s, t);
     const nb_drift_args drift = drift_of(s, t);
-    const size_t a = op->gram_scratch ? op->gram_scratch(p->be, &gram) : 0, b = s->wc && op->drift_scratch ? op->drift_scratch(p->be, &drift) : 0;
+    const size_t a = op->gram_scratch ? op->gram_scratch(p->be, &gram) : 0,
+                 b = s->wc && op->drift_scratch ? op->drift_scratch(p->be, &drift) : 0;
     return a > b ? a : b;
 }
 

@@ -1,15 +1,16 @@
-/* pipeline.c -- one-pass true-sequential quantization (quantizers.md 2.3): every linear is evaluated once on the calibration tokens, behind
- * predecessors that are already quantized.
+/* pipeline.c -- one-pass true-sequential quantization (quantizers.md 2.3): every linear is
+ * evaluated once on the calibration tokens, behind predecessors that are already quantized.
  *
- *   for each layer:   attn_norm -> H of q,k,v -> quantize them -> attention with them -> H of o -> quantize o -> residual
- *                     ffn_norm  -> H of gate,up -> quantize -> gated activation -> H of down -> quantize down -> residual
- *                     seal: on disk, then `sealed`
+ *   for each layer:   attn_norm -> H of q,k,v -> quantize them -> attention with them -> H of o ->
+ *                     quantize o -> residual ffn_norm  -> H of gate,up -> quantize -> gated
+ *                     activation -> H of down -> quantize down -> residual seal: on disk, then
+ *                     `sealed`
  *
- * With the drift correction a second stream runs beside it through the original weights; the Hessian comes from the quantized stream (X), the cross
- * term C = (X_orig - X)^T X from both.
+ * With the drift correction a second stream runs beside it through the original weights; the
+ * Hessian comes from the quantized stream (X), the cross term C = (X_orig - X)^T X from both.
  *
- * Layers that an earlier run sealed are read back and only run forward; layers out of the range are copied and run forward as they are while a later
- * layer still wants activations. */
+ * Layers that an earlier run sealed are read back and only run forward; layers out of the range are
+ * copied and run forward as they are while a later layer still wants activations. */
 #include "backend/count.h"
 #include "base/clock.h"
 #include "convert/folder_plan.h"
@@ -28,7 +29,8 @@ bool nb_pipeline_fits(const nb_model *m, nb_group_id g, const nb_pipeline_option
         return nb_folder_packs(m, o->scheme, g, NULL) == NB_OK;
     nb_group_roles(g, role);
     nb_family_shape(&m->hp, (nb_slot){.role = role[0]}, &N, &K);
-    return grid->dtype ? K % grid->dtype->block == 0 : o->values != NULL; /* the last group of a row may be short */
+    /* the last group of a row may be short */
+    return grid->dtype ? K % grid->dtype->block == 0 : o->values != NULL;
 }
 
 int64_t nb_pipeline_most_reports(const nb_model *m)
@@ -71,14 +73,16 @@ static bool is_linear(nb_role role)
     return false;
 }
 
-/* Everything of the layer that is no linear, and the linears too when they are not to be quantized. */
+/* Everything of the layer that is no linear, and the linears too when they are not to be
+ * quantized. */
 static nb_status copy_roles(nb_pipe *p, int layer, bool linears, nb_error *err)
 {
     nb_status st = NB_OK;
     for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && st == NB_OK; r++)
         for (int e = 0; e < nb_model_n_slot(p->m, (nb_role)r) && st == NB_OK; e++)
             if (linears || (!is_linear((nb_role)r) && !nb_pipe_is_folded(p, (nb_role)r)))
-                st = nb_pipe_copy(p, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e}, err);
+                st = nb_pipe_copy(p, (nb_slot){.role = (nb_role)r, .layer = layer, .expert = e},
+                                  err);
     return st;
 }
 
@@ -98,8 +102,10 @@ static nb_status walk_layer(nb_pipe *p, int layer, group_fn group, bool forward,
         st = group(p, (nb_group_id)g, layer, err);
         nb_times_lap(p->o->times, NB_LAP_READ);
         if (st == NB_OK && p->o->stop && *p->o->stop)
-            st = nb_fail(err, NB_INTERRUPTED, "stopped in layer %d, nothing was written under the final name", layer);
-        if (st == NB_OK && p->calib && (forward || g + 1 < NB_GROUP_COUNT)) /* nothing reads what the last group would give */
+            st = nb_fail(err, NB_INTERRUPTED,
+                         "stopped in layer %d, nothing was written under the final name", layer);
+        /* nothing reads what the last group would give */
+        if (st == NB_OK && p->calib && (forward || g + 1 < NB_GROUP_COUNT))
             st = nb_pipe_advance(p, (nb_group_id)g, err);
         nb_times_lap(p->o->times, NB_LAP_FORWARD);
     }
@@ -115,7 +121,8 @@ static nb_status seal(nb_pipe *p, int layer, int64_t first_report, int64_t start
     const nb_status st = p->sink->op->seal(p->sink, layer, digest, err);
     if (st != NB_OK || !p->o->sealed)
         return st;
-    return p->o->sealed(p->o->sealed_arg, layer, digest, p->report + first_report, (int)(p->n_report - first_report),
+    return p->o->sealed(p->o->sealed_arg, layer, digest, p->report + first_report,
+                        (int)(p->n_report - first_report),
                         (double)(nb_clock_ns() - start_ns) * 1e-9, (double)p->token_ns * 1e-9, err);
 }
 
@@ -123,7 +130,8 @@ static nb_status run_layer(nb_pipe *p, int layer, nb_error *err)
 {
     const nb_pipeline_options *o = p->o;
     const int64_t first = p->n_report, start = nb_clock_ns();
-    const bool ours = layer >= o->layer_from && layer < o->layer_to, done = layer < o->n_done, forward = layer + 1 < o->layer_to;
+    const bool ours = layer >= o->layer_from && layer < o->layer_to, done = layer < o->n_done,
+               forward = layer + 1 < o->layer_to;
     nb_status st = NB_OK;
     p->token_ns = 0;
     nb_times_start(o->times);
@@ -160,22 +168,31 @@ static void say(nb_pipe *p, int layer, int64_t first_report, int64_t start_ns)
     for (int64_t i = first_report; i < p->n_report; i++)
         if (isfinite(p->report[i].error)) {
             worst = p->report[i].error > worst ? p->report[i].error : worst;
-            ratio += p->report[i].error_rtn > 0.0 ? p->report[i].error / p->report[i].error_rtn : 1.0;
+            ratio +=
+                p->report[i].error_rtn > 0.0 ? p->report[i].error / p->report[i].error_rtn : 1.0;
             n++;
         }
     const double spent = (double)(nb_clock_ns() - start_ns) * 1e-9;
     const double eta = spent / (layer + 1 - p->o->n_done) * (p->m->hp.n_layer - layer - 1);
     if (n)
-        snprintf(line, sizeof line, "layer %d: worst error %.2e, %.2f of rounding's", layer, worst, ratio / n);
+        snprintf(line, sizeof line, "layer %d: worst error %.2e, %.2f of rounding's", layer, worst,
+                 ratio / n);
     else
         snprintf(line, sizeof line, "layer %d", layer);
     p->o->progress(p->o->arg, line, layer + 1, p->m->hp.n_layer, eta);
 }
 
-nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib, nb_sink *sink,
-                          nb_linear_report *report, int64_t *n_report, nb_error *err)
+nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib,
+                          nb_sink *sink, nb_linear_report *report, int64_t *n_report, nb_error *err)
 {
-    nb_pipe p = {.m = m, .be = m->be, .o = o, .calib = calib, .sink = sink, .report = report, .n_report = *n_report, .spill = -1,
+    nb_pipe p = {.m = m,
+                 .be = m->be,
+                 .o = o,
+                 .calib = calib,
+                 .sink = sink,
+                 .report = report,
+                 .n_report = *n_report,
+                 .spill = -1,
                  .dry = nb_backend_counts(m->be)};
     const int E = m->hp.n_expert ? m->hp.n_expert : 1;
     p.batch = o->expert_batch && o->expert_batch < E ? o->expert_batch : E;

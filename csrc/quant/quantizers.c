@@ -3,9 +3,11 @@
 
 #include <string.h>
 
-extern const nb_quantizer nb_quantizer_rtn, nb_quantizer_gptq, nb_quantizer_awq, nb_quantizer_awq_gptq;
+extern const nb_quantizer nb_quantizer_rtn, nb_quantizer_gptq, nb_quantizer_awq,
+    nb_quantizer_awq_gptq;
 
-const nb_quantizer *const nb_quantizers[] = {&nb_quantizer_rtn, &nb_quantizer_gptq, &nb_quantizer_awq, &nb_quantizer_awq_gptq, NULL};
+const nb_quantizer *const nb_quantizers[] = {&nb_quantizer_rtn, &nb_quantizer_gptq,
+                                             &nb_quantizer_awq, &nb_quantizer_awq_gptq, NULL};
 
 const nb_quantizer *nb_quantizer_find(const char *name)
 {

@@ -1,4 +1,5 @@
-/* report.c -- the page: figures, what was asked for, quality, error, bits, time, every linear (report.h). */
+/* report.c -- the page: figures, what was asked for, quality, error, bits, time, every linear
+ * (report.h). */
 #include "quant/report.h"
 #include "quant/report_page.h"
 
@@ -6,35 +7,46 @@
 #include <stdlib.h>
 
 static const char kStyle[] =
-    ":root{color-scheme:light dark;--bg:#fafaf8;--ink:#1b1c1e;--soft:#585c63;--rule:#d8dadd;--panel:#fff;"
+    ":root{color-scheme:light "
+    "dark;--bg:#fafaf8;--ink:#1b1c1e;--soft:#585c63;--rule:#d8dadd;--panel:#fff;"
     "--accent:#0a66c2;--base:#7b7f86;--warn:#8f3300}\n"
-    "@media(prefers-color-scheme:dark){:root{--bg:#141619;--ink:#e8e9eb;--soft:#a8adb5;--rule:#353a41;--panel:#1b1e22;--accent:#5fabff;"
+    "@media(prefers-color-scheme:dark){:root{--bg:#141619;--ink:#e8e9eb;--soft:#a8adb5;--rule:#"
+    "353a41;--panel:#1b1e22;--accent:#5fabff;"
     "--base:#9096a0;--warn:#ffb582}}\n"
     "*{box-sizing:border-box}\n"
-    "body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,-apple-system,\"Segoe UI\",Roboto,\"Liberation Sans\",sans-serif}\n"
+    "body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 "
+    "system-ui,-apple-system,\"Segoe UI\",Roboto,\"Liberation Sans\",sans-serif}\n"
     "main{max-width:1240px;margin:0 auto;padding:20px 16px 48px}\n"
     "h1{font-size:1.6rem;line-height:1.25;margin:0 0 16px;overflow-wrap:anywhere}\n"
     "h2{font-size:1.15rem;margin:36px 0 6px}\n"
     "p{margin:4px 0 12px;color:var(--soft);max-width:70ch}\n"
     "dl{margin:0}dt{color:var(--soft);font-size:.85rem}dd{margin:0;overflow-wrap:anywhere}\n"
     ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:10px}\n"
-    ".figures div{background:var(--panel);border:1px solid var(--rule);border-radius:8px;padding:10px 12px;display:flex;flex-direction:column;"
+    ".figures div{background:var(--panel);border:1px solid "
+    "var(--rule);border-radius:8px;padding:10px 12px;display:flex;flex-direction:column;"
     "justify-content:space-between}\n"
     ".figures dd{font-size:1.3rem;font-weight:600;font-variant-numeric:tabular-nums}\n"
-    ".settings{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:8px 20px}\n"
+    ".settings{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:8px "
+    "20px}\n"
     ".warnings{border-left:4px solid var(--warn);margin:16px 0;padding:4px 0 4px 28px}\n"
     ".warnings li{overflow-wrap:anywhere}\n"
     ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:14px}\n"
-    "figure{margin:0;background:var(--panel);border:1px solid var(--rule);border-radius:8px;padding:8px 8px 2px;min-width:0}\n"
+    "figure{margin:0;background:var(--panel);border:1px solid "
+    "var(--rule);border-radius:8px;padding:8px 8px 2px;min-width:0}\n"
     "figcaption{font-weight:600;font-size:.9rem;overflow-wrap:anywhere}\n"
     "figure svg{display:block;width:100%;height:auto}\n"
-    "svg text{fill:var(--soft);font-size:11px;font-family:inherit;font-variant-numeric:tabular-nums}\n"
+    "svg "
+    "text{fill:var(--soft);font-size:11px;font-family:inherit;font-variant-numeric:tabular-nums}\n"
     ".grid{stroke:var(--rule);stroke-width:1}.axis{stroke:var(--base);stroke-width:1}\n"
-    ".line,.rtn{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round;vector-effect:non-scaling-stroke}\n"
-    ".line{stroke:var(--accent)}.rtn{stroke:var(--base);stroke-dasharray:5 4;stroke-width:1.5}.dot{fill:var(--accent)}\n"
-    ".legend{display:flex;flex-wrap:wrap;gap:4px 22px;margin:0 0 10px;color:var(--soft);font-size:.9rem}\n"
+    ".line,.rtn{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round;vector-effect:"
+    "non-scaling-stroke}\n"
+    ".line{stroke:var(--accent)}.rtn{stroke:var(--base);stroke-dasharray:5 "
+    "4;stroke-width:1.5}.dot{fill:var(--accent)}\n"
+    ".legend{display:flex;flex-wrap:wrap;gap:4px 22px;margin:0 0 "
+    "10px;color:var(--soft);font-size:.9rem}\n"
     ".legend svg{width:34px;height:10px;margin-right:7px;vertical-align:middle}\n"
-    ".rows{display:grid;grid-template-columns:minmax(88px,auto) minmax(0,1fr) auto;gap:6px 14px;align-items:center;max-width:900px}\n"
+    ".rows{display:grid;grid-template-columns:minmax(88px,auto) minmax(0,1fr) auto;gap:6px "
+    "14px;align-items:center;max-width:900px}\n"
     ".row{display:contents}\n"
     ".label{overflow-wrap:anywhere}\n"
     ".value{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\n"
@@ -43,17 +55,20 @@ static const char kStyle[] =
     ".piece{fill:var(--accent);stroke:var(--bg);stroke-width:1}.fill{fill:var(--accent)}\n"
     ".whisker{stroke:var(--base);stroke-width:3;stroke-linecap:round}.mean{fill:var(--base)}\n"
     ".whisker.after{stroke:var(--accent)}.mean.after{fill:var(--accent)}\n"
-    ".scroll{overflow-x:auto;border:1px solid var(--rule);border-radius:8px;background:var(--panel);margin:12px 0}\n"
+    ".scroll{overflow-x:auto;border:1px solid "
+    "var(--rule);border-radius:8px;background:var(--panel);margin:12px 0}\n"
     "table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}\n"
     "caption{text-align:left;padding:8px 12px;color:var(--soft)}\n"
     "th,td{padding:5px 12px;text-align:right;border-top:1px solid var(--rule);white-space:nowrap}\n"
     "th:first-child,td:first-child,.words td:last-child,.words th:last-child{text-align:left}\n"
     ".formula{white-space:nowrap}sup{line-height:0}\n"
-    "th[scope=row]{font-weight:400}.scroll.plain{max-width:900px}.plain th[scope=row]{white-space:normal}\n"
+    "th[scope=row]{font-weight:400}.scroll.plain{max-width:900px}.plain "
+    "th[scope=row]{white-space:normal}\n"
     ".words td:last-child{white-space:normal;min-width:280px;overflow-wrap:anywhere}\n"
     "summary{cursor:pointer;padding:6px 0;color:var(--accent)}\n"
     ":focus-visible{outline:2px solid var(--accent);outline-offset:2px}\n"
-    "@media(max-width:560px){.rows{grid-template-columns:minmax(0,1fr)}.row{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:0 10px}"
+    "@media(max-width:560px){.rows{grid-template-columns:minmax(0,1fr)}.row{display:grid;grid-"
+    "template-columns:minmax(0,1fr) auto;gap:0 10px}"
     ".row .bar{grid-column:1/-1;grid-row:2}th,td{padding:5px 7px}"
     ".figures{grid-template-columns:repeat(2,1fr)}h1{font-size:1.35rem}}\n"
     "@media print{.scroll{overflow:visible}}\n";
@@ -76,8 +91,10 @@ static void pairs(nb_text *t, const char *kind, const nb_report_pair *p, size_t 
 /* A table that scrolls by itself on a narrow screen, reachable by the keyboard. */
 static void table_begin(nb_text *t, const char *caption, const char *kind, const char *const *head)
 {
-    nb_text_printf(t, "<div class=\"scroll %s\" role=\"region\" tabindex=\"0\" aria-label=\"%s\"><table>\n<caption>%s</caption>\n<thead><tr>", kind,
-                   caption, caption);
+    nb_text_printf(t,
+                   "<div class=\"scroll %s\" role=\"region\" tabindex=\"0\" "
+                   "aria-label=\"%s\"><table>\n<caption>%s</caption>\n<thead><tr>",
+                   kind, caption, caption);
     for (; *head; head++)
         nb_text_printf(t, "<th scope=\"col\">%s</th>", *head);
     nb_text_puts(t, "</tr></thead>\n<tbody>\n");
@@ -140,13 +157,15 @@ static void quality(nb_text *t, const nb_report *r)
     const double none = (double)NAN;
     nb_text_puts(t, "<section>\n<h2>Quality</h2>\n");
     if (!r->has_eval) {
-        nb_text_puts(t, "<p>Not measured: no evaluation text was given (--eval FILE).</p>\n</section>\n");
+        nb_text_puts(
+            t, "<p>Not measured: no evaluation text was given (--eval FILE).</p>\n</section>\n");
         return;
     }
-    nb_text_puts(
-        t, "<p>Perplexity of the evaluation text with the model before and after; the ranges hold with 95 % confidence (1.96 standard errors), each "
-           "for its own model. Both saw the same tokens: the divergence of the quantized model's predictions from the original's "
-           "(0 is no difference) tells what the ranges hide.</p>\n");
+    nb_text_puts(t, "<p>Perplexity of the evaluation text with the model before and after; the "
+                    "ranges hold with 95 % confidence (1.96 standard errors), each "
+                    "for its own model. Both saw the same tokens: the divergence of the quantized "
+                    "model's predictions from the original's "
+                    "(0 is no difference) tells what the ranges hide.</p>\n");
     nb_page_ppl_bars(t, e);
     table_begin(t, "perplexity and divergence", "plain", head);
     measure(t, "perplexity before", e->ppl_before, e->ppl_before_stderr, 4);
@@ -161,19 +180,25 @@ static void quality(nb_text *t, const nb_report *r)
 
 static void errors(nb_text *t, const nb_report *r, const nb_page_kinds *k)
 {
-    static const char *const head[] = {"kind", "linears", "mean error", "of rounding", "largest error", "bits a weight", "largest in", NULL};
+    static const char *const head[] = {
+        "kind",          "linears",       "mean error", "of rounding",
+        "largest error", "bits a weight", "largest in", NULL};
     nb_text_puts(t, "<section>\n<h2>Error per layer and kind</h2>\n");
     if (k->measured) {
-        nb_text_puts(
-            t,
-            "<p>The share of a linear's output that quantization changed, on the calibration text: <span class=\"formula\">tr(D H D<sup>T</sup>) / "
-            "tr(W H W<sup>T</sup>)</span>, with D the "
-            "change of the weights W and H the second moments of the inputs. Less is better; one logarithmic scale for all kinds.</p>\n"
-            "<div class=\"legend\" aria-hidden=\"true\"><span><svg viewBox=\"0 0 34 10\"><path class=\"line\" d=\"M2 5H32\"/></svg>this method</span>"
-            "<span><svg viewBox=\"0 0 34 10\"><path class=\"rtn\" d=\"M2 5H32\"/></svg>rounding to the same grid</span></div>\n");
+        nb_text_puts(t, "<p>The share of a linear's output that quantization changed, on the "
+                        "calibration text: <span class=\"formula\">tr(D H D<sup>T</sup>) / "
+                        "tr(W H W<sup>T</sup>)</span>, with D the "
+                        "change of the weights W and H the second moments of the inputs. Less is "
+                        "better; one logarithmic scale for all kinds.</p>\n"
+                        "<div class=\"legend\" aria-hidden=\"true\"><span><svg viewBox=\"0 0 34 "
+                        "10\"><path class=\"line\" d=\"M2 5H32\"/></svg>this method</span>"
+                        "<span><svg viewBox=\"0 0 34 10\"><path class=\"rtn\" d=\"M2 "
+                        "5H32\"/></svg>rounding to the same grid</span></div>\n");
         nb_page_error_charts(t, r, k);
     } else
-        nb_text_puts(t, r->n_linear ? "<p>Not measured: the method ran without calibration text.</p>\n" : "<p>No linear was quantized.</p>\n");
+        nb_text_puts(t, r->n_linear
+                            ? "<p>Not measured: the method ran without calibration text.</p>\n"
+                            : "<p>No linear was quantized.</p>\n");
     if (k->measured) { /* bits by kind stand in the next section too */
         table_begin(t, "by kind", "words", head);
         for (size_t i = 0; i < k->n; i++) {
@@ -199,9 +224,9 @@ static void bits(nb_text *t, const nb_report *r, const nb_page_kinds *k)
 {
     if (!r->n_linear)
         return;
-    nb_text_puts(
-        t, "<section>\n<h2>Bits per tensor</h2>\n<p>Bits a weight, scales included, from the first layer on the left to the last on the right; a "
-           "stronger colour has more. The number at the end is the kind's mean.</p>\n");
+    nb_text_puts(t, "<section>\n<h2>Bits per tensor</h2>\n<p>Bits a weight, scales included, from "
+                    "the first layer on the left to the last on the right; a "
+                    "stronger colour has more. The number at the end is the kind's mean.</p>\n");
     nb_page_bits_strips(t, r, k);
     nb_text_puts(t, "</section>\n");
 }
@@ -217,10 +242,13 @@ static void times(nb_text *t, const nb_report *r)
 
 static void every_linear(nb_text *t, const nb_report *r)
 {
-    static const char *const head[] = {"tensor", "error", "of rounding", "bits a weight", "note", NULL};
+    static const char *const head[] = {"tensor",        "error", "of rounding",
+                                       "bits a weight", "note",  NULL};
     if (!r->n_linear)
         return;
-    nb_text_printf(t, "<section>\n<h2>Every linear</h2>\n<details><summary>A table of all %zu</summary>\n", r->n_linear);
+    nb_text_printf(
+        t, "<section>\n<h2>Every linear</h2>\n<details><summary>A table of all %zu</summary>\n",
+        r->n_linear);
     table_begin(t, "every quantized linear", "words", head);
     for (size_t i = 0; i < r->n_linear; i++) {
         const nb_report_linear *l = &r->linear[i];
@@ -244,10 +272,10 @@ nb_status nb_report_html(const nb_report *r, nb_text *t, nb_error *err)
     if (!k)
         return nb_fail(err, NB_NO_ROOM, "no memory left for the report");
     nb_page_find_kinds(r, k);
-    nb_text_puts(
-        t,
-        NB_REPORT_HEAD "<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
-        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<meta name=\"color-scheme\" content=\"light dark\"/>\n<title>");
+    nb_text_puts(t, NB_REPORT_HEAD
+                 "<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
+                 "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<meta "
+                 "name=\"color-scheme\" content=\"light dark\"/>\n<title>");
     nb_page_text(t, r->title);
     nb_text_printf(t, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>", kStyle);
     nb_page_text(t, r->title);

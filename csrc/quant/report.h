@@ -1,8 +1,10 @@
-/* report.h -- what a quantization did as one HTML page: figures, charts (inline SVG), the tables behind them.
+/* report.h -- what a quantization did as one HTML page: figures, charts (inline SVG), the tables
+ * behind them.
  *
- * The page needs no other file and no script, follows the reader's light or dark setting, and is read at the width of a phone and of a
- * desk. The same facts give the same bytes. All texts are escaped: markup, control characters and what would turn the direction of
- * writing are shown, never sent. */
+ * The page needs no other file and no script, follows the reader's light or dark setting, and is
+ * read at the width of a phone and of a desk. The same facts give the same bytes. All texts are
+ * escaped: markup, control characters and what would turn the direction of writing are shown, never
+ * sent. */
 #ifndef NB_QUANT_REPORT_H
 #define NB_QUANT_REPORT_H
 
@@ -17,7 +19,8 @@ typedef struct nb_report_linear { /* a quantized matrix */
     const char *name;
     int layer;               /* -1: none, such as the head */
     const char *kind;        /* the same in every layer: "attn_q" */
-    double error, error_rtn; /* tr(D H D^T) / tr(W H W^T), of the method and of rounding; NAN: not measured */
+    double error, error_rtn; /* tr(D H D^T) / tr(W H W^T), of the method and of rounding; NAN:
+                              * not measured */
     double bits_per_weight;
     const char *note; /* "" or what was special */
 } nb_report_linear;
@@ -35,7 +38,8 @@ typedef struct nb_report_eval { /* as nb_eval measures it */
 
 typedef struct nb_report { /* borrows everything */
     const char *title;
-    const nb_report_pair *figure; /* the few numbers that stand on top, ready to read: {"bits a weight", "4.55"} */
+    const nb_report_pair *figure; /* the few numbers that stand on top, ready to read: {"bits a
+                                   * weight", "4.55"} */
     size_t n_figure;
     const nb_report_pair *setting; /* what would have to be asked for again */
     size_t n_setting;
@@ -51,7 +55,8 @@ typedef struct nb_report { /* borrows everything */
 
 #define NB_REPORT_HEAD "<!DOCTYPE html>\n" /* how every page begins */
 
-/* Appends the page to out. Cost: about 250 bytes a linear. NB_NO_ROOM when memory ran out; then out is not to be used. */
+/* Appends the page to out. Cost: about 250 bytes a linear. NB_NO_ROOM when memory ran out; then out
+ * is not to be used. */
 nb_status nb_report_html(const nb_report *r, nb_text *out, nb_error *err) NB_CHECKED;
 
 #endif

@@ -1,7 +1,8 @@
 /* report_chart.c -- the pictures of the report's page, inline SVG coloured by its style sheet.
  *
- * Charts with axes are drawn in units of a 300 x 160 box that the page scales; bars and strips have a height in pixels and widths in
- * percent, so that their text keeps its size on a phone. Every picture has a name, and a table of the page says the same in numbers. */
+ * Charts with axes are drawn in units of a 300 x 160 box that the page scales; bars and strips have
+ * a height in pixels and widths in percent, so that their text keeps its size on a phone. Every
+ * picture has a name, and a table of the page says the same in numbers. */
 #include "quant/report_page.h"
 
 #include <math.h>
@@ -18,7 +19,8 @@ typedef struct point {
 } point;
 
 /* The next layer of the kind from *at on; false at the end. */
-static bool next_point(const nb_report *r, const nb_page_kinds *k, size_t kind, size_t *at, point *p)
+static bool next_point(const nb_report *r, const nb_page_kinds *k, size_t kind, size_t *at,
+                       point *p)
 {
     int n = 0;
     *p = (point){.layer = -1};
@@ -74,7 +76,8 @@ static scale scale_of(double low, double high)
     s.low = step(first);
     s.high = step(last);
     int every = 1;
-    if (last - first >= kMostTicks) { /* the powers of ten alone, then every second, third ... of them */
+    /* the powers of ten alone, then every second, third ... of them */
+    if (last - first >= kMostTicks) {
         every = 3;
         while ((last - first) / every >= kMostTicks)
             every += 3;
@@ -87,33 +90,42 @@ static scale scale_of(double low, double high)
 
 static double y_of(const scale *s, double v)
 {
-    const double share = v <= s->low ? 0 : v >= s->high ? 1 : (log(v) - log(s->low)) / (log(s->high) - log(s->low));
+    const double share = v <= s->low    ? 0
+                         : v >= s->high ? 1
+                                        : (log(v) - log(s->low)) / (log(s->high) - log(s->low));
     return kBottom - share * (kBottom - kTop);
 }
 
 static double x_of(const nb_page_kinds *k, int layer)
 {
-    return k->n_layer > 1 ? kLeft + (double)layer / (k->n_layer - 1) * (kRight - kLeft) : (kLeft + kRight) / 2.0;
+    return k->n_layer > 1 ? kLeft + (double)layer / (k->n_layer - 1) * (kRight - kLeft)
+                          : (kLeft + kRight) / 2.0;
 }
 
 static void axes(nb_text *t, const nb_page_kinds *k, const scale *s)
 {
     for (int i = 0; i < s->n_tick; i++) {
         const double y = y_of(s, s->tick[i]);
-        nb_text_printf(t, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>",
+        nb_text_printf(t,
+                       "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/><text "
+                       "x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>",
                        kLeft, kRight, y, y, kLeft - 4, y + 4, s->tick[i]);
     }
-    nb_text_printf(t, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>", kLeft, kRight, kBottom, kBottom);
+    nb_text_printf(t, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>", kLeft,
+                   kRight, kBottom, kBottom);
     const int last = k->n_layer - 1, at[] = {0, last / 2, last};
     for (int i = 0; i < 3; i++)
         if (i == 0 || at[i] != at[i - 1])
-            nb_text_printf(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">%d</text>", x_of(k, at[i]), kBottom + 14,
+            nb_text_printf(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">%d</text>",
+                           x_of(k, at[i]), kBottom + 14,
                            k->n_layer > 1 && at[i] == last ? "end" : "middle", at[i]);
-    nb_text_printf(t, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">layer</text>", (kLeft + kRight) / 2, kBottom + 27);
+    nb_text_printf(t, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">layer</text>",
+                   (kLeft + kRight) / 2, kBottom + 27);
 }
 
 /* Zero-length pieces show a layer whose neighbours were not measured. */
-static void line(nb_text *t, const nb_report *r, const nb_page_kinds *k, size_t kind, const scale *s, bool rtn)
+static void line(nb_text *t, const nb_report *r, const nb_page_kinds *k, size_t kind,
+                 const scale *s, bool rtn)
 {
     point p;
     bool down = false, any = false;
@@ -133,13 +145,15 @@ static void line(nb_text *t, const nb_report *r, const nb_page_kinds *k, size_t 
         nb_text_puts(t, "\"/>");
 }
 
-static void dots(nb_text *t, const nb_report *r, const nb_page_kinds *k, size_t kind, const scale *s)
+static void dots(nb_text *t, const nb_report *r, const nb_page_kinds *k, size_t kind,
+                 const scale *s)
 {
     point p;
     for (size_t at = 0; next_point(r, k, kind, &at, &p);) {
         if (!has_layer(&p) || !isfinite(p.error))
             continue;
-        nb_text_printf(t, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"><title>", x_of(k, p.layer), y_of(s, p.error));
+        nb_text_printf(t, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"><title>",
+                       x_of(k, p.layer), y_of(s, p.error));
         nb_page_text(t, p.first->name);
         nb_text_puts(t, ": ");
         nb_page_number(t, p.error);
@@ -158,7 +172,8 @@ void nb_page_error_charts(nb_text *t, const nb_report *r, const nb_page_kinds *k
             continue;
         nb_text_puts(t, "<figure><figcaption>");
         nb_page_text(t, k->kind[i].name);
-        nb_text_puts(t, "</figcaption><svg viewBox=\"0 0 300 160\" role=\"img\" aria-label=\"error of ");
+        nb_text_puts(
+            t, "</figcaption><svg viewBox=\"0 0 300 160\" role=\"img\" aria-label=\"error of ");
         nb_page_text(t, k->kind[i].name);
         nb_text_printf(t, " in %d layers: mean ", k->n_layer);
         nb_page_number(t, k->kind[i].error);
@@ -186,10 +201,13 @@ static void row_begin(nb_text *t, const char *label)
     nb_text_puts(t, "\">");
 }
 
-/* From the fewest bits of the page to the most; never so dark that a number on it cannot be read. */
+/* From the fewest bits of the page to the most; never so dark that a number on it cannot be
+ * read. */
 static double shade(const nb_page_kinds *k, double bits)
 {
-    return k->most_bits > k->least_bits ? 0.08 + 0.44 * (bits - k->least_bits) / (k->most_bits - k->least_bits) : 0.25;
+    return k->most_bits > k->least_bits
+               ? 0.08 + 0.44 * (bits - k->least_bits) / (k->most_bits - k->least_bits)
+               : 0.25;
 }
 
 /* Layers [first, last] of n, all of so many bits. */
@@ -198,15 +216,18 @@ static void piece(nb_text *t, const nb_page_kinds *k, int first, int last, int n
     if (!isfinite(bits))
         return;
     const double x = 100.0 * first / n, width = 100.0 * (last + 1 - first) / n;
-    nb_text_printf(t, "<rect class=\"piece\" x=\"%.2f%%\" y=\"1\" width=\"%.2f%%\" height=\"22\" fill-opacity=\"%.2f\"><title>", x, width,
-                   shade(k, bits));
+    nb_text_printf(t,
+                   "<rect class=\"piece\" x=\"%.2f%%\" y=\"1\" width=\"%.2f%%\" height=\"22\" "
+                   "fill-opacity=\"%.2f\"><title>",
+                   x, width, shade(k, bits));
     if (n > 1 && first == last)
         nb_text_printf(t, "layer %d: ", first);
     else if (n > 1)
         nb_text_printf(t, "layers %d to %d: ", first, last);
     nb_text_printf(t, "%.4g bits</title></rect>", bits);
     if (width >= 14)
-        nb_text_printf(t, "<text x=\"%.2f%%\" y=\"16\" text-anchor=\"middle\">%.4g</text>", x + width / 2, bits);
+        nb_text_printf(t, "<text x=\"%.2f%%\" y=\"16\" text-anchor=\"middle\">%.4g</text>",
+                       x + width / 2, bits);
 }
 
 static int ascending(const void *a, const void *b)
@@ -237,9 +258,10 @@ static void bits_legend(nb_text *t, const nb_report *r, const nb_page_kinds *k)
     qsort(seen, (size_t)n, sizeof *seen, ascending);
     nb_text_puts(t, "<div class=\"legend\" aria-hidden=\"true\">");
     for (int i = 0; i < n; i++)
-        nb_text_printf(
-            t, "<span><svg viewBox=\"0 0 34 10\"><rect class=\"piece\" width=\"34\" height=\"10\" fill-opacity=\"%.2f\"/></svg>%.4g bits</span>",
-            shade(k, seen[i]), seen[i]);
+        nb_text_printf(t,
+                       "<span><svg viewBox=\"0 0 34 10\"><rect class=\"piece\" width=\"34\" "
+                       "height=\"10\" fill-opacity=\"%.2f\"/></svg>%.4g bits</span>",
+                       shade(k, seen[i]), seen[i]);
     nb_text_puts(t, "</div>\n");
 }
 
@@ -289,10 +311,14 @@ void nb_page_phase_bars(nb_text *t, const nb_report *r)
     for (size_t i = 0; i < r->n_phase; i++) {
         const double s = took(&r->phase[i]);
         row_begin(t, r->phase[i].name);
-        nb_text_printf(t, "<rect class=\"fill\" x=\"0\" y=\"4\" width=\"%.2f%%\" height=\"16\" rx=\"2\"/></svg><span class=\"value\">",
+        nb_text_printf(t,
+                       "<rect class=\"fill\" x=\"0\" y=\"4\" width=\"%.2f%%\" height=\"16\" "
+                       "rx=\"2\"/></svg><span class=\"value\">",
                        most > 0 ? 100 * s / most : 0.0);
         nb_page_seconds(t, r->phase[i].seconds);
-        nb_text_printf(t, s > 0 && s < 0.005 * sum ? " &#183; &lt;1 %%</span></div>\n" : " &#183; %.0f %%</span></div>\n",
+        nb_text_printf(t,
+                       s > 0 && s < 0.005 * sum ? " &#183; &lt;1 %%</span></div>\n"
+                                                : " &#183; %.0f %%</span></div>\n",
                        sum > 0 ? 100 * s / sum : 0.0);
     }
     nb_text_puts(t, "</div>\n");
@@ -301,7 +327,8 @@ void nb_page_phase_bars(nb_text *t, const nb_report *r)
 void nb_page_ppl_bars(nb_text *t, const nb_report_eval *e)
 {
     const double z = 1.96; /* 95 % of a normal distribution */
-    const double v[] = {e->ppl_before, e->ppl_after}, half[] = {z * e->ppl_before_stderr, z * e->ppl_after_stderr};
+    const double v[] = {e->ppl_before, e->ppl_after},
+                 half[] = {z * e->ppl_before_stderr, z * e->ppl_after_stderr};
     double low = fmin(v[0] - half[0], v[1] - half[1]), high = fmax(v[0] + half[0], v[1] + half[1]);
     if (!isfinite(low) || !isfinite(high))
         return; /* the table has the numbers */
@@ -312,11 +339,13 @@ void nb_page_ppl_bars(nb_text *t, const nb_report_eval *e)
     for (int i = 0; i < 2; i++) {
         const double x = 100 * (v[i] - low) / (high - low), w = 100 * half[i] / (high - low);
         row_begin(t, i ? "after" : "before");
-        nb_text_printf(
-            t,
-            "<line class=\"grid\" x1=\"0\" x2=\"100%%\" y1=\"12\" y2=\"12\"/><line class=\"%s\" x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"12\" y2=\"12\"/>"
-            "<circle class=\"%s\" cx=\"%.2f%%\" cy=\"12\" r=\"5\"/></svg><span class=\"value\">%.4f &#177; %.4f</span></div>\n",
-            i ? "whisker after" : "whisker", x - w, x + w, i ? "mean after" : "mean", x, v[i], half[i]);
+        nb_text_printf(t,
+                       "<line class=\"grid\" x1=\"0\" x2=\"100%%\" y1=\"12\" y2=\"12\"/><line "
+                       "class=\"%s\" x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"12\" y2=\"12\"/>"
+                       "<circle class=\"%s\" cx=\"%.2f%%\" cy=\"12\" r=\"5\"/></svg><span "
+                       "class=\"value\">%.4f &#177; %.4f</span></div>\n",
+                       i ? "whisker after" : "whisker", x - w, x + w, i ? "mean after" : "mean", x,
+                       v[i], half[i]);
     }
     nb_text_puts(t, "</div>\n");
 }

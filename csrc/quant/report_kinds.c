@@ -1,4 +1,5 @@
-/* report_kinds.c -- the kinds of linears of a report: attn_q, ffn_down ..., in the order in which they come. */
+/* report_kinds.c -- the kinds of linears of a report: attn_q, ffn_down ..., in the order in which
+ * they come. */
 #include "quant/report_page.h"
 
 #include <math.h>
@@ -68,9 +69,11 @@ void nb_page_find_kinds(const nb_report *r, nb_page_kinds *k)
         if (at == k->n)
             k->kind[k->n++].name = at == NB_PAGE_KINDS ? kOthers : l->kind;
         add_to(&k->kind[at], l, &s[at]);
-        k->n_layer = l->layer >= k->n_layer && l->layer < NB_PAGE_LAYERS ? l->layer + 1 : k->n_layer;
+        k->n_layer =
+            l->layer >= k->n_layer && l->layer < NB_PAGE_LAYERS ? l->layer + 1 : k->n_layer;
         if (isfinite(l->bits_per_weight)) {
-            k->least_bits = k->most_bits > 0 ? fmin(k->least_bits, l->bits_per_weight) : l->bits_per_weight;
+            k->least_bits =
+                k->most_bits > 0 ? fmin(k->least_bits, l->bits_per_weight) : l->bits_per_weight;
             k->most_bits = fmax(k->most_bits, l->bits_per_weight);
         }
         see_range(k, l->error);

@@ -1,4 +1,5 @@
-/* report_page.h -- what the files of the report share: escaped text, numbers as they are read, the charts. */
+/* report_page.h -- what the files of the report share: escaped text, numbers as they are read, the
+ * charts. */
 #ifndef NB_QUANT_REPORT_PAGE_H
 #define NB_QUANT_REPORT_PAGE_H
 
@@ -6,8 +7,8 @@
 
 /* ---- report_text.c ---- */
 
-/* Text of others as text of the page: & < > " ' as entities; control characters, what turns the direction of writing, code points that no
- * page may hold and broken UTF-8 as \x1b or \u202e. */
+/* Text of others as text of the page: & < > " ' as entities; control characters, what turns the
+ * direction of writing, code points that no page may hold and broken UTF-8 as \x1b or \u202e. */
 void nb_page_text(nb_text *t, const char *s);
 /* Three significant digits; "not measured" for NAN. */
 void nb_page_number(nb_text *t, double x);

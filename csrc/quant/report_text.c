@@ -9,8 +9,10 @@
 static bool harmless(uint32_t c)
 {
     const bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
-    const bool turns = c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
-    const bool hidden = c == 0xfeff || (c >= 0x200b && c <= 0x200d) || (c >= 0xe0000 && c <= 0xe007f);
+    const bool turns = c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+                       (c >= 0x2066 && c <= 0x2069);
+    const bool hidden =
+        c == 0xfeff || (c >= 0x200b && c <= 0x200d) || (c >= 0xe0000 && c <= 0xe007f);
     return !control && !turns && !hidden && (c & 0xfffe) != 0xfffe && !(c >= 0xfdd0 && c <= 0xfdef);
 }
 

@@ -1,11 +1,13 @@
-/* round.c -- rounding to nearest with the ranges a job asks for: what every quantizer begins or ends with. */
+/* round.c -- rounding to nearest with the ranges a job asks for: what every quantizer begins or
+ * ends with. */
 #include "quant/quantizer.h"
 
 nb_status nb_quant_values(const nb_quant_job *j, nb_error *err)
 {
     if (!j->q)
         return NB_OK;
-    const nb_dequantize_args back = {.codes = j->codes, .groups = j->groups, .N = j->N, .K = j->K, .grid = j->grid, .q = j->q};
+    const nb_dequantize_args back = {
+        .codes = j->codes, .groups = j->groups, .N = j->N, .K = j->K, .grid = j->grid, .q = j->q};
     const nb_status st = nb_op_check(j->be, j->be->op->dequantize != NULL, "dequantize", err);
     return st == NB_OK ? j->be->op->dequantize(j->be, &back, err) : st;
 }
@@ -13,9 +15,16 @@ nb_status nb_quant_values(const nb_quant_job *j, nb_error *err)
 static nb_status clipped(const nb_quant_job *j, nb_group *groups, uint8_t *codes, nb_error *err)
 {
     nb_backend *be = j->be;
-    const int64_t group = j->grid->group ? j->grid->group : j->K, G = (j->K + group - 1) / group, n0 = j->clip_from;
-    nb_clip_rows_args a = {.w = j->w + n0 * j->K, .N = j->N - n0, .K = j->K, .grid = j->grid, .n_step = 80, .step = 0.01f,
-                           .groups = groups + n0 * G, .codes = codes ? codes + n0 * j->K : NULL};
+    const int64_t group = j->grid->group ? j->grid->group : j->K, G = (j->K + group - 1) / group,
+                  n0 = j->clip_from;
+    nb_clip_rows_args a = {.w = j->w + n0 * j->K,
+                           .N = j->N - n0,
+                           .K = j->K,
+                           .grid = j->grid,
+                           .n_step = 80,
+                           .step = 0.01f,
+                           .groups = groups + n0 * G,
+                           .codes = codes ? codes + n0 * j->K : NULL};
     if (j->clip == NB_CLIP_QUANTILE)
         a.quantile = 0.999f;
     if (j->clip == NB_CLIP_OUTPUT) {
@@ -25,7 +34,8 @@ static nb_status clipped(const nb_quant_job *j, nb_group *groups, uint8_t *codes
     }
     nb_status st = nb_op_check(be, be->op->clip_rows != NULL, "clip_rows", err);
     if (st == NB_OK)
-        st = be->op->alloc(be, be->op->clip_rows_scratch(be, &a) + 64, "scratch of clipping", &a.scratch, err);
+        st = be->op->alloc(be, be->op->clip_rows_scratch(be, &a) + 64, "scratch of clipping",
+                           &a.scratch, err);
     if (st == NB_OK)
         st = be->op->clip_rows(be, &a, err);
     if (a.scratch && st == NB_OK) /* the op may still be under way */
@@ -41,7 +51,8 @@ nb_status nb_quant_round(const nb_quant_job *job, nb_group *groups, uint8_t *cod
     if (copy.clip == NB_CLIP_OUTPUT && !copy.h) /* nothing was seen to measure the output on */
         copy.clip = NB_CLIP_MSE;
     const int64_t plain = j->clip == NB_CLIP_NONE ? j->N : j->clip_from;
-    const nb_quantize_rows_args rows = {.w = j->w, .N = plain, .K = j->K, .grid = j->grid, .groups = groups, .codes = codes};
+    const nb_quantize_rows_args rows = {
+        .w = j->w, .N = plain, .K = j->K, .grid = j->grid, .groups = groups, .codes = codes};
     nb_status st = nb_op_check(j->be, j->be->op->quantize_rows != NULL, "quantize_rows", err);
     if (st == NB_OK && plain)
         st = j->be->op->quantize_rows(j->be, &rows, err);

@@ -1,22 +1,32 @@
-/* routing.c -- statistics of a mixture's experts: each sees the tokens that the router sends it, and no others.
+/* routing.c -- statistics of a mixture's experts: each sees the tokens that the router sends it,
+ * and no others.
  *
- *   H_e = sum over the pairs (token t, choice e) of the quantized stream of x x^T:   gate, up   x = the normed row of t
- *                                                                                  down       x = act(gate_e) up_e of t
+ *   H_e = sum over the pairs (token t, choice e) of the quantized stream of x x^T:   gate, up   x =
+ *       the normed row of t
+ *                                                                                  down       x =
+ *                                                                                      act(gate_e)
+ *                                                                                      up_e of t
  *
- * Under the drift correction C_e = sum (x_orig - x) x^T compares x with what the original stream has in its place. The quantized stream's routing
- * decides which pairs there are, since only they reach the expert in the model that is written; where the original stream sent the token elsewhere,
+ * Under the drift correction C_e = sum (x_orig - x) x^T compares x with what the original stream
+ * has in its place. The quantized stream's routing decides which pairs there are, since only they
+ * reach the expert in the model that is written; where the original stream sent the token
+ * elsewhere,
  *
  *   gate, up   x_orig is the original's normed row all the same: it does not depend on the choice
- *   down       there is no x_orig, as that expert never ran on that token: x_orig = x, the pair asks for what the weights did
+ *   down       there is no x_orig, as that expert never ran on that token: x_orig = x, the pair
+ *              asks for what the weights did
  *
- * Measured on a mixture of 4 layers and 6 experts trained on text, KL in nats a token at 4, 3 and 2 bits in groups of 32 (+- 0.0006, 0.0012, 0.0042;
- * 2, 3 and 7 % of the pairs are apart): as above .0156 .0544 .251; x_orig = x for gate and up as well .0153 .0584 .257; such pairs left out
- * altogether .0156 .0533 .258, of down alone .0151 .0574 .272; the original stream made to follow the quantized one's routing .0155 .0549 .264. It
- * matters at 2 bits only.
+ * Measured on a mixture of 4 layers and 6 experts trained on text, KL in nats a token at 4, 3 and 2
+ * bits in groups of 32 (+- 0.0006, 0.0012, 0.0042; 2, 3 and 7 % of the pairs are apart): as above
+ * .0156 .0544 .251; x_orig = x for gate and up as well .0153 .0584 .257; such pairs left out
+ * altogether .0156 .0533 .258, of down alone .0151 .0574 .272; the original stream made to follow
+ * the quantized one's routing .0155 .0549 .264. It matters at 2 bits only.
  *
- * The rows of an expert are collected, 256 at a time, before they are multiplied: few of a sequence's tokens are one expert's, and a product reads
- * and writes all of H. The blocks depend on the tokens alone, so the bits do not on how many experts one pass measures. Memory: of each expert at
- * work its moments (moments.c) and 256 rows (twice with the correction). Cost of a pass: norm and router over all tokens again. */
+ * The rows of an expert are collected, 256 at a time, before they are multiplied: few of a
+ * sequence's tokens are one expert's, and a product reads and writes all of H. The blocks depend on
+ * the tokens alone, so the bits do not on how many experts one pass measures. Memory: of each
+ * expert at work its moments (moments.c) and 256 rows (twice with the correction). Cost of a pass:
+ * norm and router over all tokens again. */
 #include "quant/pipe.h"
 
 #include <stdlib.h>
@@ -25,22 +35,26 @@
 enum { kRows = 256 }; /* as many as gram sums in f32 at most */
 
 /* Which pairs count. */
-typedef enum pairs { ALL, TOGETHER, APART } pairs; /* of which the original stream has a row beside the quantized one's, or not */
+/* of which the original stream has a row beside the quantized one's, or not */
+typedef enum pairs { ALL, TOGETHER, APART } pairs;
 
 struct nb_routing {
     nb_pipe *p;
     nb_group_id g;
     pairs which;
-    int first, n;       /* the experts at work */
-    int64_t P;          /* pairs of a sequence */
-    nb_moments m;       /* of the first, the others beside it; the caller's. Without any of the drift one stream is summed */
+    int first, n; /* the experts at work */
+    int64_t P;    /* pairs of a sequence */
+    nb_moments m; /* of the first, the others beside it; the caller's. Without any of the drift
+                   * one stream is summed */
     int32_t *choice[2]; /* [P] host: the experts of the quantized and the original stream */
-    int32_t *row[2];    /* [P] host: by expert, which row of the quantized stream; of the original one, or of the quantized one as -1 - row */
+    int32_t *row[2];    /* [P] host: by expert, which row of the quantized stream; of the original
+                      * one, or of the quantized one as -1 - row */
     int32_t *count;     /* [n] rows of each */
     int32_t *d_row[2];  /* [P] device */
-    float *x[2];        /* [n][kRows][K] device: collected rows, of both streams, or of the one that is summed */
-    int *have;          /* [n] how many */
-    int64_t *n_token;   /* [n] the caller's */
+    float *x[2]; /* [n][kRows][K] device: collected rows, of both streams, or of the one that is
+                  * summed */
+    int *have;   /* [n] how many */
+    int64_t *n_token; /* [n] the caller's */
 };
 
 /* Streams that are summed. */
@@ -53,7 +67,10 @@ static int streams(const nb_routing *r)
 static nb_token_rows rows_of(const nb_routing *r, int e)
 {
     const int64_t from = (int64_t)e * kRows * r->m.K;
-    return (nb_token_rows){.x = r->x[0] + from, .x_orig = streams(r) == 2 ? r->x[1] + from : NULL, .M = r->have[e], .scratch = r->p->scratch};
+    return (nb_token_rows){.x = r->x[0] + from,
+                           .x_orig = streams(r) == 2 ? r->x[1] + from : NULL,
+                           .M = r->have[e],
+                           .scratch = r->p->scratch};
 }
 
 /* r's fields up to m are set. */
@@ -65,7 +82,9 @@ static nb_status open_buffers(nb_routing *r, nb_error *err)
     for (int s = 0; s < (r->p->two ? 2 : 1) && st == NB_OK; s++) {
         r->choice[s] = nb_alloc((size_t)r->P, sizeof *r->choice[s], "a routing", err);
         r->row[s] = nb_alloc((size_t)r->P, sizeof *r->row[s], "a routing", err);
-        st = r->choice[s] && r->row[s] ? be->op->alloc(be, (size_t)r->P * sizeof(int32_t), "a routing", (void **)&r->d_row[s], err) : NB_NO_ROOM;
+        st = r->choice[s] && r->row[s] ? be->op->alloc(be, (size_t)r->P * sizeof(int32_t),
+                                                       "a routing", (void **)&r->d_row[s], err)
+                                       : NB_NO_ROOM;
         if (st == NB_OK && s < streams(r))
             st = be->op->alloc(be, rows, "inputs of experts", (void **)&r->x[s], err);
     }
@@ -107,7 +126,8 @@ static int32_t partner(const nb_routing *r, int32_t pair)
     return -1 - pair;
 }
 
-/* Pairs of expert `first + e` in the order of the tokens, from place `at` of the lists on; returns how many. */
+/* Pairs of expert `first + e` in the order of the tokens, from place `at` of the lists on; returns
+ * how many. */
 static int32_t list_pairs(const nb_routing *r, int e, int32_t at)
 {
     const int32_t used = r->p->m->hp.n_expert_used;
@@ -136,7 +156,8 @@ static nb_status flush(nb_routing *r, int e, nb_error *err)
 }
 
 /* Rows [at, at + n) of the lists to what expert first + e has. x: of both streams. */
-static nb_status collect(nb_routing *r, int e, int32_t at, int32_t n, const float *const x[2], nb_error *err)
+static nb_status collect(nb_routing *r, int e, int32_t at, int32_t n, const float *const x[2],
+                         nb_error *err)
 {
     nb_backend *be = r->p->be;
     const int64_t K = r->m.K;
@@ -173,7 +194,9 @@ static nb_status add_rows(nb_routing *r, const float *const x[2], nb_error *err)
     for (int e = 0; e < r->n; e++)
         n += r->count[e] = list_pairs(r, e, n);
     for (int s = 0; s < streams(r) && st == NB_OK;
-         s++) /* the next lists are not written before the choices have come back, behind all that reads these */
+         /* the next lists are not written before the choices have come back, behind all that reads
+          * these */
+         s++)
         st = be->op->upload(be, r->d_row[s], r->row[s], (size_t)n * sizeof(int32_t), err);
     for (int e = 0, at = 0; e < r->n && st == NB_OK; at += r->count[e++])
         st = collect(r, e, at, r->count[e], x, err);
@@ -184,7 +207,8 @@ static nb_status add_rows(nb_routing *r, const float *const x[2], nb_error *err)
 static nb_status read_choice(nb_routing *r, const float *act, int s, nb_error *err)
 {
     const float *expert = act + r->P * r->p->m->hp.intermediate_size + r->P;
-    return r->p->be->op->download(r->p->be, r->choice[s], expert, (size_t)r->P * sizeof *r->choice[s], err);
+    return r->p->be->op->download(r->p->be, r->choice[s], expert,
+                                  (size_t)r->P * sizeof *r->choice[s], err);
 }
 
 static nb_status finish(nb_routing *r, nb_error *err)
@@ -197,19 +221,23 @@ static nb_status finish(nb_routing *r, nb_error *err)
 
 /* ---- both streams as they are kept ---- */
 
-/* What enters the group in t's stream, and the choice of its pairs. gate, up: the router is asked, with the very values and shapes of the stage to
- * come; the original's choice nobody needs. */
-static nb_status enter(nb_routing *r, const nb_step *step, int s, int32_t i, const float **x, nb_error *err)
+/* What enters the group in t's stream, and the choice of its pairs. gate, up: the router is asked,
+ * with the very values and shapes of the stage to come; the original's choice nobody needs. */
+static nb_status enter(nb_routing *r, const nb_step *step, int s, int32_t i, const float **x,
+                       nb_error *err)
 {
     nb_pipe *p = r->p;
     const nb_stream *t = s ? &p->original : &p->quantized;
-    nb_status st = nb_pipe_input(p, r->g, t, i, step, s ? p->acts.qkv : p->acts.h, x, err); /* qkv's buffer is free here and wider than hidden_size */
+    /* qkv's buffer is free here and wider than hidden_size */
+    nb_status st = nb_pipe_input(p, r->g, t, i, step, s ? p->acts.qkv : p->acts.h, x, err);
     if (st != NB_OK || r->g == NB_GROUP_DOWN)
         return st == NB_OK ? read_choice(r, *x, s, err) : st;
     int32_t *expert = (int32_t *)(p->acts.act + r->P);
     if (s == 0)
         st = nb_ffn_choose(step, *x, p->acts.gu, p->acts.act, expert, err);
-    return st == NB_OK && s == 0 ? p->be->op->download(p->be, r->choice[0], expert, (size_t)r->P * sizeof *expert, err) : st;
+    return st == NB_OK && s == 0 ? p->be->op->download(p->be, r->choice[0], expert,
+                                                       (size_t)r->P * sizeof *expert, err)
+                                 : st;
 }
 
 static nb_status sweep(nb_routing *r, nb_error *err)
@@ -220,7 +248,11 @@ static nb_status sweep(nb_routing *r, nb_error *err)
     nb_status st = open_buffers(r, err);
     if (st == NB_OK)
         st = nb_pipe_scratch(p, nb_layer_scratch(p->m, &p->quantized.layer, ctx, ctx), err);
-    const nb_step step = {.m = p->m, .layer = &p->quantized.layer, .batch = &batch, .scratch = p->scratch, .scratch_bytes = p->scratch_bytes};
+    const nb_step step = {.m = p->m,
+                          .layer = &p->quantized.layer,
+                          .batch = &batch,
+                          .scratch = p->scratch,
+                          .scratch_bytes = p->scratch_bytes};
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++) {
         const float *x[2] = {NULL, NULL};
         for (int s = 0; s < (p->two ? 2 : 1) && st == NB_OK; s++)
@@ -234,9 +266,11 @@ static nb_status sweep(nb_routing *r, nb_error *err)
     return st;
 }
 
-/* The original's inputs of down are not divided by the scales that the quantized stream's are: nb_pipe_scale_drift makes good for pairs that are
- * together, and the others, where x_orig = x, are added to H behind it. */
-nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n, const nb_moments *s, int64_t *n_token, nb_error *err)
+/* The original's inputs of down are not divided by the scales that the quantized stream's are:
+ * nb_pipe_scale_drift makes good for pairs that are together, and the others, where x_orig = x, are
+ * added to H behind it. */
+nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n,
+                                 const nb_moments *s, int64_t *n_token, nb_error *err)
 {
     const bool divided = nb_moments_have_drift(s) && g == NB_GROUP_DOWN && p->scale[g];
     nb_routing r = {.p = p,
@@ -263,7 +297,8 @@ nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first
 
 /* ---- rows as they come ---- */
 
-nb_status nb_routing_open(nb_pipe *p, int first, int n, int64_t K, double *h, int64_t *n_token, nb_routing **out, nb_error *err)
+nb_status nb_routing_open(nb_pipe *p, int first, int n, int64_t K, double *h, int64_t *n_token,
+                          nb_routing **out, nb_error *err)
 {
     nb_routing *r = *out = nb_alloc_zero(1, sizeof *r, "a routing", err);
     if (!r)

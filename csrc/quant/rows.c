@@ -1,7 +1,9 @@
-/* rows.c -- memory of the pipeline: host buffers that a plan counts, and the rows of activations, in memory or in a file.
+/* rows.c -- memory of the pipeline: host buffers that a plan counts, and the rows of activations,
+ * in memory or in a file.
  *
- * A spilled sequence is read before a stage and written behind it, whole rows of one sequence at a time, so the ops see the same values in the same
- * slices as they do in memory. The file has no name from the start: it goes with the process, however that ends. */
+ * A spilled sequence is read before a stage and written behind it, whole rows of one sequence at a
+ * time, so the ops see the same values in the same slices as they do in memory. The file has no
+ * name from the start: it goes with the process, however that ends. */
 #include "backend/count.h"
 #include "file/outfile.h"
 #include "quant/pipe.h"
@@ -13,7 +15,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-nb_status nb_pipe_host(nb_pipe *p, size_t n, size_t size, const char *what, void **out, nb_error *err)
+nb_status nb_pipe_host(nb_pipe *p, size_t n, size_t size, const char *what, void **out,
+                       nb_error *err)
 {
     return nb_host_alloc(p->be, n, size, what, out, err);
 }
@@ -30,7 +33,8 @@ nb_status nb_pipe_scratch(nb_pipe *p, size_t bytes, nb_error *err)
     p->be->op->release(p->be, p->scratch);
     p->scratch = NULL;
     p->scratch_bytes = 0;
-    const nb_status st = p->be->op->alloc(p->be, bytes, "scratch of the quantizer", &p->scratch, err);
+    const nb_status st =
+        p->be->op->alloc(p->be, bytes, "scratch of the quantizer", &p->scratch, err);
     if (st == NB_OK)
         p->scratch_bytes = bytes;
     return st;
@@ -40,7 +44,9 @@ nb_status nb_pipe_scratch(nb_pipe *p, size_t bytes, nb_error *err)
 
 static nb_status disk_full(const char *path, uint64_t missing, nb_error *err)
 {
-    return nb_fail_at(err, NB_NO_ROOM, path, -1, "the disk is full: %llu bytes are missing for the activations", (unsigned long long)missing);
+    return nb_fail_at(err, NB_NO_ROOM, path, -1,
+                      "the disk is full: %llu bytes are missing for the activations",
+                      (unsigned long long)missing);
 }
 
 nb_status nb_rows_open_file(nb_pipe *p, int64_t n_float, nb_error *err)
@@ -87,8 +93,9 @@ static nb_status move(int fd, bool write, char *at, size_t n, off_t offset, nb_e
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0)
-            return write ? nb_outfile_write_fault("the file of activations", (uint64_t)offset, n, err)
-                         : nb_fail_errno(err, "the file of activations cannot be read");
+            return write
+                       ? nb_outfile_write_fault("the file of activations", (uint64_t)offset, n, err)
+                       : nb_fail_errno(err, "the file of activations cannot be read");
         if (done == 0)
             return nb_fail(err, NB_IO, "the file of activations ends too early");
         at += done;
@@ -104,7 +111,8 @@ nb_status nb_rows_open(nb_pipe *p, nb_rows *r, int64_t width, nb_error *err)
 {
     const int64_t n = p->o->spill ? p->calib->ctx : p->T;
     r->width = width;
-    return p->be->op->alloc(p->be, (size_t)(n * width) * sizeof(float), "calibration activations", (void **)&r->p, err);
+    return p->be->op->alloc(p->be, (size_t)(n * width) * sizeof(float), "calibration activations",
+                            (void **)&r->p, err);
 }
 
 void nb_rows_close(nb_pipe *p, nb_rows *r)
@@ -113,14 +121,16 @@ void nb_rows_close(nb_pipe *p, nb_rows *r)
     *r = (nb_rows){0};
 }
 
-nb_status nb_rows_get(nb_pipe *p, const nb_rows *r, int32_t i, int64_t width, bool read, float **out, nb_error *err)
+nb_status nb_rows_get(nb_pipe *p, const nb_rows *r, int32_t i, int64_t width, bool read,
+                      float **out, nb_error *err)
 {
     const int64_t ctx = p->calib->ctx;
     *out = p->o->spill ? r->p : r->p + i * ctx * width;
     if (!p->o->spill || !read || p->dry)
         return NB_OK;
     const size_t bytes = (size_t)(ctx * width) * sizeof(float);
-    const nb_status st = move(p->spill, false, (char *)p->stage, bytes, (off_t)(r->at + i * ctx * r->width * (int64_t)sizeof(float)), err);
+    const nb_status st = move(p->spill, false, (char *)p->stage, bytes,
+                              (off_t)(r->at + i * ctx * r->width * (int64_t)sizeof(float)), err);
     return st == NB_OK ? p->be->op->upload(p->be, r->p, p->stage, bytes, err) : st;
 }
 
@@ -131,5 +141,7 @@ nb_status nb_rows_put(nb_pipe *p, const nb_rows *r, int32_t i, int64_t width, nb
         return NB_OK;
     const size_t bytes = (size_t)(ctx * width) * sizeof(float);
     const nb_status st = p->be->op->download(p->be, p->stage, r->p, bytes, err);
-    return st == NB_OK ? move(p->spill, true, (char *)p->stage, bytes, (off_t)(r->at + i * ctx * r->width * (int64_t)sizeof(float)), err) : st;
+    return st == NB_OK ? move(p->spill, true, (char *)p->stage, bytes,
+                              (off_t)(r->at + i * ctx * r->width * (int64_t)sizeof(float)), err)
+                       : st;
 }

@@ -1,23 +1,30 @@
-/* scales.c -- the inputs of a layer's linears, scaled before they are quantized (AWQ; awq.h has the search).
+/* scales.c -- the inputs of a layer's linears, scaled before they are quantized (AWQ; awq.h has the
+ * search).
  *
- * One more pass of the layer with its own weights over the quantized stream measures H of every group. Then, with s of a group's inputs,
+ * One more pass of the layer with its own weights over the quantized stream measures H of every
+ * group. Then, with s of a group's inputs,
  *
  *   group      its weights      what divides by s
  *   q,k,v      W[:,k] s_k       the norm before them
- *   o          W[:,k] s_k       the rows of v and its bias; heads that share a head of v share its scales
+ *   o          W[:,k] s_k       the rows of v and its bias; heads that share a head of v share its
+ *                               scales
  *   gate,up    W[:,k] s_k       the norm before them
  *   down       W[:,k] s_k       the rows of up: down(act(gate) up) is linear in up
  *
- * and the layer computes what it did. What is divided goes to the sink and is read back: the stream sees what the file holds, in this run and in one that
- * goes on. A norm may be rounded there (BF16), so s becomes the quotient of the two norms: the fold is exact whatever the file's type. A group that is
- * kept is not searched: its inputs stay.
+ * and the layer computes what it did. What is divided goes to the sink and is read back: the stream
+ * sees what the file holds, in this run and in one that goes on. A norm may be rounded there
+ * (BF16), so s becomes the quotient of the two norms: the fold is exact whatever the file's type. A
+ * group that is kept is not searched: its inputs stay.
  *
- * Under the drift correction (gptq) the second stream runs through the source's own weights. Its inputs of q,k,v and gate,up go through the divided norm;
- * of o and down they come undivided, and the cross term follows: with A = sum x_orig x^T = C + H,  C' = diag(1/s) A - H.
+ * Under the drift correction (gptq) the second stream runs through the source's own weights. Its
+ * inputs of q,k,v and gate,up go through the divided norm; of o and down they come undivided, and
+ * the cross term follows: with A = sum x_orig x^T = C + H,  C' = diag(1/s) A - H.
  *
- * Mixtures: the norm before the experts is also the router's, whose columns take s as those of every expert's gate and up do; s is searched on rows of all of
- * them, with H of all tokens. Inputs of down have scales of their own in every expert, from the tokens that it is sent; they are measured for as many experts
- * at once as there is room (nb_pipe.batch), each time with another pass of the layer. An expert that saw too little keeps its inputs. */
+ * Mixtures: the norm before the experts is also the router's, whose columns take s as those of
+ * every expert's gate and up do; s is searched on rows of all of them, with H of all tokens. Inputs
+ * of down have scales of their own in every expert, from the tokens that it is sent; they are
+ * measured for as many experts at once as there is room (nb_pipe.batch), each time with another
+ * pass of the layer. An expert that saw too little keeps its inputs. */
 #include "quant/awq.h"
 #include "quant/pipe.h"
 
@@ -29,11 +36,12 @@ enum { kShared = 512 }; /* rows of all experts' gates, and of their ups, that de
 /* The pass: one sequence at a time, so a copy of its rows is all it needs. */
 struct pass {
     nb_layer layer;
-    nb_routing *experts; /* of a mixture: those whose down is measured */
-    bool again;          /* nothing but them */
+    nb_routing *experts;       /* of a mixture: those whose down is measured */
+    bool again;                /* nothing but them */
     float *x;                  /* [ctx, hidden_size] device */
     float *host;               /* the same, host */
-    double *h[NB_GROUP_COUNT]; /* [K,K] device; of a mixture's down as many as there are in the batch */
+    double *h[NB_GROUP_COUNT]; /* [K,K] device; of a mixture's down as many as there are in the
+                                * batch */
     int64_t K[NB_GROUP_COUNT];
 };
 
@@ -51,13 +59,16 @@ static nb_status open_pass(nb_pipe *p, struct pass *a, int layer, nb_error *err)
     a->layer.frame = p->quantized.layer.frame; /* borrowed */
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
         (void)nb_pipe_group_shape(p, (nb_group_id)g, &a->K[g]);
-        const size_t n = p->m->hp.n_expert && g == NB_GROUP_DOWN ? (size_t)p->batch : 1, square = n * (size_t)(a->K[g] * a->K[g]) * sizeof(double);
+        const size_t n = p->m->hp.n_expert && g == NB_GROUP_DOWN ? (size_t)p->batch : 1,
+                     square = n * (size_t)(a->K[g] * a->K[g]) * sizeof(double);
         if (nb_pipe_is_mixed(p, (nb_group_id)g))
-            st = nb_experts_load(p->m, (nb_group_id)g, layer, g == NB_GROUP_DOWN ? &a->layer.down : &a->layer.gate_up, err);
+            st = nb_experts_load(p->m, (nb_group_id)g, layer,
+                                 g == NB_GROUP_DOWN ? &a->layer.down : &a->layer.gate_up, err);
         else
             st = nb_stack_load(p->m, (nb_group_id)g, layer, &a->layer.stack[g], err);
         if (st == NB_OK)
-            st = p->be->op->alloc(p->be, square, "second moments of the inputs", (void **)&a->h[g], err);
+            st = p->be->op->alloc(p->be, square, "second moments of the inputs", (void **)&a->h[g],
+                                  err);
         if (st == NB_OK)
             st = p->be->op->zero(p->be, a->h[g], square, err);
     }
@@ -76,14 +87,17 @@ static void close_pass(nb_pipe *p, struct pass *a)
     nb_pipe_host_free(p, a->host);
 }
 
-static nb_status gather(nb_pipe *p, const struct pass *a, nb_group_id g, const float *x, nb_error *err)
+static nb_status gather(nb_pipe *p, const struct pass *a, nb_group_id g, const float *x,
+                        nb_error *err)
 {
     if (a->experts && g == NB_GROUP_DOWN)
         return nb_routing_add(a->experts, x, err);
     if (a->again)
         return NB_OK;
-    nb_gram_args gram = {.x = x, .M = p->calib->ctx, .K = a->K[g], .ldx = a->K[g], .ld_orig = a->K[g], .h = a->h[g]};
-    nb_status st = nb_pipe_scratch(p, p->be->op->gram_scratch ? p->be->op->gram_scratch(p->be, &gram) : 0, err);
+    nb_gram_args gram = {
+        .x = x, .M = p->calib->ctx, .K = a->K[g], .ldx = a->K[g], .ld_orig = a->K[g], .h = a->h[g]};
+    nb_status st = nb_pipe_scratch(
+        p, p->be->op->gram_scratch ? p->be->op->gram_scratch(p->be, &gram) : 0, err);
     gram.scratch = p->scratch;
     return st == NB_OK ? p->be->op->gram_accumulate(p->be, &gram, err) : st;
 }
@@ -107,12 +121,12 @@ static nb_status run_sequence(nb_pipe *p, struct pass *a, int32_t i, nb_error *e
     if (st == NB_OK)
         st = p->be->op->sync(p->be, err); /* before host changes */
     nb_step s = {.m = p->m, .layer = &a->layer, .batch = &batch, .kv = &p->kv};
-#define STEP(call)                            \
-    do {                                      \
-        s.scratch = p->scratch;               \
-        s.scratch_bytes = p->scratch_bytes;   \
-        if (st == NB_OK)                      \
-            st = call;                        \
+#define STEP(call)                                                                                 \
+    do {                                                                                           \
+        s.scratch = p->scratch;                                                                    \
+        s.scratch_bytes = p->scratch_bytes;                                                        \
+        if (st == NB_OK)                                                                           \
+            st = call;                                                                             \
     } while (0)
     STEP(nb_attn_norm(&s, a->x, t->h, err));
     STEP(gather(p, a, NB_GROUP_QKV, t->h, err));
@@ -132,17 +146,26 @@ static int32_t *tie_heads(const nb_pipe *p, nb_error *err)
 {
     const nb_hparams *hp = &p->m->hp;
     const int32_t share = hp->n_head / hp->n_kv_head;
-    int32_t *tie = nb_alloc((size_t)hp->n_head * (size_t)hp->head_dim, sizeof *tie, "tied scales", err);
+    int32_t *tie =
+        nb_alloc((size_t)hp->n_head * (size_t)hp->head_dim, sizeof *tie, "tied scales", err);
     for (int32_t k = 0; tie && k < hp->n_head * hp->head_dim; k++)
         tie[k] = k / hp->head_dim / share * hp->head_dim + k % hp->head_dim;
     return tie;
 }
 
 /* Scales [K] of the inputs of w [N,K], host, parts of n_part[i] rows each, into s. */
-static nb_status search(nb_pipe *p, const float *w, const int64_t *n_part, int64_t K, const double *h, const int32_t *tie, float *s, nb_error *err)
+static nb_status search(nb_pipe *p, const float *w, const int64_t *n_part, int64_t K,
+                        const double *h, const int32_t *tie, float *s, nb_error *err)
 {
     nb_awq_choice choice;
-    nb_awq_job job = {.be = p->be, .grid = &p->o->grid, .w = w, .K = K, .h = h, .tie = tie, .feedback = p->o->quantizer->corrects, .damp = p->o->damp,
+    nb_awq_job job = {.be = p->be,
+                      .grid = &p->o->grid,
+                      .w = w,
+                      .K = K,
+                      .h = h,
+                      .tie = tie,
+                      .feedback = p->o->quantizer->corrects,
+                      .damp = p->o->damp,
                       .n_thread = p->o->n_thread};
     for (int i = 0; i < NB_AWQ_PARTS && n_part[i]; i++) {
         job.part[i] = n_part[i];
@@ -151,7 +174,8 @@ static nb_status search(nb_pipe *p, const float *w, const int64_t *n_part, int64
     return nb_awq_search(&job, s, &choice, err);
 }
 
-/* Room for the scales of a group, all 1: put by until all are found, so that each search sees the source's weights. */
+/* Room for the scales of a group, all 1: put by until all are found, so that each search sees the
+ * source's weights. */
 static nb_status open_scales(const nb_pipe *p, nb_group_id g, int64_t K, float **out, nb_error *err)
 {
     const int64_t n = p->m->hp.n_expert && g == NB_GROUP_DOWN ? p->m->hp.n_expert * K : K;
@@ -169,7 +193,9 @@ static nb_status search_group(nb_pipe *p, nb_group_at at, const double *h, float
     const int64_t N = nb_pipe_group_shape(p, at.g, &K);
     float *w = NULL;
     int32_t *tie = at.g == NB_GROUP_O ? tie_heads(p, err) : NULL;
-    nb_status st = tie || at.g != NB_GROUP_O ? nb_pipe_host(p, (size_t)(N * K), sizeof *w, "weights of a layer", (void **)&w, err) : NB_NO_ROOM;
+    nb_status st = tie || at.g != NB_GROUP_O ? nb_pipe_host(p, (size_t)(N * K), sizeof *w,
+                                                            "weights of a layer", (void **)&w, err)
+                                             : NB_NO_ROOM;
     for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--)
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &part[i], &K);
     if (st == NB_OK)
@@ -184,19 +210,25 @@ static nb_status search_group(nb_pipe *p, nb_group_at at, const double *h, float
 /* Of the input that all experts' gates and ups read: on some rows of each. */
 static nb_status search_shared(nb_pipe *p, int layer, const double *h, float *s, nb_error *err)
 {
-    const int64_t I = p->m->hp.intermediate_size, E = p->m->hp.n_expert, some = kShared / E < 1 ? 1 : kShared / E < I ? kShared / E : I;
+    const int64_t I = p->m->hp.intermediate_size, E = p->m->hp.n_expert,
+                  some = kShared / E < 1   ? 1
+                         : kShared / E < I ? kShared / E
+                                           : I;
     const int64_t part[NB_AWQ_PARTS] = {E * some, E * some};
     int64_t K = 0;
     const int64_t N = nb_pipe_group_shape(p, NB_GROUP_GATE_UP, &K);
     float *w = NULL, *rows = NULL;
-    nb_status st = nb_pipe_host(p, (size_t)(N * K), sizeof *w, "weights of a layer", (void **)&w, err);
+    nb_status st =
+        nb_pipe_host(p, (size_t)(N * K), sizeof *w, "weights of a layer", (void **)&w, err);
     if (st == NB_OK)
-        st = nb_pipe_host(p, (size_t)(2 * E * some * K), sizeof *rows, "rows of experts", (void **)&rows, err);
+        st = nb_pipe_host(p, (size_t)(2 * E * some * K), sizeof *rows, "rows of experts",
+                          (void **)&rows, err);
     for (int e = 0; e < E && st == NB_OK && !p->dry; e++) {
         st = nb_pipe_decode(p, (nb_group_at){NB_GROUP_GATE_UP, layer, e}, w, err);
         for (int64_t i = 0; i < 2 * some && st == NB_OK; i++) {
             const int64_t up = i / some, n = i % some;
-            memcpy(rows + (up * E * some + e * some + n) * K, w + (up * I + n * I / some) * K, (size_t)K * sizeof *w);
+            memcpy(rows + (up * E * some + e * some + n) * K, w + (up * I + n * I / some) * K,
+                   (size_t)K * sizeof *w);
         }
     }
     if (st == NB_OK)
@@ -212,23 +244,27 @@ static nb_status search_shared(nb_pipe *p, int layer, const double *h, float *s,
 static nb_status read_vector(nb_pipe *p, nb_role role, int layer, float *to, nb_error *err)
 {
     nb_matrix m;
-    const nb_status st = p->sink->op->read(p->sink, (nb_slot){.role = role, .layer = layer}, &m, err);
+    const nb_status st =
+        p->sink->op->read(p->sink, (nb_slot){.role = role, .layer = layer}, &m, err);
     if (st == NB_OK)
         nb_dtype_decode_row(m.dtype, m.rows, to, m.K);
     return st;
 }
 
 /* v [K] of a role, as the source would hold it, into the sink. */
-static nb_status write_vector(nb_pipe *p, nb_role role, int layer, float *v, int64_t K, nb_error *err)
+static nb_status write_vector(nb_pipe *p, nb_role role, int layer, float *v, int64_t K,
+                              nb_error *err)
 {
     const float offset = nb_family_norm_offset(p->m->family, p->m->container->kind, role);
-    const nb_matrix m = {.N = 1, .K = K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)v};
+    const nb_matrix m = {
+        .N = 1, .K = K, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)v};
     for (int64_t k = 0; k < K; k++)
         v[k] -= offset;
     return p->sink->op->dense(p->sink, (nb_slot){.role = role, .layer = layer}, &m, err);
 }
 
-/* s := v / what the file holds of v / s. false: somewhere that is no scale any more (the file rounds to 0, say); s is 1 there. */
+/* s := v / what the file holds of v / s. false: somewhere that is no scale any more (the file
+ * rounds to 0, say); s is 1 there. */
 static bool settle(float *s, const float *v, const float *held, int64_t K)
 {
     bool all = true;
@@ -248,7 +284,8 @@ static nb_status fold_norm(nb_pipe *p, nb_role role, float *s, int layer, nb_err
 {
     const int64_t K = p->m->hp.hidden_size;
     float *v = nb_alloc(2 * (size_t)K, sizeof *v, "a norm", err), *held = v + K;
-    nb_status st = v ? nb_model_decode_vector(p->m, (nb_slot){.role = role, .layer = layer}, v, err) : NB_NO_ROOM;
+    nb_status st = v ? nb_model_decode_vector(p->m, (nb_slot){.role = role, .layer = layer}, v, err)
+                     : NB_NO_ROOM;
     bool settled = false;
     for (int i = 0; i < 2 && st == NB_OK && !settled; i++) { /* again where an element became 1 */
         for (int64_t k = 0; k < K; k++)
@@ -305,11 +342,15 @@ static nb_status fold_router(nb_pipe *p, int layer, nb_error *err)
     if (st == NB_OK && !w)
         st = NB_NO_ROOM;
     for (int64_t n = 0; n < a.N && st == NB_OK; n++) {
-        nb_dtype_decode_row(a.dtype, a.rows + n * nb_dtype_row_bytes(a.dtype, a.K), w + n * a.K, a.K);
+        nb_dtype_decode_row(a.dtype, a.rows + n * nb_dtype_row_bytes(a.dtype, a.K), w + n * a.K,
+                            a.K);
         for (int64_t k = 0; s && k < a.K; k++)
             w[n * a.K + k] *= s[k];
     }
-    const nb_matrix scaled = {.N = p->m->hp.n_expert, .K = p->m->hp.hidden_size, .dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)w};
+    const nb_matrix scaled = {.N = p->m->hp.n_expert,
+                              .K = p->m->hp.hidden_size,
+                              .dtype = nb_dtype_by_name("f32"),
+                              .rows = (const uint8_t *)w};
     if (st == NB_OK)
         st = p->sink->op->dense(p->sink, at, &scaled, err);
     free(w);
@@ -324,7 +365,8 @@ static nb_status read_router(nb_pipe *p, int layer, nb_error *err)
     nb_matrix a;
     if (!p->m->hp.n_expert || p->dry)
         return NB_OK;
-    const nb_status st = p->sink->op->read(p->sink, (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, &a, err);
+    const nb_status st =
+        p->sink->op->read(p->sink, (nb_slot){.role = NB_ROLE_ROUTER, .layer = layer}, &a, err);
     if (st != NB_OK)
         return st;
     p->be->op->release_weight(p->be, *to);
@@ -334,8 +376,10 @@ static nb_status read_router(nb_pipe *p, int layer, nb_error *err)
 
 bool nb_pipe_is_folded(const nb_pipe *p, nb_role role)
 {
-    static const bool folded[NB_ROLE_COUNT] = {
-        [NB_ROLE_ATTN_NORM] = true, [NB_ROLE_FFN_NORM] = true, [NB_ROLE_ATTN_V_BIAS] = true, [NB_ROLE_ROUTER] = true};
+    static const bool folded[NB_ROLE_COUNT] = {[NB_ROLE_ATTN_NORM] = true,
+                                               [NB_ROLE_FFN_NORM] = true,
+                                               [NB_ROLE_ATTN_V_BIAS] = true,
+                                               [NB_ROLE_ROUTER] = true};
     return p->o->quantizer->input_scales && folded[role];
 }
 
@@ -343,14 +387,16 @@ nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err)
 {
     nb_frame *f = &p->quantized.layer.frame;
     const nb_hparams *hp = &p->m->hp;
-    const int64_t rest = ((int64_t)hp->n_head + hp->n_kv_head) * hp->head_dim, V = (int64_t)hp->n_kv_head * hp->head_dim, d = hp->hidden_size;
+    const int64_t rest = ((int64_t)hp->n_head + hp->n_kv_head) * hp->head_dim,
+                  V = (int64_t)hp->n_kv_head * hp->head_dim, d = hp->hidden_size;
     const struct {
         nb_role role;
         float *to;
         int64_t K;
-    } row[] = {{NB_ROLE_ATTN_NORM, f->attn_norm, d},
-               {NB_ROLE_FFN_NORM, f->ffn_norm, d},
-               {NB_ROLE_ATTN_V_BIAS, has_value_bias(p, layer) ? f->bias[NB_GROUP_QKV] + rest : NULL, V}};
+    } row[] = {
+        {NB_ROLE_ATTN_NORM, f->attn_norm, d},
+        {NB_ROLE_FFN_NORM, f->ffn_norm, d},
+        {NB_ROLE_ATTN_V_BIAS, has_value_bias(p, layer) ? f->bias[NB_GROUP_QKV] + rest : NULL, V}};
     float *v = nb_alloc((size_t)(V > d ? V : d), sizeof *v, "a norm", err);
     nb_status st = v ? NB_OK : NB_NO_ROOM;
     for (size_t i = 0; i < sizeof row / sizeof *row && st == NB_OK && !p->dry; i++) {
@@ -369,7 +415,9 @@ nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err)
 const float *nb_pipe_scales_of(const nb_pipe *p, nb_group_at at)
 {
     const bool own = nb_pipe_is_mixed(p, at.g) && at.g == NB_GROUP_DOWN; /* each expert's */
-    return p->scale[at.g] ? p->scale[at.g] + (own ? (int64_t)at.expert * p->m->hp.intermediate_size : 0) : NULL;
+    return p->scale[at.g]
+               ? p->scale[at.g] + (own ? (int64_t)at.expert * p->m->hp.intermediate_size : 0)
+               : NULL;
 }
 
 nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, const nb_moments *m, nb_error *err)
@@ -380,7 +428,8 @@ nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, const nb_moments *m, n
     double *c = NULL;
     if (!m->c || !s || at.g == NB_GROUP_QKV || at.g == NB_GROUP_GATE_UP)
         return NB_OK;
-    nb_status st = nb_pipe_host(p, 2 * n, sizeof *c, "second moments of the drift", (void **)&c, err);
+    nb_status st =
+        nb_pipe_host(p, 2 * n, sizeof *c, "second moments of the drift", (void **)&c, err);
     if (st == NB_OK)
         st = p->be->op->download(p->be, c, m->c, n * sizeof *c, err);
     if (st == NB_OK)
@@ -407,7 +456,8 @@ static nb_status run_sequences(nb_pipe *p, struct pass *a, nb_error *err)
 }
 
 /* Passes over the layer, as many as a mixture's down takes; s [NB_GROUP_COUNT]: what was found. */
-static nb_status search_experts(nb_pipe *p, struct pass *a, int layer, float *const s[], nb_error *err)
+static nb_status search_experts(nb_pipe *p, struct pass *a, int layer, float *const s[],
+                                nb_error *err)
 {
     const int E = p->m->hp.n_expert;
     const int64_t K = a->K[NB_GROUP_DOWN];
@@ -424,7 +474,8 @@ static nb_status search_experts(nb_pipe *p, struct pass *a, int layer, float *co
             st = run_sequences(p, a, err);
         for (int i = 0; i < n && st == NB_OK && s[NB_GROUP_DOWN]; i++)
             if (p->dry || !nb_pipe_saw_little(n_token[i], K))
-                st = search_group(p, (nb_group_at){NB_GROUP_DOWN, layer, e + i}, h + i * K * K, s[NB_GROUP_DOWN] + (e + i) * K, err);
+                st = search_group(p, (nb_group_at){NB_GROUP_DOWN, layer, e + i}, h + i * K * K,
+                                  s[NB_GROUP_DOWN] + (e + i) * K, err);
         nb_routing_close(a->experts);
         a->experts = NULL;
     }
@@ -469,14 +520,18 @@ nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err)
 
 bool nb_pipe_is_scaled(const nb_pipe *p, nb_group_id g)
 {
-    return p->scale[g] || (g == NB_GROUP_QKV && p->scale[NB_GROUP_O]) || (g == NB_GROUP_GATE_UP && p->scale[NB_GROUP_DOWN]);
+    return p->scale[g] || (g == NB_GROUP_QKV && p->scale[NB_GROUP_O]) ||
+           (g == NB_GROUP_GATE_UP && p->scale[NB_GROUP_DOWN]);
 }
 
-void nb_pipe_apply_scales(const nb_pipe *p, nb_group_at at, nb_role role, int64_t N, int64_t K, float *w)
+void nb_pipe_apply_scales(const nb_pipe *p, nb_group_at at, nb_role role, int64_t N, int64_t K,
+                          float *w)
 {
-    const float *in = nb_pipe_scales_of(p, at), *out = role == NB_ROLE_ATTN_V ? p->scale[NB_GROUP_O]
-                                               : role == NB_ROLE_FFN_UP ? nb_pipe_scales_of(p, (nb_group_at){NB_GROUP_DOWN, at.layer, at.expert})
-                                                                        : NULL;
+    const float *in = nb_pipe_scales_of(p, at),
+                *out = role == NB_ROLE_ATTN_V ? p->scale[NB_GROUP_O]
+                       : role == NB_ROLE_FFN_UP
+                           ? nb_pipe_scales_of(p, (nb_group_at){NB_GROUP_DOWN, at.layer, at.expert})
+                           : NULL;
     for (int64_t n = 0; n < N && (in || out); n++) {
         const float by = out ? out[role == NB_ROLE_ATTN_V ? input_of_value(p, n) : n] : 1.0f;
         for (int64_t k = 0; k < K; k++)

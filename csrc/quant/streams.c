@@ -1,7 +1,8 @@
 /* streams.c -- the activations of the calibration tokens, stage by stage.
  *
- * A stage handles all sequences before the next begins, so a stream's activations are kept whole: x [T, hidden], and the input of the next linear
- * (mid) [T, max(n_head head_dim, nb_act_width)]. Sequence i has the rows [i ctx, (i + 1) ctx). */
+ * A stage handles all sequences before the next begins, so a stream's activations are kept whole: x
+ * [T, hidden], and the input of the next linear (mid) [T, max(n_head head_dim, nb_act_width)].
+ * Sequence i has the rows [i ctx, (i + 1) ctx). */
 #include "base/clock.h"
 #include "quant/pipe.h"
 
@@ -14,7 +15,8 @@ static int64_t q_width(const nb_pipe *p)
 
 /* ---- stages: x and mid are the rows of one sequence ---- */
 
-static nb_status stage_attention(const nb_pipe *p, const nb_step *s, float *x, float *mid, nb_error *err)
+static nb_status stage_attention(const nb_pipe *p, const nb_step *s, float *x, float *mid,
+                                 nb_error *err)
 {
     nb_status st = nb_attn_norm(s, x, p->acts.h, err);
     if (st == NB_OK)
@@ -22,7 +24,8 @@ static nb_status stage_attention(const nb_pipe *p, const nb_step *s, float *x, f
     return st;
 }
 
-static nb_status stage_attention_out(const nb_pipe *p, const nb_step *s, float *x, float *mid, nb_error *err)
+static nb_status stage_attention_out(const nb_pipe *p, const nb_step *s, float *x, float *mid,
+                                     nb_error *err)
 {
     (void)p;
     return nb_attn_out(s, mid, x, err);
@@ -36,7 +39,8 @@ static nb_status stage_ffn(const nb_pipe *p, const nb_step *s, float *x, float *
     return st;
 }
 
-static nb_status stage_ffn_out(const nb_pipe *p, const nb_step *s, float *x, float *mid, nb_error *err)
+static nb_status stage_ffn_out(const nb_pipe *p, const nb_step *s, float *x, float *mid,
+                               nb_error *err)
 {
     (void)p;
     return nb_ffn_out(s, mid, x, err);
@@ -64,11 +68,16 @@ static nb_status each_sequence(nb_pipe *p, nb_stream *t, nb_group_id g, nb_error
     const int32_t ctx = p->calib->ctx;
     const int64_t d = p->m->hp.hidden_size, width = mid_width(p, g);
     const nb_batch batch = {.n_token = ctx, .seq = p->acts.seq, .pos = p->acts.pos, .max_len = ctx};
-    const size_t layer = nb_layer_scratch(p->m, &t->layer, ctx, ctx), need = layer > p->acts.scratch_bytes ? layer : p->acts.scratch_bytes;
+    const size_t layer = nb_layer_scratch(p->m, &t->layer, ctx, ctx),
+                 need = layer > p->acts.scratch_bytes ? layer : p->acts.scratch_bytes;
     nb_status st = nb_pipe_scratch(p, need, err);
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++) {
         float *x = NULL, *mid = NULL;
-        const nb_step s = {.m = p->m, .layer = &t->layer, .batch = &batch, .kv = &p->kv, .scratch = p->scratch,
+        const nb_step s = {.m = p->m,
+                           .layer = &t->layer,
+                           .batch = &batch,
+                           .kv = &p->kv,
+                           .scratch = p->scratch,
                            .scratch_bytes = p->scratch_bytes};
         st = nb_rows_get(p, &t->x, i, d, true, &x, err);
         if (st == NB_OK)
@@ -76,7 +85,8 @@ static nb_status each_sequence(nb_pipe *p, nb_stream *t, nb_group_id g, nb_error
         if (st == NB_OK)
             st = after[g].run(p, &s, x, mid, err);
         if (st == NB_OK)
-            st = after[g].into_x ? nb_rows_put(p, &t->x, i, d, err) : nb_rows_put(p, &t->mid, i, width, err);
+            st = after[g].into_x ? nb_rows_put(p, &t->x, i, d, err)
+                                 : nb_rows_put(p, &t->mid, i, width, err);
     }
     nb_pipe_drop_weights(p, t, g);
     return st;
@@ -103,7 +113,8 @@ nb_status nb_pipe_advance(nb_pipe *p, nb_group_id g, nb_error *err)
 
 /* ---- statistics ---- */
 
-nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i, const nb_step *s, float *to, const float **out, nb_error *err)
+nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i, const nb_step *s,
+                        float *to, const float **out, nb_error *err)
 {
     const bool normed = g == NB_GROUP_QKV || g == NB_GROUP_GATE_UP;
     float *rows = NULL;
@@ -115,9 +126,10 @@ nb_status nb_pipe_input(nb_pipe *p, nb_group_id g, const nb_stream *t, int32_t i
     return g == NB_GROUP_QKV ? nb_attn_norm(s, rows, to, err) : nb_ffn_norm(s, rows, to, err);
 }
 
-/* Sequences whose inputs wait for a call of gram, side by side in `room`: x [n ctx,K], then x_orig; lengths for limit_rows behind. At large K the call reads and
- * writes H and C from memory, so it gets more tokens than a sequence of 512 has. Only limited inputs are kept apart from the activations, which stay what
- * they are; others go a sequence at a time, as they lie. */
+/* Sequences whose inputs wait for a call of gram, side by side in `room`: x [n ctx,K], then x_orig;
+ * lengths for limit_rows behind. At large K the call reads and writes H and C from memory, so it
+ * gets more tokens than a sequence of 512 has. Only limited inputs are kept apart from the
+ * activations, which stay what they are; others go a sequence at a time, as they lie. */
 struct waiting {
     int32_t n, most;
     float *room;
@@ -127,15 +139,19 @@ struct waiting {
 static struct waiting waiting_of(const nb_pipe *p, int64_t K)
 {
     enum { kTokens = 1024 };
-    const int32_t ctx = p->calib->ctx, n = ctx < kTokens ? kTokens / ctx : 1, most = n < p->calib->n_seq ? n : p->calib->n_seq;
+    const int32_t ctx = p->calib->ctx, n = ctx < kTokens ? kTokens / ctx : 1,
+                  most = n < p->calib->n_seq ? n : p->calib->n_seq;
     if (!(p->o->token_limit > 0.0))
         return (struct waiting){.most = 1};
     const int64_t tokens = (int64_t)most * ctx;
-    return (struct waiting){.most = most, .bytes = (size_t)(2 * tokens * K) * sizeof(float) + (size_t)(ctx + 1) * sizeof(double)};
+    return (struct waiting){.most = most,
+                            .bytes = (size_t)(2 * tokens * K) * sizeof(float) +
+                                     (size_t)(ctx + 1) * sizeof(double)};
 }
 
 /* The inputs of one more sequence, of which no row is longer than the limit. */
-static nb_status limited(nb_pipe *p, const nb_token_rows *t, int64_t K, struct waiting *w, nb_error *err)
+static nb_status limited(nb_pipe *p, const nb_token_rows *t, int64_t K, struct waiting *w,
+                         nb_error *err)
 {
     const int64_t ctx = p->calib->ctx, one = ctx * K, all = w->most * one;
     const nb_limit_rows_args l = {.x = t->x,
@@ -151,7 +167,8 @@ static nb_status limited(nb_pipe *p, const nb_token_rows *t, int64_t K, struct w
 }
 
 /* Adds what waits to the moments. */
-static nb_status accumulate(nb_pipe *p, const nb_moments *s, nb_token_rows *t, struct waiting *w, nb_error *err)
+static nb_status accumulate(nb_pipe *p, const nb_moments *s, nb_token_rows *t, struct waiting *w,
+                            nb_error *err)
 {
     const int64_t ctx = p->calib->ctx;
     t->M = ctx;
@@ -230,17 +247,21 @@ static nb_status embed(nb_pipe *p, nb_error *err)
     nb_status st = nb_model_matrix(p->m, (nb_slot){.role = NB_ROLE_EMBED}, &w, &made, err);
     free(made);
     if (st == NB_OK && made)
-        st = nb_fail_at(err, NB_UNSUPPORTED, p->m->container->path, -1, "a packed embedding is not quantized anew");
+        st = nb_fail_at(err, NB_UNSUPPORTED, p->m->container->path, -1,
+                        "a packed embedding is not quantized anew");
     if (st == NB_OK)
-        st = nb_pipe_host(p, (size_t)(ctx * d), sizeof *rows, "embedded tokens", (void **)&rows, err);
+        st = nb_pipe_host(p, (size_t)(ctx * d), sizeof *rows, "embedded tokens", (void **)&rows,
+                          err);
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK && !p->dry; i++) {
         for (int32_t t = 0; t < ctx && st == NB_OK; t++) {
             const int32_t id = p->calib->ids[(size_t)i * (size_t)ctx + (size_t)t];
             if (id < 0 || id >= w.N) {
-                st = nb_fail(err, NB_BAD_INPUT, "calibration token %d, the model has %lld", id, (long long)w.N);
+                st = nb_fail(err, NB_BAD_INPUT, "calibration token %d, the model has %lld", id,
+                             (long long)w.N);
                 break;
             }
-            nb_dtype_decode_row(w.dtype, w.rows + id * nb_dtype_row_bytes(w.dtype, d), rows + t * d, d);
+            nb_dtype_decode_row(w.dtype, w.rows + id * nb_dtype_row_bytes(w.dtype, d), rows + t * d,
+                                d);
             for (int64_t k = 0; k < d; k++)
                 rows[t * d + k] *= hp->embed_scale;
         }
@@ -301,7 +322,8 @@ nb_status nb_pipe_open_streams(nb_pipe *p, nb_error *err)
     if (st == NB_OK)
         st = nb_rows_open_file(p, (both ? 2 : 1) * (d + mid), err);
     if (st == NB_OK && p->o->spill)
-        st = nb_pipe_host(p, (size_t)(ctx * K), sizeof *p->stage, "activations of a sequence", (void **)&p->stage, err);
+        st = nb_pipe_host(p, (size_t)(ctx * K), sizeof *p->stage, "activations of a sequence",
+                          (void **)&p->stage, err);
     for (int i = 0; i < (both ? 4 : 2) && st == NB_OK; i++) {
         st = nb_rows_open(p, rows[i], i % 2 ? mid : d, err);
         rows[i]->at = p->T * (int64_t)sizeof(float) * ((i / 2) * (d + mid) + (i % 2) * d);

@@ -1,12 +1,14 @@
 /* awq.c -- AutoAWQ's "GEMM" checkpoints, 4 bits:
  *
- *   NAME.qweight  I32 [K, N/8]   word c of row k holds the codes of outputs 8 c + {0 2 4 6 1 3 5 7}, nibble by nibble from the low end
+ *   NAME.qweight  I32 [K, N/8]   word c of row k holds the codes of outputs 8 c + {0 2 4 6 1 3 5
+ *                                7}, nibble by nibble from the low end
  *   NAME.qzeros   I32 [G, N/8]   the zeros of a group in the same order, stored as they are
  *   NAME.scales   F16 [G, N]     (any float is read)
  *
  *   value(n,k) = scales[k / group][n] * (code - zero)
  *
- * The factors that AWQ multiplies a layer's inputs by are folded into its neighbours and have no tensors of their own. */
+ * The factors that AWQ multiplies a layer's inputs by are folded into its neighbours and have no
+ * tensors of their own. */
 #include "base/memory.h"
 #include "base/scalar.h"
 #include "scheme/part.h"
@@ -15,13 +17,19 @@
 #include <string.h>
 
 enum { QWEIGHT, QZEROS, SCALES, N_PART };
-enum { kBits = 4, kPer = 8, kTile = 8 /* words a task */, kStep = 64 /* inputs at a time, so that rows of codes stay cached */ };
+enum {
+    kBits = 4,
+    kPer = 8,
+    kTile = 8 /* words a task */,
+    kStep = 64 /* inputs at a time, so that rows of codes stay cached */
+};
 
 static const int output_of[kPer] = {0, 2, 4, 6, 1, 3, 5, 7};
 
 /* ---- config ---- */
 
-static nb_status read_config(const char *path, const nb_json_node *qc, bool *is, nb_scheme_spec *out, nb_error *err)
+static nb_status read_config(const char *path, const nb_json_node *qc, bool *is,
+                             nb_scheme_spec *out, nb_error *err)
 {
     const nb_config c = {path, qc, err};
     const int64_t at = (int64_t)nb_json_offset(qc);
@@ -30,7 +38,8 @@ static nb_status read_config(const char *path, const nb_json_node *qc, bool *is,
     int64_t bits = 0, group = 0;
     bool zero_point = true;
     /* quant_config.json of old checkpoints names no method */
-    nb_status st = nb_config_word(&c, "quant_method", "method", nb_json_get(qc, "w_bit") ? "awq" : "", &method);
+    nb_status st = nb_config_word(&c, "quant_method", "method",
+                                  nb_json_get(qc, "w_bit") ? "awq" : "", &method);
     *is = st == NB_OK && strcmp(method, "awq") == 0;
     if (!*is)
         return st;
@@ -48,20 +57,28 @@ static nb_status read_config(const char *path, const nb_json_node *qc, bool *is,
     if (st != NB_OK)
         return st;
     if (bits != kBits)
-        return nb_fail_at(err, NB_UNSUPPORTED, path, at, "AWQ weights of %lld bits are not read; 4 are", (long long)bits);
+        return nb_fail_at(err, NB_UNSUPPORTED, path, at,
+                          "AWQ weights of %lld bits are not read; 4 are", (long long)bits);
     if (strcmp(version, "gemm") != 0 && strcmp(version, "GEMM") != 0)
-        return nb_fail_at(err, NB_UNSUPPORTED, path, at, "AWQ weights of the version \"%s\" are not read; gemm is",
-                          nb_escape(shown, (int64_t)sizeof shown, version, (int64_t)strlen(version)));
-    *out = (nb_scheme_spec){.scheme = nb_scheme_find("awq"), .bits = kBits, .group = group > 0 ? (int)group : 0, .sym = !zero_point};
+        return nb_fail_at(
+            err, NB_UNSUPPORTED, path, at,
+            "AWQ weights of the version \"%s\" are not read; gemm is",
+            nb_escape(shown, (int64_t)sizeof shown, version, (int64_t)strlen(version)));
+    *out = (nb_scheme_spec){.scheme = nb_scheme_find("awq"),
+                            .bits = kBits,
+                            .group = group > 0 ? (int)group : 0,
+                            .sym = !zero_point};
     return NB_OK;
 }
 
-static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, nb_text *t, nb_error *err)
+static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, nb_text *t,
+                              nb_error *err)
 {
     (void)err;
     /* zero_point even when every zero is 8: that is how readers come to look at qzeros */
     nb_text_printf(t,
-                   "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":%d,\"zero_point\":true,\"version\":\"gemm\",\"format\":\"gemm\","
+                   "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":%d,\"zero_point\":true,"
+                   "\"version\":\"gemm\",\"format\":\"gemm\","
                    "\"modules_to_not_convert\":[",
                    s->group ? s->group : -1);
     for (int i = 0; skip[i]; i++) {
@@ -72,11 +89,13 @@ static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, 
     return NB_OK;
 }
 
-static nb_status module_spec(const nb_scheme_spec *base, const char *path, const char *module, bool *quantized, nb_scheme_spec *out, nb_error *err)
+static nb_status module_spec(const nb_scheme_spec *base, const char *path, const char *module,
+                             bool *quantized, nb_scheme_spec *out, nb_error *err)
 {
     const nb_config c = {path, base->config, err};
     bool left_out = false;
-    const nb_status st = nb_list_has_part(path, nb_config_at(&c, "modules_to_not_convert", NULL), module, &left_out, err);
+    const nb_status st = nb_list_has_part(path, nb_config_at(&c, "modules_to_not_convert", NULL),
+                                          module, &left_out, err);
     (void)out;
     *quantized = !left_out;
     return st;
@@ -89,19 +108,25 @@ static bool fits(const nb_scheme_spec *s, int64_t N, int64_t K)
     return N % kPer == 0 && (!s->group || K % s->group == 0);
 }
 
-static nb_status check(const nb_scheme_spec *s, const char *name, int64_t N, int64_t K, nb_error *err)
+static nb_status check(const nb_scheme_spec *s, const char *name, int64_t N, int64_t K,
+                       nb_error *err)
 {
     if (s->bits != kBits)
-        return nb_fail(err, NB_UNSUPPORTED, "AWQ checkpoints have codes of 4 bits, not %d", s->bits);
+        return nb_fail(err, NB_UNSUPPORTED, "AWQ checkpoints have codes of 4 bits, not %d",
+                       s->bits);
     if (s->act_order)
-        return nb_fail(err, NB_UNSUPPORTED, "AWQ checkpoints have no place for the order of inputs (--act-order)");
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "AWQ checkpoints have no place for the order of inputs (--act-order)");
     if (fits(s, N, K))
         return NB_OK;
-    return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: AWQ needs outputs in eights and inputs in whole groups of %d", name, (long long)N,
-                   (long long)K, s->group);
+    return nb_fail(
+        err, NB_UNSUPPORTED,
+        "%.128s is [%lld,%lld]: AWQ needs outputs in eights and inputs in whole groups of %d", name,
+        (long long)N, (long long)K, s->group);
 }
 
-static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tensor out[NB_SCHEME_TENSORS])
+static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K,
+                   nb_scheme_tensor out[NB_SCHEME_TENSORS])
 {
     const nb_dtype *i32 = nb_dtype_by_name("i32");
     const int64_t G = nb_scheme_groups(s, K);
@@ -113,10 +138,11 @@ static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tens
 
 /* ---- words ---- */
 
-static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread,
-                      nb_error *err)
+static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m,
+                      uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread, nb_error *err)
 {
-    const nb_linear l = {.name = name, .N = m->N, .K = m->K, .G = nb_scheme_groups(s, m->K), .err = err};
+    const nb_linear l = {
+        .name = name, .N = m->N, .K = m->K, .G = nb_scheme_groups(s, m->K), .err = err};
     const int64_t words = m->N / kPer;
     nb_status st = check(s, name, m->N, m->K, err);
     if (st == NB_OK && m->g_idx)
@@ -141,21 +167,30 @@ static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix
                 for (int64_t c = c0; c < c0 + kTile && c < words; c++) {
                     uint32_t w = 0;
                     for (int i = 0; i < kPer; i++)
-                        w |= (uint32_t)m->codes[(kPer * c + output_of[i]) * m->K + k] << (kBits * i);
+                        w |= (uint32_t)m->codes[(kPer * c + output_of[i]) * m->K + k]
+                             << (kBits * i);
                     memcpy(bytes[QWEIGHT] + (k * words + c) * 4, &w, 4);
                 }
     return NB_OK;
 }
 
-static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K,
-                        const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order,
-                        int n_thread, nb_error *err)
+static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N,
+                        int64_t K, const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes,
+                        nb_group *groups, int32_t *g_idx, bool *act_order, int n_thread,
+                        nb_error *err)
 {
-    const nb_linear l = {
-        .path = path, .name = name, .N = N, .K = K, .G = nb_scheme_groups(s, K), .allow_nonfinite = s->allow_nonfinite, .err = err};
+    const nb_linear l = {.path = path,
+                         .name = name,
+                         .N = N,
+                         .K = K,
+                         .G = nb_scheme_groups(s, K),
+                         .allow_nonfinite = s->allow_nonfinite,
+                         .err = err};
     const int64_t words = N / kPer;
     if (!fits(s, N, K))
-        return nb_part_fault(&l, part[QWEIGHT], "qweight", "its matrix has no whole groups, or no outputs in eights, as AWQ needs them");
+        return nb_part_fault(
+            &l, part[QWEIGHT], "qweight",
+            "its matrix has no whole groups, or no outputs in eights, as AWQ needs them");
     nb_status st = nb_parts_check(&l, s, part);
     if (st == NB_OK)
         st = nb_scales_get(&l, part[SCALES], "scales", 1, N, groups);
@@ -177,7 +212,8 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
                 for (int64_t c = c0; c < c0 + kTile && c < words; c++) {
                     const uint32_t w = nb_load_u32(weights + (k * words + c) * 4);
                     for (int i = 0; i < kPer; i++)
-                        codes[(kPer * c + output_of[i]) * K + k] = (uint8_t)(w >> (kBits * i) & 15u);
+                        codes[(kPer * c + output_of[i]) * K + k] =
+                            (uint8_t)(w >> (kBits * i) & 15u);
                 }
     return NB_OK;
 }

@@ -1,8 +1,11 @@
-/* bitstream.h -- codes of b bits (1 to 8) in little-endian 32-bit words, lowest bits first, without gaps:
+/* bitstream.h -- codes of b bits (1 to 8) in little-endian 32-bit words, lowest bits first, without
+ * gaps:
  *
- *   code i begins at bit p = b i:  word p / 32, shift p % 32; what does not fit goes on in the next word
+ *   code i begins at bit p = b i:  word p / 32, shift p % 32; what does not fit goes on in the next
+ *       word
  *
- * For b = 2, 4, 8 no code crosses a word; for b = 3 codes 10 and 21 of every 32 do. `stride`: words from one word of the stream to the next. */
+ * For b = 2, 4, 8 no code crosses a word; for b = 3 codes 10 and 21 of every 32 do. `stride`: words
+ * from one word of the stream to the next. */
 #ifndef NB_SCHEME_BITSTREAM_H
 #define NB_SCHEME_BITSTREAM_H
 

@@ -1,16 +1,22 @@
 /* bnb.c -- bitsandbytes' checkpoints of 4 bits (nf4, fp4), blocks of 64:
  *
- *   NAME.weight               U8 [N K / 2, 1]   codes in the order of the matrix, the first of two in the high nibble
- *   NAME.weight.absmax        F32 [N K / 64], or with two levels of scales ("double quant") U8, codes of nested_quant_map
- *   NAME.weight.quant_map     F32 [16]          the level of each code; as it stands, not as it should be
- *   NAME.weight.quant_state.bitsandbytes__nf4   U8: JSON {"quant_type", "blocksize", "dtype", "shape": [N, K]} and with two levels
+ *   NAME.weight               U8 [N K / 2, 1]   codes in the order of the matrix, the first of two
+ *                                               in the high nibble
+ *   NAME.weight.absmax        F32 [N K / 64], or with two levels of scales ("double quant") U8,
+ *                             codes of nested_quant_map
+ *   NAME.weight.quant_map     F32 [16]          the level of each code; as it stands, not as it
+ *                                               should be
+ *   NAME.weight.quant_state.bitsandbytes__nf4   U8: JSON {"quant_type", "blocksize", "dtype",
+ *                                               "shape": [N, K]} and with two levels
  *                                               "nested_blocksize", "nested_dtype", "nested_offset"
  *   NAME.weight.nested_absmax F32 [ceil(N K / 64 / 256)]   NAME.weight.nested_quant_map F32 [256]
  *
- *   value(i) = quant_map[code(i)] * absmax(i / 64),   absmax(j) = nested_quant_map[absmax[j]] * nested_absmax[j / 256] + nested_offset
+ *   value(i) = quant_map[code(i)] * absmax(i / 64),   absmax(j) = nested_quant_map[absmax[j]] *
+ *                                                     nested_absmax[j / 256] + nested_offset
  *
- * Blocks run over the matrix without regard to rows; where K is no multiple of 64 one would span two, which bitsandbytes' own CPU decoder (0.50.2)
- * gets wrong: refused. Written with one level of scales, as they are, in F32. */
+ * Blocks run over the matrix without regard to rows; where K is no multiple of 64 one would span
+ * two, which bitsandbytes' own CPU decoder (0.50.2) gets wrong: refused. Written with one level of
+ * scales, as they are, in F32. */
 #include "base/scalar.h"
 #include "scheme/part.h"
 
@@ -27,7 +33,8 @@ enum { kBlock = 64, kNestedBlock = 256, kLevels = 16 };
 static nb_status unsupported(const nb_config *c, const char *what, const char *value)
 {
     char shown[160];
-    return nb_fail_at(c->err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(c->object), "bitsandbytes with %s%s is not read; 4 bits, nf4 and fp4, are", what,
+    return nb_fail_at(c->err, NB_UNSUPPORTED, c->path, (int64_t)nb_json_offset(c->object),
+                      "bitsandbytes with %s%s is not read; 4 bits, nf4 and fp4, are", what,
                       nb_escape(shown, (int64_t)sizeof shown, value, (int64_t)strlen(value)));
 }
 
@@ -36,7 +43,8 @@ static const nb_dtype *grid_named(const char *name)
     return strcmp(name, "nf4") == 0 || strcmp(name, "fp4") == 0 ? nb_dtype_by_name(name) : NULL;
 }
 
-static nb_status read_config(const char *path, const nb_json_node *qc, bool *is, nb_scheme_spec *out, nb_error *err)
+static nb_status read_config(const char *path, const nb_json_node *qc, bool *is,
+                             nb_scheme_spec *out, nb_error *err)
 {
     const nb_config c = {path, qc, err};
     const char *method = NULL, *type = NULL, *storage = NULL;
@@ -60,17 +68,26 @@ static nb_status read_config(const char *path, const nb_json_node *qc, bool *is,
         return unsupported(&c, "the type ", type);
     if (strcmp(storage, "uint8") != 0)
         return unsupported(&c, "codes stored as ", storage);
-    *out = (nb_scheme_spec){.scheme = nb_scheme_find("bnb"), .bits = 4, .group = kBlock, .sym = true, .variant = nested ? NESTED : PLAIN, .grid = grid_named(type)};
+    *out = (nb_scheme_spec){.scheme = nb_scheme_find("bnb"),
+                            .bits = 4,
+                            .group = kBlock,
+                            .sym = true,
+                            .variant = nested ? NESTED : PLAIN,
+                            .grid = grid_named(type)};
     return NB_OK;
 }
 
-static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, nb_text *t, nb_error *err)
+static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, nb_text *t,
+                              nb_error *err)
 {
     (void)err;
     nb_text_printf(t,
-                   "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"load_in_8bit\":false,\"bnb_4bit_quant_type\":\"%s\","
-                   "\"bnb_4bit_use_double_quant\":false,\"bnb_4bit_compute_dtype\":\"bfloat16\",\"bnb_4bit_quant_storage\":\"uint8\","
-                   "\"llm_int8_threshold\":6.0,\"llm_int8_has_fp16_weight\":false,\"llm_int8_enable_fp32_cpu_offload\":false,"
+                   "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"load_in_8bit\":"
+                   "false,\"bnb_4bit_quant_type\":\"%s\","
+                   "\"bnb_4bit_use_double_quant\":false,\"bnb_4bit_compute_dtype\":\"bfloat16\","
+                   "\"bnb_4bit_quant_storage\":\"uint8\","
+                   "\"llm_int8_threshold\":6.0,\"llm_int8_has_fp16_weight\":false,\"llm_int8_"
+                   "enable_fp32_cpu_offload\":false,"
                    "\"llm_int8_skip_modules\":[",
                    s->grid->name);
     for (int i = 0; skip[i]; i++) {
@@ -81,11 +98,13 @@ static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, 
     return NB_OK;
 }
 
-static nb_status module_spec(const nb_scheme_spec *base, const char *path, const char *module, bool *quantized, nb_scheme_spec *out, nb_error *err)
+static nb_status module_spec(const nb_scheme_spec *base, const char *path, const char *module,
+                             bool *quantized, nb_scheme_spec *out, nb_error *err)
 {
     const nb_config c = {path, base->config, err};
     bool left_out = false;
-    const nb_status st = nb_list_has_part(path, nb_config_at(&c, "llm_int8_skip_modules", NULL), module, &left_out, err);
+    const nb_status st = nb_list_has_part(path, nb_config_at(&c, "llm_int8_skip_modules", NULL),
+                                          module, &left_out, err);
     (void)out;
     *quantized = !left_out;
     return st;
@@ -93,25 +112,33 @@ static nb_status module_spec(const nb_scheme_spec *base, const char *path, const
 
 /* ---- shapes ---- */
 
-static nb_status check(const nb_scheme_spec *s, const char *name, int64_t N, int64_t K, nb_error *err)
+static nb_status check(const nb_scheme_spec *s, const char *name, int64_t N, int64_t K,
+                       nb_error *err)
 {
     if (!s->grid || !grid_named(s->grid->name))
         return nb_fail(err, NB_UNSUPPORTED, "bitsandbytes checkpoints of 4 bits hold nf4 and fp4");
     if (s->group != kBlock || s->act_order)
-        return nb_fail(err, NB_UNSUPPORTED, "bitsandbytes checkpoints have blocks of %d in the order of the matrix", kBlock);
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "bitsandbytes checkpoints have blocks of %d in the order of the matrix",
+                       kBlock);
     if (K % kBlock == 0)
         return NB_OK;
-    return nb_fail(err, NB_UNSUPPORTED, "%.128s is [%lld,%lld]: a block of %d would span two rows, which bitsandbytes itself decodes in two ways", name,
-                   (long long)N, (long long)K, kBlock);
+    return nb_fail(err, NB_UNSUPPORTED,
+                   "%.128s is [%lld,%lld]: a block of %d would span two rows, which bitsandbytes "
+                   "itself decodes in two ways",
+                   name, (long long)N, (long long)K, kBlock);
 }
 
 static void state_of(const nb_scheme_spec *s, int64_t N, int64_t K, char text[160])
 {
-    snprintf(text, 160, "{\"quant_type\": \"%s\", \"blocksize\": %d, \"dtype\": \"float16\", \"shape\": [%lld, %lld]}", s->grid ? s->grid->name : "", kBlock,
-             (long long)N, (long long)K);
+    snprintf(text, 160,
+             "{\"quant_type\": \"%s\", \"blocksize\": %d, \"dtype\": \"float16\", \"shape\": "
+             "[%lld, %lld]}",
+             s->grid ? s->grid->name : "", kBlock, (long long)N, (long long)K);
 }
 
-static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tensor out[NB_SCHEME_TENSORS])
+static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K,
+                   nb_scheme_tensor out[NB_SCHEME_TENSORS])
 {
     const nb_dtype *u8 = nb_dtype_by_name("u8"), *f32 = nb_dtype_by_name("f32");
     const int64_t n_block = (N * K + kBlock - 1) / kBlock;
@@ -119,19 +146,31 @@ static int tensors(const nb_scheme_spec *s, int64_t N, int64_t K, nb_scheme_tens
     char state[160];
     state_of(s, N, K, state);
     out[WEIGHT] = (nb_scheme_tensor){"weight", u8, 2, {(N * K + 1) / 2, 1}, true, true};
-    out[ABSMAX] = (nb_scheme_tensor){"weight.absmax", nested ? u8 : f32, 1, {n_block, 1}, true, true};
+    out[ABSMAX] =
+        (nb_scheme_tensor){"weight.absmax", nested ? u8 : f32, 1, {n_block, 1}, true, true};
     out[MAP] = (nb_scheme_tensor){"weight.quant_map", f32, 1, {kLevels, 1}, true, true};
-    out[STATE] = (nb_scheme_tensor){fp4 ? "weight.quant_state.bitsandbytes__fp4" : "weight.quant_state.bitsandbytes__nf4", u8, 1,
-                                    {s->config || nested ? -1 : (int64_t)strlen(state), 1}, true, true};
-    out[NESTED_ABSMAX] = (nb_scheme_tensor){"weight.nested_absmax", f32, 1, {(n_block + kNestedBlock - 1) / kNestedBlock, 1}, false, nested};
-    out[NESTED_MAP] = (nb_scheme_tensor){"weight.nested_quant_map", f32, 1, {256, 1}, false, nested};
+    out[STATE] = (nb_scheme_tensor){fp4 ? "weight.quant_state.bitsandbytes__fp4"
+                                        : "weight.quant_state.bitsandbytes__nf4",
+                                    u8,
+                                    1,
+                                    {s->config || nested ? -1 : (int64_t)strlen(state), 1},
+                                    true,
+                                    true};
+    out[NESTED_ABSMAX] = (nb_scheme_tensor){"weight.nested_absmax",
+                                            f32,
+                                            1,
+                                            {(n_block + kNestedBlock - 1) / kNestedBlock, 1},
+                                            false,
+                                            nested};
+    out[NESTED_MAP] =
+        (nb_scheme_tensor){"weight.nested_quant_map", f32, 1, {256, 1}, false, nested};
     return N_PART;
 }
 
 /* ---- packing ---- */
 
-static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m, uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread,
-                      nb_error *err)
+static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix *m,
+                      uint8_t *const bytes[NB_SCHEME_TENSORS], int n_thread, nb_error *err)
 {
     char state[160];
     const nb_status st = check(s, name, m->N, m->K, err);
@@ -139,10 +178,12 @@ static nb_status pack(const nb_scheme_spec *s, const char *name, const nb_matrix
         return st;
     const nb_matrix levels = {.bits = 4, .table = s->grid->table};
     if (m->g_idx || m->bits != 4 || !m->table || !nb_matrix_same_table(m, &levels))
-        return nb_fail(err, NB_UNSUPPORTED, "%.128s: its codes are none of %s", name, s->grid->name);
+        return nb_fail(err, NB_UNSUPPORTED, "%.128s: its codes are none of %s", name,
+                       s->grid->name);
     for (int64_t i = 0; i < m->N * m->K / kBlock; i++) {
         if (!isfinite(m->groups[i].scale))
-            return nb_fail(err, NB_UNSUPPORTED, "%.128s: the scale of block %lld is not finite", name, (long long)i);
+            return nb_fail(err, NB_UNSUPPORTED, "%.128s: the scale of block %lld is not finite",
+                           name, (long long)i);
         memcpy(bytes[ABSMAX] + 4 * i, &m->groups[i].scale, 4);
     }
     for (int i = 0; i < kLevels; i++) {
@@ -174,13 +215,16 @@ static bool says(const nb_json_node *o, const char *key, int64_t want)
 }
 
 /* The words of quant_state must be those of the config and the shapes; *offset: nested_offset. */
-static nb_status read_state(const nb_scheme_spec *s, const nb_linear *l, const nb_tensor *t, const char *suffix, float *offset)
+static nb_status read_state(const nb_scheme_spec *s, const nb_linear *l, const nb_tensor *t,
+                            const char *suffix, float *offset)
 {
     nb_json *doc = NULL;
-    nb_status st = nb_json_parse_at(l->path, (size_t)t->offset, (const char *)t->data, t->bytes, &doc, l->err);
+    nb_status st =
+        nb_json_parse_at(l->path, (size_t)t->offset, (const char *)t->data, t->bytes, &doc, l->err);
     if (st != NB_OK)
         return st;
-    const nb_json_node *o = nb_json_root(doc), *shape = nb_json_get(o, "shape"), *n = nb_json_first(shape), *k = n ? nb_json_next(n) : NULL;
+    const nb_json_node *o = nb_json_root(doc), *shape = nb_json_get(o, "shape"),
+                       *n = nb_json_first(shape), *k = n ? nb_json_next(n) : NULL;
     const char *type = NULL;
     size_t len = 0;
     int64_t N = 0, K = 0;
@@ -188,23 +232,33 @@ static nb_status read_state(const nb_scheme_spec *s, const nb_linear *l, const n
     const nb_json_node *name = nb_json_get(o, "quant_type");
     if (!name || !nb_json_string(name, &type, &len) || strcmp(type, s->grid->name) != 0)
         st = nb_part_fault(l, t, suffix, "says another type than the config");
-    else if (!says(o, "blocksize", kBlock) || (s->variant == NESTED && !says(o, "nested_blocksize", kNestedBlock)))
+    else if (!says(o, "blocksize", kBlock) ||
+             (s->variant == NESTED && !says(o, "nested_blocksize", kNestedBlock)))
         st = nb_part_fault(l, t, suffix, "says other blocks than 64, and 256 of their scales");
-    else if (!n || !k || nb_json_next(k) || !nb_json_int(n, &N) || !nb_json_int(k, &K) || N != l->N || K != l->K)
+    else if (!n || !k || nb_json_next(k) || !nb_json_int(n, &N) || !nb_json_int(k, &K) ||
+             N != l->N || K != l->K)
         st = nb_part_fault(l, t, suffix, "says another shape than the model's numbers");
     const nb_json_node *node = nb_json_get(o, "nested_offset");
-    if (st == NB_OK && s->variant == NESTED && (!node || !nb_json_real(node, &from) || !isfinite((float)from)))
+    if (st == NB_OK && s->variant == NESTED &&
+        (!node || !nb_json_real(node, &from) || !isfinite((float)from)))
         st = nb_part_fault(l, t, suffix, "has no nested_offset that is a number");
     *offset = (float)from;
     nb_json_close(doc);
     return st;
 }
 
-static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N, int64_t K,
-                        const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes, nb_group *groups, int32_t *g_idx, bool *act_order,
-                        int n_thread, nb_error *err)
+static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *name, int64_t N,
+                        int64_t K, const nb_tensor *const part[NB_SCHEME_TENSORS], uint8_t *codes,
+                        nb_group *groups, int32_t *g_idx, bool *act_order, int n_thread,
+                        nb_error *err)
 {
-    const nb_linear l = {.path = path, .name = name, .N = N, .K = K, .G = nb_scheme_groups(s, K), .allow_nonfinite = s->allow_nonfinite, .err = err};
+    const nb_linear l = {.path = path,
+                         .name = name,
+                         .N = N,
+                         .K = K,
+                         .G = nb_scheme_groups(s, K),
+                         .allow_nonfinite = s->allow_nonfinite,
+                         .err = err};
     nb_scheme_tensor want[NB_SCHEME_TENSORS];
     float offset = 0.0f;
     nb_status st = check(s, name, N, K, err);
@@ -217,15 +271,18 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
         st = nb_g_idx_get(&l, NULL, "g_idx", s->group, g_idx, act_order);
     for (int64_t i = 0; i < N * l.G && st == NB_OK; i++) {
         float v = 0.0f;
-        if (s->variant == NESTED) { /* the product is rounded before the offset is added, as bitsandbytes does it */
-            v = f32_at(part[NESTED_MAP], part[ABSMAX]->data[i]) * f32_at(part[NESTED_ABSMAX], i / kNestedBlock);
+        /* the product is rounded before the offset is added, as bitsandbytes does it */
+        if (s->variant == NESTED) {
+            v = f32_at(part[NESTED_MAP], part[ABSMAX]->data[i]) *
+                f32_at(part[NESTED_ABSMAX], i / kNestedBlock);
             v += offset;
         } else {
             v = f32_at(part[ABSMAX], i);
         }
         if (!isfinite(v) && !s->allow_nonfinite) {
             char what[96];
-            snprintf(what, sizeof what, "the scale of block %lld is %s", (long long)i, isnan(v) ? "NaN" : "infinite");
+            snprintf(what, sizeof what, "the scale of block %lld is %s", (long long)i,
+                     isnan(v) ? "NaN" : "infinite");
             st = nb_part_fault(&l, part[ABSMAX], want[ABSMAX].suffix, what);
         }
         groups[i] = (nb_group){.scale = v};
@@ -240,8 +297,9 @@ static nb_status unpack(const nb_scheme_spec *s, const char *path, const char *n
     return NB_OK;
 }
 
-static nb_status levels(const nb_scheme_spec *s, const char *path, const char *name, const nb_tensor *const part[NB_SCHEME_TENSORS],
-                        float level[NB_TABLE_MOST], nb_error *err)
+static nb_status levels(const nb_scheme_spec *s, const char *path, const char *name,
+                        const nb_tensor *const part[NB_SCHEME_TENSORS], float level[NB_TABLE_MOST],
+                        nb_error *err)
 {
     const nb_linear l = {.path = path, .name = name, .err = err};
     for (int i = 0; i < kLevels; i++) {

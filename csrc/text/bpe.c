@@ -3,9 +3,9 @@
  * the merge list, or the highest score of the joined token (SentencePiece); the leftmost of equals.
  *
  * Symbols form a linked list; candidate pairs wait in a binary heap, stale ones are dropped when
- * they come up. Pairs of one merge that are found from left to right hang in a chain behind the first, which
- * alone is in the heap: a row of one character has a few chains, so it costs O(n). n symbols: at most n - 1 joins,
- * 3 n pairs, O(n log n) time, about 104 n bytes. */
+ * they come up. Pairs of one merge that are found from left to right hang in a chain behind the
+ * first, which alone is in the heap: a row of one character has a few chains, so it costs O(n). n
+ * symbols: at most n - 1 joins, 3 n pairs, O(n log n) time, about 104 n bytes. */
 #include "text/broken.h"
 #include "text/vocab.h"
 
@@ -26,8 +26,8 @@ struct nb_bpe_pair {
 };
 
 struct nb_bpe_head { /* what waits in the heap */
-    float priority; /* greater first */
-    int32_t left;   /* then the leftmost */
+    float priority;  /* greater first */
+    int32_t left;    /* then the leftmost */
     int32_t pair;
 };
 
@@ -45,7 +45,7 @@ struct work {
     struct nb_bpe_head *heap;
     struct nb_bpe_pair *pair;
     size_t n_heap, n_pair;
-    bool chains; /* long pieces only: short ones need no table */
+    bool chains;              /* long pieces only: short ones need no table */
     struct tail tail[kTails]; /* by id; another merge takes the place */
 };
 
@@ -59,7 +59,8 @@ static void push(struct work *w, float priority, struct nb_bpe_pair x)
     const int32_t at = (int32_t)w->n_pair++;
     struct tail *t = &w->tail[x.id % kTails];
     struct nb_bpe_pair *last = w->chains && t->pair >= 0 ? &w->pair[t->pair] : NULL;
-    const bool same = last && last->id == x.id && !(t->priority < priority) && !(t->priority > priority);
+    const bool same =
+        last && last->id == x.id && !(t->priority < priority) && !(t->priority > priority);
     const bool chained = same && last->left >= 0 && last->left < x.left;
     w->pair[at] = x;
     if (w->chains)
@@ -138,7 +139,8 @@ nb_status nb_ids_add(nb_ids *v, int32_t id, nb_error *err)
     return NB_OK;
 }
 
-nb_status nb_bpe_fall_back(const nb_tokenizer *t, const char *p, size_t n, bool *row, nb_ids *out, nb_error *err)
+nb_status nb_bpe_fall_back(const nb_tokenizer *t, const char *p, size_t n, bool *row, nb_ids *out,
+                           nb_error *err)
 {
     nb_status st = NB_OK;
     bool whole = true;
@@ -209,8 +211,7 @@ static int32_t symbols(const nb_tokenizer *t, const char *p, size_t n, struct nb
                                           .next = i + bytes < n ? count + 1 : -1,
                                           .at = (uint32_t)i,
                                           .n = (uint32_t)bytes};
-        s[count].id =
-            t->byte_level ? t->byte_id[(unsigned char)p[i]] : find(t, p + i, bytes);
+        s[count].id = t->byte_level ? t->byte_id[(unsigned char)p[i]] : find(t, p + i, bytes);
         i += bytes;
     }
     return count;

@@ -1,10 +1,12 @@
-/* charsmap.c -- SentencePiece's normalization by a compiled table (precompiled_charsmap: nmt_nfkc and its like).
+/* charsmap.c -- SentencePiece's normalization by a compiled table (precompiled_charsmap: nmt_nfkc
+ * and its like).
  *
  *   | n, u32 | trie: n bytes of u32 units | replacements, each ended by NUL |
  *
- * The trie is a double array (Darts-clone, S. Yata): a unit holds label (bits 0-7, bit 31 set in leaves), has-leaf (bit 8) and the
- * offset to its children (bits 10-30, shifted left by 8 when bit 9 is set); the child of a node under byte b is at node ^ offset ^ b.
- * A leaf's value is the place of the replacement. At every place of the text the longest match is replaced, else a character is
+ * The trie is a double array (Darts-clone, S. Yata): a unit holds label (bits 0-7, bit 31 set in
+ * leaves), has-leaf (bit 8) and the offset to its children (bits 10-30, shifted left by 8 when bit
+ * 9 is set); the child of a node under byte b is at node ^ offset ^ b. A leaf's value is the place
+ * of the replacement. At every place of the text the longest match is replaced, else a character is
  * kept. A walk ends at the end of the text or after kLongest bytes, whatever the table links to. */
 #include "base/scalar.h"
 #include "text/broken.h"
@@ -28,8 +30,10 @@ nb_status nb_charsmap_check(const char *path, nb_str table, nb_error *err)
 {
     const size_t n = table.n >= kHead ? nb_load_u32(table.p) : 0;
     if (table.n < kHead + 4 || n < 4 || n % 4 || n > table.n - kHead - 1 || table.p[table.n - 1])
-        return nb_fail_at(err, NB_BAD_INPUT, path, -1, "the tokenizer's precompiled_charsmap of %zu bytes is no table of replacements",
-                          table.n);
+        return nb_fail_at(
+            err, NB_BAD_INPUT, path, -1,
+            "the tokenizer's precompiled_charsmap of %zu bytes is no table of replacements",
+            table.n);
     return NB_OK;
 }
 
@@ -68,9 +72,11 @@ nb_status nb_charsmap_apply(nb_str table, const nb_buf *in, nb_buf *out, nb_erro
         size_t value = 0;
         const size_t match = longest(trie, n / 4, in->p + i, in->n - i, &value);
         if (match && value >= texts_n)
-            return nb_fail(err, NB_BAD_INPUT, "the tokenizer's precompiled_charsmap points behind its end");
+            return nb_fail(err, NB_BAD_INPUT,
+                           "the tokenizer's precompiled_charsmap points behind its end");
         if (match) {
-            st = nb_buf_add(out, texts + value, strlen(texts + value), err); /* the table ends with NUL */
+            /* the table ends with NUL */
+            st = nb_buf_add(out, texts + value, strlen(texts + value), err);
             i += match;
         } else {
             const size_t len = nb_utf8_whole(in->p + i, in->n - i);

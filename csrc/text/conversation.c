@@ -1,9 +1,12 @@
-/* conversation.c -- see conversation.h. Templates are free in what they accept: some print a role that is a number, some want a content that others do without. So
- * nothing is refused beforehand; only when a template gave up is it asked whether it had been given what transformers' chat templates are documented to get:
+/* conversation.c -- see conversation.h. Templates are free in what they accept: some print a role
+ * that is a number, some want a content that others do without. So nothing is refused beforehand;
+ * only when a template gave up is it asked whether it had been given what transformers' chat
+ * templates are documented to get:
  *
  *     messages     a list of objects
  *     role         a text
- *     content      a text, or a list of parts: objects with a "type" that is a text; with "tool_calls" it may be null or left out
+ *     content      a text, or a list of parts: objects with a "type" that is a text; with
+ *                  "tool_calls" it may be null or left out
  *     tools, tool_calls   lists of objects */
 #include "text/conversation.h"
 #include "text/template.h"
@@ -39,12 +42,16 @@ typedef struct look {
 } look;
 
 /* Always true: a fault was found. v: the value, or the object that lacks it. */
-static bool say(const look *l, const nb_json_node *v, const char *at, const char *key, bool missing, const char *want)
+static bool say(const look *l, const nb_json_node *v, const char *at, const char *key, bool missing,
+                const char *want)
 {
     if (missing)
-        (void)nb_fail_at(l->err, NB_BAD_INPUT, l->path, (int64_t)nb_json_offset(v), "%s has no \"%s\", which must be %s (%s)", at, key, want, l->why);
+        (void)nb_fail_at(l->err, NB_BAD_INPUT, l->path, (int64_t)nb_json_offset(v),
+                         "%s has no \"%s\", which must be %s (%s)", at, key, want, l->why);
     else
-        (void)nb_fail_at(l->err, NB_BAD_INPUT, l->path, (int64_t)nb_json_offset(v), "%s%s%s is %s, it must be %s (%s)", at, *at && *key ? "." : "", key, kind_of(v), want, l->why);
+        (void)nb_fail_at(l->err, NB_BAD_INPUT, l->path, (int64_t)nb_json_offset(v),
+                         "%s%s%s is %s, it must be %s (%s)", at, *at && *key ? "." : "", key,
+                         kind_of(v), want, l->why);
     return true;
 }
 
@@ -57,7 +64,8 @@ static bool text_fault(const look *l, const nb_json_node *object, const char *at
 }
 
 /* A list of objects, where it is there. */
-static bool objects_fault(const look *l, const nb_json_node *object, const char *at, const char *key)
+static bool objects_fault(const look *l, const nb_json_node *object, const char *at,
+                          const char *key)
 {
     const nb_json_node *v = nb_json_get(object, key);
     place p;
@@ -68,7 +76,8 @@ static bool objects_fault(const look *l, const nb_json_node *object, const char 
         return say(l, v, at, key, false, "a list");
     for (const nb_json_node *e = nb_json_first(v); e; e = nb_json_next(e), i++)
         if (nb_json_typeof(e) != NB_JSON_OBJECT) {
-            snprintf(p.text, sizeof p.text, "%.40s%s%.20s[%lld]", at, *at ? "." : "", key, (long long)i);
+            snprintf(p.text, sizeof p.text, "%.40s%s%.20s[%lld]", at, *at ? "." : "", key,
+                     (long long)i);
             return say(l, e, p.text, "", false, "an object");
         }
     return false;
@@ -101,27 +110,33 @@ static int levels(const nb_json_node *v)
 {
     int most = 0;
     const bool nests = nb_json_typeof(v) == NB_JSON_ARRAY || nb_json_typeof(v) == NB_JSON_OBJECT;
-    for (const nb_json_node *e = nests ? nb_json_first(v) : NULL; e; e = nb_json_next(e)) { /* the reader allows 128 */
+    /* the reader allows 128 */
+    for (const nb_json_node *e = nests ? nb_json_first(v) : NULL; e; e = nb_json_next(e)) {
         const int n = 1 + levels(e);
         most = n > most ? n : most;
     }
     return most;
 }
 
-bool nb_conversation_fault(const char *path, const nb_json_node *conversation, const char *why, nb_error *err)
+bool nb_conversation_fault(const char *path, const nb_json_node *conversation, const char *why,
+                           nb_error *err)
 {
     const look l = {path, why, err};
     place at;
     int64_t i = 0;
-    if (objects_fault(&l, conversation, "", "messages") || objects_fault(&l, conversation, "", "tools"))
+    if (objects_fault(&l, conversation, "", "messages") ||
+        objects_fault(&l, conversation, "", "tools"))
         return true;
-    for (const nb_json_node *m = nb_json_first(nb_json_get(conversation, "messages")); m; m = nb_json_next(m), i++) {
+    for (const nb_json_node *m = nb_json_first(nb_json_get(conversation, "messages")); m;
+         m = nb_json_next(m), i++) {
         snprintf(at.text, sizeof at.text, "messages[%lld]", (long long)i);
-        if (text_fault(&l, m, at.text, "role") || content_fault(&l, m, at.text) || objects_fault(&l, m, at.text, "tool_calls"))
+        if (text_fault(&l, m, at.text, "role") || content_fault(&l, m, at.text) ||
+            objects_fault(&l, m, at.text, "tool_calls"))
             return true;
     }
     if (levels(conversation) <= NB_TEMPLATE_DEPTH + 1) /* a member's own value is at depth 0 */
         return false;
-    (void)nb_fail_at(err, NB_BAD_INPUT, path, -1, "the conversation is nested deeper than %d levels", NB_TEMPLATE_DEPTH);
+    (void)nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                     "the conversation is nested deeper than %d levels", NB_TEMPLATE_DEPTH);
     return true;
 }

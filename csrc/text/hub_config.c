@@ -1,5 +1,5 @@
-/* hub_config.c -- what the JSON files beside a tokenizer of the hub say about it: the names of its special tokens, the ids that end a
- * text, the chat template. */
+/* hub_config.c -- what the JSON files beside a tokenizer of the hub say about it: the names of its
+ * special tokens, the ids that end a text, the chat template. */
 #include "text/vocab.h"
 
 #include <string.h>

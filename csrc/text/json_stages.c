@@ -1,7 +1,8 @@
 /* json_stages.c -- the stages around the vocabulary as tokenizer.json describes them: normalizer
- * (Prepend, Strip, Replace of a string, Unicode normal forms), pre_tokenizer (Split, Digits, ByteLevel,
- * Metaspace) and what the decoder says about the first space. Sequences nest; the JSON reader's
- * depth of 128 bounds the recursion. Anything else is refused: other ids would come out. */
+ * (Prepend, Strip, Replace of a string, Unicode normal forms), pre_tokenizer (Split, Digits,
+ * ByteLevel, Metaspace) and what the decoder says about the first space. Sequences nest; the JSON
+ * reader's depth of 128 bounds the recursion. Anything else is refused: other ids would come
+ * out. */
 #include "text/vocab.h"
 
 #include <string.h>
@@ -83,7 +84,8 @@ nb_status nb_json_read_normalizer(nb_tokenizer *t, const char *path, const nb_js
     }
     if (is_type(v, "Strip")) {
         step.kind = NB_STEP_STRIP;
-        step.form = (flag(v, "strip_left", true) ? NB_STRIP_LEFT : 0) | (flag(v, "strip_right", true) ? NB_STRIP_RIGHT : 0);
+        step.form = (flag(v, "strip_left", true) ? NB_STRIP_LEFT : 0) |
+                    (flag(v, "strip_right", true) ? NB_STRIP_RIGHT : 0);
         return add_step(t, path, v, step, err);
     }
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
@@ -188,15 +190,17 @@ static nb_status read_byte_level(nb_tokenizer *t, const char *path, const nb_jso
                : st;
 }
 
-/* Digits are what Rust's standard library calls numeric: it has Unicode 17, so 13 more than \p{N}. The cut is known under the name of
- * \p{N} all the same: nothing else tells the numbers apart. */
-static nb_status read_digits(nb_tokenizer *t, const char *path, const nb_json_node *v, nb_error *err)
+/* Digits are what Rust's standard library calls numeric: it has Unicode 17, so 13 more than \p{N}.
+ * The cut is known under the name of \p{N} all the same: nothing else tells the numbers apart. */
+static nb_status read_digits(nb_tokenizer *t, const char *path, const nb_json_node *v,
+                             nb_error *err)
 {
 #define NUMERIC "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
     static const nb_str one = {NUMERIC, sizeof NUMERIC - 1}, row = {NUMERIC "+", sizeof NUMERIC};
     static const nb_str one_name = {"\\p{N}", 5}, row_name = {"\\p{N}+", 6};
     const bool each = flag(v, "individual_digits", false);
-    const nb_status st = nb_pretokenize_add(t, path, (int64_t)nb_json_offset(v), each ? one : row, false, err);
+    const nb_status st =
+        nb_pretokenize_add(t, path, (int64_t)nb_json_offset(v), each ? one : row, false, err);
     if (st == NB_OK)
         t->cut[t->n_cut - 1].source = each ? one_name : row_name;
     return st;

@@ -71,8 +71,9 @@ static bool begins(const nb_buf *b, const char *s, size_t n)
 static nb_status prepend(const nb_step *s, const nb_buf *in, bool first, nb_buf *out, nb_error *err)
 {
     const bool there = begins(in, s->to.p, s->to.n) || begins(in, " ", 1);
-    const bool wanted = s->when == NB_PREPEND_ALWAYS || (s->when == NB_PREPEND_START && first) ||
-                        (s->when != NB_PREPEND_START && !there && (first || s->when == NB_PREPEND_MISSING));
+    const bool wanted =
+        s->when == NB_PREPEND_ALWAYS || (s->when == NB_PREPEND_START && first) ||
+        (s->when != NB_PREPEND_START && !there && (first || s->when == NB_PREPEND_MISSING));
     nb_status st = wanted ? nb_buf_add(out, s->to.p, s->to.n, err) : NB_OK;
     return st == NB_OK ? nb_buf_add(out, in->p, in->n, err) : st;
 }

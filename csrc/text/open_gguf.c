@@ -19,8 +19,8 @@ static nb_status read_id(const nb_tokenizer *t, const nb_gguf *g, const char *ke
     const nb_status st = nb_gguf_u32(g, key, &v, err);
     if (st != NB_OK)
         return st;
-    /* 2^32-1 for "none" is found in padding and separator ids; in others it is a converter's mistake,
-     * after which generation would never end. */
+    /* 2^32-1 for "none" is found in padding and separator ids; in others it is a converter's
+     * mistake, after which generation would never end. */
     if (v >= (uint32_t)t->n)
         return nb_fail_at(err, NB_BAD_INPUT, g->path, nb_gguf_find(g, key)->offset,
                           "%s is %u, the vocabulary has %d tokens", key, v, t->n);
@@ -142,8 +142,8 @@ static nb_status check_charsmap(const nb_gguf *g, nb_error *err)
     return NB_OK;
 }
 
-/* Byte-level: the row of tokenizer.ggml.pre. By score: space before the text, spaces as U+2581. Gemma 4: spaces as U+2581, lines on
- * their own. */
+/* Byte-level: the row of tokenizer.ggml.pre. By score: space before the text, spaces as U+2581.
+ * Gemma 4: spaces as U+2581, lines on their own. */
 static nb_status read_stages(nb_tokenizer *t, const nb_gguf *g, nb_error *err)
 {
     const nb_str lines = {nb_pretokenize_lines, strlen(nb_pretokenize_lines)};
@@ -208,7 +208,8 @@ nb_status nb_vocab_from_gguf(nb_tokenizer *t, const nb_container *c, nb_error *e
         return st;
     t->byte_level = model.n == 4 && memcmp(model.p, "gpt2", 4) == 0;
     t->by_score = model.n == 5 && memcmp(model.p, "llama", 5) == 0;
-    const bool marked = model.n == 6 && memcmp(model.p, "gemma4", 6) == 0; /* merges of marked text */
+    /* merges of marked text */
+    const bool marked = model.n == 6 && memcmp(model.p, "gemma4", 6) == 0;
     if (!t->byte_level && !t->by_score && !marked) {
         char shown[160];
         return nb_fail_at(err, NB_UNSUPPORTED, c->path, nb_gguf_find(g, KEY("model"))->offset,

@@ -90,9 +90,10 @@ static nb_status read_added(nb_tokenizer *t, const struct source *s, const nb_js
         return bad(s, v, "an added token has another token's id", err);
     t->token[id] = text;
     t->type[id] = flag(v, "special") ? NB_TOKEN_CONTROL : NB_TOKEN_USER;
-    t->strip[id] = (uint8_t)((flag(v, "lstrip") ? NB_STRIP_LEFT : 0) |
-                             (flag(v, "rstrip") ? NB_STRIP_RIGHT : 0) | (flag(v, "single_word") ? NB_SINGLE_WORD : 0) |
-                             (known < 0 ? NB_ADDED_ONLY : 0));
+    t->strip[id] =
+        (uint8_t)((flag(v, "lstrip") ? NB_STRIP_LEFT : 0) |
+                  (flag(v, "rstrip") ? NB_STRIP_RIGHT : 0) |
+                  (flag(v, "single_word") ? NB_SINGLE_WORD : 0) | (known < 0 ? NB_ADDED_ONLY : 0));
     return NB_OK;
 }
 

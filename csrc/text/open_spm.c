@@ -1,9 +1,10 @@
-/* open_spm.c -- a tokenizer from SentencePiece's tokenizer.model (sentencepiece_model.proto: a ModelProto of pieces, trainer_spec,
- * normalizer_spec), for folders without tokenizer.json.
+/* open_spm.c -- a tokenizer from SentencePiece's tokenizer.model (sentencepiece_model.proto: a
+ * ModelProto of pieces, trainer_spec, normalizer_spec), for folders without tokenizer.json.
  *
- * Protocol buffers: a field is a varint (number * 8 + wire type), then a varint (0), 8 bytes (1), a length and bytes (2) or 4 bytes
- * (5). Fields that are not read are passed over. A varint has at most 10 bytes, a length ends inside the message, groups and number 0
- * are refused. Cost: one pass, 50 bytes a piece. */
+ * Protocol buffers: a field is a varint (number * 8 + wire type), then a varint (0), 8 bytes (1), a
+ * length and bytes (2) or 4 bytes (5). Fields that are not read are passed over. A varint has at
+ * most 10 bytes, a length ends inside the message, groups and number 0 are refused. Cost: one pass,
+ * 50 bytes a piece. */
 #include "base/scalar.h"
 #include "text/vocab.h"
 
@@ -22,8 +23,8 @@ struct message {
 struct field {
     uint32_t number;
     int type;
-    uint64_t value;      /* kVarint */
-    const uint8_t *p;    /* kBytes, kFour, kEight */
+    uint64_t value;   /* kVarint */
+    const uint8_t *p; /* kBytes, kFour, kEight */
     size_t n;
 };
 
@@ -83,7 +84,8 @@ static struct message inside(const struct message *m, const struct field *f)
 
 /* ---- the messages ---- */
 
-struct spec { /* what of trainer_spec and normalizer_spec matters, with the defaults of the .proto */
+/* what of trainer_spec and normalizer_spec matters, with the defaults of the .proto */
+struct spec {
     uint64_t model_type;
     int32_t unk, bos, eos, pad;
     bool byte_fallback, suffix_spaces;
@@ -104,7 +106,8 @@ static nb_status read_piece(nb_tokenizer *t, struct message m, int32_t id, nb_er
             t->token[id] = (nb_str){(const char *)f.p, f.n};
         else if (f.number == 2 && f.type == kFour)
             memcpy(&t->score[id], f.p, sizeof t->score[id]);
-        else if (f.number == 3 && f.type == kVarint && (f.value < NB_TOKEN_NORMAL || f.value > NB_TOKEN_BYTE))
+        else if (f.number == 3 && f.type == kVarint &&
+                 (f.value < NB_TOKEN_NORMAL || f.value > NB_TOKEN_BYTE))
             st = bad(&m, "a piece of an unknown type", err);
         else if (f.number == 3 && f.type == kVarint)
             t->type[id] = (uint8_t)f.value;
@@ -127,9 +130,14 @@ static nb_status read_trainer(struct message m, struct spec *s, nb_error *err)
         s->model_type = f.number == 3 ? f.value : s->model_type;
         s->suffix_spaces = f.number == 24 ? f.value != 0 : s->suffix_spaces;
         s->byte_fallback = f.number == 35 ? f.value != 0 : s->byte_fallback;
-        int32_t *const id = f.number == 40 ? &s->unk : f.number == 41 ? &s->bos : f.number == 42 ? &s->eos : f.number == 43 ? &s->pad : NULL;
+        int32_t *const id = f.number == 40   ? &s->unk
+                            : f.number == 41 ? &s->bos
+                            : f.number == 42 ? &s->eos
+                            : f.number == 43 ? &s->pad
+                                             : NULL;
         if (id)
-            *id = f.value <= NB_MAX_TOKENS ? (int32_t)f.value : -1; /* -1 is a varint of 64 bits: none */
+            /* -1 is a varint of 64 bits: none */
+            *id = f.value <= NB_MAX_TOKENS ? (int32_t)f.value : -1;
     }
     return st;
 }
@@ -219,7 +227,8 @@ static nb_status unmark_user_pieces(nb_tokenizer *t, nb_error *err)
     return NB_OK;
 }
 
-static nb_status read_stages(nb_tokenizer *t, const nb_container *c, const struct spec *s, nb_error *err)
+static nb_status read_stages(nb_tokenizer *t, const nb_container *c, const struct spec *s,
+                             nb_error *err)
 {
     nb_status st = s->charsmap.n ? nb_charsmap_check(c->path, s->charsmap, err) : NB_OK;
     if (st == NB_OK && (s->suffix_spaces || !s->escapes))
@@ -231,8 +240,10 @@ static nb_status read_stages(nb_tokenizer *t, const nb_container *c, const struc
         t->step[t->n_step++] = (nb_step){.kind = NB_STEP_SQUEEZE};
     t->space_first = s->dummy_prefix && !s->squeezes; /* user-defined rows of spaces take it in */
     if (s->dummy_prefix && s->squeezes)
-        t->step[t->n_step++] = (nb_step){NB_STEP_PREPEND, NB_PREPEND_START, 0, {"", 0}, {NB_SPACE_MARK, 3}};
-    t->step[t->n_step++] = (nb_step){NB_STEP_REPLACE, NB_PREPEND_ALWAYS, 0, {" ", 1}, {NB_SPACE_MARK, 3}};
+        t->step[t->n_step++] =
+            (nb_step){NB_STEP_PREPEND, NB_PREPEND_START, 0, {"", 0}, {NB_SPACE_MARK, 3}};
+    t->step[t->n_step++] =
+        (nb_step){NB_STEP_REPLACE, NB_PREPEND_ALWAYS, 0, {" ", 1}, {NB_SPACE_MARK, 3}};
     t->drops_space = s->dummy_prefix;
     t->fuse_unknown = true;
     return st;
@@ -260,11 +271,19 @@ static void read_frame(nb_tokenizer *t, const nb_container *c, const struct spec
 
 nb_status nb_vocab_from_spm(nb_tokenizer *t, const nb_container *c, nb_error *err)
 {
-    struct spec s = {.model_type = kUnigram, .unk = 0, .bos = 1, .eos = 2, .pad = -1, .dummy_prefix = true, .squeezes = true, .escapes = true};
+    struct spec s = {.model_type = kUnigram,
+                     .unk = 0,
+                     .bos = 1,
+                     .eos = 2,
+                     .pad = -1,
+                     .dummy_prefix = true,
+                     .squeezes = true,
+                     .escapes = true};
     const struct message at = {c->path, c->tokenizer_model, c->tokenizer_model, c->tokenizer_model};
     nb_status st = read_model(t, c, &s, err);
     if (st == NB_OK && s.model_type != kUnigram && s.model_type != kBpe)
-        st = nb_fail_at(err, NB_UNSUPPORTED, c->path, -1, "tokenizer.model: model type %llu, known: 1 (unigram), 2 (BPE)",
+        st = nb_fail_at(err, NB_UNSUPPORTED, c->path, -1,
+                        "tokenizer.model: model type %llu, known: 1 (unigram), 2 (BPE)",
                         (unsigned long long)s.model_type);
     t->by_score = true;
     t->unigram = s.model_type == kUnigram;

@@ -1,17 +1,22 @@
-/* pattern.c -- a pre-tokenizer's pattern as PCRE2 has to read it to mean what it means to the hub's `tokenizers`.
+/* pattern.c -- a pre-tokenizer's pattern as PCRE2 has to read it to mean what it means to the hub's
+ * `tokenizers`.
  *
- *   \p{L} \p{N} \p{Lu} ...   Unicode 16 there (measured over all code points); PCRE2 10.42 has Unicode 14, so the code points that
- *                            changed are added to the class, or taken from it
+ *   \p{L} \p{N} \p{Lu} ...   Unicode 16 there (measured over all code points); PCRE2 10.42 has
+ *                            Unicode 14, so the code points that changed are added to the class, or
+ *                            taken from it
  *   \d                       \p{Nd}, likewise
  *   \s                       the 25 code points of White_Space; PCRE2's has U+180E too
  *
- * Set operations inside a class ([a[bc]], [a&&b]) mean other things to the two and are refused. Linear in the pattern. */
+ * Set operations inside a class ([a[bc]], [a&&b]) mean other things to the two and are refused.
+ * Linear in the pattern. */
 #include "text/unicode_classes.h"
 #include "text/vocab.h"
 
 #include <string.h>
 
-#define WHITE "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define WHITE                                                                                      \
+    "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}"   \
+    "\\x{3000}"
 
 enum { kMaxRewritten = 1 << 20 };
 
@@ -36,13 +41,15 @@ static void puts_to(struct reader *r, const char *s)
     put(r, s, strlen(s));
 }
 
-/* The categories a name stands for as bits: "L" all that begin so, "Lu" one, "L&" those with case; 0 for others (scripts, Any). */
+/* The categories a name stands for as bits: "L" all that begin so, "Lu" one, "L&" those with case;
+ * 0 for others (scripts, Any). */
 static uint32_t categories(const char *name, size_t n)
 {
     uint32_t set = 0;
     for (int i = 0; i < NB_UNICODE_CATEGORIES; i++) {
         const char *c = nb_unicode_category[i];
-        const bool cased = n == 2 && memcmp(name, "L&", 2) == 0 && c[0] == 'L' && (c[1] == 'l' || c[1] == 't' || c[1] == 'u');
+        const bool cased = n == 2 && memcmp(name, "L&", 2) == 0 && c[0] == 'L' &&
+                           (c[1] == 'l' || c[1] == 't' || c[1] == 'u');
         if (cased || ((n == 1 || n == 2) && memcmp(name, c, n) == 0))
             set |= 1u << i;
     }
@@ -72,7 +79,8 @@ static uint32_t property(const struct reader *r, size_t at, bool negated, size_t
     return set && negated ? all & ~set : set;
 }
 
-/* The code points that came to the set (gone: that left it), as the inside of a class; false if there are none. */
+/* The code points that came to the set (gone: that left it), as the inside of a class; false if
+ * there are none. */
 static bool put_changes(struct reader *r, uint32_t set, bool gone)
 {
     bool any = false;
@@ -83,7 +91,8 @@ static bool put_changes(struct reader *r, uint32_t set, bool gone)
             continue;
         any = true;
         if (r->out && r->st == NB_OK)
-            r->st = nb_buf_printf(r->out, r->err, "\\x{%x}-\\x{%x}", (unsigned)c->first, (unsigned)c->last);
+            r->st = nb_buf_printf(r->out, r->err, "\\x{%x}-\\x{%x}", (unsigned)c->first,
+                                  (unsigned)c->last);
     }
     return any;
 }
@@ -115,7 +124,8 @@ static void put_class(struct reader *r, bool negated, const char *inside, size_t
 
 static nb_status refuse(const struct reader *r, const char *what)
 {
-    return nb_fail_at(r->err, NB_UNSUPPORTED, r->path, r->offset, "a pattern with %s inside a class is not supported", what);
+    return nb_fail_at(r->err, NB_UNSUPPORTED, r->path, r->offset,
+                      "a pattern with %s inside a class is not supported", what);
 }
 
 /* A class from its '[' on. */
@@ -175,7 +185,8 @@ static void read_escape(struct reader *r)
         puts_to(r, next == 's' ? "[" WHITE "]" : "[^" WHITE "]");
     } else if (next == 'Q') { /* up to \E as it is */
         const size_t from = r->at;
-        while (r->at + step < r->n && !(r->p[r->at + step - 2] == '\\' && r->p[r->at + step - 1] == 'E'))
+        while (r->at + step < r->n &&
+               !(r->p[r->at + step - 2] == '\\' && r->p[r->at + step - 1] == 'E'))
             step++;
         put(r, r->p + from, step);
     } else {
@@ -190,9 +201,11 @@ static void read_escape(struct reader *r)
     r->at += step;
 }
 
-nb_status nb_pattern_rewrite(const char *path, int64_t offset, nb_str pattern, nb_buf *out, nb_error *err)
+nb_status nb_pattern_rewrite(const char *path, int64_t offset, nb_str pattern, nb_buf *out,
+                             nb_error *err)
 {
-    struct reader r = {.path = path, .offset = offset, .p = pattern.p, .n = pattern.n, .out = out, .err = err};
+    struct reader r = {
+        .path = path, .offset = offset, .p = pattern.p, .n = pattern.n, .out = out, .err = err};
     nb_buf_init(out, kMaxRewritten);
     while (r.at < r.n && r.st == NB_OK) {
         if (r.p[r.at] == '\\')

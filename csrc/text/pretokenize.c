@@ -2,8 +2,9 @@
  *
  * A cut splits a piece into the matches of its pattern and what lies between; the next cut splits
  * each of those. Patterns are PCRE2's with Unicode classes, compiled for the machine where it can
- * be. They may come from a file: at most kPatternBytes, kMatchLimit + 4 n steps a match in n bytes (a bound on
- * backtracking such as (a|aa)+$; \s*[\r\n]+ goes back over n spaces), no \C, no nesting beyond PCRE2's 250.
+ * be. They may come from a file: at most kPatternBytes, kMatchLimit + 4 n steps a match in n bytes
+ * (a bound on backtracking such as (a|aa)+$; \s*[\r\n]+ goes back over n spaces), no \C, no nesting
+ * beyond PCRE2's 250.
  *
  * Without patterns a SentencePiece-style text is cut before U+2581 where the vocabulary has no
  * token that would cross it: the same ids, and the merge loop works on words instead of whole
@@ -20,15 +21,19 @@ enum { kMatchLimit = 1000000, kPatternBytes = 64 << 10 };
 /* Lines: `$` and `^` mean those to the hub's engine. */
 static pcre2_code *compile(const char *p, size_t n, int *code, PCRE2_SIZE *where)
 {
-    return pcre2_compile((PCRE2_SPTR)p, n, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, code, where, NULL);
+    return pcre2_compile((PCRE2_SPTR)p, n,
+                         PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, code,
+                         where, NULL);
 }
 
-static nb_status does_not_compile(const char *path, int64_t offset, nb_str pattern, int code, size_t where, nb_error *err)
+static nb_status does_not_compile(const char *path, int64_t offset, nb_str pattern, int code,
+                                  size_t where, nb_error *err)
 {
     char why[128] = "", shown[160];
     (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-    return nb_fail_at(err, NB_BAD_INPUT, path, offset, "the pattern \"%s\" does not compile: %s at its byte %zu",
-                      nb_escape(shown, (int64_t)sizeof shown, pattern.p, (int64_t)pattern.n), why, where);
+    return nb_fail_at(
+        err, NB_BAD_INPUT, path, offset, "the pattern \"%s\" does not compile: %s at its byte %zu",
+        nb_escape(shown, (int64_t)sizeof shown, pattern.p, (int64_t)pattern.n), why, where);
 }
 
 nb_status nb_pretokenize_add(nb_tokenizer *t, const char *path, int64_t offset, nb_str pattern,
@@ -93,7 +98,8 @@ struct job {
     void *arg;
 };
 
-static uint32_t match_limit(size_t n) /* n is at most 16 times NB_MAX_TEXT_BYTES and some: no wrap */
+/* n is at most 16 times NB_MAX_TEXT_BYTES and some: no wrap */
+static uint32_t match_limit(size_t n)
 {
     return kMatchLimit + (uint32_t)(n < UINT32_MAX / 8 ? 4 * n : UINT32_MAX / 2);
 }
@@ -116,7 +122,8 @@ static nb_status next_match(const struct job *j, int level, const char *p, size_
             return NB_OK;
         if (rc < 0)
             return nb_fail(err, NB_BAD_INPUT,
-                           "the tokenizer's pattern %d takes more than %u steps at byte %zu of a piece of text",
+                           "the tokenizer's pattern %d takes more than %u steps at byte %zu of a "
+                           "piece of text",
                            level + 1, match_limit(n), at);
         const PCRE2_SIZE *v = pcre2_get_ovector_pointer(m);
         if (v[1] > v[0] && v[0] >= at) {

@@ -1,7 +1,9 @@
-/* pretokenize_names.c -- the patterns behind the names that GGUF gives pre-tokenizers (tokenizer.ggml.pre), and back.
+/* pretokenize_names.c -- the patterns behind the names that GGUF gives pre-tokenizers
+ * (tokenizer.ggml.pre), and back.
  *
- * The patterns are spelled as the hub's tokenizer.json of the models spells them, so that a tokenizer read from there finds its
- * name; where a name stands for several models, the first row that fits is written. Cuts are applied one inside the other. */
+ * The patterns are spelled as the hub's tokenizer.json of the models spells them, so that a
+ * tokenizer read from there finds its name; where a name stands for several models, the first row
+ * that fits is written. Cuts are applied one inside the other. */
 #include "text/vocab.h"
 
 #include <stdio.h>
@@ -12,19 +14,24 @@ enum { kRowCuts = 6 };
 /* Endings, words, numbers, signs, and white space but for the space that belongs to the next word
  * (Radford et al. 2019, encoder.py of GPT-2). */
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-/* cl100k's form: endings in any case, letters as given, digits at a time, newlines in pieces of their own. */
+/* cl100k's form: endings in any case, letters as given, digits at a time, newlines in pieces of
+ * their own. */
 #define ENDINGS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define SPACES "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define CL100K(letters, digits, other) ENDINGS "|[^\\r\\n\\p{L}\\p{N}]?" letters "|\\p{N}" digits "| ?[^\\s" other "\\p{N}]+[\\r\\n]*" SPACES
-/* o200k's form: words from capitals to small letters, an ending with its word, slashes with newlines. */
+#define CL100K(letters, digits, other)                                                             \
+    ENDINGS "|[^\\r\\n\\p{L}\\p{N}]?" letters "|\\p{N}" digits "| ?[^\\s" other                    \
+            "\\p{N}]+[\\r\\n]*" SPACES
+/* o200k's form: words from capitals to small letters, an ending with its word, slashes with
+ * newlines. */
 #define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+/* The formatter counts bytes, and breaks such strings another way each time. */
+/* clang-format off */
 #define O200K(ending, digits) \
     "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" ending "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER "*" ending \
     "|\\p{N}" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACES
 #define CJK "[一-龥ࠀ-一가-\xed\x9f\xbf]+"
 /* The letters with case of an older Unicode, as DeepSeek LLM lists them. */
-/* clang-format off: it counts bytes, and breaks such strings another way each time */
 #define CASED \
     "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ" \
     "-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰" \
@@ -63,11 +70,18 @@ static const struct {
     {"gpt-4o", false, false, {O200K(ENDINGS "?", "{1,3}")}},
     {"llama4", false, false, {O200K(ENDINGS "?", "{1,3}")}},
     {"tekken", true, true, {O200K("", "")}},
-    {"deepseek-llm", false, false, {"[\\r\\n]", "\\s?[" CASED "]+", "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", CJK, "\\p{N}+"}},
+    {"deepseek-llm",
+     false,
+     false,
+     {"[\\r\\n]", "\\s?[" CASED "]+", "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", CJK, "\\p{N}+"}},
     {"deepseek-coder", false, false, {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CJK, "\\p{N}"}},
-    {"deepseek-v3", false, false,
+    {"deepseek-v3",
+     false,
+     false,
      {"\\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
-      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" SPACES}},
+      "[!\"#$%&'()*+,\\-./"
+      ":;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
+      "?[\\p{P}\\p{S}]+[\\r\\n]*" SPACES}},
     {"falcon", false, false, {"[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]"}},
     {"default", false, false, {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
 };
@@ -94,7 +108,8 @@ nb_status nb_pretokenize_named(nb_tokenizer *t, const char *path, nb_str name, n
                       nb_escape(shown, (int64_t)sizeof shown, name.p, (int64_t)name.n), list);
 }
 
-/* A line feed or carriage return at s, written as itself or escaped: its escaped letter and *n bytes; else 0. */
+/* A line feed or carriage return at s, written as itself or escaped: its escaped letter and *n
+ * bytes; else 0. */
 static char line_end(const char *s, size_t left, size_t *n)
 {
     *n = 1;

@@ -25,7 +25,7 @@ const nb_tpl_value *nb_tpl_arg(const nb_tpl_args *a, uint32_t place, const char 
 }
 
 int64_t nb_tpl_int_arg(nb_tpl_run *r, const nb_tpl_args *a, uint32_t place, const char *name,
-                    int64_t otherwise)
+                       int64_t otherwise)
 {
     const nb_tpl_value *v = nb_tpl_arg(a, place, name);
     if (v && v->type != NB_TPL_NONE && !nb_tpl_as_int(*v, &otherwise))
@@ -56,7 +56,7 @@ static nb_tpl_value call_raise(nb_tpl_run *r, const nb_tpl_args *a)
     const nb_tpl_value *v = nb_tpl_arg(a, 0, "message");
     const nb_tpl_value text = v ? nb_tpl_str(r, *v) : nb_tpl_string("", 0);
     return NB_TPL_BAD(r, "it refuses the conversation: %s",
-                   nb_escape(shown, (int64_t)sizeof shown, text.u.s, text.n));
+                      nb_escape(shown, (int64_t)sizeof shown, text.u.s, text.n));
 }
 
 static nb_tpl_value call_now(nb_tpl_run *r, const nb_tpl_args *a)
@@ -121,10 +121,10 @@ static nb_tpl_value call_range(nb_tpl_run *r, const nb_tpl_args *a)
 }
 
 static const nb_tpl_function functions[] = {{"raise_exception", call_raise},
-                                         {"strftime_now", call_now},
-                                         {"namespace", call_namespace},
-                                         {"dict", call_dict},
-                                         {"range", call_range}};
+                                            {"strftime_now", call_now},
+                                            {"namespace", call_namespace},
+                                            {"dict", call_dict},
+                                            {"range", call_range}};
 
 void nb_tpl_define_functions(nb_tpl_run *r)
 {
@@ -146,7 +146,7 @@ nb_tpl_value nb_tpl_call_value(nb_tpl_run *r, nb_tpl_value f, const nb_tpl_args 
         return nb_tpl_call_macro(r, f.u.macro, a);
     if (f.type == NB_TPL_UNDEFINED)
         return NB_TPL_BAD(r, "%s is undefined and cannot be called",
-                       f.n ? nb_escape(name, (int64_t)sizeof name, f.u.s, f.n) : "a value");
+                          f.n ? nb_escape(name, (int64_t)sizeof name, f.u.s, f.n) : "a value");
     return NB_TPL_BAD(r, "a %s cannot be called", nb_tpl_type_name(f));
 }
 
@@ -277,7 +277,8 @@ static const nb_tpl_row list_methods[] = {
     {"count", row_count},    {"extend", not_allowed}, {"insert", not_allowed},
     {"remove", not_allowed}, {"clear", not_allowed},  {"reverse", not_allowed},
     {"sort", not_allowed},   {"copy", not_allowed},   {NULL, NULL}};
-static const nb_tpl_row tuple_methods[] = {{"index", row_index}, {"count", row_count}, {NULL, NULL}};
+static const nb_tpl_row tuple_methods[] = {
+    {"index", row_index}, {"count", row_count}, {NULL, NULL}};
 
 /* ---- methods of the loop ---- */
 
@@ -302,9 +303,9 @@ static const nb_tpl_row loop_methods[] = {
 const nb_tpl_row *nb_tpl_find_method(nb_tpl_value self, const char *name, size_t n)
 {
     static const nb_tpl_row *const rows[NB_TPL_LOOP + 1] = {[NB_TPL_STRING] = nb_tpl_string_methods,
-                                                      [NB_TPL_LIST] = list_methods,
-                                                      [NB_TPL_TUPLE] = tuple_methods,
-                                                      [NB_TPL_DICT] = dict_methods,
-                                                      [NB_TPL_LOOP] = loop_methods};
+                                                            [NB_TPL_LIST] = list_methods,
+                                                            [NB_TPL_TUPLE] = tuple_methods,
+                                                            [NB_TPL_DICT] = dict_methods,
+                                                            [NB_TPL_LOOP] = loop_methods};
     return rows[self.type] ? nb_tpl_find_row(rows[self.type], name, n) : NULL;
 }

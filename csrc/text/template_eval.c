@@ -8,7 +8,7 @@ static nb_tpl_value not_defined(nb_tpl_run *r, nb_tpl_value v)
 {
     char name[100];
     return NB_TPL_BAD(r, "%s is undefined",
-                   v.n ? nb_escape(name, (int64_t)sizeof name, v.u.s, v.n) : "a value");
+                      v.n ? nb_escape(name, (int64_t)sizeof name, v.u.s, v.n) : "a value");
 }
 
 static nb_tpl_value method(nb_tpl_run *r, nb_tpl_value self, const nb_tpl_row *row)
@@ -60,7 +60,8 @@ nb_tpl_value nb_tpl_attr(nb_tpl_run *r, nb_tpl_value of, const char *name, size_
     const nb_tpl_row *row = nb_tpl_find_method(of, name, n);
     if (row)
         return method(r, of, row);
-    const nb_tpl_entry *e = nb_tpl_is_dict(of) ? nb_tpl_dict_find(r, of.u.dict, nb_tpl_string(name, n)) : NULL;
+    const nb_tpl_entry *e =
+        nb_tpl_is_dict(of) ? nb_tpl_dict_find(r, of.u.dict, nb_tpl_string(name, n)) : NULL;
     if (e)
         return e->value;
     if (of.type == NB_TPL_MACRO && n == 4 && memcmp(name, "name", 4) == 0)
@@ -252,7 +253,8 @@ nb_tpl_value nb_tpl_operate(nb_tpl_run *r, int op, nb_tpl_value a, nb_tpl_value 
         return nb_tpl_repeat(r, b, i);
     if (op == '*' && a.type == NB_TPL_LIST && nb_tpl_as_int(b, &k)) {
         nb_tpl_value list = nb_tpl_list_new(r, NB_TPL_LIST, 0);
-        for (int64_t t = 0; t < k && a.u.list->n && list.type == NB_TPL_LIST && nb_tpl_step(r, 1); t++)
+        for (int64_t t = 0; t < k && a.u.list->n && list.type == NB_TPL_LIST && nb_tpl_step(r, 1);
+             t++)
             for (uint32_t e = 0; e < a.u.list->n && r->st == NB_OK; e++)
                 nb_tpl_list_add(r, list.u.list, a.u.list->at[e]);
         return list;
@@ -260,7 +262,8 @@ nb_tpl_value nb_tpl_operate(nb_tpl_run *r, int op, nb_tpl_value a, nb_tpl_value 
     if (op == '%' && a.type == NB_TPL_STRING)
         return nb_tpl_percent(r, a, b);
     const char text[3] = {(char)(op > 255 ? op >> 8 : op), (char)(op > 255 ? op & 255 : 0), 0};
-    return NB_TPL_BAD(r, "%s does not work on %s and %s", text, nb_tpl_type_name(a), nb_tpl_type_name(b));
+    return NB_TPL_BAD(r, "%s does not work on %s and %s", text, nb_tpl_type_name(a),
+                      nb_tpl_type_name(b));
 }
 
 static nb_tpl_value compare_chain(nb_tpl_run *r, const nb_tpl_node *e)
@@ -295,7 +298,7 @@ static nb_tpl_value negate(nb_tpl_run *r, nb_tpl_value v, bool minus)
     if (v.type == NB_TPL_REAL)
         return nb_tpl_real(minus ? -v.u.r : v.u.r);
     return v.type == NB_TPL_UNDEFINED ? not_defined(r, v)
-                                   : NB_TPL_BAD(r, "a %s has no sign", nb_tpl_type_name(v));
+                                      : NB_TPL_BAD(r, "a %s has no sign", nb_tpl_type_name(v));
 }
 
 /* ---- calls ---- */
@@ -322,7 +325,8 @@ static bool read_args(nb_tpl_run *r, const nb_tpl_node *list, nb_tpl_args *a)
     return r->st == NB_OK;
 }
 
-nb_tpl_value nb_tpl_call_with(nb_tpl_run *r, const nb_tpl_node *e, const nb_tpl_name *key, nb_tpl_value v)
+nb_tpl_value nb_tpl_call_with(nb_tpl_run *r, const nb_tpl_node *e, const nb_tpl_name *key,
+                              nb_tpl_value v)
 {
     nb_tpl_args a;
     const nb_tpl_value f = nb_tpl_eval(r, e->a);
@@ -355,16 +359,19 @@ static nb_tpl_value filter_or_test(nb_tpl_run *r, const nb_tpl_node *e)
     char name[64];
     r->at = e->at;
     if (!e->row)
-        return NB_TPL_BAD(r, "there is no %s named %s", e->kind == NB_TPL_FILTER ? "filter" : "test",
-                       nb_escape(name, (int64_t)sizeof name, e->name->s, e->name->n));
-    return e->row->call(r, on, &a); /* cppcheck-suppress returnDanglingLifetime; a value never points into its arguments */
+        return NB_TPL_BAD(r, "there is no %s named %s",
+                          e->kind == NB_TPL_FILTER ? "filter" : "test",
+                          nb_escape(name, (int64_t)sizeof name, e->name->s, e->name->n));
+    /* cppcheck-suppress returnDanglingLifetime; a value never points into its arguments */
+    return e->row->call(r, on, &a);
 }
 
 /* ---- nodes ---- */
 
 static nb_tpl_value make_list(nb_tpl_run *r, const nb_tpl_node *e)
 {
-    nb_tpl_value list = nb_tpl_list_new(r, e->kind == NB_TPL_MAKE_LIST ? NB_TPL_LIST : NB_TPL_TUPLE, 0);
+    nb_tpl_value list =
+        nb_tpl_list_new(r, e->kind == NB_TPL_MAKE_LIST ? NB_TPL_LIST : NB_TPL_TUPLE, 0);
     for (const nb_tpl_node *v = e->a; v && r->st == NB_OK; v = v->next) {
         const nb_tpl_value x = nb_tpl_eval(r, v);
         if (r->st == NB_OK)

@@ -69,7 +69,8 @@ static nb_tpl_scope *open_scope(nb_tpl_run *r, nb_tpl_scope *up)
 }
 
 /* The scope for the next turn of a loop: the last one emptied, unless a macro may hold on to it. */
-static nb_tpl_scope *next_scope(nb_tpl_run *r, nb_tpl_scope *last, nb_tpl_scope *up, uint32_t n_macro)
+static nb_tpl_scope *next_scope(nb_tpl_run *r, nb_tpl_scope *last, nb_tpl_scope *up,
+                                uint32_t n_macro)
 {
     if (!last || r->n_macro != n_macro)
         return open_scope(r, up);
@@ -93,7 +94,7 @@ static void assign(nb_tpl_run *r, const nb_tpl_node *target, nb_tpl_value v)
         const nb_tpl_value space = nb_tpl_eval(r, target->a);
         if (space.type != NB_TPL_NAMESPACE)
             NB_TPL_BAD(r, "only a namespace has attributes that can be set, not %s",
-                    nb_tpl_type_name(space));
+                       nb_tpl_type_name(space));
         else
             nb_tpl_dict_set(r, space.u.dict, nb_tpl_string(target->name->s, target->name->n), v);
     } else {
@@ -112,7 +113,8 @@ static void assign(nb_tpl_run *r, const nb_tpl_node *target, nb_tpl_value v)
 /* ---- captured text ---- */
 
 /* The text that the body writes, in a scope of its own under `up`. */
-static nb_tpl_value capture(nb_tpl_run *r, const nb_tpl_node *body, nb_tpl_scope *scope, enum flow *flow)
+static nb_tpl_value capture(nb_tpl_run *r, const nb_tpl_node *body, nb_tpl_scope *scope,
+                            enum flow *flow)
 {
     nb_tpl_sink text = {0}, *before = r->sink;
     nb_tpl_scope *outer = r->scope;
@@ -166,7 +168,8 @@ static void bind(nb_tpl_run *r, nb_tpl_scope *s, const nb_tpl_node *params, cons
     r->scope = outer;
 }
 
-static void bind_names(nb_tpl_run *r, nb_tpl_scope *s, const nb_tpl_node *params, const nb_tpl_args *a)
+static void bind_names(nb_tpl_run *r, nb_tpl_scope *s, const nb_tpl_node *params,
+                       const nb_tpl_args *a)
 {
     nb_tpl_value rest = nb_tpl_dict_new(r, NB_TPL_DICT);
     for (uint32_t i = 0; i < a->n_key && r->st == NB_OK; i++) {
@@ -224,7 +227,8 @@ static void call_block(nb_tpl_run *r, const nb_tpl_node *e)
 /* ---- loops ---- */
 
 /* The items for which the condition behind `if` holds. */
-static nb_tpl_list *chosen(nb_tpl_run *r, const nb_tpl_node *e, const nb_tpl_list *items, nb_tpl_scope *outer)
+static nb_tpl_list *chosen(nb_tpl_run *r, const nb_tpl_node *e, const nb_tpl_list *items,
+                           nb_tpl_scope *outer)
 {
     nb_tpl_value list = nb_tpl_list_new(r, NB_TPL_LIST, 0);
     nb_tpl_scope *own = NULL;
@@ -254,7 +258,8 @@ static void loop(nb_tpl_run *r, const nb_tpl_node *e)
         return;
     r->at = e->at;
     const nb_tpl_list *items = nb_tpl_iterate(r, over);
-    nb_tpl_list *own = nb_tpl_alloc(r, 1, sizeof *own); /* a body that appends does not go on forever */
+    /* a body that appends does not go on forever */
+    nb_tpl_list *own = nb_tpl_alloc(r, 1, sizeof *own);
     if (r->st != NB_OK)
         return;
     *own = *items;
@@ -288,7 +293,8 @@ static enum flow in_scope(nb_tpl_run *r, const nb_tpl_node *e) /* with, generati
     nb_tpl_scope *outer = r->scope, *s = open_scope(r, outer);
     enum flow flow = kOn;
     for (const nb_tpl_node *v = e->a; v && s && r->st == NB_OK; v = v->next) {
-        const nb_tpl_value x = nb_tpl_eval(r, v->b); /* the names of one `with` do not see each other */
+        /* the names of one `with` do not see each other */
+        const nb_tpl_value x = nb_tpl_eval(r, v->b);
         r->scope = s;
         assign(r, v->a, x);
         r->scope = outer;

@@ -100,8 +100,9 @@ static nb_tpl_node *parse_name(nb_tpl_parser *p)
         const char *name;
         nb_tpl_type type;
         bool b;
-    } words[] = {{"true", NB_TPL_BOOL, true},   {"True", NB_TPL_BOOL, true},  {"false", NB_TPL_BOOL, false},
-                 {"False", NB_TPL_BOOL, false}, {"none", NB_TPL_NONE, false}, {"None", NB_TPL_NONE, false}};
+    } words[] = {{"true", NB_TPL_BOOL, true},   {"True", NB_TPL_BOOL, true},
+                 {"false", NB_TPL_BOOL, false}, {"False", NB_TPL_BOOL, false},
+                 {"none", NB_TPL_NONE, false},  {"None", NB_TPL_NONE, false}};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (nb_tpl_is_name(p, words[i].name)) {
             nb_tpl_node *e =
@@ -126,7 +127,8 @@ static nb_tpl_node *parse_primary(nb_tpl_parser *p)
     } else if (p->now.kind == NB_TPL_T_CONST) {
         nb_tpl_value v = p->now.v;
         nb_tpl_advance(p);
-        while (v.type == NB_TPL_STRING && p->now.kind == NB_TPL_T_CONST && p->now.v.type == NB_TPL_STRING) {
+        while (v.type == NB_TPL_STRING && p->now.kind == NB_TPL_T_CONST &&
+               p->now.v.type == NB_TPL_STRING) {
             v = nb_tpl_concat(p->r, v, p->now.v);
             nb_tpl_advance(p);
         }
@@ -237,8 +239,9 @@ static nb_tpl_node *parse_test(nb_tpl_parser *p, nb_tpl_node *on) /* behind "is"
     const bool negative = nb_tpl_take_name(p, "not");
     nb_tpl_name *name = nb_tpl_take_identifier(p);
     const bool word = p->now.kind == NB_TPL_T_NAME && !nb_tpl_is_name(p, "else") &&
-                      !nb_tpl_is_name(p, "or") && !nb_tpl_is_name(p, "and") && !nb_tpl_is_name(p, "is") &&
-                      !nb_tpl_is_name(p, "if") && !nb_tpl_is_name(p, "not") && !nb_tpl_is_name(p, "in");
+                      !nb_tpl_is_name(p, "or") && !nb_tpl_is_name(p, "and") &&
+                      !nb_tpl_is_name(p, "is") && !nb_tpl_is_name(p, "if") &&
+                      !nb_tpl_is_name(p, "not") && !nb_tpl_is_name(p, "in");
     if (nb_tpl_take_op(p, '('))
         args = parse_arguments(p);
     else if (word || p->now.kind == NB_TPL_T_CONST || nb_tpl_is_op(p, '[') || nb_tpl_is_op(p, '{'))
@@ -345,8 +348,12 @@ static nb_tpl_node *parse_sum(nb_tpl_parser *p)
 
 static int comparison(nb_tpl_parser *p)
 {
-    static const int ops[] = {
-        NB_TPL_OP2('=', '='), NB_TPL_OP2('!', '='), NB_TPL_OP2('<', '='), NB_TPL_OP2('>', '='), '<', '>'};
+    static const int ops[] = {NB_TPL_OP2('=', '='),
+                              NB_TPL_OP2('!', '='),
+                              NB_TPL_OP2('<', '='),
+                              NB_TPL_OP2('>', '='),
+                              '<',
+                              '>'};
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         if (nb_tpl_take_op(p, ops[i]))
             return ops[i];
@@ -425,8 +432,8 @@ nb_tpl_node *nb_tpl_parse_expr(nb_tpl_parser *p)
 
 static bool ends_tuple(const nb_tpl_parser *p)
 {
-    return p->now.kind == NB_TPL_T_BLOCK_END || p->now.kind == NB_TPL_T_PRINT_END || nb_tpl_is_op(p, ')') ||
-           nb_tpl_is_op(p, '=') || nb_tpl_is_name(p, "in");
+    return p->now.kind == NB_TPL_T_BLOCK_END || p->now.kind == NB_TPL_T_PRINT_END ||
+           nb_tpl_is_op(p, ')') || nb_tpl_is_op(p, '=') || nb_tpl_is_name(p, "in");
 }
 
 nb_tpl_node *nb_tpl_parse_tuple(nb_tpl_parser *p, bool with_condition)
@@ -434,7 +441,8 @@ nb_tpl_node *nb_tpl_parse_tuple(nb_tpl_parser *p, bool with_condition)
     nb_tpl_node *first = with_condition ? nb_tpl_parse_expr(p) : nb_tpl_parse_or(p);
     if (!nb_tpl_is_op(p, ','))
         return first;
-    nb_tpl_node *e = pair_of(p, NB_TPL_MAKE_TUPLE, first, NULL), **tail = first ? &first->next : &first;
+    nb_tpl_node *e = pair_of(p, NB_TPL_MAKE_TUPLE, first, NULL),
+                **tail = first ? &first->next : &first;
     while (p->r->st == NB_OK && nb_tpl_take_op(p, ',') && !ends_tuple(p))
         append(&tail, with_condition ? nb_tpl_parse_expr(p) : nb_tpl_parse_or(p));
     return e;

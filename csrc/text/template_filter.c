@@ -27,7 +27,8 @@ static nb_tpl_value by_path(nb_tpl_run *r, nb_tpl_value v, nb_tpl_value path)
             place = number ? place * 10 + (path.u.s[i] - '0') : place;
         }
         v = nb_tpl_item(r, v,
-                     number && i > from ? nb_tpl_int(place) : nb_tpl_string(path.u.s + from, i - from));
+                        number && i > from ? nb_tpl_int(place)
+                                           : nb_tpl_string(path.u.s + from, i - from));
     }
     return v;
 }
@@ -106,9 +107,10 @@ static nb_tpl_value indent(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
     const nb_tpl_value *width = nb_tpl_arg(a, 0, "width"), s = nb_tpl_str(r, on);
     const bool first = nb_tpl_bool_arg(a, 1, "first", false),
                blank = nb_tpl_bool_arg(a, 2, "blank", false);
-    const nb_tpl_value pad = width && width->type == NB_TPL_STRING
-                              ? *width
-                              : nb_tpl_repeat(r, nb_tpl_literal(" "), nb_tpl_int_arg(r, a, 0, "width", 4));
+    const nb_tpl_value pad =
+        width && width->type == NB_TPL_STRING
+            ? *width
+            : nb_tpl_repeat(r, nb_tpl_literal(" "), nb_tpl_int_arg(r, a, 0, "width", 4));
     nb_tpl_sink k = {0};
     if (r->st != NB_OK)
         return s;
@@ -150,7 +152,8 @@ static nb_tpl_value format(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
     if (a->n_key) {
         values = nb_tpl_dict_new(r, NB_TPL_DICT);
         for (uint32_t i = 0; i < a->n_key && r->st == NB_OK; i++)
-            nb_tpl_dict_set(r, values.u.dict, nb_tpl_string(a->key[i]->s, a->key[i]->n), a->by_key[i]);
+            nb_tpl_dict_set(r, values.u.dict, nb_tpl_string(a->key[i]->s, a->key[i]->n),
+                            a->by_key[i]);
     }
     return r->st == NB_OK ? nb_tpl_percent(r, s, values) : s;
 }
@@ -164,10 +167,11 @@ static nb_tpl_value wordcount(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args 
 
 static nb_tpl_value tojson(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    const nb_tpl_value *separators = nb_tpl_arg(a, 2, "separators"), *wide = nb_tpl_arg(a, 1, "indent");
+    const nb_tpl_value *separators = nb_tpl_arg(a, 2, "separators"),
+                       *wide = nb_tpl_arg(a, 1, "indent");
     nb_tpl_json how = {.ascii = nb_tpl_bool_arg(a, 0, "ensure_ascii", false),
-                    .sort = nb_tpl_bool_arg(a, 3, "sort_keys", false),
-                    .indent = -1};
+                       .sort = nb_tpl_bool_arg(a, 3, "sort_keys", false),
+                       .indent = -1};
     nb_tpl_sink k = {0};
     if (wide && wide->type != NB_TPL_NONE) {
         const int64_t n = nb_tpl_int_arg(r, a, 1, "indent", 0);
@@ -190,7 +194,8 @@ static nb_tpl_value absolute(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *
     (void)a;
     if (on.type == NB_TPL_REAL)
         return nb_tpl_real(fabs(on.u.r));
-    return nb_tpl_compare(r, '<', on, nb_tpl_int(0)) ? nb_tpl_operate(r, '-', nb_tpl_int(0), on) : on;
+    return nb_tpl_compare(r, '<', on, nb_tpl_int(0)) ? nb_tpl_operate(r, '-', nb_tpl_int(0), on)
+                                                     : on;
 }
 
 /* A number out of a text, the whole of it. */
@@ -261,7 +266,7 @@ static nb_tpl_value length(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
     if (on.type == NB_TPL_UNDEFINED)
         return nb_tpl_int(0);
     return nb_tpl_is_row(on) ? nb_tpl_int(on.u.list->n)
-                          : NB_TPL_BAD(r, "a %s has no length", nb_tpl_type_name(on));
+                             : NB_TPL_BAD(r, "a %s has no length", nb_tpl_type_name(on));
 }
 
 static nb_tpl_value first(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
@@ -302,7 +307,8 @@ static nb_tpl_value reverse(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a
 
 static nb_tpl_value sum(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 {
-    const nb_tpl_value *attribute = nb_tpl_arg(a, 0, "attribute"), *start = nb_tpl_arg(a, 1, "start");
+    const nb_tpl_value *attribute = nb_tpl_arg(a, 0, "attribute"),
+                       *start = nb_tpl_arg(a, 1, "start");
     const nb_tpl_list *v = nb_tpl_iterate(r, on);
     nb_tpl_value s = start ? *start : nb_tpl_int(0);
     for (uint32_t i = 0; i < v->n && nb_tpl_step(r, 1); i++) {
@@ -313,7 +319,8 @@ static nb_tpl_value sum(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 }
 
 /* Stable merge sort of values by keys; fold: case does not count. */
-nb_tpl_value nb_tpl_sorted(nb_tpl_run *r, const nb_tpl_list *v, const nb_tpl_list *keys, bool fold, bool reverse_)
+nb_tpl_value nb_tpl_sorted(nb_tpl_run *r, const nb_tpl_list *v, const nb_tpl_list *keys, bool fold,
+                           bool reverse_)
 {
     const uint32_t n = v->n;
     nb_tpl_value out = list_of(r, NB_TPL_LIST, v), key = list_of(r, NB_TPL_LIST, keys);
@@ -354,8 +361,9 @@ static nb_tpl_value keys_of(nb_tpl_run *r, const nb_tpl_list *v, const nb_tpl_va
     nb_tpl_value keys = nb_tpl_list_new(r, NB_TPL_LIST, v->n);
     for (uint32_t i = 0; i < v->n && nb_tpl_step(r, 1); i++)
         nb_tpl_list_add(r, keys.u.list,
-                     attribute && attribute->type != NB_TPL_NONE ? by_path(r, v->at[i], *attribute)
-                                                              : v->at[i]);
+                        attribute && attribute->type != NB_TPL_NONE
+                            ? by_path(r, v->at[i], *attribute)
+                            : v->at[i]);
     return keys;
 }
 
@@ -407,7 +415,8 @@ static nb_tpl_value unique(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
     const bool fold = !nb_tpl_bool_arg(a, 0, "case_sensitive", false);
     const nb_tpl_list *v = nb_tpl_iterate(r, on);
     const nb_tpl_value keys = keys_of(r, v, nb_tpl_arg(a, 1, "attribute"));
-    nb_tpl_value seen = nb_tpl_dict_new(r, NB_TPL_DICT), out = nb_tpl_list_new(r, NB_TPL_GENERATOR, 0);
+    nb_tpl_value seen = nb_tpl_dict_new(r, NB_TPL_DICT),
+                 out = nb_tpl_list_new(r, NB_TPL_GENERATOR, 0);
     for (uint32_t i = 0; i < v->n && nb_tpl_step(r, 1); i++) {
         nb_tpl_value key = keys.u.list->at[i];
         if (fold && key.type == NB_TPL_STRING)
@@ -437,13 +446,17 @@ static nb_tpl_value map(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
     const nb_tpl_value *otherwise = nb_tpl_arg(a, UINT32_MAX, "default");
     const nb_tpl_args rest = behind(a, 1);
     const bool named = a->n && a->at[0].type == NB_TPL_STRING;
-    const nb_tpl_row *row = named ? nb_tpl_find_row(nb_tpl_filters, a->at[0].u.s, a->at[0].n) : NULL;
-    const nb_tpl_list *v = nb_tpl_iterate(r, nb_tpl_truth(on) ? on : nb_tpl_undefined(NULL)); /* none: empty */
+    const nb_tpl_row *row =
+        named ? nb_tpl_find_row(nb_tpl_filters, a->at[0].u.s, a->at[0].n) : NULL;
+    /* none: empty */
+    const nb_tpl_list *v = nb_tpl_iterate(r, nb_tpl_truth(on) ? on : nb_tpl_undefined(NULL));
     nb_tpl_value out = nb_tpl_list_new(r, NB_TPL_GENERATOR, v->n);
     if (!attribute && !row)
         return NB_TPL_BAD(r, "map takes the name of a filter, or attribute=");
-    for (uint32_t i = 0; i < v->n && nb_tpl_step(r, 1) && nb_tpl_enter(r); i++) { /* map("map", ..) */
-        nb_tpl_value x = attribute ? by_path(r, v->at[i], *attribute) : row->call(r, v->at[i], &rest);
+    /* map("map", ..) */
+    for (uint32_t i = 0; i < v->n && nb_tpl_step(r, 1) && nb_tpl_enter(r); i++) {
+        nb_tpl_value x =
+            attribute ? by_path(r, v->at[i], *attribute) : row->call(r, v->at[i], &rest);
         nb_tpl_leave(r);
         if (attribute && otherwise && x.type == NB_TPL_UNDEFINED)
             x = *otherwise;
@@ -454,13 +467,16 @@ static nb_tpl_value map(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 }
 
 /* Those for which the test named at[skip] holds, of the item or of its attribute at[0]. */
-static nb_tpl_value choose(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a, bool attribute, bool want)
+static nb_tpl_value choose(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a, bool attribute,
+                           bool want)
 {
     const uint32_t skip = attribute;
     const bool named = a->n > skip && a->at[skip].type == NB_TPL_STRING;
-    const nb_tpl_row *row = named ? nb_tpl_find_row(nb_tpl_tests, a->at[skip].u.s, a->at[skip].n) : NULL;
+    const nb_tpl_row *row =
+        named ? nb_tpl_find_row(nb_tpl_tests, a->at[skip].u.s, a->at[skip].n) : NULL;
     const nb_tpl_args rest = behind(a, skip + 1);
-    const nb_tpl_list *v = nb_tpl_iterate(r, nb_tpl_truth(on) ? on : nb_tpl_undefined(NULL)); /* none: empty */
+    /* none: empty */
+    const nb_tpl_list *v = nb_tpl_iterate(r, nb_tpl_truth(on) ? on : nb_tpl_undefined(NULL));
     nb_tpl_value out = nb_tpl_list_new(r, NB_TPL_GENERATOR, 0);
     if ((attribute && a->n < 1) || (a->n > skip && !row))
         return NB_TPL_BAD(r, "there is no test of that name");
@@ -525,43 +541,43 @@ static nb_tpl_value attr(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
 }
 
 const nb_tpl_row nb_tpl_filters[] = {{"abs", absolute},
-                               {"attr", attr},
-                               {"capitalize", capitalize},
-                               {"count", length},
-                               {"d", default_},
-                               {"default", default_},
-                               {"dictsort", dictsort},
-                               {"e", escape},
-                               {"escape", escape},
-                               {"first", first},
-                               {"float", to_float},
-                               {"format", format},
-                               {"indent", indent},
-                               {"int", to_int},
-                               {"items", items},
-                               {"join", join},
-                               {"last", last},
-                               {"length", length},
-                               {"list", list},
-                               {"lower", lower},
-                               {"map", map},
-                               {"max", maximum},
-                               {"min", minimum},
-                               {"reject", reject},
-                               {"rejectattr", rejectattr},
-                               {"replace", replace},
-                               {"reverse", reverse},
-                               {"round", rounded},
-                               {"safe", string},
-                               {"select", select_},
-                               {"selectattr", selectattr},
-                               {"sort", sort},
-                               {"string", string},
-                               {"sum", sum},
-                               {"title", title},
-                               {"tojson", tojson},
-                               {"trim", trim},
-                               {"unique", unique},
-                               {"upper", upper},
-                               {"wordcount", wordcount},
-                               {NULL, NULL}};
+                                     {"attr", attr},
+                                     {"capitalize", capitalize},
+                                     {"count", length},
+                                     {"d", default_},
+                                     {"default", default_},
+                                     {"dictsort", dictsort},
+                                     {"e", escape},
+                                     {"escape", escape},
+                                     {"first", first},
+                                     {"float", to_float},
+                                     {"format", format},
+                                     {"indent", indent},
+                                     {"int", to_int},
+                                     {"items", items},
+                                     {"join", join},
+                                     {"last", last},
+                                     {"length", length},
+                                     {"list", list},
+                                     {"lower", lower},
+                                     {"map", map},
+                                     {"max", maximum},
+                                     {"min", minimum},
+                                     {"reject", reject},
+                                     {"rejectattr", rejectattr},
+                                     {"replace", replace},
+                                     {"reverse", reverse},
+                                     {"round", rounded},
+                                     {"safe", string},
+                                     {"select", select_},
+                                     {"selectattr", selectattr},
+                                     {"sort", sort},
+                                     {"string", string},
+                                     {"sum", sum},
+                                     {"title", title},
+                                     {"tojson", tojson},
+                                     {"trim", trim},
+                                     {"unique", unique},
+                                     {"upper", upper},
+                                     {"wordcount", wordcount},
+                                     {NULL, NULL}};

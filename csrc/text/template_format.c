@@ -212,7 +212,8 @@ static void json_break(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_json *how, in
         nb_tpl_put(r, k, blanks.u.s, blanks.n);
 }
 
-static void json_value(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const nb_tpl_json *how, int level);
+static void json_value(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const nb_tpl_json *how,
+                       int level);
 
 static void json_key(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value key, const nb_tpl_json *how)
 {
@@ -226,7 +227,8 @@ static void json_key(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value key, const nb_t
         NB_TPL_BAD(r, "tojson takes no %s as a key", nb_tpl_type_name(key));
 }
 
-static void json_dict(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_dict *d, const nb_tpl_json *how, int level)
+static void json_dict(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_dict *d, const nb_tpl_json *how,
+                      int level)
 {
     nb_tpl_value items = nb_tpl_items_of(r, d);
     if (items.type == NB_TPL_LIST && how->sort)
@@ -246,7 +248,8 @@ static void json_dict(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_dict *d, const
     nb_tpl_puts(r, k, "}");
 }
 
-static void json_list(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_list *l, const nb_tpl_json *how, int level)
+static void json_list(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_list *l, const nb_tpl_json *how,
+                      int level)
 {
     nb_tpl_puts(r, k, "[");
     for (uint32_t i = 0; i < l->n && nb_tpl_step(r, 1); i++) {
@@ -260,7 +263,8 @@ static void json_list(nb_tpl_run *r, nb_tpl_sink *k, const nb_tpl_list *l, const
     nb_tpl_puts(r, k, "]");
 }
 
-static void json_value(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const nb_tpl_json *how, int level)
+static void json_value(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const nb_tpl_json *how,
+                       int level)
 {
     if (!nb_tpl_enter(r))
         return;
@@ -336,7 +340,8 @@ static bool read_spec(const char *s, size_t n, size_t *i, struct spec *f)
     return f->width <= 100000 && f->precision <= 100;
 }
 
-static void put_padded(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value text, const struct spec *f, char usual)
+static void put_padded(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value text, const struct spec *f,
+                       char usual)
 {
     const int64_t pad = f->width - nb_tpl_length(text);
     const char align = f->align ? f->align : usual;
@@ -355,9 +360,13 @@ static void put_formatted(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const s
     char digits[480];
     nb_tpl_sink t = {0};
     int64_t i = 0;
-    const char type = f->type ? f->type : v.type == NB_TPL_INT ? 'd' : v.type == NB_TPL_REAL ? 'r' : 's';
+    const char type = f->type                 ? f->type
+                      : v.type == NB_TPL_INT  ? 'd'
+                      : v.type == NB_TPL_REAL ? 'r'
+                                              : 's';
     if (type == 's' || type == 'r') {
-        nb_tpl_value text = type == 's' ? nb_tpl_str(r, v) : (nb_tpl_put_repr(r, &t, v), nb_tpl_sunk(&t));
+        nb_tpl_value text =
+            type == 's' ? nb_tpl_str(r, v) : (nb_tpl_put_repr(r, &t, v), nb_tpl_sunk(&t));
         if (f->precision >= 0 && text.type == NB_TPL_STRING)
             text = nb_tpl_slice_text(r, text, 0, f->precision, 1);
         if (text.type == NB_TPL_STRING)
@@ -448,7 +457,8 @@ nb_tpl_value nb_tpl_percent(nb_tpl_run *r, nb_tpl_value format, nb_tpl_value arg
 }
 
 /* "name", "0" or "" with .attributes behind it. */
-static nb_tpl_value field(nb_tpl_run *r, const char *s, size_t n, const nb_tpl_args *a, uint32_t *next)
+static nb_tpl_value field(nb_tpl_run *r, const char *s, size_t n, const nb_tpl_args *a,
+                          uint32_t *next)
 {
     size_t i = 0, end = 0;
     int64_t place = 0;

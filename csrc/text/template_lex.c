@@ -135,7 +135,8 @@ static void lex_data(nb_tpl_parser *p, nb_tpl_token *out)
         const bool tag = to < r->src_n;
         const char kind = tag ? r->src[to + 1] : 0;
         const size_t end = tag ? trim_before(p, from, to, kind != '{') : to;
-        *out = (nb_tpl_token){.kind = end > from ? NB_TPL_T_DATA : NB_TPL_T_END, .at = (uint32_t)from};
+        *out =
+            (nb_tpl_token){.kind = end > from ? NB_TPL_T_DATA : NB_TPL_T_END, .at = (uint32_t)from};
         out->v = nb_tpl_string(r->src + from, end - from);
         p->at = to;
         if (kind == '#') {
@@ -353,7 +354,7 @@ static void lex_code(nb_tpl_parser *p, nb_tpl_token *out)
     if (!c || !strchr("+-/*%~[](){}<>=.:|,", c)) {
         char shown[32];
         NB_TPL_BAD(r, "a character that means nothing there: %s",
-                nb_escape(shown, (int64_t)sizeof shown, &c, 1));
+                   nb_escape(shown, (int64_t)sizeof shown, &c, 1));
         return;
     }
     out->op = c;
@@ -380,7 +381,8 @@ void nb_tpl_lex(nb_tpl_parser *p, nb_tpl_token *out)
     }
     if (p->mode == kExpectBlock || p->mode == kExpectPrint) {
         const bool block = p->mode == kExpectBlock;
-        *out = (nb_tpl_token){.kind = block ? NB_TPL_T_BLOCK : NB_TPL_T_PRINT, .at = (uint32_t)p->at};
+        *out =
+            (nb_tpl_token){.kind = block ? NB_TPL_T_BLOCK : NB_TPL_T_PRINT, .at = (uint32_t)p->at};
         p->at += 2;
         p->at += sign(p->r, p->at);
         p->mode = block ? kBlock : kPrint;

@@ -9,11 +9,12 @@ static nb_tpl_value need_text(nb_tpl_run *r, const nb_tpl_args *a, uint32_t plac
     if (place < a->n && a->at[place].type == NB_TPL_STRING)
         return a->at[place];
     NB_TPL_BAD(r, "a method of str needs a str%s%s", place < a->n ? ", not " : "",
-            place < a->n ? nb_tpl_type_name(a->at[place]) : "");
+               place < a->n ? nb_tpl_type_name(a->at[place]) : "");
     return nb_tpl_string("", 0);
 }
 
-static nb_tpl_value strip(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a, bool left, bool right)
+static nb_tpl_value strip(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a, bool left,
+                          bool right)
 {
     if (a->n == 0 || a->at[0].type == NB_TPL_NONE)
         return nb_tpl_strip(r, on, NULL, left, right);
@@ -62,7 +63,7 @@ static nb_tpl_value str_splitlines(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_
 
 /* str or a tuple of them. */
 static nb_tpl_value any_side(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a,
-                          size_t (*side)(nb_tpl_value, nb_tpl_value, bool *))
+                             size_t (*side)(nb_tpl_value, nb_tpl_value, bool *))
 {
     bool yes = false;
     if (a->n && a->at[0].type == NB_TPL_TUPLE) {
@@ -251,9 +252,11 @@ static nb_tpl_value str_isspace(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_arg
 }
 
 /* A text of cased letters that is its own upper (lower) form. */
-static nb_tpl_value one_case(nb_tpl_run *r, nb_tpl_value on, nb_tpl_value folded, nb_tpl_value other)
+static nb_tpl_value one_case(nb_tpl_run *r, nb_tpl_value on, nb_tpl_value folded,
+                             nb_tpl_value other)
 {
-    return nb_tpl_bool(r->st == NB_OK && nb_tpl_same_text(on, folded) && !nb_tpl_same_text(on, other));
+    return nb_tpl_bool(r->st == NB_OK && nb_tpl_same_text(on, folded) &&
+                       !nb_tpl_same_text(on, other));
 }
 
 static nb_tpl_value str_isupper(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a)
@@ -271,11 +274,13 @@ static nb_tpl_value str_islower(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_arg
 static nb_tpl_value padded(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_args *a, char align)
 {
     const int64_t pad = nb_tpl_int_arg(r, a, 0, "width", 0) - nb_tpl_length(on);
-    const nb_tpl_value fill = a->n > 1 ? need_text(r, a, 1) : nb_tpl_literal(align == '0' ? "0" : " ");
+    const nb_tpl_value fill =
+        a->n > 1 ? need_text(r, a, 1) : nb_tpl_literal(align == '0' ? "0" : " ");
     if (pad <= 0 || r->st != NB_OK)
         return on;
     const int64_t left = align == '<' ? 0 : align == '^' ? pad / 2 : pad;
-    const nb_tpl_value before = nb_tpl_repeat(r, fill, left), after = nb_tpl_repeat(r, fill, pad - left);
+    const nb_tpl_value before = nb_tpl_repeat(r, fill, left),
+                       after = nb_tpl_repeat(r, fill, pad - left);
     if (r->st != NB_OK)
         return on;
     const size_t sign = align == '0' && on.n && (on.u.s[0] == '-' || on.u.s[0] == '+');
@@ -316,42 +321,42 @@ static nb_tpl_value str_partition(nb_tpl_run *r, nb_tpl_value on, const nb_tpl_a
     nb_tpl_list_add(r, list.u.list, found ? nb_tpl_string(on.u.s, at) : on);
     nb_tpl_list_add(r, list.u.list, found ? nb_tpl_string(on.u.s + at, n) : nb_tpl_string("", 0));
     nb_tpl_list_add(r, list.u.list,
-                 found ? nb_tpl_string(on.u.s + at + n, on.n - at - n) : nb_tpl_string("", 0));
+                    found ? nb_tpl_string(on.u.s + at + n, on.n - at - n) : nb_tpl_string("", 0));
     return list;
 }
 
 const nb_tpl_row nb_tpl_string_methods[] = {{"strip", str_strip},
-                                      {"lstrip", str_lstrip},
-                                      {"rstrip", str_rstrip},
-                                      {"split", str_split},
-                                      {"rsplit", str_rsplit},
-                                      {"splitlines", str_splitlines},
-                                      {"startswith", str_startswith},
-                                      {"endswith", str_endswith},
-                                      {"removeprefix", str_removeprefix},
-                                      {"removesuffix", str_removesuffix},
-                                      {"replace", str_replace},
-                                      {"upper", str_upper},
-                                      {"lower", str_lower},
-                                      {"title", str_title},
-                                      {"capitalize", str_capitalize},
-                                      {"join", str_join},
-                                      {"format", str_format},
-                                      {"find", str_find},
-                                      {"rfind", str_rfind},
-                                      {"index", str_index},
-                                      {"count", str_count},
-                                      {"isdigit", str_isdigit},
-                                      {"isdecimal", str_isdigit},
-                                      {"isnumeric", str_isdigit},
-                                      {"isalpha", str_isalpha},
-                                      {"isalnum", str_isalnum},
-                                      {"isspace", str_isspace},
-                                      {"isupper", str_isupper},
-                                      {"islower", str_islower},
-                                      {"ljust", str_ljust},
-                                      {"rjust", str_rjust},
-                                      {"center", str_center},
-                                      {"zfill", str_zfill},
-                                      {"partition", str_partition},
-                                      {NULL, NULL}};
+                                            {"lstrip", str_lstrip},
+                                            {"rstrip", str_rstrip},
+                                            {"split", str_split},
+                                            {"rsplit", str_rsplit},
+                                            {"splitlines", str_splitlines},
+                                            {"startswith", str_startswith},
+                                            {"endswith", str_endswith},
+                                            {"removeprefix", str_removeprefix},
+                                            {"removesuffix", str_removesuffix},
+                                            {"replace", str_replace},
+                                            {"upper", str_upper},
+                                            {"lower", str_lower},
+                                            {"title", str_title},
+                                            {"capitalize", str_capitalize},
+                                            {"join", str_join},
+                                            {"format", str_format},
+                                            {"find", str_find},
+                                            {"rfind", str_rfind},
+                                            {"index", str_index},
+                                            {"count", str_count},
+                                            {"isdigit", str_isdigit},
+                                            {"isdecimal", str_isdigit},
+                                            {"isnumeric", str_isdigit},
+                                            {"isalpha", str_isalpha},
+                                            {"isalnum", str_isalnum},
+                                            {"isspace", str_isspace},
+                                            {"isupper", str_isupper},
+                                            {"islower", str_islower},
+                                            {"ljust", str_ljust},
+                                            {"rjust", str_rjust},
+                                            {"center", str_center},
+                                            {"zfill", str_zfill},
+                                            {"partition", str_partition},
+                                            {NULL, NULL}};

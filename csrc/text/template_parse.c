@@ -61,9 +61,9 @@ void nb_tpl_unexpected(nb_tpl_parser *p, const char *wanted)
     if (t->kind == NB_TPL_T_NAME)
         nb_escape(shown, (int64_t)sizeof shown, p->r->src + t->at, t->n);
     NB_TPL_BAD(p->r, "%s is expected, not %s", wanted,
-            t->kind == NB_TPL_T_NAME ? shown
-            : t->kind == NB_TPL_T_OP ? text
-                                  : kinds[t->kind]);
+               t->kind == NB_TPL_T_NAME ? shown
+               : t->kind == NB_TPL_T_OP ? text
+                                        : kinds[t->kind]);
 }
 
 bool nb_tpl_expect_op(nb_tpl_parser *p, int op)
@@ -275,7 +275,8 @@ static nb_tpl_node *parse_macro(nb_tpl_parser *p)
 
 static nb_tpl_node *parse_call_block(nb_tpl_parser *p)
 {
-    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_CALL_BLOCK), *body = nb_tpl_node_new(p, NB_TPL_DEF_MACRO);
+    nb_tpl_node *e = nb_tpl_node_new(p, NB_TPL_CALL_BLOCK),
+                *body = nb_tpl_node_new(p, NB_TPL_DEF_MACRO);
     if (!e || !body)
         return NULL;
     const int loops = p->loops;
@@ -372,7 +373,7 @@ static nb_tpl_node *parse_statement(nb_tpl_parser *p)
     for (size_t i = 0; i < sizeof other_files / sizeof *other_files; i++)
         if (nb_tpl_is_name(p, other_files[i]))
             nb_tpl_fail(p->r, NB_UNSUPPORTED, "%s is not supported: a chat template is one file",
-                     other_files[i]);
+                        other_files[i]);
     nb_tpl_unexpected(p, "a statement");
     return NULL;
 }

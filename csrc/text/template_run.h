@@ -192,7 +192,7 @@ struct nb_tpl_run {
     nb_tpl_sink *sink;
     nb_tpl_scope *scope;
     struct nb_tpl_var *spare; /* variables of turns that are over */
-    uint32_t n_macro;      /* macros made so far */
+    uint32_t n_macro;         /* macros made so far */
     nb_tpl_value captured;
     bool guards, *begins; /* begins[256]: a control token begins with this byte */
 };
@@ -201,12 +201,15 @@ struct nb_tpl_run {
 
 nb_tpl_value nb_tpl_fail(nb_tpl_run *r, nb_status st, const char *fmt, ...) NB_PRINTF(3, 4);
 #define NB_TPL_BAD(r, ...) nb_tpl_fail((r), NB_BAD_INPUT, __VA_ARGS__)
-void *nb_tpl_alloc(nb_tpl_run *r, size_t n, size_t size); /* 16-byte aligned; NULL after a failure */
-bool nb_tpl_step(nb_tpl_run *r, size_t cost);             /* false: stop, the render has failed */
-bool nb_tpl_enter(nb_tpl_run *r);                         /* a level of recursion; then nb_tpl_leave */
+/* 16-byte aligned; NULL after a failure */
+void *nb_tpl_alloc(nb_tpl_run *r, size_t n, size_t size);
+bool nb_tpl_step(nb_tpl_run *r, size_t cost); /* false: stop, the render has failed */
+/* a level of recursion; then nb_tpl_leave */
+bool nb_tpl_enter(nb_tpl_run *r);
 void nb_tpl_leave(nb_tpl_run *r);
 nb_tpl_name *nb_tpl_intern(nb_tpl_run *r, const char *s, size_t n);
-nb_tpl_name *nb_tpl_known(const nb_tpl_run *r, const char *s, size_t n); /* NULL: no such name so far */
+/* NULL: no such name so far */
+nb_tpl_name *nb_tpl_known(const nb_tpl_run *r, const char *s, size_t n);
 bool nb_tpl_put(nb_tpl_run *r, nb_tpl_sink *k, const char *p, size_t n);
 bool nb_tpl_puts(nb_tpl_run *r, nb_tpl_sink *k, const char *s);
 nb_tpl_value nb_tpl_sunk(const nb_tpl_sink *k);
@@ -254,8 +257,9 @@ void nb_tpl_unexpected(nb_tpl_parser *p, const char *wanted);
 nb_tpl_name *nb_tpl_take_identifier(nb_tpl_parser *p);
 nb_tpl_node *nb_tpl_node_new(nb_tpl_parser *p, nb_tpl_kind kind);
 nb_tpl_node *nb_tpl_parse(nb_tpl_run *r);
-nb_tpl_node *nb_tpl_parse_expr(nb_tpl_parser *p);                       /* with if-else */
-nb_tpl_node *nb_tpl_parse_tuple(nb_tpl_parser *p, bool with_condition); /* a, b without parentheses too */
+nb_tpl_node *nb_tpl_parse_expr(nb_tpl_parser *p); /* with if-else */
+/* a, b without parentheses too */
+nb_tpl_node *nb_tpl_parse_tuple(nb_tpl_parser *p, bool with_condition);
 nb_tpl_node *nb_tpl_parse_or(nb_tpl_parser *p);
 nb_tpl_node *nb_tpl_parse_filter(nb_tpl_parser *p, nb_tpl_node *on);  /* its name is the token */
 nb_tpl_node *nb_tpl_parse_filters(nb_tpl_parser *p, nb_tpl_node *on); /* any number of "| name" */
@@ -266,7 +270,8 @@ bool nb_tpl_parse_deeper(nb_tpl_parser *p);
 
 static inline nb_tpl_value nb_tpl_undefined(const nb_tpl_name *name)
 {
-    return (nb_tpl_value){.type = NB_TPL_UNDEFINED, .n = name ? name->n : 0, .u.s = name ? name->s : ""};
+    return (nb_tpl_value){
+        .type = NB_TPL_UNDEFINED, .n = name ? name->n : 0, .u.s = name ? name->s : ""};
 }
 static inline nb_tpl_value nb_tpl_none(void)
 {
@@ -311,11 +316,12 @@ bool nb_tpl_dict_set(nb_tpl_run *r, nb_tpl_dict *d, nb_tpl_value key, nb_tpl_val
 void nb_tpl_dict_remove(nb_tpl_run *r, nb_tpl_dict *d, nb_tpl_entry *e);
 bool nb_tpl_truth(nb_tpl_value v);
 bool nb_tpl_equal(nb_tpl_run *r, nb_tpl_value a, nb_tpl_value b);
-int nb_tpl_order(nb_tpl_run *r, nb_tpl_value a, nb_tpl_value b);  /* -1 0 1; 2: NaN; fails on other types */
+/* -1 0 1; 2: NaN; fails on other types */
+int nb_tpl_order(nb_tpl_run *r, nb_tpl_value a, nb_tpl_value b);
 const nb_tpl_list *nb_tpl_iterate(nb_tpl_run *r, nb_tpl_value v); /* never NULL */
-const char *nb_tpl_type_name(nb_tpl_value v);               /* Python's */
-bool nb_tpl_as_int(nb_tpl_value v, int64_t *out);           /* bool and int */
-double nb_tpl_as_real(nb_tpl_value v);                      /* of a number */
+const char *nb_tpl_type_name(nb_tpl_value v);                     /* Python's */
+bool nb_tpl_as_int(nb_tpl_value v, int64_t *out);                 /* bool and int */
+double nb_tpl_as_real(nb_tpl_value v);                            /* of a number */
 
 /* ---- template_string.c: text in characters, the guard byte a part of the one before it ---- */
 
@@ -326,19 +332,23 @@ size_t nb_tpl_find(nb_tpl_run *r, nb_tpl_value in, nb_tpl_value what, size_t fro
 bool nb_tpl_same_text(nb_tpl_value a, nb_tpl_value b);
 size_t nb_tpl_begins(nb_tpl_value s, nb_tpl_value with, bool *yes); /* bytes of the beginning */
 size_t nb_tpl_ends(nb_tpl_value s, nb_tpl_value with, bool *yes);   /* where the ending begins */
-nb_tpl_value nb_tpl_strip(nb_tpl_run *r, nb_tpl_value s, const nb_tpl_value *chars, bool left, bool right);
+nb_tpl_value nb_tpl_strip(nb_tpl_run *r, nb_tpl_value s, const nb_tpl_value *chars, bool left,
+                          bool right);
 nb_tpl_value nb_tpl_concat(nb_tpl_run *r, nb_tpl_value a, nb_tpl_value b);
 nb_tpl_value nb_tpl_repeat(nb_tpl_run *r, nb_tpl_value s, int64_t times);
 nb_tpl_value nb_tpl_upper(nb_tpl_run *r, nb_tpl_value s);
 nb_tpl_value nb_tpl_lower(nb_tpl_run *r, nb_tpl_value s);
 nb_tpl_value nb_tpl_capital(nb_tpl_run *r, nb_tpl_value s);
 nb_tpl_value nb_tpl_title(nb_tpl_run *r, nb_tpl_value s, bool python);
-nb_tpl_value nb_tpl_replace(nb_tpl_run *r, nb_tpl_value s, nb_tpl_value from, nb_tpl_value to, int64_t most);
-nb_tpl_value nb_tpl_split(nb_tpl_run *r, nb_tpl_value s, const nb_tpl_value *by, int64_t most, bool from_end);
+nb_tpl_value nb_tpl_replace(nb_tpl_run *r, nb_tpl_value s, nb_tpl_value from, nb_tpl_value to,
+                            int64_t most);
+nb_tpl_value nb_tpl_split(nb_tpl_run *r, nb_tpl_value s, const nb_tpl_value *by, int64_t most,
+                          bool from_end);
 nb_tpl_value nb_tpl_lines(nb_tpl_run *r, nb_tpl_value s, bool keep_ends);
-nb_tpl_value nb_tpl_slice_text(nb_tpl_run *r, nb_tpl_value s, int64_t from, int64_t to, int64_t step);
+nb_tpl_value nb_tpl_slice_text(nb_tpl_run *r, nb_tpl_value s, int64_t from, int64_t to,
+                               int64_t step);
 void nb_tpl_slice_range(int64_t n, const int64_t *from, const int64_t *to, int64_t step,
-                     int64_t *first, int64_t *last);
+                        int64_t *first, int64_t *last);
 
 /* ---- template_format.c ---- */
 
@@ -352,7 +362,8 @@ typedef struct nb_tpl_json {
 } nb_tpl_json;
 void nb_tpl_put_json(nb_tpl_run *r, nb_tpl_sink *k, nb_tpl_value v, const nb_tpl_json *how);
 nb_tpl_value nb_tpl_percent(nb_tpl_run *r, nb_tpl_value format, nb_tpl_value args);
-nb_tpl_value nb_tpl_brace(nb_tpl_run *r, nb_tpl_value format, const nb_tpl_args *a); /* str.format */
+/* str.format */
+nb_tpl_value nb_tpl_brace(nb_tpl_run *r, nb_tpl_value format, const nb_tpl_args *a);
 nb_tpl_value nb_tpl_strftime(nb_tpl_run *r, nb_tpl_value format);
 
 /* ---- template_json.c ---- */
@@ -376,15 +387,18 @@ nb_tpl_value nb_tpl_lookup(nb_tpl_run *r, nb_tpl_name *name);
 nb_tpl_value nb_tpl_call_macro(nb_tpl_run *r, const struct nb_tpl_macro *m, const nb_tpl_args *a);
 nb_tpl_value nb_tpl_call_value(nb_tpl_run *r, nb_tpl_value f, const nb_tpl_args *a);
 /* A NB_TPL_CALL with one more argument, key=v; key may be NULL. */
-nb_tpl_value nb_tpl_call_with(nb_tpl_run *r, const nb_tpl_node *e, const nb_tpl_name *key, nb_tpl_value v);
-const nb_tpl_value *nb_tpl_arg(const nb_tpl_args *a, uint32_t place, const char *name); /* NULL: not given */
+nb_tpl_value nb_tpl_call_with(nb_tpl_run *r, const nb_tpl_node *e, const nb_tpl_name *key,
+                              nb_tpl_value v);
+/* NULL: not given */
+const nb_tpl_value *nb_tpl_arg(const nb_tpl_args *a, uint32_t place, const char *name);
 int64_t nb_tpl_int_arg(nb_tpl_run *r, const nb_tpl_args *a, uint32_t place, const char *name,
-                    int64_t otherwise);
+                       int64_t otherwise);
 bool nb_tpl_bool_arg(const nb_tpl_args *a, uint32_t place, const char *name, bool otherwise);
 void nb_tpl_define_functions(nb_tpl_run *r);
 const nb_tpl_row *nb_tpl_find_method(nb_tpl_value self, const char *name, size_t n);
 const nb_tpl_row *nb_tpl_find_row(const nb_tpl_row *rows, const char *name, size_t n);
-nb_tpl_value nb_tpl_sorted(nb_tpl_run *r, const nb_tpl_list *v, const nb_tpl_list *keys, bool fold, bool reverse);
+nb_tpl_value nb_tpl_sorted(nb_tpl_run *r, const nb_tpl_list *v, const nb_tpl_list *keys, bool fold,
+                           bool reverse);
 nb_tpl_value nb_tpl_items_of(nb_tpl_run *r, const nb_tpl_dict *d);
 extern const nb_tpl_row nb_tpl_filters[], nb_tpl_tests[], nb_tpl_string_methods[];
 

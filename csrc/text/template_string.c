@@ -135,7 +135,8 @@ static bool in_set(const char *p, size_t n, const nb_tpl_value *chars)
     return false;
 }
 
-nb_tpl_value nb_tpl_strip(nb_tpl_run *r, nb_tpl_value s, const nb_tpl_value *chars, bool left, bool right)
+nb_tpl_value nb_tpl_strip(nb_tpl_run *r, nb_tpl_value s, const nb_tpl_value *chars, bool left,
+                          bool right)
 {
     size_t from = 0, to = s.n;
     const size_t cost = chars ? 1 + chars->n / 16 : 0;
@@ -183,7 +184,8 @@ nb_tpl_value nb_tpl_repeat(nb_tpl_run *r, nb_tpl_value s, int64_t times)
         return nb_tpl_string("", 0);
     if (times > NB_TEMPLATE_HEAP / (int64_t)s.n)
         return NB_TPL_BAD(r, "it needs more than %d MiB of memory", NB_TEMPLATE_HEAP >> 20);
-    char *p = nb_tpl_step(r, (size_t)times * s.n / 1024) ? nb_tpl_alloc(r, (size_t)times, s.n) : NULL;
+    char *p =
+        nb_tpl_step(r, (size_t)times * s.n / 1024) ? nb_tpl_alloc(r, (size_t)times, s.n) : NULL;
     for (int64_t i = 0; p && i < times; i++)
         memcpy(p + i * s.n, s.u.s, s.n);
     return p ? nb_tpl_string(p, (size_t)times * s.n) : nb_tpl_none();
@@ -251,7 +253,8 @@ nb_tpl_value nb_tpl_title(nb_tpl_run *r, nb_tpl_value s, bool python)
 
 /* ---- replace, split, slice ---- */
 
-nb_tpl_value nb_tpl_replace(nb_tpl_run *r, nb_tpl_value s, nb_tpl_value from, nb_tpl_value to, int64_t most)
+nb_tpl_value nb_tpl_replace(nb_tpl_run *r, nb_tpl_value s, nb_tpl_value from, nb_tpl_value to,
+                            int64_t most)
 {
     nb_tpl_sink k = {0};
     size_t at = 0, n = 0;
@@ -309,7 +312,8 @@ static void split_by(nb_tpl_run *r, nb_tpl_list *v, nb_tpl_value s, nb_tpl_value
     nb_tpl_list_add(r, v, nb_tpl_string(s.u.s + at, s.n - at));
 }
 
-nb_tpl_value nb_tpl_split(nb_tpl_run *r, nb_tpl_value s, const nb_tpl_value *by, int64_t most, bool from_end)
+nb_tpl_value nb_tpl_split(nb_tpl_run *r, nb_tpl_value s, const nb_tpl_value *by, int64_t most,
+                          bool from_end)
 {
     nb_tpl_value list = nb_tpl_list_new(r, NB_TPL_LIST, 0);
     if (list.type != NB_TPL_LIST)
@@ -354,7 +358,7 @@ nb_tpl_value nb_tpl_lines(nb_tpl_run *r, nb_tpl_value s, bool keep_ends)
 }
 
 void nb_tpl_slice_range(int64_t n, const int64_t *from, const int64_t *to, int64_t step,
-                     int64_t *first, int64_t *last)
+                        int64_t *first, int64_t *last)
 {
     const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? n : n - 1;
     int64_t bound[2] = {step > 0 ? low : high, step > 0 ? high : low};
@@ -371,7 +375,8 @@ void nb_tpl_slice_range(int64_t n, const int64_t *from, const int64_t *to, int64
     *last = bound[1];
 }
 
-nb_tpl_value nb_tpl_slice_text(nb_tpl_run *r, nb_tpl_value s, int64_t from, int64_t to, int64_t step)
+nb_tpl_value nb_tpl_slice_text(nb_tpl_run *r, nb_tpl_value s, int64_t from, int64_t to,
+                               int64_t step)
 {
     nb_tpl_sink k = {0};
     int64_t at = 0;

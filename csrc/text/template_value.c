@@ -108,7 +108,8 @@ static uint32_t *slot_of(nb_tpl_run *r, const nb_tpl_dict *d, nb_tpl_value key, 
     return &d->slot[i];
 }
 
-static nb_tpl_entry *find_hashed(nb_tpl_run *r, const nb_tpl_dict *d, nb_tpl_value key, uint64_t hash)
+static nb_tpl_entry *find_hashed(nb_tpl_run *r, const nb_tpl_dict *d, nb_tpl_value key,
+                                 uint64_t hash)
 {
     if (d->slot) {
         const uint32_t place = *slot_of(r, d, key, hash);

@@ -29,7 +29,8 @@ nb_status nb_tokenizer_open(const nb_container *c, nb_tokenizer **out, nb_error 
     else if (st == NB_OK && c->tokenizer_model)
         st = nb_vocab_from_spm(t, c, err);
     else if (st == NB_OK)
-        st = nb_fail_at(err, NB_NOT_FOUND, c->path, -1, "no tokenizer.json or tokenizer.model beside the weights");
+        st = nb_fail_at(err, NB_NOT_FOUND, c->path, -1,
+                        "no tokenizer.json or tokenizer.model beside the weights");
     if (st == NB_OK)
         st = nb_special_open(t, err);
     if (st != NB_OK) {
@@ -66,7 +67,8 @@ struct job { /* one call's scratch */
 static nb_status encode_piece(void *arg, const char *p, size_t n, nb_error *err)
 {
     struct job *j = arg;
-    return j->t->unigram ? nb_unigram_encode(j->t, &j->bpe, p, n, j->out, err) : nb_bpe_encode(j->t, &j->bpe, p, n, j->out, err);
+    return j->t->unigram ? nb_unigram_encode(j->t, &j->bpe, p, n, j->out, err)
+                         : nb_bpe_encode(j->t, &j->bpe, p, n, j->out, err);
 }
 
 static nb_status encode_plain(struct job *j, const char *p, size_t n, bool first, nb_error *err)
@@ -87,7 +89,8 @@ static bool of_word(const char *p, size_t n)
     if (!n || !nb_utf8_at((const unsigned char *)p, n, &c))
         return false;
     const utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL) || k == UTF8PROC_CATEGORY_PC || c == 0x200c || c == 0x200d;
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL) || k == UTF8PROC_CATEGORY_PC ||
+           c == 0x200c || c == 0x200d;
 }
 
 /* Does a word begin before `at` and go on there, or go on behind `end`? */
@@ -105,7 +108,8 @@ static nb_status encode(struct job *j, const char *p, size_t n, bool control, nb
     nb_status st = nb_special_find(j->t, p, n, control, &j->hits, err);
     if (j->t->space_first && j->hits.n) {
         const nb_hit first = j->hits.p[j->hits.n - 1];
-        from = first.at == 1 && j->t->type[first.id] != NB_TOKEN_USER; /* a control token needs no space before it */
+        /* a control token needs no space before it */
+        from = first.at == 1 && j->t->type[first.id] != NB_TOKEN_USER;
     }
     for (size_t k = j->hits.n; k-- > 0 && st == NB_OK;) { /* the first in the text is last */
         const nb_hit hit = j->hits.p[k];

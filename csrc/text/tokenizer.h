@@ -1,5 +1,5 @@
-/* tokenizer.h -- text to token ids and back: byte-level BPE (GPT-2 style), SentencePiece-style BPE and
- * unigram models, from GGUF keys, tokenizer.json or tokenizer.model. */
+/* tokenizer.h -- text to token ids and back: byte-level BPE (GPT-2 style), SentencePiece-style BPE
+ * and unigram models, from GGUF keys, tokenizer.json or tokenizer.model. */
 #ifndef NB_TEXT_TOKENIZER_H
 #define NB_TEXT_TOKENIZER_H
 
@@ -41,8 +41,8 @@ const char *nb_tokenizer_piece(const nb_tokenizer *t, int32_t id, size_t *n);
 const char *nb_tokenizer_token(const nb_tokenizer *t, int32_t id, size_t *n);
 
 int32_t nb_tokenizer_vocab_size(const nb_tokenizer *t);
-int32_t nb_tokenizer_bos(const nb_tokenizer *t); /* -1 if none */
-int32_t nb_tokenizer_eos(const nb_tokenizer *t); /* -1 if none */
+int32_t nb_tokenizer_bos(const nb_tokenizer *t);     /* -1 if none */
+int32_t nb_tokenizer_eos(const nb_tokenizer *t);     /* -1 if none */
 int32_t nb_tokenizer_padding(const nb_tokenizer *t); /* -1 if none */
 bool nb_tokenizer_adds_bos(const nb_tokenizer *t);
 bool nb_tokenizer_is_end(const nb_tokenizer *t,
@@ -59,7 +59,8 @@ typedef struct nb_detok {
     char pending[8];
     int n_pending;
     bool started;
-    bool special; /* control tokens as the vocabulary spells them; otherwise they stand for nothing */
+    bool special; /* control tokens as the vocabulary spells them; otherwise they stand for
+                   * nothing */
 } nb_detok;
 void nb_detok_init(nb_detok *d, const nb_tokenizer *t);
 nb_status nb_detok_push(nb_detok *d, int32_t id, nb_buf *out,

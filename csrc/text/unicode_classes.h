@@ -1,4 +1,5 @@
-/* unicode_classes.h -- general categories of Unicode 16, as what changed since Unicode 14 (unicode_classes.c is generated). */
+/* unicode_classes.h -- general categories of Unicode 16, as what changed since Unicode 14
+ * (unicode_classes.c is generated). */
 #ifndef NB_TEXT_UNICODE_CLASSES_H
 #define NB_TEXT_UNICODE_CLASSES_H
 

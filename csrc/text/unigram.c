@@ -1,9 +1,10 @@
-/* unigram.c -- the most probable way to spell a piece of text with the tokens of a unigram model (Kudo 2018, section 3.2): scores are
- * log probabilities, best[i] = max over tokens that end at i of best[i - length] + score (Viterbi). A character without a token of
- * its own may also be unknown, at 10 below the worst score (SentencePiece). The first of equals stays.
+/* unigram.c -- the most probable way to spell a piece of text with the tokens of a unigram model
+ * (Kudo 2018, section 3.2): scores are log probabilities, best[i] = max over tokens that end at i
+ * of best[i - length] + score (Viterbi). A character without a token of its own may also be
+ * unknown, at 10 below the worst score (SentencePiece). The first of equals stays.
  *
- * Tokens that begin at a place are found in a sorted list: every byte narrows the range of those that go on so. n bytes, tokens of at
- * most l bytes: O(n l log N) time, 16 n bytes. */
+ * Tokens that begin at a place are found in a sorted list: every byte narrows the range of those
+ * that go on so. n bytes, tokens of at most l bytes: O(n l log N) time, 16 n bytes. */
 #include "text/broken.h"
 #include "text/vocab.h"
 
@@ -46,7 +47,9 @@ nb_status nb_unigram_open(nb_tokenizer *t, nb_error *err)
         if (t->type[id] != NB_TOKEN_NORMAL || nb_vocab_find(t, s.p, s.n) != id)
             continue;
         if (s.n > kLongest)
-            st = nb_fail(err, NB_UNSUPPORTED, "token %d of a unigram model has %zu bytes, at most %d are supported", id, s.n, kLongest);
+            st = nb_fail(err, NB_UNSUPPORTED,
+                         "token %d of a unigram model has %zu bytes, at most %d are supported", id,
+                         s.n, kLongest);
         worst = t->score[id] < worst ? t->score[id] : worst;
         all[n++] = (struct spelled){s, id};
     }
@@ -68,8 +71,10 @@ nb_status nb_unigram_open(nb_tokenizer *t, nb_error *err)
     return st;
 }
 
-/* The first in [lo, hi) whose byte at `at` is not below (above: is above) b; a token that ends before comes first. */
-static int32_t bound(const nb_tokenizer *t, int32_t lo, int32_t hi, size_t at, unsigned char b, bool above)
+/* The first in [lo, hi) whose byte at `at` is not below (above: is above) b; a token that ends
+ * before comes first. */
+static int32_t bound(const nb_tokenizer *t, int32_t lo, int32_t hi, size_t at, unsigned char b,
+                     bool above)
 {
     while (lo < hi) {
         const int32_t mid = lo + (hi - lo) / 2;
@@ -85,8 +90,8 @@ static int32_t bound(const nb_tokenizer *t, int32_t lo, int32_t hi, size_t at, u
 
 struct nb_unigram_step { /* the best way to byte i */
     float score;
-    int32_t id; /* of its last token; -1: an unknown character; -2: not reached */
-    uint32_t n; /* bytes of that */
+    int32_t id;    /* of its last token; -1: an unknown character; -2: not reached */
+    uint32_t n;    /* bytes of that */
     uint32_t next; /* on the best way to the end: where the token behind i ends */
 };
 
@@ -97,7 +102,8 @@ static void reach(struct nb_unigram_step *to, float score, int32_t id, size_t n)
 }
 
 /* All tokens that begin at p. */
-static void extend(const nb_tokenizer *t, struct nb_unigram_step *at, const char *p, size_t n, size_t whole)
+static void extend(const nb_tokenizer *t, struct nb_unigram_step *at, const char *p, size_t n,
+                   size_t whole)
 {
     const nb_unigram *u = t->unigram_list;
     int32_t lo = u->first[(unsigned char)p[0]], hi = u->first[(unsigned char)p[0] + 1];
@@ -118,12 +124,14 @@ static void extend(const nb_tokenizer *t, struct nb_unigram_step *at, const char
         reach(&at[whole], at->score + u->unknown, -1, whole);
 }
 
-nb_status nb_unigram_encode(const nb_tokenizer *t, nb_bpe *w, const char *p, size_t n, nb_ids *out, nb_error *err)
+nb_status nb_unigram_encode(const nb_tokenizer *t, nb_bpe *w, const char *p, size_t n, nb_ids *out,
+                            nb_error *err)
 {
     if (w->n_step < n + 1) {
         free(w->step);
         w->n_step = 0;
-        w->step = nb_alloc(n + n / 2 + 1, sizeof *w->step, "the ways to spell a piece of text", err);
+        w->step =
+            nb_alloc(n + n / 2 + 1, sizeof *w->step, "the ways to spell a piece of text", err);
         if (!w->step)
             return NB_NO_ROOM;
         w->n_step = n + n / 2 + 1;
@@ -143,7 +151,8 @@ nb_status nb_unigram_encode(const nb_tokenizer *t, nb_bpe *w, const char *p, siz
     bool row = false;
     for (size_t i = 0; i < n && st == NB_OK; i = s[i].next) {
         const struct nb_unigram_step *x = &s[s[i].next];
-        st = x->id >= 0 ? nb_ids_add(out, x->id, err) : nb_bpe_fall_back(t, p + i, x->n, &row, out, err);
+        st = x->id >= 0 ? nb_ids_add(out, x->id, err)
+                        : nb_bpe_fall_back(t, p + i, x->n, &row, out, err);
         row = row && x->id < 0;
     }
     return st;

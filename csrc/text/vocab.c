@@ -192,7 +192,8 @@ static int by_rank(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-nb_status nb_vocab_merges(const nb_tokenizer *t, nb_arena *a, nb_merge **out, size_t *n, nb_error *err)
+nb_status nb_vocab_merges(const nb_tokenizer *t, nb_arena *a, nb_merge **out, size_t *n,
+                          nb_error *err)
 {
     size_t count = 0;
     *n = 0;

@@ -19,11 +19,14 @@ enum { /* GGUF's numbers */
        NB_TOKEN_UNUSED,
        NB_TOKEN_BYTE
 };
-enum { /* a special token takes the white space there; or counts only where no letter, digit or mark stands beside it */
-       NB_STRIP_LEFT = 1,
-       NB_STRIP_RIGHT = 2,
-       NB_SINGLE_WORD = 4,
-       NB_ADDED_ONLY = 8 /* not in the model's own vocabulary: found whole in the text, never put together */
+/* a special token takes the white space there; or counts only where no letter, digit or mark stands
+ * beside it */
+enum {
+    NB_STRIP_LEFT = 1,
+    NB_STRIP_RIGHT = 2,
+    NB_SINGLE_WORD = 4,
+    NB_ADDED_ONLY = 8 /* not in the model's own vocabulary: found whole in the text, never put
+                          * together */
 };
 enum { NB_MAX_TOKENS = 4 << 20, NB_MAX_CUTS = 8, NB_MAX_STEPS = 16 };
 enum { NB_MAX_TEXT_BYTES = 64 << 20 };
@@ -37,7 +40,7 @@ typedef struct nb_merge { /* left + right -> id, done in order of rank */
 typedef enum nb_step_kind {
     NB_STEP_PREPEND,
     NB_STEP_REPLACE,
-    NB_STEP_FORM,    /* a Unicode normal form */
+    NB_STEP_FORM,     /* a Unicode normal form */
     NB_STEP_CHARSMAP, /* SentencePiece's table of replacements: from is its bytes */
     NB_STEP_SQUEEZE,  /* no spaces at the ends, one between words */
     NB_STEP_STRIP     /* no white space at the ends that form names: NB_STRIP_* */
@@ -78,7 +81,7 @@ struct nb_tokenizer {
     bool cuts_at_mark; /* no token goes on behind a character with U+2581: cutting is exact */
     bool adds_bos, adds_eos;
     int32_t n, bos, eos, unknown, padding; /* -1: none */
-    nb_str *token;        /* [n] as the vocabulary spells it */
+    nb_str *token;                         /* [n] as the vocabulary spells it */
     nb_str *piece;        /* [n] what it stands for when text is put together again */
     float *score;         /* [n], by_score only */
     uint8_t *type;        /* [n] NB_TOKEN_* */
@@ -117,7 +120,8 @@ nb_status nb_vocab_add_merge(nb_tokenizer *t, const char *path, int64_t offset, 
                              nb_str right, int32_t rank, nb_error *err) NB_CHECKED;
 
 /* All merges in order of rank, in the arena a. */
-nb_status nb_vocab_merges(const nb_tokenizer *t, nb_arena *a, nb_merge **out, size_t *n, nb_error *err) NB_CHECKED;
+nb_status nb_vocab_merges(const nb_tokenizer *t, nb_arena *a, nb_merge **out, size_t *n,
+                          nb_error *err) NB_CHECKED;
 
 /* ---- spelling.c: what a token's spelling stands for ---- */
 
@@ -136,8 +140,9 @@ nb_status nb_vocab_from_gguf(nb_tokenizer *t, const nb_container *c, nb_error *e
 nb_status nb_vocab_from_json(nb_tokenizer *t, const nb_container *c, nb_error *err) NB_CHECKED;
 nb_status nb_vocab_from_spm(nb_tokenizer *t, const nb_container *c, nb_error *err) NB_CHECKED;
 
-/* hub_config.c: the token that tokenizer_config.json names under a key (a string, or an object with content), -1; the ids that end a
- * text by generation_config.json and config.json (and eos, if it is not known yet); the chat template. */
+/* hub_config.c: the token that tokenizer_config.json names under a key (a string, or an object with
+ * content), -1; the ids that end a text by generation_config.json and config.json (and eos, if it
+ * is not known yet); the chat template. */
 int32_t nb_hub_token(const nb_tokenizer *t, const nb_container *c, const char *key);
 void nb_hub_read_ends(nb_tokenizer *t, const nb_container *c);
 void nb_hub_read_chat_template(nb_tokenizer *t, const nb_container *c);
@@ -168,7 +173,8 @@ nb_status nb_special_find(const nb_tokenizer *t, const char *p, size_t n, bool c
 /* ---- normalize.c ---- */
 
 extern const int nb_form_c; /* the step that is Unicode's normal form C */
-/* charsmap.c: replaces the longest match of the table at every place. At most 64 steps a byte: NB_BAD_INPUT for a table that is none. */
+/* charsmap.c: replaces the longest match of the table at every place. At most 64 steps a byte:
+ * NB_BAD_INPUT for a table that is none. */
 nb_status nb_charsmap_check(const char *path, nb_str table, nb_error *err) NB_CHECKED;
 nb_status nb_charsmap_apply(nb_str table, const nb_buf *in, nb_buf *out, nb_error *err) NB_CHECKED;
 
@@ -190,13 +196,15 @@ nb_status nb_pretokenize_named(nb_tokenizer *t, const char *path, nb_str name,
 /* The name GGUF has for the cuts of t (a line feed written as itself or as \n is the same), NULL if
  * it has none. whole_first: which of the names that differ in this alone. */
 const char *nb_pretokenize_name(const nb_tokenizer *t, bool whole_first);
-extern const char nb_pretokenize_gpt2[], nb_pretokenize_lines[]; /* GPT-2's words; lines and rows of line feeds */
+/* GPT-2's words; lines and rows of line feeds */
+extern const char nb_pretokenize_gpt2[], nb_pretokenize_lines[];
 
 /* ---- pattern.c ---- */
 
-/* The pattern as PCRE2 has to read it for the classes of Unicode 16; out is set up here, the caller's to free. NB_UNSUPPORTED: a class
- * inside a class. */
-nb_status nb_pattern_rewrite(const char *path, int64_t offset, nb_str pattern, nb_buf *out, nb_error *err) NB_CHECKED;
+/* The pattern as PCRE2 has to read it for the classes of Unicode 16; out is set up here, the
+ * caller's to free. NB_UNSUPPORTED: a class inside a class. */
+nb_status nb_pattern_rewrite(const char *path, int64_t offset, nb_str pattern, nb_buf *out,
+                             nb_error *err) NB_CHECKED;
 
 /* ---- pretokenize.c ---- */
 
@@ -232,13 +240,17 @@ void nb_bpe_close(nb_bpe *w);
 /* Appends the ids of one piece (no special tokens in it). Cost O(n log n). */
 nb_status nb_bpe_encode(const nb_tokenizer *t, nb_bpe *w, const char *p, size_t n, nb_ids *out,
                         nb_error *err) NB_CHECKED;
-/* What became no token: its bytes as byte tokens, else the unknown token. *row: what came before was unknown too. */
-nb_status nb_bpe_fall_back(const nb_tokenizer *t, const char *p, size_t n, bool *row, nb_ids *out, nb_error *err) NB_CHECKED;
+/* What became no token: its bytes as byte tokens, else the unknown token. *row: what came before
+ * was unknown too. */
+nb_status nb_bpe_fall_back(const nb_tokenizer *t, const char *p, size_t n, bool *row, nb_ids *out,
+                           nb_error *err) NB_CHECKED;
 nb_status nb_ids_add(nb_ids *v, int32_t id, nb_error *err) NB_CHECKED;
 
 /* ---- unigram.c: the other way to spell a piece, where t->unigram ---- */
 
-nb_status nb_unigram_open(nb_tokenizer *t, nb_error *err) NB_CHECKED; /* once scores and the hash of spellings are there */
-nb_status nb_unigram_encode(const nb_tokenizer *t, nb_bpe *w, const char *p, size_t n, nb_ids *out, nb_error *err) NB_CHECKED;
+/* once scores and the hash of spellings are there */
+nb_status nb_unigram_open(nb_tokenizer *t, nb_error *err) NB_CHECKED;
+nb_status nb_unigram_encode(const nb_tokenizer *t, nb_bpe *w, const char *p, size_t n, nb_ids *out,
+                            nb_error *err) NB_CHECKED;
 
 #endif

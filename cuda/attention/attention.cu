@@ -12,8 +12,10 @@ const nb_cuda_attention_row nb_cuda_attention_rows[] = {
 static bool serves(const nb_cuda_attention_row *row, const nb_attention_args *a)
 {
     const nb_kv *kv = a->kv;
-    const bool vectors = kv->head_dim % row->multiple == 0 && (row->multiple == 1 || ((uintptr_t)kv->k | (uintptr_t)kv->v) % 16 == 0);
-    const bool few = !row->max_token || a->batch->n_token <= row->max_token || a->batch->n_token <= kv->n_seq;
+    const bool vectors = kv->head_dim % row->multiple == 0 &&
+                         (row->multiple == 1 || ((uintptr_t)kv->k | (uintptr_t)kv->v) % 16 == 0);
+    const bool few =
+        !row->max_token || a->batch->n_token <= row->max_token || a->batch->n_token <= kv->n_seq;
     return (row->types >> kv->type & 1) && vectors && few;
 }
 
@@ -26,7 +28,8 @@ size_t nb_cuda_attention_scratch(nb_backend *, const nb_attention_args *a)
 nb_status nb_cuda_attention(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
     if (a->kv->head_dim > kMostDim)
-        return nb_fail(err, NB_UNSUPPORTED, "%s: heads of %d elements, at most %d", be->name, a->kv->head_dim, kMostDim);
+        return nb_fail(err, NB_UNSUPPORTED, "%s: heads of %d elements, at most %d", be->name,
+                       a->kv->head_dim, kMostDim);
     const nb_cuda_attention_row *row = nb_cuda_attention_rows;
     while (!serves(row, a))
         row++;

@@ -1,4 +1,5 @@
-/* attention.h -- what the rows of attention share: the arguments as a kernel gets them, and the row. */
+/* attention.h -- what the rows of attention share: the arguments as a kernel gets them, and the
+ * row. */
 #ifndef NB_CUDA_ATTENTION_ATTENTION_H
 #define NB_CUDA_ATTENTION_ATTENTION_H
 
@@ -21,8 +22,12 @@ struct Attention {
 static inline Attention nb_attention_of(const nb_attention_args *a)
 {
     const nb_kv *kv = a->kv;
-    return {a->q, a->out, a->batch->seq, a->batch->pos, kv->k, kv->v, a->ldq, a->ldo, a->batch->n_token, a->n_head, kv->n_kv_head,
-            kv->head_dim, kv->ctx_len, a->window, kv->type, a->scale, a->soft_cap, nb_kv_scales_of(kv)};
+    return {a->q,          a->out,        a->batch->seq,
+            a->batch->pos, kv->k,         kv->v,
+            a->ldq,        a->ldo,        a->batch->n_token,
+            a->n_head,     kv->n_kv_head, kv->head_dim,
+            kv->ctx_len,   a->window,     kv->type,
+            a->scale,      a->soft_cap,   nb_kv_scales_of(kv)};
 }
 
 /* The first position that a query at `pos` sees. */
@@ -39,7 +44,8 @@ struct nb_cuda_attention_row {
     size_t (*scratch)(const nb_attention_args *a); /* NULL: none */
     nb_status (*run)(nb_backend *be, const nb_attention_args *a, nb_error *err);
 };
-extern const nb_cuda_attention_row nb_cuda_attention_rows[]; /* best first; the last serves everything */
+/* best first; the last serves everything */
+extern const nb_cuda_attention_row nb_cuda_attention_rows[];
 
 size_t nb_cuda_attention_split_scratch(const nb_attention_args *a);
 nb_status nb_cuda_attention_split(nb_backend *be, const nb_attention_args *a, nb_error *err);

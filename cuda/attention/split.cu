@@ -1,17 +1,22 @@
-/* split.cu -- decode: few queries over a long cache, every KV head read once for all its query heads; each query and head in f32,
- * whatever the type of the cache.
+/* split.cu -- decode: few queries over a long cache, every KV head read once for all its query
+ * heads; each query and head in f32, whatever the type of the cache.
  *
- *   block      one token, one KV head (or 8 of its query heads), one piece of its positions (a split)
- *   warp       4 a block; in a step it takes kPos x kUnroll positions, kLanes lanes a position, 8 elements (16 bytes of f16) a lane:
+ *   block      one token, one KV head (or 8 of its query heads), one piece of its positions (a
+ *              split)
+ *   warp       4 a block; in a step it takes kPos x kUnroll positions, kLanes lanes a position, 8
+ *              elements (16 bytes of f16) a lane:
  *
  *                  lane    0 .. kLanes-1 | kLanes .. 2 kLanes-1 | ...        head_dim <= 64: 8 lanes, 4 positions beside each other
  *                  reads   position t    | position t + 1       |                 <= 128: 16, 2;   <= 256: 32, 1
  *
- *   state      of every group of kLanes lanes and query head: m, d, o as in simple.cu, a step's scores taken up together
+ *   state      of every group of kLanes lanes and query head: m, d, o as in simple.cu, a step's
+ *              scores taken up together
  *
- * States merge in a fixed order: groups of a warp in a tree, warps one after another; splits one after another in a second kernel, which finds
- * o [token][head][split][head_dim] and (m, d) in scratch. How positions are cut follows from the shape alone, so bits are the same on every run; they
- * may differ with max_len and the number of tokens. 4 head_dim FLOP a query head against 4 head_dim bytes a KV head: memory decides. */
+ * States merge in a fixed order: groups of a warp in a tree, warps one after another; splits one
+ * after another in a second kernel, which finds o [token][head][split][head_dim] and (m, d) in
+ * scratch. How positions are cut follows from the shape alone, so bits are the same on every run;
+ * they may differ with max_len and the number of tokens. 4 head_dim FLOP a query head against 4
+ * head_dim bytes a KV head: memory decides. */
 #include "attention/attention.h"
 
 constexpr int kWarps = 4, kElements = 8;
@@ -41,24 +46,32 @@ DEVI void merge(float *m, float *d, float m2, float d2, float *mine, float *othe
     *m = top;
 }
 
-template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s)
+template <class T, int kLanes, int kHeads>
+__global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s)
 {
-    constexpr int kPos = 32 / kLanes, kUnroll = kHeads > 4 ? 2 : 4, kStep = kPos * kUnroll, kVecs = Kv<T>::kVecs;
+    constexpr int kPos = 32 / kLanes, kUnroll = kHeads > 4 ? 2 : 4, kStep = kPos * kUnroll,
+                  kVecs = Kv<T>::kVecs;
     SHARED(float, share_o, [kWarps][kHeads][kLanes * kElements]);
     SHARED(float, share_m, [kWarps][kHeads]);
     SHARED(float, share_d, [kWarps][kHeads]);
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane / kLanes, e0 = lane % kLanes * kElements;
-    const int token = blockIdx.z, kv_head = blockIdx.y / s.n_chunk, per_kv = a.n_head / a.n_kv_head, before = blockIdx.y % s.n_chunk * kHeads;
-    const int head0 = kv_head * per_kv + before, heads = per_kv - before < kHeads ? per_kv - before : kHeads;
-    const int pos = a.pos[token], begin = nb_first_seen(a, pos) + blockIdx.x * s.len, end = begin + s.len <= pos ? begin + s.len : pos + 1;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane / kLanes,
+              e0 = lane % kLanes * kElements;
+    const int token = blockIdx.z, kv_head = blockIdx.y / s.n_chunk, per_kv = a.n_head / a.n_kv_head,
+              before = blockIdx.y % s.n_chunk * kHeads;
+    const int head0 = kv_head * per_kv + before,
+              heads = per_kv - before < kHeads ? per_kv - before : kHeads;
+    const int pos = a.pos[token], begin = nb_first_seen(a, pos) + blockIdx.x * s.len,
+              end = begin + s.len <= pos ? begin + s.len : pos + 1;
     if (begin > pos)
         return;
     const bool mine = e0 < a.head_dim; /* a multiple of 8 */
     const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
     const int64_t base = (int64_t)a.seq[token] * a.ctx_len * step + kv_head * a.head_dim + e0;
     const T *cache_k = (const T *)a.k + base, *cache_v = (const T *)a.v + base;
-    const int64_t head_at = (int64_t)a.seq[token] * a.ctx_len * a.n_kv_head + kv_head, scale_step = (int64_t)a.n_kv_head * a.scales.groups;
-    const uint16_t *scale_k = nb_scales(a.scales, a.k, head_at) + e0 / NB_KV_GROUP, *scale_v = nb_scales(a.scales, a.v, head_at) + e0 / NB_KV_GROUP;
+    const int64_t head_at = (int64_t)a.seq[token] * a.ctx_len * a.n_kv_head + kv_head,
+                  scale_step = (int64_t)a.n_kv_head * a.scales.groups;
+    const uint16_t *scale_k = nb_scales(a.scales, a.k, head_at) + e0 / NB_KV_GROUP,
+                   *scale_v = nb_scales(a.scales, a.v, head_at) + e0 / NB_KV_GROUP;
     float q[kHeads][kElements], o[kHeads][kElements], m[kHeads], d[kHeads];
 #pragma unroll
     for (int h = 0; h < kHeads; h++) {
@@ -66,7 +79,10 @@ template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 
         d[h] = 0.0f;
 #pragma unroll
         for (int i = 0; i < kElements; i++) {
-            q[h][i] = mine && h < heads ? a.q[token * a.ldq + (int64_t)(head0 + h) * a.head_dim + e0 + i] * a.scale : 0.0f;
+            q[h][i] =
+                mine && h < heads
+                    ? a.q[token * a.ldq + (int64_t)(head0 + h) * a.head_dim + e0 + i] * a.scale
+                    : 0.0f;
             o[h][i] = 0.0f;
         }
     }
@@ -137,7 +153,8 @@ template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 
 #pragma unroll
         for (int x = kLanes; x < 32; x <<= 1) {
             float keep, other;
-            const float m2 = __shfl_xor_sync(0xffffffffu, m[h], x), d2 = __shfl_xor_sync(0xffffffffu, d[h], x);
+            const float m2 = __shfl_xor_sync(0xffffffffu, m[h], x),
+                        d2 = __shfl_xor_sync(0xffffffffu, d[h], x);
             merge(&m[h], &d[h], m2, d2, &keep, &other);
 #pragma unroll
             for (int i = 0; i < kElements; i++)
@@ -153,7 +170,8 @@ template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 
         }
     }
     __syncthreads();
-    for (int at = threadIdx.x; at < heads * a.head_dim; at += blockDim.x) { /* the warps of the block */
+    /* the warps of the block */
+    for (int at = threadIdx.x; at < heads * a.head_dim; at += blockDim.x) {
         const int h = at / a.head_dim, e = at % a.head_dim;
         float top = share_m[0][h], sum = share_d[0][h], v = share_o[0][h][e];
 #pragma unroll
@@ -178,7 +196,8 @@ template <class T, int kLanes, int kHeads> __global__ void __launch_bounds__(32 
 /* A block a (token, query head): its splits, one after another. */
 __global__ void __launch_bounds__(128) merge_kernel(Attention a, Split s)
 {
-    const int token = blockIdx.x, head = blockIdx.y, pos = a.pos[token], n = (pos - nb_first_seen(a, pos)) / s.len + 1;
+    const int token = blockIdx.x, head = blockIdx.y, pos = a.pos[token],
+              n = (pos - nb_first_seen(a, pos)) / s.len + 1;
     const int64_t part = ((int64_t)token * a.n_head + head) * s.n_split;
     for (int e = threadIdx.x; e < a.head_dim; e += blockDim.x) {
         float top = -INFINITY, sum = 0.0f, v = 0.0f;
@@ -202,48 +221,74 @@ static Split split_of(const nb_attention_args *a)
 {
     const int span = a->window > 0 && a->window < a->batch->max_len ? a->window : a->batch->max_len;
     Split s = {0, 0, (int)nb_ceil_div(a->n_head / a->kv->n_kv_head, heads_of(a)), NULL, NULL};
-    const int64_t blocks = (int64_t)a->batch->n_token * a->kv->n_kv_head * s.n_chunk, want = kWantBlocks / (blocks > 0 ? blocks : 1);
-    s.len = (int)nb_ceil_div(nb_ceil_div(span, want < 1 ? 1 : want < kMostSplits ? want : kMostSplits), kPiece) * kPiece;
+    const int64_t blocks = (int64_t)a->batch->n_token * a->kv->n_kv_head * s.n_chunk,
+                  want = kWantBlocks / (blocks > 0 ? blocks : 1);
+    s.len = (int)nb_ceil_div(nb_ceil_div(span, want < 1             ? 1
+                                               : want < kMostSplits ? want
+                                                                    : kMostSplits),
+                             kPiece) *
+            kPiece;
     s.n_split = (int)nb_ceil_div(span, s.len);
     s.o = (float *)a->scratch;
     s.md = s.o ? s.o + (int64_t)a->batch->n_token * a->n_head * s.n_split * a->kv->head_dim : NULL;
     return s;
 }
 
-/* Enough for any number of tokens up to the call's and any shorter context: fewer tokens are cut into more splits, and so may shorter contexts be. */
+/* Enough for any number of tokens up to the call's and any shorter context: fewer tokens are cut
+ * into more splits, and so may shorter contexts be. */
 size_t nb_cuda_attention_split_scratch(const nb_attention_args *a)
 {
-    const int64_t span = a->window > 0 && a->window < a->batch->max_len ? a->window : a->batch->max_len, pieces = nb_ceil_div(span, kPiece);
-    const int64_t chunks = nb_ceil_div(a->n_head / a->kv->n_kv_head, heads_of(a)), a_token = a->kv->n_kv_head * chunks;
+    const int64_t span = a->window > 0 && a->window < a->batch->max_len ? a->window
+                                                                        : a->batch->max_len,
+                  pieces = nb_ceil_div(span, kPiece);
+    const int64_t chunks = nb_ceil_div(a->n_head / a->kv->n_kv_head, heads_of(a)),
+                  a_token = a->kv->n_kv_head * chunks;
     int64_t most = 0;
-    for (int64_t n = 1; n <= a->batch->n_token && 2 * n * a_token <= kWantBlocks; n++) { /* beyond, a token is one split */
-        const int64_t want = kWantBlocks / (n * a_token), some = want < kMostSplits ? want : kMostSplits, splits = some < pieces ? some : pieces;
+    /* beyond, a token is one split */
+    for (int64_t n = 1; n <= a->batch->n_token && 2 * n * a_token <= kWantBlocks; n++) {
+        const int64_t want = kWantBlocks / (n * a_token),
+                      some = want < kMostSplits ? want : kMostSplits,
+                      splits = some < pieces ? some : pieces;
         most = splits > 1 && n * splits > most ? n * splits : most;
     }
     return (size_t)(most * a->n_head * (a->kv->head_dim + 2)) * sizeof(float);
 }
 
-template <class T, int kLanes> static nb_status run_heads(nb_backend *be, const nb_attention_args *a, const Split &s, nb_error *err)
+template <class T, int kLanes>
+static nb_status run_heads(nb_backend *be, const nb_attention_args *a, const Split &s,
+                           nb_error *err)
 {
     const int heads = heads_of(a);
-    void (*const kernel)(Attention, Split) = heads == 1 ? split_kernel<T, kLanes, 1> : heads == 4 ? split_kernel<T, kLanes, 4> : split_kernel<T, kLanes, 8>;
-    const dim3 grid((unsigned)s.n_split, (unsigned)(a->kv->n_kv_head * s.n_chunk), (unsigned)a->batch->n_token);
-    return nb_launch(be, "attention.split", kernel, grid, dim3(32 * kWarps), 0, err, nb_attention_of(a), s);
+    void (*const kernel)(Attention, Split) = heads == 1   ? split_kernel<T, kLanes, 1>
+                                             : heads == 4 ? split_kernel<T, kLanes, 4>
+                                                          : split_kernel<T, kLanes, 8>;
+    const dim3 grid((unsigned)s.n_split, (unsigned)(a->kv->n_kv_head * s.n_chunk),
+                    (unsigned)a->batch->n_token);
+    return nb_launch(be, "attention.split", kernel, grid, dim3(32 * kWarps), 0, err,
+                     nb_attention_of(a), s);
 }
 
-template <class T> static nb_status run_lanes(nb_backend *be, const nb_attention_args *a, const Split &s, nb_error *err)
+template <class T>
+static nb_status run_lanes(nb_backend *be, const nb_attention_args *a, const Split &s,
+                           nb_error *err)
 {
     const int dim = a->kv->head_dim;
-    return dim <= 64 ? run_heads<T, 8>(be, a, s, err) : dim <= 128 ? run_heads<T, 16>(be, a, s, err) : run_heads<T, 32>(be, a, s, err);
+    return dim <= 64    ? run_heads<T, 8>(be, a, s, err)
+           : dim <= 128 ? run_heads<T, 16>(be, a, s, err)
+                        : run_heads<T, 32>(be, a, s, err);
 }
 
 nb_status nb_cuda_attention_split(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
     const Split s = split_of(a);
-    static nb_status (*const run[NB_KV_TYPES])(nb_backend *, const nb_attention_args *, const Split &, nb_error *) = {
-        run_lanes<float>, run_lanes<uint16_t>, run_lanes<Bf16>, run_lanes<Q8>, run_lanes<Fp8>}; /* as nb_kv_type numbers them */
+    static nb_status (*const run[NB_KV_TYPES])(nb_backend *, const nb_attention_args *,
+                                               const Split &, nb_error *) = {
+        /* as nb_kv_type numbers them */
+        run_lanes<float>, run_lanes<uint16_t>, run_lanes<Bf16>, run_lanes<Q8>, run_lanes<Fp8>};
     const nb_status st = run[a->kv->type](be, a, s, err);
     if (st != NB_OK || s.n_split == 1)
         return st;
-    return nb_launch(be, "attention.merge", merge_kernel, dim3((unsigned)a->batch->n_token, (unsigned)a->n_head), dim3(128), 0, err, nb_attention_of(a), s);
+    return nb_launch(be, "attention.merge", merge_kernel,
+                     dim3((unsigned)a->batch->n_token, (unsigned)a->n_head), dim3(128), 0, err,
+                     nb_attention_of(a), s);
 }

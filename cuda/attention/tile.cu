@@ -1,18 +1,28 @@
-/* tile.cu -- prefill: 64 queries of a head against tiles of the cache on the tensor cores (FlashAttention-2, Dao 2023, algorithm 1).
+/* tile.cu -- prefill: 64 queries of a head against tiles of the cache on the tensor cores
+ * (FlashAttention-2, Dao 2023, algorithm 1).
  *
  *   block      64 rows (tokens) of one query head; warp w rows 16 w .. 16 w + 15
- *   tile       kTileN positions of K and V, two of them in shared memory: cp.async brings the next one while this one is multiplied
- *   S = Q K^T  m16n8k16, scores f32 in registers; masked, the running maximum m and sum d of a row live in the four lanes that share it
- *   O += P V   P rounded to f16 straight from the score registers (C fragments of two n8 tiles are the A fragment of a k16 step)
+ *   tile       kTileN positions of K and V, two of them in shared memory: cp.async brings the next
+ *              one while this one is multiplied
+ *   S = Q K^T  m16n8k16, scores f32 in registers; masked, the running maximum m and sum d of a row
+ *       live in the four lanes that share it
+ *   O += P V   P rounded to f16 straight from the score registers (C fragments of two n8 tiles are
+ *              the A fragment of a k16 step)
  *
- *   shared     Q [64][kRow]   K, V [2][kTileN][kRow]     kRow = kDim + 8 halves: an odd number of 16 bytes, 8 rows of ldmatrix fall into 8 groups of banks
+ *   shared     Q [64][kRow]   K, V [2][kTileN][kRow]     kRow = kDim + 8 halves: an odd number of
+ *                                                        16 bytes, 8 rows of ldmatrix fall into 8
+ *                                                        groups of banks
  *
- * Operands are f16: K and V of an f16 cache come as they lie, those of the other types are loaded, made f16 and stored (exact but for the product of scale and
- * code, and for bf16 beyond 65504 and below 2^-14); q scale and P are rounded once (2^-11, finer than bf16). Head sizes are padded with zeros
- * to kDim. Positions behind the last one that the rows see are not read: that one stands in for them, masked.
+ * Operands are f16: K and V of an f16 cache come as they lie, those of the other types are loaded,
+ * made f16 and stored (exact but for the product of scale and code, and for bf16 beyond 65504 and
+ * below 2^-14); q scale and P are rounded once (2^-11, finer than bf16). Head sizes are padded with
+ * zeros to kDim. Positions behind the last one that the rows see are not read: that one stands in
+ * for them, masked.
  *
- * Tokens of several sequences in one tile: one walk over the cache for each of them, in which the rows of the others see nothing.
- * A tile that all rows see whole is not masked. 4 head_dim FLOP a pair of query and position that is computed. */
+ * Tokens of several sequences in one tile: one walk over the cache for each of them, in which the
+ * rows of the others see nothing.
+ * A tile that all rows see whole is not masked. 4 head_dim FLOP a pair of query and position that
+ * is computed. */
 #include "attention/attention.h"
 
 constexpr int kRows = 64, kThreads = 128;
@@ -22,8 +32,9 @@ template <> constexpr bool kF16<uint16_t> = true;
 /* The rows of a block that one walk serves, the same in every lane. */
 struct Walk {
     int seq;
-    int lo, hi;             /* positions that some row sees */
-    int all_from, all_to;   /* those that every row of the block sees; empty when a row is of another sequence */
+    int lo, hi;           /* positions that some row sees */
+    int all_from, all_to; /* those that every row of the block sees; empty when a row is of
+                           * another sequence */
 };
 
 DEVI int warp_min(int v)
@@ -67,7 +78,8 @@ DEVI Walk next_walk(const Attention &a, int m0, int last)
             w.all_from = first > w.all_from ? first : w.all_from;
             w.all_to = pos[i] < w.all_to ? pos[i] : w.all_to;
         }
-        whole = whole && (seq[i] == w.seq || seq[i] == kNone); /* rows behind the last token store nothing */
+        /* rows behind the last token store nothing */
+        whole = whole && (seq[i] == w.seq || seq[i] == kNone);
     }
     w.lo = warp_min(w.lo);
     w.hi = warp_max(w.hi);
@@ -85,11 +97,15 @@ template <class T> DEVI void convert8(const T *p, const uint16_t *scale, uint16_
     float x[8];
     Kv<T>::load(p, scale, raw);
     Kv<T>::floats(raw, x);
-    st_v4(to, make_uint4(nb_half_pack(x[0], x[1]), nb_half_pack(x[2], x[3]), nb_half_pack(x[4], x[5]), nb_half_pack(x[6], x[7])));
+    st_v4(to, make_uint4(nb_half_pack(x[0], x[1]), nb_half_pack(x[2], x[3]),
+                         nb_half_pack(x[4], x[5]), nb_half_pack(x[6], x[7])));
 }
 
-/* K and V of positions t0 .. t0 + kTileN - 1 on their way to shared memory, hi's own behind hi. head_at: the head-vector of position 0. */
-template <class T, int kDim, int kTileN> DEVI void fetch(const Attention &a, int64_t head_at, const T *k, const T *v, int t0, int hi, uint16_t *sk, uint16_t *sv)
+/* K and V of positions t0 .. t0 + kTileN - 1 on their way to shared memory, hi's own behind hi.
+ * head_at: the head-vector of position 0. */
+template <class T, int kDim, int kTileN>
+DEVI void fetch(const Attention &a, int64_t head_at, const T *k, const T *v, int t0, int hi,
+                uint16_t *sk, uint16_t *sv)
 {
     constexpr int kRow = kDim + 8;
     const int pieces = a.head_dim / 8;
@@ -101,8 +117,10 @@ template <class T, int kDim, int kTileN> DEVI void fetch(const Attention &a, int
             cp_async_16(&sv[r * kRow + c], v + t * step + c);
         } else {
             const int64_t n = head_at + (int64_t)t * a.n_kv_head;
-            convert8(k + t * step + c, nb_scales(a.scales, a.k, n) + c / NB_KV_GROUP, &sk[r * kRow + c]);
-            convert8(v + t * step + c, nb_scales(a.scales, a.v, n) + c / NB_KV_GROUP, &sv[r * kRow + c]);
+            convert8(k + t * step + c, nb_scales(a.scales, a.k, n) + c / NB_KV_GROUP,
+                     &sk[r * kRow + c]);
+            convert8(v + t * step + c, nb_scales(a.scales, a.v, n) + c / NB_KV_GROUP,
+                     &sv[r * kRow + c]);
         }
     }
     cp_async_commit();
@@ -113,22 +131,31 @@ template <int kDim, int kTileN> constexpr size_t tile_bytes()
     return (size_t)(kRows + 4 * kTileN) * (kDim + 8) * sizeof(uint16_t);
 }
 
-template <class T, int kDim, int kTileN> __global__ void __launch_bounds__(kThreads, kDim <= 64 ? 3 : kDim <= 128 ? 2 : 1) tile_kernel(Attention a)
+template <class T, int kDim, int kTileN>
+__global__ void __launch_bounds__(kThreads, kDim <= 64    ? 3
+                                            : kDim <= 128 ? 2
+                                                          : 1) tile_kernel(Attention a)
 {
     constexpr int kRow = kDim + 8, kStepsD = kDim / 16, kTilesN = kTileN / 8, kTilesD = kDim / 8;
     constexpr bool kKeepQ = kDim <= 128; /* its fragments stay in registers */
     DYN_SHARED(uint16_t, shared);
     uint16_t *sq = shared, *sk = sq + kRows * kRow, *sv = sk + 2 * kTileN * kRow;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, mat = lane >> 3;
-    const int m0 = (gridDim.x - 1 - blockIdx.x) * kRows, head = blockIdx.y, kv_head = head / (a.n_head / a.n_kv_head); /* long rows first */
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3,
+              mat = lane >> 3;
+    /* long rows first */
+    const int m0 = (gridDim.x - 1 - blockIdx.x) * kRows, head = blockIdx.y,
+              kv_head = head / (a.n_head / a.n_kv_head);
 
     for (int i = threadIdx.x; i < kRows * kDim; i += kThreads) { /* q, and zeros up to kDim */
         const int r = i / kDim, c = i % kDim;
         const bool there = m0 + r < a.n_token && c < a.head_dim;
-        sq[r * kRow + c] = there ? nb_half_of(a.q[(m0 + r) * a.ldq + (int64_t)head * a.head_dim + c] * a.scale) : (uint16_t)0;
+        sq[r * kRow + c] =
+            there ? nb_half_of(a.q[(m0 + r) * a.ldq + (int64_t)head * a.head_dim + c] * a.scale)
+                  : (uint16_t)0;
     }
     const int pad = kDim - a.head_dim;
-    for (int i = threadIdx.x; i < 4 * kTileN * pad; i += kThreads) /* of both tiles of K and of V; never written again */
+    /* of both tiles of K and of V; never written again */
+    for (int i = threadIdx.x; i < 4 * kTileN * pad; i += kThreads)
         sk[i / pad * kRow + a.head_dim + i % pad] = 0;
     __syncthreads();
     uint32_t qf[kKeepQ ? kStepsD : 1][4];
@@ -146,15 +173,19 @@ template <class T, int kDim, int kTileN> __global__ void __launch_bounds__(kThre
         row_pos[i] = m < a.n_token ? a.pos[m] : -1;
         row_first[i] = nb_first_seen(a, row_pos[i]);
     }
-    float o[kTilesD][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f}; /* sum: of this lane's columns */
+    /* sum: of this lane's columns */
+    float o[kTilesD][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f};
 
     for (Walk w = next_walk(a, m0, -1); w.seq != kNone; w = next_walk(a, m0, w.seq)) {
-        const int64_t head_at = (int64_t)w.seq * a.ctx_len * a.n_kv_head + kv_head, base = head_at * a.head_dim;
+        const int64_t head_at = (int64_t)w.seq * a.ctx_len * a.n_kv_head + kv_head,
+                      base = head_at * a.head_dim;
         const T *k = (const T *)a.k + base, *v = (const T *)a.v + base;
         fetch<T, kDim, kTileN>(a, head_at, k, v, w.lo, w.hi, sk, sv);
         for (int t0 = w.lo, stage = 0; t0 <= w.hi; t0 += kTileN, stage ^= 1) {
             if (t0 + kTileN <= w.hi)
-                fetch<T, kDim, kTileN>(a, head_at, k, v, t0 + kTileN, w.hi, sk + (stage ^ 1) * kTileN * kRow, sv + (stage ^ 1) * kTileN * kRow);
+                fetch<T, kDim, kTileN>(a, head_at, k, v, t0 + kTileN, w.hi,
+                                       sk + (stage ^ 1) * kTileN * kRow,
+                                       sv + (stage ^ 1) * kTileN * kRow);
             else
                 cp_async_commit(); /* an empty group, so that waiting is the same */
             cp_async_wait<1>();
@@ -170,7 +201,8 @@ template <class T, int kDim, int kTileN> __global__ void __launch_bounds__(kThre
 #pragma unroll
                 for (int n = 0; n < kTilesN; n += 2) {
                     uint32_t kf[4];
-                    ldmatrix_x4(kf, tk + (n * 8 + (lane & 7) + (mat >> 1) * 8) * kRow + 16 * d + (mat & 1) * 8);
+                    ldmatrix_x4(kf, tk + (n * 8 + (lane & 7) + (mat >> 1) * 8) * kRow + 16 * d +
+                                        (mat & 1) * 8);
                     const uint32_t b0[2] = {kf[0], kf[1]}, b1[2] = {kf[2], kf[3]};
                     mma_m16n8k16_f16(s[n], qf[kKeepQ ? d : 0], b0);
                     mma_m16n8k16_f16(s[n + 1], qf[kKeepQ ? d : 0], b1);
@@ -192,7 +224,7 @@ template <class T, int kDim, int kTileN> __global__ void __launch_bounds__(kThre
                             s[n][i] = -INFINITY;
                     }
 
-            /* softmax: rows g (r = 0) and g + 8 */
+                    /* softmax: rows g (r = 0) and g + 8 */
 #pragma unroll
             for (int r = 0; r < 2; r++) {
                 float now = top[r];
@@ -201,7 +233,8 @@ template <class T, int kDim, int kTileN> __global__ void __launch_bounds__(kThre
                     now = fmaxf(now, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
-                const float at = now == -INFINITY ? 0.0f : now, keep = exp2f((top[r] - at) * kLog2e);
+                const float at = now == -INFINITY ? 0.0f : now,
+                            keep = exp2f((top[r] - at) * kLog2e);
                 top[r] = now;
                 sum[r] *= keep;
 #pragma unroll
@@ -221,12 +254,14 @@ template <class T, int kDim, int kTileN> __global__ void __launch_bounds__(kThre
             /* O */
 #pragma unroll
             for (int n = 0; n < kTilesN; n += 2) {
-                const uint32_t p[4] = {nb_half_pack(s[n][0], s[n][1]), nb_half_pack(s[n][2], s[n][3]), nb_half_pack(s[n + 1][0], s[n + 1][1]),
-                                       nb_half_pack(s[n + 1][2], s[n + 1][3])};
+                const uint32_t p[4] = {
+                    nb_half_pack(s[n][0], s[n][1]), nb_half_pack(s[n][2], s[n][3]),
+                    nb_half_pack(s[n + 1][0], s[n + 1][1]), nb_half_pack(s[n + 1][2], s[n + 1][3])};
 #pragma unroll
                 for (int c = 0; c < kTilesD; c += 2) {
                     uint32_t vf[4];
-                    ldmatrix_x4_trans(vf, tv + (n * 8 + (lane & 7) + (mat & 1) * 8) * kRow + c * 8 + (mat >> 1) * 8);
+                    ldmatrix_x4_trans(vf, tv + (n * 8 + (lane & 7) + (mat & 1) * 8) * kRow + c * 8 +
+                                              (mat >> 1) * 8);
                     const uint32_t b0[2] = {vf[0], vf[1]}, b1[2] = {vf[2], vf[3]};
                     mma_m16n8k16_f16(o[c], p, b0);
                     mma_m16n8k16_f16(o[c + 1], p, b1);
@@ -255,22 +290,29 @@ template <class T, int kDim, int kTileN> __global__ void __launch_bounds__(kThre
     }
 }
 
-template <class T, int kDim, int kTileN> static nb_status run(nb_backend *be, const nb_attention_args *a, nb_error *err)
+template <class T, int kDim, int kTileN>
+static nb_status run(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
     constexpr size_t bytes = tile_bytes<kDim, kTileN>();
     static_assert(bytes <= 99 * 1024, "what a block may have on sm_86 and sm_89");
-    const cudaError_t e = cudaFuncSetAttribute(tile_kernel<T, kDim, kTileN>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    const cudaError_t e = cudaFuncSetAttribute(
+        tile_kernel<T, kDim, kTileN>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (e != cudaSuccess)
         return nb_cuda_status(be, e, "shared memory for attention.tile", err);
     const dim3 grid((unsigned)nb_ceil_div(a->batch->n_token, kRows), (unsigned)a->n_head);
-    return nb_launch(be, "attention.tile", tile_kernel<T, kDim, kTileN>, grid, dim3(kThreads), bytes, err, nb_attention_of(a));
+    return nb_launch(be, "attention.tile", tile_kernel<T, kDim, kTileN>, grid, dim3(kThreads),
+                     bytes, err, nb_attention_of(a));
 }
 
-template <class T> static nb_status run_dim(nb_backend *be, const nb_attention_args *a, nb_error *err)
+template <class T>
+static nb_status run_dim(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
     const int dim = a->kv->head_dim;
-    return dim <= 64 ? run<T, 64, 64>(be, a, err) : dim <= 96 ? run<T, 96, 64>(be, a, err) : dim <= 128 ? run<T, 128, 64>(be, a, err)
-           : dim <= 192 ? run<T, 192, 32>(be, a, err) : run<T, 256, 32>(be, a, err);
+    return dim <= 64    ? run<T, 64, 64>(be, a, err)
+           : dim <= 96  ? run<T, 96, 64>(be, a, err)
+           : dim <= 128 ? run<T, 128, 64>(be, a, err)
+           : dim <= 192 ? run<T, 192, 32>(be, a, err)
+                        : run<T, 256, 32>(be, a, err);
 }
 
 nb_status nb_cuda_attention_tile(nb_backend *be, const nb_attention_args *a, nb_error *err)

@@ -1,11 +1,14 @@
-/* activations.h -- x into the order of linear.h, 8 tokens of a unit by a warp: rounded to bf16, and summed over each line. */
+/* activations.h -- x into the order of linear.h, 8 tokens of a unit by a warp: rounded to bf16, and
+ * summed over each line. */
 #ifndef NB_CUDA_LINEAR_ACTIVATIONS_H
 #define NB_CUDA_LINEAR_ACTIVATIONS_H
 
 #include "linear/linear.h"
 
-/* input(token, position): x, or 0 where there is none. token counts all of the call's, position those of the weight. */
-template <class Input> DEVI void nb_bring(const Packed &w, const Scratch &s, int unit, int oct, Input input)
+/* input(token, position): x, or 0 where there is none. token counts all of the call's, position
+ * those of the weight. */
+template <class Input>
+DEVI void nb_bring(const Packed &w, const Scratch &s, int unit, int oct, Input input)
 {
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}; /* of a step */
@@ -18,7 +21,8 @@ template <class Input> DEVI void nb_bring(const Packed &w, const Scratch &s, int
             r[i] = bf2_pack(input(8 * oct + g, p), input(8 * oct + g, p + 1));
             sum[2 * half + (i >> 1)] += bf2_lo(r[i]) + bf2_hi(r[i]);
         }
-        st_v4(s.x + (((int64_t)unit * s.n_oct + oct) * 2 + half) * 512 + lane * 16, uint4{r[0], r[1], r[2], r[3]});
+        st_v4(s.x + (((int64_t)unit * s.n_oct + oct) * 2 + half) * 512 + lane * 16,
+              uint4{r[0], r[1], r[2], r[3]});
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)

@@ -1,5 +1,6 @@
-/* cublaslt.cu -- the few functions of cuBLASLt that a product takes. Their types and numbers as cublasLt.h, cublas_api.h and library_types.h of CUDA 12 and
- * 13 have them: descriptors are handles, an algorithm is 64 bytes that only the library reads. */
+/* cublaslt.cu -- the few functions of cuBLASLt that a product takes. Their types and numbers as
+ * cublasLt.h, cublas_api.h and library_types.h of CUDA 12 and 13 have them: descriptors are
+ * handles, an algorithm is 64 bytes that only the library reads. */
 #include "linear/cublaslt.h"
 
 #include "library.h"
@@ -12,12 +13,17 @@
 
 typedef void *Handle;
 
-enum { kBf16 = 14 /* CUDA_R_16BF */, kF32 = 0 /* CUDA_R_32F */, kCompute32F = 68 /* CUBLAS_COMPUTE_32F */, kOpT = 1 /* CUBLAS_OP_T */ };
+enum {
+    kBf16 = 14 /* CUDA_R_16BF */,
+    kF32 = 0 /* CUDA_R_32F */,
+    kCompute32F = 68 /* CUBLAS_COMPUTE_32F */,
+    kOpT = 1 /* CUBLAS_OP_T */
+};
 enum { kTransA = 3 /* CUBLASLT_MATMUL_DESC_TRANSA */ };
-enum { /* CUBLASLT_MATMUL_PREF_ ... */
-    kMaxWorkspace = 1, /* MAX_WORKSPACE_BYTES, u64 */
-    kReductions = 3,   /* REDUCTION_SCHEME_MASK, u32: 0 is no sum of parts */
-    kAlignA = 5,       /* MIN_ALIGNMENT_A_BYTES, u32; B, C, D follow */
+enum {                    /* CUBLASLT_MATMUL_PREF_ ... */
+       kMaxWorkspace = 1, /* MAX_WORKSPACE_BYTES, u64 */
+       kReductions = 3,   /* REDUCTION_SCHEME_MASK, u32: 0 is no sum of parts */
+       kAlignA = 5,       /* MIN_ALIGNMENT_A_BYTES, u32; B, C, D follow */
 };
 constexpr int kAlign[4] = {256, 256, 16, 16};
 
@@ -45,9 +51,12 @@ struct Functions {
     int (*preference_create)(Handle *preference);
     int (*preference_destroy)(Handle preference);
     int (*preference_set)(Handle preference, int attribute, const void *value, size_t bytes);
-    int (*propose)(Handle lt, Handle desc, Handle a, Handle b, Handle c, Handle d, Handle preference, int n_asked, Proposal *to, int *n);
-    int (*multiply)(Handle lt, Handle desc, const void *alpha, const void *a, Handle a_layout, const void *b, Handle b_layout, const void *beta, const void *c,
-                    Handle c_layout, void *d, Handle d_layout, const Algorithm *algorithm, void *workspace, size_t workspace_bytes, cudaStream_t stream);
+    int (*propose)(Handle lt, Handle desc, Handle a, Handle b, Handle c, Handle d,
+                   Handle preference, int n_asked, Proposal *to, int *n);
+    int (*multiply)(Handle lt, Handle desc, const void *alpha, const void *a, Handle a_layout,
+                    const void *b, Handle b_layout, const void *beta, const void *c,
+                    Handle c_layout, void *d, Handle d_layout, const Algorithm *algorithm,
+                    void *workspace, size_t workspace_bytes, cudaStream_t stream);
 };
 
 /* N, M, K, ldy */
@@ -68,7 +77,8 @@ struct nb_lt {
 
 static bool find(Functions *f)
 {
-    static const char *const file[] = {"libcublasLt.so.13", "libcublasLt.so.12", "/usr/local/cuda/lib64/libcublasLt.so", NULL};
+    static const char *const file[] = {"libcublasLt.so.13", "libcublasLt.so.12",
+                                       "/usr/local/cuda/lib64/libcublasLt.so", NULL};
     const nb_cuda_symbol want[] = {{"cublasLtCreate", &f->create},
                                    {"cublasLtDestroy", &f->destroy},
                                    {"cublasLtGetVersion", &f->version},
@@ -95,7 +105,8 @@ static nb_lt *open_library(void)
         return NULL;
     }
     const size_t v = lt->f.version(); /* 120304: 12.3.4 */
-    snprintf(lt->name, sizeof lt->name, "%d.%d.%d", (int)(v / 10000), (int)(v / 100 % 100), (int)(v % 100));
+    snprintf(lt->name, sizeof lt->name, "%d.%d.%d", (int)(v / 10000), (int)(v / 100 % 100),
+             (int)(v % 100));
     return lt;
 }
 
@@ -120,8 +131,9 @@ const char *nb_cuda_product_library(nb_backend *be)
     return lt ? lt->name : NULL;
 }
 
-/* What a call describes. The library counts columns first, so its matrices are ours transposed: y^T [N,M] = w [N,K] x^T [K,M], where w^T [K,N] is what lies
- * in memory by columns, and x^T [K,M] too. */
+/* What a call describes. The library counts columns first, so its matrices are ours transposed: y^T
+ * [N,M] = w [N,K] x^T [K,M], where w^T [K,N] is what lies in memory by columns, and x^T [K,M]
+ * too. */
 struct Words {
     const Functions *f;
     Handle desc = NULL, w = NULL, x = NULL, y = NULL;
@@ -174,7 +186,8 @@ static Known ask(const nb_lt *lt, const nb_lt_shape *s)
         e = f->preference_set(preference, kAlignA + i, &align, sizeof align);
     }
     if (e == 0)
-        e = f->propose(lt->handle, words.desc, words.w, words.x, words.y, words.y, preference, 1, &p, &n);
+        e = f->propose(lt->handle, words.desc, words.w, words.x, words.y, words.y, preference, 1,
+                       &p, &n);
     if (preference)
         (void)f->preference_destroy(preference);
     return {e == 0 && n == 1 && p.state == 0 && p.workspace_bytes <= kLtWorkspace, p.algorithm};
@@ -193,16 +206,18 @@ bool nb_lt_serves(nb_lt *lt, const nb_lt_shape *s)
     return known(lt, s).there;
 }
 
-nb_status nb_lt_product(nb_backend *be, nb_lt *lt, const nb_lt_shape *s, const void *x, const void *w, float *y, bool add, void *workspace, nb_error *err)
+nb_status nb_lt_product(nb_backend *be, nb_lt *lt, const nb_lt_shape *s, const void *x,
+                        const void *w, float *y, bool add, void *workspace, nb_error *err)
 {
     const float one = 1.0f, beta = add ? 1.0f : 0.0f; /* 0: y is not read */
     const Known k = known(lt, s);
     const Words words(&lt->f, s);
     int e = k.there ? words.e : -1;
     if (e == 0)
-        e = lt->f.multiply(lt->handle, words.desc, &one, w, words.w, x, words.x, &beta, y, words.y, y, words.y, &k.algorithm, workspace, kLtWorkspace,
+        e = lt->f.multiply(lt->handle, words.desc, &one, w, words.w, x, words.x, &beta, y, words.y,
+                           y, words.y, &k.algorithm, workspace, kLtWorkspace,
                            nb_cuda_of(be)->stream);
-    return e ? nb_fail(err, NB_DEVICE, "%s: cuBLASLt refuses a product of %lld x %lld x %lld (%d)", be->name, (long long)s->M, (long long)s->N,
-                       (long long)s->K, e)
+    return e ? nb_fail(err, NB_DEVICE, "%s: cuBLASLt refuses a product of %lld x %lld x %lld (%d)",
+                       be->name, (long long)s->M, (long long)s->N, (long long)s->K, e)
              : NB_OK;
 }

@@ -1,37 +1,46 @@
-/* dense.cu -- linear of many tokens by cuBLASLt: the one row that serves every format at once. Weights become bf16 rows in scratch, a chunk of them at a
- * time, and each chunk is multiplied by the library.
+/* dense.cu -- linear of many tokens by cuBLASLt: the one row that serves every format at once.
+ * Weights become bf16 rows in scratch, a chunk of them at a time, and each chunk is multiplied by
+ * the library.
  *
  *   scratch   x [M][width] bf16, gathered as the positions want it | rows of w [rows][width] bf16 | the library's workspace
  *
- * width = the weight's positions, whole units of 64; rows of a chunk: a multiple of kChunkRows, at most kMostUnpacked bytes whatever N is.
+ * width = the weight's positions, whole units of 64; rows of a chunk: a multiple of kChunkRows, at
+ * most kMostUnpacked bytes whatever N is.
  *
- * Against the tiles, for b bytes a packed weight, B bytes/s and F flop/s that the library reaches, of which the tiles reach a share e:
+ * Against the tiles, for b bytes a packed weight, B bytes/s and F flop/s that the library reaches,
+ * of which the tiles reach a share e:
  *
  *   tiles   2 M N K / (e F)
- *   here    2 M N K / F + (b + 2) N K / B + a launch for each kernel more         (what is read again is hidden behind the products)
+ *   here    2 M N K / F + (b + 2) N K / B + a launch for each kernel more         (what is read
+ *           again is hidden behind the products)
  *
- * so this row comes from M = ((b + 2) N K / B + launches) / (2 N K (1 / e - 1) / F) on. H200, 8192 x 8192 in 4 bits: 953; bf16: 1497. */
+ * so this row comes from M = ((b + 2) N K / B + launches) / (2 N K (1 / e - 1) / F) on. H200, 8192
+ * x 8192 in 4 bits: 953; bf16: 1497. */
 #include "linear/cublaslt.h"
 #include "linear/linear.h"
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 constexpr int64_t kChunkRows = 256; /* the library's tiles have 64 to 256 */
 #ifdef __CUDACC__
-constexpr int64_t kMostUnpacked = (int64_t)128 << 20; /* 8192 rows of 8192: 4 waves of 128 x 128 on 132 multiprocessors at M = 1024 */
+/* 8192 rows of 8192: 4 waves of 128 x 128 on 132 multiprocessors at M = 1024 */
+constexpr int64_t kMostUnpacked = (int64_t)128 << 20;
 #else
-constexpr int64_t kMostUnpacked = (int64_t)256 << 10; /* the emulator's matrices are small, and shall be cut, too */
+/* the emulator's matrices are small, and shall be cut, too */
+constexpr int64_t kMostUnpacked = (int64_t)256 << 10;
 #endif
 
-/* B and F of H200, measured there: 4.3 TB/s copied, 788 TFLOP/s at 8192^3. mma.sync reaches 0.75 of the 989 that wgmma has (arXiv 2402.13499); 0.85 of it in a
- * kernel that also waits: e = 0.75 x 0.85 x 989 / 788 = 0.80. Elsewhere the library has no other instruction: e = 0.88; A100's 312 TFLOP/s and 2.04 TB/s have the ratio of
- * RTX 4090, too. All predictions. */
+/* B and F of H200, measured there: 4.3 TB/s copied, 788 TFLOP/s at 8192^3. mma.sync reaches 0.75 of
+ * the 989 that wgmma has (arXiv 2402.13499); 0.85 of it in a kernel that also waits: e = 0.75 x
+ * 0.85 x 989 / 788 = 0.80. Elsewhere the library has no other instruction: e = 0.88; A100's 312
+ * TFLOP/s and 2.04 TB/s have the ratio of RTX 4090, too. All predictions. */
 struct Card {
     double bytes_per_s, flop_per_s, share;
 };
 constexpr Card kHopper = {4.3e12, 788e12, 0.80}, kOther = {2.04e12, 312e12, 0.88};
 constexpr double kLaunch = 1.3e-6; /* from kernel to kernel, inside a CUDA graph */
 
-/* Scales cost the tiles an fma for each sum and line: beside the products of a unit a quarter of their time for each line (docs/PERFORMANCE.md). */
+/* Scales cost the tiles an fma for each sum and line: beside the products of a unit a quarter of
+ * their time for each line (docs/PERFORMANCE.md). */
 static double share_of(const Card &card, const Packed &p)
 {
     return card.share * 5.0 / (4.0 + (p.line ? nb_lines_a_unit(p) : 1));
@@ -40,7 +49,7 @@ static double share_of(const Card &card, const Packed &p)
 /* ---- how a weight is cut ---- */
 
 struct Cut {
-    int64_t width, rows; /* positions; rows of a chunk */
+    int64_t width, rows;   /* positions; rows of a chunk */
     size_t w, work, bytes; /* where the parts of scratch begin, and their end */
 };
 
@@ -48,7 +57,8 @@ static Cut cut(const nb_weight *w, int64_t M)
 {
     Cut c;
     c.width = (int64_t)w->packed.n_unit * kUnit;
-    const int64_t panels = (int64_t)w->packed.n_panel * kPanel, n = nb_ceil_div(panels * c.width * 2, kMostUnpacked);
+    const int64_t panels = (int64_t)w->packed.n_panel * kPanel,
+                  n = nb_ceil_div(panels * c.width * 2, kMostUnpacked);
     c.rows = nb_ceil_div(nb_ceil_div(panels, n), kChunkRows) * kChunkRows;
     c.rows = c.rows < panels ? c.rows : panels;
     c.w = nb_align256((size_t)(M * c.width) * 2);
@@ -81,7 +91,8 @@ bool nb_cuda_dense_serves(nb_backend *be, const nb_linear_args *a)
 {
     const int64_t least = from(nb_cuda_of(be), a->w);
     const Cut c = cut(a->w, a->M);
-    const nb_lt_shape whole = shape_of(a, c, 0), last = shape_of(a, c, (a->w->N - 1) / c.rows * c.rows);
+    const nb_lt_shape whole = shape_of(a, c, 0),
+                      last = shape_of(a, c, (a->w->N - 1) / c.rows * c.rows);
     if (!least || a->M < least || (uintptr_t)a->y % 16 || whole.ldy % 4)
         return false;
     nb_lt *lt = nb_lt_of(be);
@@ -102,7 +113,8 @@ __global__ void __launch_bounds__(kThreads) rows_of_x_kernel(Packed w, Io io, ui
     const int pairs = w.n_unit * (kUnit / 2), i = (int)(blockIdx.x * kThreads + threadIdx.x);
     if (i < pairs)
         for (int m = (int)blockIdx.y; m < io.M; m += (int)gridDim.y)
-            x[(int64_t)m * pairs + i] = bf2_pack(nb_input(w, io, m, 2 * i), nb_input(w, io, m, 2 * i + 1));
+            x[(int64_t)m * pairs + i] =
+                bf2_pack(nb_input(w, io, m, 2 * i), nb_input(w, io, m, 2 * i + 1));
 }
 
 /* What the product is added to: y = bias (+ y). */
@@ -137,10 +149,12 @@ struct Terms {
     float scale[2], offset[2];
     uint32_t back[2];
 };
-template <class C> DEVI void terms_of(const Packed &w, int panel, int line, int unit, int block, int g, Terms &t)
+template <class C>
+DEVI void terms_of(const Packed &w, int panel, int line, int unit, int block, int g, Terms &t)
 {
     const uint8_t *at = w.lines + ((int64_t)panel * w.n_line + line) * w.line;
-    const uint8_t *super = w.supers + ((int64_t)panel * w.n_super + (unit >> kSuperShift)) * w.super;
+    const uint8_t *super =
+        w.supers + ((int64_t)panel * w.n_super + (unit >> kSuperShift)) * w.super;
     nb_line_scales<C::kLevels != 0>(w, at, super, 8 * g + 2 * block, t.scale);
     if constexpr (C::kAffine) {
         nb_line_back<C>(w, at, 8 * g + 2 * block, t.back);
@@ -156,14 +170,19 @@ template <class C> DEVI uint32_t value_of(const Terms &t, int h, uint32_t code)
 {
     if constexpr (C::kAffine)
         code = bf2_fma(code, 0x3f803f80u, t.back[h]); /* code - zero: exact, as in tile.h */
-    return bf2_pack(fmaf(t.scale[h], bf2_lo(code), t.offset[h]), fmaf(t.scale[h], bf2_hi(code), t.offset[h]));
+    return bf2_pack(fmaf(t.scale[h], bf2_lo(code), t.offset[h]),
+                    fmaf(t.scale[h], bf2_hi(code), t.offset[h]));
 }
 
-/* 16 rows of a unit a warp, from panel `first` on, each value rounded once: b bytes read a weight, 2 written. A lane's fragments are of rows g and g + 8, positions
- * 2t and 2t + 1 of each half step; four lanes exchange them, so that each stores 16 bytes and they store 64 of a row together. */
-template <class C> __global__ void __launch_bounds__(kThreads) unpack_kernel(Packed w, int first, int n_panel, uint8_t *to)
+/* 16 rows of a unit a warp, from panel `first` on, each value rounded once: b bytes read a weight,
+ * 2 written. A lane's fragments are of rows g and g + 8, positions 2t and 2t + 1 of each half step;
+ * four lanes exchange them, so that each stores 16 bytes and they store 64 of a row together. */
+template <class C>
+__global__ void __launch_bounds__(kThreads)
+    unpack_kernel(Packed w, int first, int n_panel, uint8_t *to)
 {
-    const int job = (int)(blockIdx.x * kWarps + (threadIdx.x >> 5)), block = job & 3, unit = (job >> 2) % w.n_unit, in = (job >> 2) / w.n_unit;
+    const int job = (int)(blockIdx.x * kWarps + (threadIdx.x >> 5)), block = job & 3,
+              unit = (job >> 2) % w.n_unit, in = (job >> 2) / w.n_unit;
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, panel = first + in;
     if (in >= n_panel)
         return;
@@ -178,7 +197,8 @@ template <class C> __global__ void __launch_bounds__(kThreads) unpack_kernel(Pac
         C::fragment(w, chunk, i, v[i]);
         if constexpr (C::kScaled) {
             if (lines * i % 4 == 0)
-                terms_of<C>(w, panel, w.shift < 0 ? lines * unit + lines * i / 4 : unit >> w.shift, unit, block, g, terms);
+                terms_of<C>(w, panel, w.shift < 0 ? lines * unit + lines * i / 4 : unit >> w.shift,
+                            unit, block, g, terms);
 #pragma unroll
             for (int j = 0; j < 4; j++)
                 v[i][j] = value_of<C>(terms, j & 1, v[i][j]);
@@ -191,7 +211,8 @@ template <class C> __global__ void __launch_bounds__(kThreads) unpack_kernel(Pac
             uint32_t r[4] = {v[2 * s][h], v[2 * s][h + 2], v[2 * s + 1][h], v[2 * s + 1][h + 2]};
             exchange(t, r);
             const int64_t row = (int64_t)in * kPanel + block * 16 + g + 8 * h;
-            st_v4(to + (row * w.n_unit + unit) * (2 * kUnit) + 64 * s + 16 * t, uint4{r[0], r[1], r[2], r[3]});
+            st_v4(to + (row * w.n_unit + unit) * (2 * kUnit) + 64 * s + 16 * t,
+                  uint4{r[0], r[1], r[2], r[3]});
         }
 }
 
@@ -203,12 +224,15 @@ static dim3 grid_of(int64_t n, int64_t M)
     return dim3((unsigned)nb_ceil_div(n, kThreads), (unsigned)(M < 65535 ? M : 65535));
 }
 
-static nb_status unpack(nb_backend *be, const nb_weight *w, int64_t first, int64_t rows, uint8_t *to, nb_error *err)
+static nb_status unpack(nb_backend *be, const nb_weight *w, int64_t first, int64_t rows,
+                        uint8_t *to, nb_error *err)
 {
-    const int64_t n_panel = nb_ceil_div(rows, kPanel), jobs = n_panel * w->packed.n_unit * (kPanel / 16);
+    const int64_t n_panel = nb_ceil_div(rows, kPanel),
+                  jobs = n_panel * w->packed.n_unit * (kPanel / 16);
     return nb_with_codec(w->codes, [&](auto codec) {
-        return nb_launch(be, "unpack", unpack_kernel<decltype(codec)>, dim3((unsigned)nb_ceil_div(jobs, kWarps)), dim3(kThreads), 0, err, w->packed,
-                         (int)(first / kPanel), (int)n_panel, to);
+        return nb_launch(be, "unpack", unpack_kernel<decltype(codec)>,
+                         dim3((unsigned)nb_ceil_div(jobs, kWarps)), dim3(kThreads), 0, err,
+                         w->packed, (int)(first / kPanel), (int)n_panel, to);
     });
 }
 
@@ -217,14 +241,17 @@ nb_status nb_cuda_dense(nb_backend *be, const nb_linear_args *a, nb_error *err)
     const Cut c = cut(a->w, a->M);
     const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add};
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + 255) / 256 * 256);
-    nb_status st = nb_launch(be, "rows of x", rows_of_x_kernel, grid_of(c.width / 2, a->M), dim3(kThreads), 0, err, a->w->packed, io, (uint32_t *)(void *)at);
+    nb_status st = nb_launch(be, "rows of x", rows_of_x_kernel, grid_of(c.width / 2, a->M),
+                             dim3(kThreads), 0, err, a->w->packed, io, (uint32_t *)(void *)at);
     if (st == NB_OK && a->bias)
-        st = nb_launch(be, "bias", bias_kernel, grid_of(a->w->N, a->M), dim3(kThreads), 0, err, io, (int)a->w->N);
+        st = nb_launch(be, "bias", bias_kernel, grid_of(a->w->N, a->M), dim3(kThreads), 0, err, io,
+                       (int)a->w->N);
     for (int64_t first = 0; first < a->w->N && st == NB_OK; first += c.rows) {
         const nb_lt_shape s = shape_of(a, c, first);
         st = unpack(be, a->w, first, s.N, at + c.w, err);
         if (st == NB_OK)
-            st = nb_lt_product(be, nb_lt_of(be), &s, at, at + c.w, a->y + first, a->add || a->bias, at + c.work, err);
+            st = nb_lt_product(be, nb_lt_of(be), &s, at, at + c.w, a->y + first, a->add || a->bias,
+                               at + c.work, err);
     }
     return st;
 }

@@ -9,8 +9,9 @@
 #include <cstdlib>
 #include <cstring>
 
-constexpr int kWholeRow = 30;      /* a shift that makes every unit's line the first */
-constexpr int64_t kMostFilled = 5; /* quarters of K that filled-up groups may take before bf16 is the better choice */
+constexpr int kWholeRow = 30; /* a shift that makes every unit's line the first */
+/* quarters of K that filled-up groups may take before bf16 is the better choice */
+constexpr int64_t kMostFilled = 5;
 
 static bool has_codes(const nb_matrix *m, nb_cuda_codes *codes)
 {
@@ -18,15 +19,21 @@ static bool has_codes(const nb_matrix *m, nb_cuda_codes *codes)
     const int bits = t ? t->bits : m->bits;
     if (bits < 1 || bits > 8 || (t && (t->canon == NB_CANON_NONE || !t->split)))
         return false;
-    static const nb_cuda_codes by_bits[] = {NB_CUDA_U2, NB_CUDA_U2, NB_CUDA_U2, NB_CUDA_U3, NB_CUDA_U4, NB_CUDA_U5, NB_CUDA_U6, NB_CUDA_U8, NB_CUDA_U8};
+    static const nb_cuda_codes by_bits[] = {NB_CUDA_U2, NB_CUDA_U2, NB_CUDA_U2,
+                                            NB_CUDA_U3, NB_CUDA_U4, NB_CUDA_U5,
+                                            NB_CUDA_U6, NB_CUDA_U8, NB_CUDA_U8};
     const bool table = t ? t->canon == NB_CANON_TABLE : m->table != NULL;
-    *codes = table ? (bits <= 3 ? NB_CUDA_T3 : NB_CUDA_T4) : !t && bits > 4 ? NB_CUDA_U8 : by_bits[bits]; /* no scheme has codes of 5 or 6 bits */
+    /* no scheme has codes of 5 or 6 bits */
+    *codes = table            ? (bits <= 3 ? NB_CUDA_T3 : NB_CUDA_T4)
+             : !t && bits > 4 ? NB_CUDA_U8
+                              : by_bits[bits];
     return !table || bits <= 4;
 }
 
 static bool has_lines(nb_cuda_codes codes, int a_unit)
 {
-    return nb_with_codec(codes, [&](auto codec) { return (decltype(codec)::kLines & a_unit) != 0; });
+    return nb_with_codec(codes,
+                         [&](auto codec) { return (decltype(codec)::kLines & a_unit) != 0; });
 }
 
 static int64_t group_of(const nb_matrix *m)
@@ -38,10 +45,12 @@ static int64_t group_of(const nb_matrix *m)
 /* Whether one order of inputs serves all parts. */
 static bool alike(const nb_matrix *a, const nb_matrix *b)
 {
-    return group_of(a) == group_of(b) && !a->g_idx == !b->g_idx && (!a->g_idx || memcmp(a->g_idx, b->g_idx, (size_t)a->K * sizeof *a->g_idx) == 0);
+    return group_of(a) == group_of(b) && !a->g_idx == !b->g_idx &&
+           (!a->g_idx || memcmp(a->g_idx, b->g_idx, (size_t)a->K * sizeof *a->g_idx) == 0);
 }
 
-/* The shift of a regular group: -1 for 32, -2 for 16; what is no power of two times 64 has its lines repeated. */
+/* The shift of a regular group: -1 for 32, -2 for 16; what is no power of two times 64 has its
+ * lines repeated. */
 static int shift_of(nb_cuda_codes codes, int64_t group, int64_t K)
 {
     const int64_t units = group / kUnit;
@@ -60,7 +69,8 @@ static int64_t in_group(const nb_matrix *m, int64_t k)
     return m->g_idx ? m->g_idx[k] : k / group_of(m);
 }
 
-/* Groups one after another, each from a multiple of `step` positions on: first[g] where group g begins, first[n] the end. */
+/* Groups one after another, each from a multiple of `step` positions on: first[g] where group g
+ * begins, first[n] the end. */
 static void order(const nb_matrix *m, int64_t step, int64_t *first)
 {
     const int64_t n = nb_ceil_div(m->K, group_of(m));
@@ -86,7 +96,8 @@ static nb_status reorder(const nb_matrix *m, int64_t *first, Layout *l, nb_error
 {
     const int64_t n = l->n_unit * kUnit;
     l->src = (int32_t *)nb_alloc((size_t)n, sizeof *l->src, "the order of a weight's inputs", err);
-    l->pos = (int32_t *)nb_alloc((size_t)l->K, sizeof *l->pos, "the order of a weight's inputs", err);
+    l->pos =
+        (int32_t *)nb_alloc((size_t)l->K, sizeof *l->pos, "the order of a weight's inputs", err);
     if (!l->src || !l->pos)
         return NB_NO_ROOM;
     for (int64_t p = 0; p < n; p++)
@@ -103,7 +114,8 @@ static nb_status lines(const nb_matrix *m, Layout *l, nb_error *err)
 {
     const int64_t step = l->shift < 0 ? kUnit >> -l->shift : (int64_t)kUnit << l->shift;
     l->n_line = nb_ceil_div(l->n_unit * kUnit, step);
-    l->group = (int32_t *)nb_alloc((size_t)l->n_line, sizeof *l->group, "the groups of a weight", err);
+    l->group =
+        (int32_t *)nb_alloc((size_t)l->n_line, sizeof *l->group, "the groups of a weight", err);
     if (!l->group)
         return NB_NO_ROOM;
     for (int64_t i = 0; i < l->n_line; i++) {
@@ -113,7 +125,8 @@ static nb_status lines(const nb_matrix *m, Layout *l, nb_error *err)
     return NB_OK;
 }
 
-nb_status nb_layout_open(const nb_backend *be, const nb_matrix *part, int n_part, Layout *out, nb_error *err)
+nb_status nb_layout_open(const nb_backend *be, const nb_matrix *part, int n_part, Layout *out,
+                         nb_error *err)
 {
     Layout l = {};
     nb_cuda_codes codes = NB_CUDA_BF16;
@@ -121,18 +134,23 @@ nb_status nb_layout_open(const nb_backend *be, const nb_matrix *part, int n_part
     *out = l;
     l.K = part[0].K;
     for (int i = 0; i < n_part; i++) {
-        packed = has_codes(&part[i], &codes) && packed && (i == 0 || codes == l.codes) && alike(&part[0], &part[i]) && part[i].dtype == part[0].dtype &&
+        packed = has_codes(&part[i], &codes) && packed && (i == 0 || codes == l.codes) &&
+                 alike(&part[0], &part[i]) && part[i].dtype == part[0].dtype &&
                  nb_matrix_same_table(&part[0], &part[i]);
         l.codes = codes;
         l.N += part[i].N;
     }
     if (l.N > INT_MAX - kPanel || l.K > INT_MAX / 2)
-        return nb_fail(err, NB_UNSUPPORTED, "%s: a matrix of more than 2^31 rows or 2^30 columns", be->name);
+        return nb_fail(err, NB_UNSUPPORTED, "%s: a matrix of more than 2^31 rows or 2^30 columns",
+                       be->name);
     const nb_matrix *m = &part[0];
     const int64_t group = group_of(m);
     l.shift = shift_of(l.codes, group, l.K);
-    const bool moved = packed && group != l.K && (m->g_idx || (l.shift < 0 && group % (kUnit >> -l.shift)));
-    int64_t *first = moved ? (int64_t *)nb_alloc((size_t)nb_ceil_div(l.K, group) + 1, sizeof *first, "the groups of a weight", err) : NULL;
+    const bool moved =
+        packed && group != l.K && (m->g_idx || (l.shift < 0 && group % (kUnit >> -l.shift)));
+    int64_t *first = moved ? (int64_t *)nb_alloc((size_t)nb_ceil_div(l.K, group) + 1, sizeof *first,
+                                                 "the groups of a weight", err)
+                           : NULL;
     nb_status st = moved && !first ? NB_NO_ROOM : NB_OK;
     int64_t n = l.K;
     if (first) {

@@ -1,12 +1,16 @@
-/* linear.cu -- the table of linear's rows, the scratch they share, and a call: the first row that fits runs behind the activations. */
+/* linear.cu -- the table of linear's rows, the scratch they share, and a call: the first row that
+ * fits runs behind the activations. */
 #include "linear/linear.h"
 
 constexpr int kAll = (2 << NB_CUDA_BF16) - 1;
-constexpr int kLeastUnits = 8;            /* of a block's piece: fewer are not worth its partial sums */
-constexpr size_t kRoomForTwo = 160 << 10; /* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
+/* of a block's piece: fewer are not worth its partial sums */
+constexpr int kLeastUnits = 8;
+/* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
+constexpr size_t kRoomForTwo = 160 << 10;
 constexpr size_t kAlign = 256;
 
-static const nb_cuda_linear_own dense = {nb_cuda_dense_serves, nb_cuda_dense_scratch, nb_cuda_dense};
+static const nb_cuda_linear_own dense = {nb_cuda_dense_serves, nb_cuda_dense_scratch,
+                                         nb_cuda_dense};
 
 const nb_cuda_linear_row nb_cuda_linear_rows[] = {
     {"cublaslt", kAll, 0, 0, 0, 0, NULL, &dense},
@@ -19,7 +23,8 @@ const nb_cuda_linear_row nb_cuda_linear_rows[] = {
 const nb_cuda_linear_row *nb_cuda_linear_row_of(nb_backend *be, const nb_linear_args *a)
 {
     const nb_cuda_linear_row *row = nb_cuda_linear_rows;
-    while (!(row->codes >> a->w->codes & 1) || (row->max_M && a->M > row->max_M) || (row->own && !row->own->serves(be, a)))
+    while (!(row->codes >> a->w->codes & 1) || (row->max_M && a->M > row->max_M) ||
+           (row->own && !row->own->serves(be, a)))
         row++;
     return row;
 }
@@ -31,8 +36,8 @@ struct Plan {
     size_t sum, part, count, bytes; /* where the parts of scratch begin, behind x, and their end */
 };
 
-/* Blocks: as many as run at once, each with a piece of equal length; or one a tile, where many tokens share what L2 holds and the last wave is full.
- */
+/* Blocks: as many as run at once, each with a piece of equal length; or one a tile, where many
+ * tokens share what L2 holds and the last wave is full. */
 static int blocks(const nb_cuda_linear_row *row, int64_t tiles, int64_t n_unit, int64_t at_once)
 {
     const int64_t waves = nb_ceil_div(tiles, at_once), most = tiles * n_unit;
@@ -46,7 +51,8 @@ static Plan plan(const nb_backend *be, const nb_cuda_linear_row *row, const nb_w
 {
     const Packed *p = &w->packed;
     const int64_t columns = nb_ceil_div(M, row->tile_M),
-                  tile_M = row->max_M && columns * row->tile_M < row->max_M ? columns * row->tile_M : row->max_M;
+                  tile_M = row->max_M && columns * row->tile_M < row->max_M ? columns * row->tile_M
+                                                                            : row->max_M;
     Plan a;
     const bool wide = row->max_M > row->tile_M; /* one tile takes all tokens */
     a.tiles = nb_ceil_div(p->n_panel, row->tile_N / kPanel) * (wide ? 1 : columns);
@@ -56,7 +62,8 @@ static Plan plan(const nb_backend *be, const nb_cuda_linear_row *row, const nb_w
     a.n_block = blocks(row, a.tiles, p->n_unit, (int64_t)c->n_sm * a_sm);
     const size_t tile = (size_t)(row->tile_N * (wide ? tile_M : row->tile_M)) * sizeof(float);
     a.sum = nb_align256((size_t)p->n_unit * (size_t)a.n_oct * 1024);
-    a.part = a.sum + nb_align256((size_t)p->n_unit * (size_t)nb_lines_a_unit(*p) * (size_t)a.n_oct * 8 * sizeof(float));
+    a.part = a.sum + nb_align256((size_t)p->n_unit * (size_t)nb_lines_a_unit(*p) * (size_t)a.n_oct *
+                                 8 * sizeof(float));
     a.count = a.part + nb_align256(2 * (size_t)a.n_block * tile);
     a.bytes = a.count + nb_align256((size_t)a.tiles * sizeof(unsigned)) + kAlign;
     return a;
@@ -70,7 +77,8 @@ size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a)
         if (!(row->codes >> a->w->codes & 1))
             continue;
         const bool last = !row->own && (!row->max_M || row->max_M >= a->M);
-        const size_t n = row->own ? row->own->scratch(be, a) : plan(be, row, a->w, last ? a->M : row->max_M).bytes;
+        const size_t n = row->own ? row->own->scratch(be, a)
+                                  : plan(be, row, a->w, last ? a->M : row->max_M).bytes;
         most = n > most ? n : most;
         if (last)
             return most;
@@ -87,7 +95,11 @@ nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err)
     const Plan p = plan(be, row, a->w, a->M);
     const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add};
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + kAlign - 1) / kAlign * kAlign);
-    const Scratch s = {at,          (float *)(void *)(at + p.sum), (float *)(void *)(at + p.part), (unsigned *)(void *)(at + p.count), (int)p.n_oct,
+    const Scratch s = {at,
+                       (float *)(void *)(at + p.sum),
+                       (float *)(void *)(at + p.part),
+                       (unsigned *)(void *)(at + p.count),
+                       (int)p.n_oct,
                        (int)p.tiles};
     const nb_status st = nb_cuda_activations(be, a->w, io, s, err);
     return st == NB_OK ? row->run(be, a->w, io, s, p.n_block, err) : st;

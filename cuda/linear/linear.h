@@ -1,15 +1,22 @@
-/* linear.h -- what the rows of linear share: the activations of a call, where a sum goes, and how work lies on the grid.
+/* linear.h -- what the rows of linear share: the activations of a call, where a sum goes, and how
+ * work lies on the grid.
  *
- * Activations are brought once a call (activations.cu) into the order of mma's B operand, bf16, gathered as the weight's positions want them:
+ * Activations are brought once a call (activations.cu) into the order of mma's B operand, bf16,
+ * gathered as the weight's positions want them:
  *
- *   x   [unit][token / 8][half][lane] 16 bytes: steps 2 half and 2 half + 1, two registers each: token g, positions 16 i + 2t (+ 8) and the next
- *   sum [line within a unit][token] f32: the sum of the rounded x over its positions, where offsets need it
+ *   x   [unit][token / 8][half][lane] 16 bytes: steps 2 half and 2 half + 1, two registers each:
+ *       token g, positions 16 i + 2t (+ 8) and the next
+ *   sum [line within a unit][token] f32: the sum of the rounded x over its positions, where offsets
+ *       need it
  *
- * so a lane reads its operands of 64 positions in two loads of 16 bytes, and no ldmatrix is wanted. Tokens are filled up with zeros.
+ * so a lane reads its operands of 64 positions in two loads of 16 bytes, and no ldmatrix is wanted.
+ * Tokens are filled up with zeros.
  *
- * Work is cut into units of 64 positions of a tile of outputs; tiles x units lie on one line, and each block of the grid takes a piece of it of equal
- * length (within one). So all blocks end together whatever the shape. A tile that several blocks share is added up by the last of them to come, from
- * the partial sums that each left in scratch, in the order of the blocks: the bits do not depend on who comes last. */
+ * Work is cut into units of 64 positions of a tile of outputs; tiles x units lie on one line, and
+ * each block of the grid takes a piece of it of equal length (within one). So all blocks end
+ * together whatever the shape. A tile that several blocks share is added up by the last of them to
+ * come, from the partial sums that each left in scratch, in the order of the blocks: the bits do
+ * not depend on who comes last. */
 #ifndef NB_CUDA_LINEAR_LINEAR_H
 #define NB_CUDA_LINEAR_LINEAR_H
 
@@ -51,7 +58,8 @@ DEVI int nb_piece_begin(int64_t total, int block, int n_block)
 {
     return (int)(total * block / n_block);
 }
-DEVI int nb_piece_owner(int64_t total, int unit, int n_block) /* the block whose piece holds the unit */
+/* the block whose piece holds the unit */
+DEVI int nb_piece_owner(int64_t total, int unit, int n_block)
 {
     return (int)(((int64_t)(unit + 1) * n_block - 1) / total);
 }
@@ -61,7 +69,8 @@ DEVI int nb_piece_slot(int64_t total, int block, int n_block, int tile, int n_un
     return 2 * block + (nb_piece_begin(total, block, n_block) < tile * n_unit);
 }
 
-/* All threads of a block, after they wrote partial sums: true in all of them when `n` blocks have come. flag: shared. */
+/* All threads of a block, after they wrote partial sums: true in all of them when `n` blocks have
+ * come. flag: shared. */
 DEVI bool nb_last_to_come(unsigned *count, int n, unsigned *flag)
 {
     __threadfence();
@@ -79,8 +88,9 @@ DEVI bool nb_last_to_come(unsigned *count, int n, unsigned *flag)
 
 /* What a row has that does not multiply tiles itself (NULL in those that do). */
 struct nb_cuda_linear_own {
-    bool (*serves)(nb_backend *be, const nb_linear_args *a);    /* beside codes and max_M */
-    size_t (*scratch)(nb_backend *be, const nb_linear_args *a); /* for up to a->M tokens; 0: it serves none of them */
+    bool (*serves)(nb_backend *be, const nb_linear_args *a); /* beside codes and max_M */
+    /* for up to a->M tokens; 0: it serves none of them */
+    size_t (*scratch)(nb_backend *be, const nb_linear_args *a);
     nb_status (*run)(nb_backend *be, const nb_linear_args *a, nb_error *err);
 };
 
@@ -90,7 +100,9 @@ struct nb_cuda_linear_row {
     int64_t max_M;      /* 0: any */
     int tile_N, tile_M; /* outputs and tokens of a tile */
     int blocks_a_sm;    /* that it is launched with, at most */
-    nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err); /* behind the activations */
+    /* behind the activations */
+    nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
+                     int n_block, nb_error *err);
     const nb_cuda_linear_own *own;
 };
 extern const nb_cuda_linear_row nb_cuda_linear_rows[]; /* best first; the last serves everything */
@@ -99,20 +111,27 @@ const nb_cuda_linear_row *nb_cuda_linear_row_of(nb_backend *be, const nb_linear_
 /* Codes that have a kernel for every shape of tile; the others do without the one between. */
 constexpr int kUsual = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;
 
-nb_status nb_cuda_activations(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, nb_error *err);
-nb_status nb_cuda_linear_stream(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
-nb_status nb_cuda_linear_tile_32(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
-nb_status nb_cuda_linear_tile_64(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
-nb_status nb_cuda_linear_tile_128(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err);
+nb_status nb_cuda_activations(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
+                              nb_error *err);
+nb_status nb_cuda_linear_stream(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
+                                int n_block, nb_error *err);
+nb_status nb_cuda_linear_tile_32(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
+                                 int n_block, nb_error *err);
+nb_status nb_cuda_linear_tile_64(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
+                                 int n_block, nb_error *err);
+nb_status nb_cuda_linear_tile_128(nb_backend *be, const nb_weight *w, const Io &io,
+                                  const Scratch &s, int n_block, nb_error *err);
 bool nb_cuda_dense_serves(nb_backend *be, const nb_linear_args *a);
 size_t nb_cuda_dense_scratch(nb_backend *be, const nb_linear_args *a);
 nb_status nb_cuda_dense(nb_backend *be, const nb_linear_args *a, nb_error *err);
 
 /* As nb_launch, for more shared memory than a kernel has unasked. */
 template <class... P, class... A>
-nb_status nb_launch_large(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block, size_t smem, nb_error *err, A &&...args)
+nb_status nb_launch_large(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block,
+                          size_t smem, nb_error *err, A &&...args)
 {
-    const cudaError_t e = cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
+    const cudaError_t e =
+        cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
     if (e != cudaSuccess)
         return nb_cuda_status(be, e, name, err);
     return nb_launch(be, name, k, grid, block, smem, err, static_cast<A &&>(args)...);

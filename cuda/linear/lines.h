@@ -1,7 +1,9 @@
-/* lines.h -- scales and offsets out of the lines of weight.h: what a lane of the tiles takes for its two rows, and what one value has.
+/* lines.h -- scales and offsets out of the lines of weight.h: what a lane of the tiles takes for
+ * its two rows, and what one value has.
  *
- * A byte u of two-level scales becomes a scale by two instructions: 0x4700uu00 is 2^15 + u, and fma with d takes the 2^15 (and the 128 that signs
- * need) back: (2^15 + 128) d has 9 + 11 bits, the result 8 + 11, so nothing is rounded. */
+ * A byte u of two-level scales becomes a scale by two instructions: 0x4700uu00 is 2^15 + u, and fma
+ * with d takes the 2^15 (and the 128 that signs need) back: (2^15 + 128) d has 9 + 11 bits, the
+ * result 8 + 11, so nothing is rounded. */
 #ifndef NB_CUDA_LINEAR_LINES_H
 #define NB_CUDA_LINEAR_LINES_H
 
@@ -25,10 +27,12 @@ DEVI uint32_t nb_short(const uint8_t *p)
     return *(const uint16_t *)(const void *)p;
 }
 
-/* ---- rows g (0) and g + 8 (1) of a block: at = 8 g + 2 block. The kind is known at run time, whether it may have two levels when compiled; stream.h
- * has its own for each ---- */
+/* ---- rows g (0) and g + 8 (1) of a block: at = 8 g + 2 block. The kind is known at run time,
+ * whether it may have two levels when compiled; stream.h has its own for each ---- */
 
-template <bool Levels> DEVI void nb_line_scales(const Packed &w, const uint8_t *line, const uint8_t *super, int at, float (&s)[2])
+template <bool Levels>
+DEVI void nb_line_scales(const Packed &w, const uint8_t *line, const uint8_t *super, int at,
+                         float (&s)[2])
 {
     if (w.kind == NB_LINE_F32) {
         const uint2 v = ld_v2(line + 4 * at);
@@ -47,7 +51,9 @@ template <bool Levels> DEVI void nb_line_scales(const Packed &w, const uint8_t *
     }
 }
 template <bool Levels>
-DEVI void nb_line_offsets(const Packed &w, const uint8_t *line, const uint8_t *super, int at, float (&b)[2]) /* of kinds that have offsets */
+/* of kinds that have offsets */
+DEVI void nb_line_offsets(const Packed &w, const uint8_t *line, const uint8_t *super, int at,
+                          float (&b)[2])
 {
     if (w.kind == NB_LINE_F32) {
         const uint2 v = ld_v2(line + 4 * (kPanel + at));
@@ -57,7 +63,8 @@ DEVI void nb_line_offsets(const Packed &w, const uint8_t *line, const uint8_t *s
         nb_halves(line + 2 * (kPanel + at), b);
     } else {
         const bool nibbles = w.kind == NB_LINE_NIBBLES;
-        const uint32_t u = nibbles ? nb_short(line + at) >> 4 & 0x0f0fu : nb_short(line + kPanel + at);
+        const uint32_t u =
+            nibbles ? nb_short(line + at) >> 4 & 0x0f0fu : nb_short(line + kPanel + at);
         float d[2];
         nb_halves(super + 2 * (kPanel + at), d);
         const float base = nibbles ? kNibbleBase : kLevelBase;
@@ -65,13 +72,16 @@ DEVI void nb_line_offsets(const Packed &w, const uint8_t *line, const uint8_t *s
         b[1] = nb_level(u, 1, -d[1], base * d[1]);
     }
 }
-/* What makes a fragment the code less its zero: -(bias + zero) twice as bf16, which holds it and the difference exactly (pack.cu sees to that). */
-template <class C> DEVI void nb_line_back(const Packed &w, const uint8_t *line, int at, uint32_t (&back)[2])
+/* What makes a fragment the code less its zero: -(bias + zero) twice as bf16, which holds it and
+ * the difference exactly (pack.cu sees to that). */
+template <class C>
+DEVI void nb_line_back(const Packed &w, const uint8_t *line, int at, uint32_t (&back)[2])
 {
     float z[2] = {w.zero, w.zero};
     if (w.kind == NB_LINE_ZERO) {
         const uint32_t v = nb_short(line + 2 * kPanel + at);
-        z[0] = __uint_as_float(prmt(v, 0x4b000000u, 0x7440)) - 8388608.0f; /* 2^23 + u, as in U8: no conversion by the slow unit */
+        /* 2^23 + u, as in U8: no conversion by the slow unit */
+        z[0] = __uint_as_float(prmt(v, 0x4b000000u, 0x7440)) - 8388608.0f;
         z[1] = __uint_as_float(prmt(v, 0x4b000000u, 0x7441)) - 8388608.0f;
     }
     back[0] = bf2_pack(-(C::kBias + z[0]), -(C::kBias + z[0]));
@@ -80,8 +90,10 @@ template <class C> DEVI void nb_line_back(const Packed &w, const uint8_t *line, 
 
 /* ---- one value ---- */
 
-/* Scale and offset of a row for one line, value = gain (scale code + offset): `at` is [g][block][h] = 8 g + 2 block + h, 0 to 63. */
-DEVI void nb_line_pair(const Packed &w, const uint8_t *line, const uint8_t *super, int at, float *scale, float *offset)
+/* Scale and offset of a row for one line, value = gain (scale code + offset): `at` is [g][block][h]
+ * = 8 g + 2 block + h, 0 to 63. */
+DEVI void nb_line_pair(const Packed &w, const uint8_t *line, const uint8_t *super, int at,
+                       float *scale, float *offset)
 {
     float s[2], o[2] = {0.0f, 0.0f};
     nb_line_scales<true>(w, line, super, at & ~1, s);
@@ -94,15 +106,18 @@ DEVI void nb_line_pair(const Packed &w, const uint8_t *line, const uint8_t *supe
     }
 }
 
-/* W[n][k], for the ops that look at single values. C: a codec of codec.h, or what it is based on. */
+/* W[n][k], for the ops that look at single values. C: a codec of codec.h, or what it is based
+ * on. */
 template <class C> DEVI float nb_value(const Packed &w, int n, int k)
 {
-    const int p = w.pos ? w.pos[k] : k, r = n % kPanel, at = 8 * (r & 7) + 2 * (r >> 4) + (r >> 3 & 1), unit = p / kUnit;
+    const int p = w.pos ? w.pos[k] : k, r = n % kPanel,
+              at = 8 * (r & 7) + 2 * (r >> 4) + (r >> 3 & 1), unit = p / kUnit;
     const int64_t panel = n / kPanel;
     const float code = C::value(w, w.codes + (panel * w.n_unit + unit) * C::kBytes, r, p % kUnit);
     if (!C::kScaled)
         return code;
-    const int64_t line = panel * w.n_line + (w.shift < 0 ? p / (kUnit >> -w.shift) : unit >> w.shift);
+    const int64_t line =
+        panel * w.n_line + (w.shift < 0 ? p / (kUnit >> -w.shift) : unit >> w.shift);
     const int64_t super = panel * w.n_super + (unit >> kSuperShift);
     float s, base;
     nb_line_pair(w, w.lines + line * w.line, w.supers + super * w.super, at, &s, &base);

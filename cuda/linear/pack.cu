@@ -1,4 +1,5 @@
-/* pack.cu -- from a checkpoint's matrices to the layout of weight.h, on the host, then one upload. */
+/* pack.cu -- from a checkpoint's matrices to the layout of weight.h, on the host, then one
+ * upload. */
 #include "linear/codec.h"
 #include "linear/layout.h"
 
@@ -44,9 +45,11 @@ static void read_row(const nb_matrix *m, int64_t n, Row *r)
             r->group[g].zero = r->group[g].min = 0.0f;
         return;
     }
-    t->split(m->rows + n * nb_dtype_row_bytes(t, m->K), m->K / t->block, r->code, r->pair, r->pair + G);
+    t->split(m->rows + n * nb_dtype_row_bytes(t, m->K), m->K / t->block, r->code, r->pair,
+             r->pair + G);
     for (int64_t g = 0; g < G; g++)
-        r->group[g] = {r->pair[g], t->has_min ? 0.0f : (float)t->zero, t->has_min ? r->pair[G + g] : 0.0f};
+        r->group[g] = {r->pair[g], t->has_min ? 0.0f : (float)t->zero,
+                       t->has_min ? r->pair[G + g] : 0.0f};
 }
 
 static bool as_half(float v, float gain, uint16_t *h)
@@ -63,9 +66,11 @@ static int in_line(int row)
 }
 
 /* The row's place in each of its panel's lines; false when a scale has no room in this kind. */
-static bool write_lines(const Layout *l, const Lines *as, const nb_group *group, int row, uint8_t *line)
+static bool write_lines(const Layout *l, const Lines *as, const nb_group *group, int row,
+                        uint8_t *line)
 {
-    const float most = l->codes == NB_CUDA_U8 ? 255.0f : 127.0f; /* 128 + zero, or 128 - zero, is exact in bf16 */
+    /* 128 + zero, or 128 - zero, is exact in bf16 */
+    const float most = l->codes == NB_CUDA_U8 ? 255.0f : 127.0f;
     const int at = in_line(row), bytes = nb_line_bytes(as->kind);
     for (int64_t i = 0; i < l->n_line; i++, line += bytes) {
         if (l->group[i] < 0)
@@ -83,7 +88,8 @@ static bool write_lines(const Layout *l, const Lines *as, const nb_group *group,
         if (as->kind == NB_LINE_OFFSET) {
             if (g->zero != 0.0f || !as_half(g->min, as->gain, h + kPanel + at))
                 return false;
-        } else if (g->min != 0.0f || !(g->zero >= 0.0f && g->zero <= most) || (as->kind == NB_LINE_F16 && g->zero != as->zero)) {
+        } else if (g->min != 0.0f || !(g->zero >= 0.0f && g->zero <= most) ||
+                   (as->kind == NB_LINE_F16 && g->zero != as->zero)) {
             return false;
         } else if (as->kind == NB_LINE_ZERO) {
             line[2 * kPanel + at] = (uint8_t)g->zero;
@@ -92,8 +98,10 @@ static bool write_lines(const Layout *l, const Lines *as, const nb_group *group,
     return true;
 }
 
-/* The same for two-level scales, which always fit; super: the panel's first line of super-blocks. */
-static void write_levels(const Layout *l, nb_cuda_lines kind, const nb_matrix *m, const Row *r, int row, uint8_t *line, uint8_t *super)
+/* The same for two-level scales, which always fit; super: the panel's first line of
+ * super-blocks. */
+static void write_levels(const Layout *l, nb_cuda_lines kind, const nb_matrix *m, const Row *r,
+                         int row, uint8_t *line, uint8_t *super)
 {
     const int64_t G = groups_of(m), n_block = m->K / m->dtype->block;
     const int at = in_line(row), bytes = nb_line_bytes(kind);
@@ -118,14 +126,16 @@ static void write_levels(const Layout *l, nb_cuda_lines kind, const nb_matrix *m
 }
 
 /* A row's codes (values as bf16) to their lanes: unit is the panel's first. */
-template <class C, class Q> static void write_codes(C, const Q *q, int64_t n_unit, int row, uint8_t *unit)
+template <class C, class Q>
+static void write_codes(C, const Q *q, int64_t n_unit, int row, uint8_t *unit)
 {
     for (int64_t u = 0; u < n_unit; u++, q += kUnit, unit += C::kBytes)
         for (int i = 0; i < 4; i++)
             for (int t = 0; t < 4; t++)
                 C::put(unit, row >> 4, (row & 7) * 4 + t, i, row >> 3 & 1, q + 16 * i + 2 * t);
 }
-static void write_codes(Bf16, const uint8_t *, int64_t, int, uint8_t *) /* of nothing: BF16 has values */
+/* of nothing: BF16 has values */
+static void write_codes(Bf16, const uint8_t *, int64_t, int, uint8_t *)
 {
 }
 
@@ -151,17 +161,20 @@ static Image image_of(const Layout *l, nb_cuda_lines kind)
 }
 
 /* The whole image of a stack, zeroed before; false when a scale does not fit `as`. */
-static bool write_image(const nb_matrix *part, int n_part, const Layout *l, const Lines *as, Row *r, uint8_t *image)
+static bool write_image(const nb_matrix *part, int n_part, const Layout *l, const Lines *as, Row *r,
+                        uint8_t *image)
 {
     const Image at = image_of(l, as->kind);
-    const size_t panel_codes = (size_t)l->n_unit * nb_unit_bytes(l->codes), panel_lines = (size_t)l->n_line * (size_t)nb_line_bytes(as->kind),
+    const size_t panel_codes = (size_t)l->n_unit * nb_unit_bytes(l->codes),
+                 panel_lines = (size_t)l->n_line * (size_t)nb_line_bytes(as->kind),
                  panel_supers = (size_t)supers_of(l) * (size_t)nb_super_bytes(as->kind);
     int64_t row = 0;
     for (int i = 0; i < n_part; i++)
         for (int64_t n = 0; n < part[i].N; n++, row++) {
             const nb_matrix *m = &part[i];
             const size_t panel = (size_t)(row / kPanel);
-            uint8_t *unit = image + panel * panel_codes, *line = image + at.lines + panel * panel_lines;
+            uint8_t *unit = image + panel * panel_codes,
+                    *line = image + at.lines + panel * panel_lines;
             const int in = (int)(row % kPanel);
             if (l->codes == NB_CUDA_BF16) {
                 nb_matrix_row(m, n, r->value);
@@ -172,7 +185,8 @@ static bool write_image(const nb_matrix *part, int n_part, const Layout *l, cons
             }
             read_row(m, n, r);
             if (nb_super_bytes(as->kind)) {
-                m->dtype->levels(m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), m->K / m->dtype->block, r->super, r->level);
+                m->dtype->levels(m->rows + n * nb_dtype_row_bytes(m->dtype, m->K),
+                                 m->K / m->dtype->block, r->super, r->level);
                 write_levels(l, as->kind, m, r, in, line, image + at.supers + panel * panel_supers);
             } else if (!write_lines(l, as, r->group, in, line)) {
                 return false;
@@ -181,7 +195,9 @@ static bool write_image(const nb_matrix *part, int n_part, const Layout *l, cons
                 const int64_t k = l->src ? l->src[p] : p < l->K ? p : -1;
                 r->position[p] = k < 0 ? 0 : r->code[k];
             }
-            nb_with_codec(l->codes, [&](auto codec) { write_codes(codec, r->position, l->n_unit, in, unit); });
+            nb_with_codec(l->codes, [&](auto codec) {
+                write_codes(codec, r->position, l->n_unit, in, unit);
+            });
         }
     if (l->src) {
         memcpy(image + at.src, l->src, (size_t)(l->n_unit * kUnit) * sizeof *l->src);
@@ -190,7 +206,8 @@ static bool write_image(const nb_matrix *part, int n_part, const Layout *l, cons
     return true;
 }
 
-/* A gain that puts the greatest scale or offset just below 2^15, where f16 has most room below it. */
+/* A gain that puts the greatest scale or offset just below 2^15, where f16 has most room below
+ * it. */
 static float gain_of(const nb_matrix *part, int n_part, Row *r)
 {
     float top = 0.0f;
@@ -207,17 +224,22 @@ static float gain_of(const nb_matrix *part, int n_part, Row *r)
     return ldexpf(1.0f, e - 15);
 }
 
-/* What to try for the lines of a stack, the smallest first; measuring takes the first. The kernels of stream_*.cu are those that this names, and F32. */
+/* What to try for the lines of a stack, the smallest first; measuring takes the first. The kernels
+ * of stream_*.cu are those that this names, and F32. */
 static int ways(const nb_matrix *m, const Layout *l, Lines *to)
 {
     const nb_dtype *t = m->dtype;
     const float zero = !t || t->canon == NB_CANON_TABLE || t->has_min ? 0.0f : (float)t->zero;
-    const bool offset = l->shift > -2 && l->codes != NB_CUDA_U2 && l->codes != NB_CUDA_U3 && l->codes != NB_CUDA_U6;
+    const bool offset =
+        l->shift > -2 && l->codes != NB_CUDA_U2 && l->codes != NB_CUDA_U3 && l->codes != NB_CUDA_U6;
     int n = 0;
     if (l->codes == NB_CUDA_BF16)
         to[n++] = {NB_LINE_NONE, 0.0f, 1.0f};
     else if (t && t->levels)
-        to[n++] = {!t->has_min ? NB_LINE_LEVEL : t->bits == 2 ? NB_LINE_NIBBLES : NB_LINE_LEVELS, zero, t->level_gain};
+        to[n++] = {!t->has_min    ? NB_LINE_LEVEL
+                   : t->bits == 2 ? NB_LINE_NIBBLES
+                                  : NB_LINE_LEVELS,
+                   zero, t->level_gain};
     else if (t && t->has_min)
         to[n++] = {offset ? NB_LINE_OFFSET : NB_LINE_F32, 0.0f, 1.0f};
     else if (t)
@@ -234,7 +256,8 @@ static int ways(const nb_matrix *m, const Layout *l, Lines *to)
 
 static bool row_open(Row *r, const nb_matrix *m, const Layout *l, nb_error *err)
 {
-    const size_t G = (size_t)groups_of(m), K = (size_t)l->K, positions = (size_t)(l->n_unit * kUnit);
+    const size_t G = (size_t)groups_of(m), K = (size_t)l->K,
+                 positions = (size_t)(l->n_unit * kUnit);
     r->code = (uint8_t *)nb_alloc(K, 1, "packing a weight", err);
     r->group = (nb_group *)nb_alloc(G, sizeof *r->group, "packing a weight", err);
     r->pair = (float *)nb_alloc(G, 2 * sizeof *r->pair, "packing a weight", err);
@@ -242,8 +265,10 @@ static bool row_open(Row *r, const nb_matrix *m, const Layout *l, nb_error *err)
     r->super = (uint16_t *)nb_alloc(G, 2 * sizeof *r->super, "packing a weight", err);
     r->position = (uint8_t *)nb_alloc(positions, 1, "packing a weight", err);
     r->value = (float *)nb_alloc(K, sizeof *r->value, "packing a weight", err);
-    r->bf16 = (uint16_t *)nb_alloc_zero(positions, sizeof *r->bf16, "packing a weight", err); /* zeros behind K */
-    return r->code && r->group && r->pair && r->level && r->super && r->position && r->value && r->bf16;
+    /* zeros behind K */
+    r->bf16 = (uint16_t *)nb_alloc_zero(positions, sizeof *r->bf16, "packing a weight", err);
+    return r->code && r->group && r->pair && r->level && r->super && r->position && r->value &&
+           r->bf16;
 }
 
 static void row_close(Row *r)
@@ -259,7 +284,8 @@ static void row_close(Row *r)
 }
 
 /* The image in the first way that fits, to be freed; *as is that way. */
-static uint8_t *make_image(const nb_matrix *part, int n_part, const Layout *l, Lines *as, nb_error *err)
+static uint8_t *make_image(const nb_matrix *part, int n_part, const Layout *l, Lines *as,
+                           nb_error *err)
 {
     Row r = {};
     Lines way[8];
@@ -291,7 +317,8 @@ static uint8_t *make_image(const nb_matrix *part, int n_part, const Layout *l, L
 }
 
 /* All of a weight but its memory. */
-static nb_weight *weight_of(const nb_backend *be, const nb_matrix *m, const Layout *l, const Lines *as, nb_error *err)
+static nb_weight *weight_of(const nb_backend *be, const nb_matrix *m, const Layout *l,
+                            const Lines *as, nb_error *err)
 {
     nb_weight *w = new (std::nothrow) nb_weight();
     if (!w) {
@@ -324,7 +351,8 @@ static nb_weight *weight_of(const nb_backend *be, const nb_matrix *m, const Layo
     return w;
 }
 
-nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                                 nb_error *err)
 {
     Layout l;
     Lines way[8];
@@ -339,7 +367,8 @@ nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_pa
 }
 
 /* image: what kernels get of the weight is put behind the rest. */
-static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, uint8_t *image, nb_error *err)
+static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, uint8_t *image,
+                        nb_error *err)
 {
     const nb_status st = be->op->alloc(be, w->bytes, "a weight matrix", &w->p, err);
     if (st != NB_OK)
@@ -357,7 +386,8 @@ static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, uint8_t *
     return sent == NB_OK ? be->op->sync(be, err) : sent; /* the image is freed next */
 }
 
-nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                              nb_error *err)
 {
     Layout l;
     Lines as = {};

@@ -1,24 +1,31 @@
-/* stream.h -- y = x W^T for 1 to 16 tokens: decode. The weights are read once, at the rate that memory gives.
+/* stream.h -- y = x W^T for 1 to 16 tokens: decode. The weights are read once, at the rate that
+ * memory gives.
  *
- * A tile is a panel: 64 outputs, all tokens. The warps of a block take the units of its piece in turn; of a unit a warp multiplies all 64 rows,
- * weights as the 16-row operand of mma.m16n8k16, so that up to 8 tokens waste nothing. Warps never wait for each other within a tile:
+ * A tile is a panel: 64 outputs, all tokens. The warps of a block take the units of its piece in
+ * turn; of a unit a warp multiplies all 64 rows, weights as the 16-row operand of mma.m16n8k16, so
+ * that up to 8 tokens waste nothing. Warps never wait for each other within a tile:
  *
- *   weights   cp.async into a ring of the warp's own, kStages units deep; a lane copies the 16 bytes that it will read
+ *   weights   cp.async into a ring of the warp's own, kStages units deep; a lane copies the 16
+ *             bytes that it will read
  *   lines     behind the unit in the ring; all lanes read them, hence the __syncwarp
- *   x         from L2 into registers, up to 8 tokens one unit ahead (for more there is no room, and more to do meanwhile)
+ *   x         from L2 into registers, up to 8 tokens one unit ahead (for more there is no room, and
+ *             more to do meanwhile)
  *
- * Sums: the codes' products in f32 over a line's positions, times scale, less or plus the part of zeros and offsets, which is a multiple of the sum
- * of x (a product with ones: the same instruction, and it lands where it is wanted); then over the warp's units, over the block's warps in order,
- * over the blocks in order.
+ * Sums: the codes' products in f32 over a line's positions, times scale, less or plus the part of
+ * zeros and offsets, which is a multiple of the sum of x (a product with ones: the same
+ * instruction, and it lands where it is wanted); then over the warp's units, over the block's warps
+ * in order, over the blocks in order.
  *
- * Bytes: the weights once, x once a panel from L2. Issue slots: docs/PERFORMANCE.md. A kernel for each kind of line, so that none asks in its loop;
- * the files stream_*.cu share them out, as nvcc takes a second for two. */
+ * Bytes: the weights once, x once a panel from L2. Issue slots: docs/PERFORMANCE.md. A kernel for
+ * each kind of line, so that none asks in its loop; the files stream_*.cu share them out, as nvcc
+ * takes a second for two. */
 #ifndef NB_CUDA_LINEAR_STREAM_H
 #define NB_CUDA_LINEAR_STREAM_H
 
 #include "linear/linear.h"
 
-constexpr int kSkew = 4; /* f32 behind a token's 64 sums: the warps' stores then fall into 32 banks */
+/* f32 behind a token's 64 sums: the warps' stores then fall into 32 banks */
+constexpr int kSkew = 4;
 constexpr int kColumn = kPanel + kSkew;
 
 template <class C_, int Oct_, int Lines_, int Kind_> struct Stream {
@@ -29,9 +36,14 @@ template <class C_, int Oct_, int Lines_, int Kind_> struct Stream {
     static constexpr bool kAhead = Oct == 1;
     static constexpr int kSums = 8 * Oct * kColumn; /* f32 a warp */
     static constexpr int kMost = 98 << 10;          /* a block of sm_86, 89 and 120 has 99 KiB */
-    static constexpr int kFewer = Oct > 1 && kLines == 4 ? 4 : Oct > 1 || (kLines == 4 && Kind == NB_LINE_F32) ? 6 : 8;
-    static constexpr int kWanted = C::kWarps < kFewer ? C::kWarps : kFewer; /* more tokens and lines want more registers and shared memory a warp */
-    static constexpr int kStages = kWanted * (C::kStages * kStage + kSums * 4) <= kMost ? C::kStages : 2; /* four lines of f32 are large */
+    static constexpr int kFewer = Oct > 1 && kLines == 4                            ? 4
+                                  : Oct > 1 || (kLines == 4 && Kind == NB_LINE_F32) ? 6
+                                                                                    : 8;
+    /* more tokens and lines want more registers and shared memory a warp */
+    static constexpr int kWanted = C::kWarps < kFewer ? C::kWarps : kFewer;
+    /* four lines of f32 are large */
+    static constexpr int kStages =
+        kWanted * (C::kStages * kStage + kSums * 4) <= kMost ? C::kStages : 2;
     static constexpr int kRing = kStages * kStage;
     static constexpr int kWarps = kWanted * (kRing + kSums * 4) <= kMost ? kWanted : 6;
     static constexpr int kBytes = kWarps * (kRing + kSums * 4);
@@ -40,7 +52,8 @@ template <class C_, int Oct_, int Lines_, int Kind_> struct Stream {
 
 /* A warp's way through its units. */
 struct Walk {
-    int unit, in, line, super; /* on the line of units; within the tile; the tile's first line, its first super-block */
+    int unit, in, line, super; /* on the line of units; within the tile; the tile's first line,
+                                * its first super-block */
 };
 template <int Step> DEVI void advance(Walk &a, const Packed &w)
 {
@@ -59,18 +72,23 @@ template <class S> DEVI void fetch(const Packed &w, const Walk &at, uint8_t *sta
 #pragma unroll
     for (int i = 0; i < S::C::kBytes / 512; i++)
         cp_async_16(stage + i * 512 + lane * 16, unit + i * 512);
-    const uint8_t *line = w.lines + (int64_t)(at.line + (S::kLines > 1 ? S::kLines * at.in : at.in >> w.shift)) * S::kLine + lane * 16;
+    const uint8_t *line =
+        w.lines +
+        (int64_t)(at.line + (S::kLines > 1 ? S::kLines * at.in : at.in >> w.shift)) * S::kLine +
+        lane * 16;
 #pragma unroll
     for (int i = 0; i < S::kLines * S::kLine; i += 512)
         if (i + lane * 16 < S::kLines * S::kLine)
             cp_async_16(stage + S::C::kBytes + i + lane * 16, line + i);
     if (S::kSuper && lane * 16 < S::kSuper)
         cp_async_16(stage + S::C::kBytes + S::kLines * S::kLine + lane * 16,
-                    w.supers + (int64_t)(at.super + (at.in >> kSuperShift)) * S::kSuper + lane * 16);
+                    w.supers + (int64_t)(at.super + (at.in >> kSuperShift)) * S::kSuper +
+                        lane * 16);
 }
 
 /* Tokens that are not there keep the zeros they began with. */
-template <int Oct> DEVI void fetch_x(const Scratch &s, int M, int unit, int lane, uint4 (&x)[Oct][2])
+template <int Oct>
+DEVI void fetch_x(const Scratch &s, int M, int unit, int lane, uint4 (&x)[Oct][2])
 {
     const uint8_t *from = s.x + (int64_t)unit * s.n_oct * 1024 + lane * 16;
 #pragma unroll
@@ -88,7 +106,8 @@ DEVI void step_of(const uint4 (&x)[2], int i, uint32_t (&b)[2])
     b[1] = i & 1 ? h.w : h.y;
 }
 
-/* What a block of 16 rows has for a unit: the factors of two-level scales (nb_level), of rows g and g + 8. */
+/* What a block of 16 rows has for a unit: the factors of two-level scales (nb_level), of rows g and
+ * g + 8. */
 template <class S> struct Factors {
     float d[2], less[2], min[2], plus[2];
 };
@@ -111,11 +130,12 @@ template <class S> DEVI void read_factors(const uint8_t *super, int at, Factors<
     }
 }
 
-/* acc += a line's sums. levels: its bytes for this lane's g, block after block. sum: of x; with one zero for all it comes multiplied by what is to be
- * taken back, and `part` began with that. */
+/* acc += a line's sums. levels: its bytes for this lane's g, block after block. sum: of x; with one
+ * zero for all it comes multiplied by what is to be taken back, and `part` began with that. */
 template <class S>
-DEVI void close_line(const uint8_t *line, const uint2 (&levels)[2], const Factors<S> &f, int block, const float (&part)[S::Oct][4],
-                     const float (&sum)[S::Oct][4], float (&acc)[S::Oct][4])
+DEVI void close_line(const uint8_t *line, const uint2 (&levels)[2], const Factors<S> &f, int block,
+                     const float (&part)[S::Oct][4], const float (&sum)[S::Oct][4],
+                     float (&acc)[S::Oct][4])
 {
     using C = typename S::C;
     const int at = 8 * ((threadIdx.x & 31) >> 2) + 2 * block;
@@ -125,17 +145,20 @@ DEVI void close_line(const uint8_t *line, const uint2 (&levels)[2], const Factor
         scale[0] = __uint_as_float(v.x);
         scale[1] = __uint_as_float(v.y);
     } else if (S::kSuper) {
-        const uint32_t u = block < 2 ? levels[0].x : levels[0].y, v = block < 2 ? levels[1].x : levels[1].y;
+        const uint32_t u = block < 2 ? levels[0].x : levels[0].y,
+                       v = block < 2 ? levels[1].x : levels[1].y;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             scale[r] = nb_level(u, block % 2 * 2 + r, f.d[r], f.less[r]);
             if (nb_has_offsets(S::Kind))
-                back[r] = fmaf(-C::kBias, scale[r], nb_level(v, block % 2 * 2 + r, f.min[r], f.plus[r]));
+                back[r] =
+                    fmaf(-C::kBias, scale[r], nb_level(v, block % 2 * 2 + r, f.min[r], f.plus[r]));
         }
     } else {
         nb_halves(line + 2 * at, scale);
     }
-    if (S::Kind == NB_LINE_ZERO) { /* 2^23 + zero by its bits; what is taken off leaves the code's bias in */
+    /* 2^23 + zero by its bits; what is taken off leaves the code's bias in */
+    if (S::Kind == NB_LINE_ZERO) {
         const uint32_t v = nb_short(line + 2 * kPanel + at);
         back[0] = __uint_as_float(prmt(v, 0x4b000000u, 0x7440)) - (8388608.0f - C::kBias);
         back[1] = __uint_as_float(prmt(v, 0x4b000000u, 0x7441)) - (8388608.0f - C::kBias);
@@ -163,7 +186,9 @@ DEVI void close_line(const uint8_t *line, const uint2 (&levels)[2], const Factor
 }
 
 /* acc[block of 16 rows] += unit x, a line after another; the fragments as mma leaves them. */
-template <class S> DEVI void multiply(const Packed &w, const uint8_t *stage, int lane, const uint4 (&x)[S::Oct][2], float (&acc)[4][S::Oct][4])
+template <class S>
+DEVI void multiply(const Packed &w, const uint8_t *stage, int lane, const uint4 (&x)[S::Oct][2],
+                   float (&acc)[4][S::Oct][4])
 {
     using C = typename S::C;
     constexpr int kSteps = 4 / S::kLines; /* of a line */
@@ -193,7 +218,8 @@ template <class S> DEVI void multiply(const Packed &w, const uint8_t *stage, int
             if (S::Kind == NB_LINE_LEVELS)
                 levels[l][1] = ld_v2(from + kPanel);
             if (S::Kind == NB_LINE_NIBBLES) {
-                levels[l][1] = {levels[l][0].x >> 4 & 0x0f0f0f0fu, levels[l][0].y >> 4 & 0x0f0f0f0fu};
+                levels[l][1] = {levels[l][0].x >> 4 & 0x0f0f0f0fu,
+                                levels[l][0].y >> 4 & 0x0f0f0f0fu};
                 levels[l][0] = {levels[l][0].x & 0x0f0f0f0fu, levels[l][0].y & 0x0f0f0f0fu};
             }
         }
@@ -224,16 +250,20 @@ template <class S> DEVI void multiply(const Packed &w, const uint8_t *stage, int
                 }
             }
             if (C::kScaled)
-                close_line<S>(lines + l * S::kLine, levels[l], factors, block, part, sum[l], acc[block]);
+                close_line<S>(lines + l * S::kLine, levels[l], factors, block, part, sum[l],
+                              acc[block]);
         }
     }
 }
 
-/* The block's sum of a tile, out of its warps': to y when it has all of the tile, else left for the last block to come. */
+/* The block's sum of a tile, out of its warps': to y when it has all of the tile, else left for the
+ * last block to come. */
 template <class S>
-DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int64_t total, float (&acc)[4][S::Oct][4], float *sums, unsigned *flag)
+DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int64_t total,
+                 float (&acc)[4][S::Oct][4], float *sums, unsigned *flag)
 {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, n_block = (int)gridDim.x;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3,
+              n_block = (int)gridDim.x;
     float *own = sums + warp * S::kSums;
     __syncthreads(); /* the tile before has been read */
 #pragma unroll
@@ -242,10 +272,13 @@ DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int6
         for (int o = 0; o < S::Oct; o++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                own[(8 * o + 2 * t + (e & 1)) * kColumn + block * 16 + g + 8 * (e >> 1)] = acc[block][o][e];
+                own[(8 * o + 2 * t + (e & 1)) * kColumn + block * 16 + g + 8 * (e >> 1)] =
+                    acc[block][o][e];
     __syncthreads();
-    const int first = nb_piece_owner(total, tile * w.n_unit, n_block), last = nb_piece_owner(total, (tile + 1) * w.n_unit - 1, n_block);
-    float *left = s.part + (int64_t)nb_piece_slot(total, (int)blockIdx.x, n_block, tile, w.n_unit) * (kPanel * 8 * S::Oct);
+    const int first = nb_piece_owner(total, tile * w.n_unit, n_block),
+              last = nb_piece_owner(total, (tile + 1) * w.n_unit - 1, n_block);
+    float *left = s.part + (int64_t)nb_piece_slot(total, (int)blockIdx.x, n_block, tile, w.n_unit) *
+                               (kPanel * 8 * S::Oct);
     for (int i = threadIdx.x; i < kPanel * io.M; i += blockDim.x) {
         const int row = i % kPanel, token = i / kPanel, n = tile * kPanel + row;
         float v = 0.0f;
@@ -263,13 +296,16 @@ DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int6
         const int n = tile * kPanel + i % kPanel;
         float v = 0.0f;
         for (int c = first; c <= last; c++)
-            v += s.part[(int64_t)nb_piece_slot(total, c, n_block, tile, w.n_unit) * (kPanel * 8 * S::Oct) + i];
+            v += s.part[(int64_t)nb_piece_slot(total, c, n_block, tile, w.n_unit) *
+                            (kPanel * 8 * S::Oct) +
+                        i];
         if (n < w.N)
             nb_store(io, i / kPanel, n, w.gain * v);
     }
 }
 
-template <class S> __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io io, Scratch s)
+template <class S>
+__global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io io, Scratch s)
 {
     constexpr int kWarps = S::kWarps, kStages = S::kStages;
     DYN_SHARED(uint8_t, shared);
@@ -278,8 +314,10 @@ template <class S> __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_k
     uint8_t *ring = shared + warp * S::kRing;
     float *sums = (float *)(void *)(shared + kWarps * S::kRing);
     const int64_t total = (int64_t)w.n_panel * w.n_unit;
-    const int begin = nb_piece_begin(total, (int)blockIdx.x, (int)gridDim.x), end = nb_piece_begin(total, (int)blockIdx.x + 1, (int)gridDim.x);
-    Walk at = {begin + warp, begin % w.n_unit + warp, begin / w.n_unit * w.n_line, begin / w.n_unit * w.n_super};
+    const int begin = nb_piece_begin(total, (int)blockIdx.x, (int)gridDim.x),
+              end = nb_piece_begin(total, (int)blockIdx.x + 1, (int)gridDim.x);
+    Walk at = {begin + warp, begin % w.n_unit + warp, begin / w.n_unit * w.n_line,
+               begin / w.n_unit * w.n_super};
     advance<0>(at, w);
     Walk next = at;
     uint4 x[S::Oct][2] = {}, x_next[S::Oct][2] = {};
@@ -339,8 +377,10 @@ template <class C, int Lines, int Kind> static nb_status stream_start(const Stre
     using More = Stream<C, 2, Lines, Kind>;
     const dim3 grid((unsigned)c.n_block);
     if (c.io->M <= 8)
-        return nb_launch_large(c.be, "stream", stream_kernel<One>, grid, dim3(32 * One::kWarps), One::kBytes, c.err, c.w->packed, *c.io, *c.s);
-    return nb_launch_large(c.be, "stream", stream_kernel<More>, grid, dim3(32 * More::kWarps), More::kBytes, c.err, c.w->packed, *c.io, *c.s);
+        return nb_launch_large(c.be, "stream", stream_kernel<One>, grid, dim3(32 * One::kWarps),
+                               One::kBytes, c.err, c.w->packed, *c.io, *c.s);
+    return nb_launch_large(c.be, "stream", stream_kernel<More>, grid, dim3(32 * More::kWarps),
+                           More::kBytes, c.err, c.w->packed, *c.io, *c.s);
 }
 
 /* Kernels by the kind of line, nb_cuda_lines; NULL: no layout has it (layout.cu, pack.cu). */

@@ -3,7 +3,12 @@
 
 nb_status nb_cuda_stream_u5(const StreamCall &c)
 {
-    static const StreamKinds two = {NULL, stream_start<U5, 2, NB_LINE_F16>, NULL, NULL, stream_start<U5, 2, NB_LINE_OFFSET>, stream_start<U5, 2, NB_LINE_F32>,
+    static const StreamKinds two = {NULL,
+                                    stream_start<U5, 2, NB_LINE_F16>,
+                                    NULL,
+                                    NULL,
+                                    stream_start<U5, 2, NB_LINE_OFFSET>,
+                                    stream_start<U5, 2, NB_LINE_F32>,
                                     stream_start<U5, 2, NB_LINE_LEVELS>};
     return two[c.w->packed.kind](c);
 }

@@ -1,16 +1,20 @@
-/* tile.h -- y = x W^T for more than 16 tokens: tiles of outputs x tokens, weights and x through shared memory, codes made bf16 in registers.
+/* tile.h -- y = x W^T for more than 16 tokens: tiles of outputs x tokens, weights and x through
+ * shared memory, codes made bf16 in registers.
  *
- * 8 warps, each 32 outputs x 8 Oct tokens; Rows of them lie along the outputs, the others along the tokens:
+ * 8 warps, each 32 outputs x 8 Oct tokens; Rows of them lie along the outputs, the others along the
+ * tokens:
  *
  *   rows 8, octs 4 or 8   256 outputs x 32 or 64 tokens   a code is converted once
- *   rows 4, octs 8        128 outputs x 128 tokens        twice; half as much x to load for each product
+ *   rows 4, octs 8        128 outputs x 128 tokens        twice; half as much x to load for each
+ *                                                         product
  *
  *   stage   codes of the tile's panels | their lines | x of its tokens | the sums of x       kStages deep, cp.async by all threads
  *
- * All lie as the lanes read them (weight.h, linear.h): every load is 16 bytes a lane, 512 contiguous a warp, no bank conflict, no ldmatrix.
+ * All lie as the lanes read them (weight.h, linear.h): every load is 16 bytes a lane, 512
+ * contiguous a warp, no bank conflict, no ldmatrix.
  *
- * Codes less their zero are exact in bf16; scales are multiplied in behind the product, in f32, once a line (with offsets once a unit). The files tile_*.cu have a shape of
- * tile each. */
+ * Codes less their zero are exact in bf16; scales are multiplied in behind the product, in f32,
+ * once a line (with offsets once a unit). The files tile_*.cu have a shape of tile each. */
 #ifndef NB_CUDA_LINEAR_TILE_H
 #define NB_CUDA_LINEAR_TILE_H
 
@@ -26,7 +30,9 @@ template <class C_, int Oct_, int Rows_, int Lines_> struct Tile {
     static constexpr bool kLevels = (C::kLevels & kLines) != 0;
     static constexpr int kPanels = Rows / 2, kTokens = kWarps / Rows * Oct * 8;
     static constexpr int kX = kTokens * 128, kSum = kLines * kTokens * 4; /* bytes of a stage */
-    static constexpr int kLargest = kPanels * (C::kBytes + (C::kScaled ? kLines * nb_line_bytes(NB_LINE_F32) : 0)) + kX + (C::kAffine ? kSum : 0);
+    static constexpr int kLargest =
+        kPanels * (C::kBytes + (C::kScaled ? kLines * nb_line_bytes(NB_LINE_F32) : 0)) + kX +
+        (C::kAffine ? kSum : 0);
     static constexpr int kStages = kMostShared / kLargest < 4 ? kMostShared / kLargest : 4;
     static_assert(kStages >= 2, "one is filled while one is read");
     static constexpr int kFloats = 32 * Rows * kTokens; /* of a tile */
@@ -43,8 +49,9 @@ template <class C_, int Oct_, int Rows_, int Lines_> struct Tile {
 /* What a thread copies of each unit: the same places of a stage, so that only pointers move on. */
 struct Feed {
     const uint8_t *codes, *line, *super, *x, *sum;
-    int tile, in;   /* next to be copied */
-    int panel, own, super_own; /* the tile's first; of this thread's lines, of its super-blocks: beyond the last panel zeros are filled in */
+    int tile, in;              /* next to be copied */
+    int panel, own, super_own; /* the tile's first; of this thread's lines, of its super-blocks:
+                                * beyond the last panel zeros are filled in */
     int lines_end, supers_end; /* bytes of a stage's lines, of its super-blocks */
 };
 
@@ -52,7 +59,8 @@ struct Feed {
 template <class T> DEVI void turn_to(const Packed &w, const Scratch &s, int tile, int in, Feed &f)
 {
     constexpr int kUnitBytes = T::C::kBytes;
-    const int row_tiles = (w.n_panel + T::kPanels - 1) / T::kPanels, panel = tile % row_tiles * T::kPanels, token = tile / row_tiles * T::kTokens;
+    const int row_tiles = (w.n_panel + T::kPanels - 1) / T::kPanels,
+              panel = tile % row_tiles * T::kPanels, token = tile / row_tiles * T::kTokens;
     const int at = (int)threadIdx.x * 16, bytes = T::kLines * w.line;
     f.tile = tile;
     f.in = in;
@@ -66,7 +74,8 @@ template <class T> DEVI void turn_to(const Packed &w, const Scratch &s, int tile
     f.super = w.supers + (int64_t)f.super_own * w.n_super * w.super + (w.super ? at % w.super : 0);
     f.x = s.x + ((int64_t)in * s.n_oct + token / 8) * 1024 + at;
     const int of = at / (T::kTokens * 4); /* the first or second line's sums */
-    f.sum = (const uint8_t *)(s.sum + (int64_t)(T::kLines * in + of) * s.n_oct * 8 + token) + at % (T::kTokens * 4);
+    f.sum = (const uint8_t *)(s.sum + (int64_t)(T::kLines * in + of) * s.n_oct * 8 + token) +
+            at % (T::kTokens * 4);
 }
 
 /* Copies a unit and goes on to the next. */
@@ -78,19 +87,26 @@ template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *s
     for (int i = 0; i < T::kPanels * kUnitBytes; i += kPass) {
         const int from = i + at, panel = from / kUnitBytes;
         if (T::kPanels * kUnitBytes % kPass == 0 || from < T::kPanels * kUnitBytes)
-            cp_async_16(stage + from, f.codes + (int64_t)panel * w.n_unit * kUnitBytes + from % kUnitBytes, f.panel + panel < w.n_panel ? 16 : 0);
+            cp_async_16(stage + from,
+                        f.codes + (int64_t)panel * w.n_unit * kUnitBytes + from % kUnitBytes,
+                        f.panel + panel < w.n_panel ? 16 : 0);
     }
     uint8_t *lines = stage + T::kPanels * kUnitBytes, *x = lines + f.lines_end + f.supers_end;
     if (T::C::kScaled && at < f.lines_end) {
-        const uint8_t *from = f.line + (int64_t)(T::kLines > 1 ? T::kLines * f.in : f.in >> w.shift) * w.line;
+        const uint8_t *from =
+            f.line + (int64_t)(T::kLines > 1 ? T::kLines * f.in : f.in >> w.shift) * w.line;
         cp_async_16(lines + at, from, f.own < w.n_panel ? 16 : 0);
-        if (T::kLines * T::kPanels * nb_line_bytes(NB_LINE_F32) > kPass && at + kPass < f.lines_end) { /* four lines of F32: of two panels a pass */
+        /* four lines of F32: of two panels a pass */
+        if (T::kLines * T::kPanels * nb_line_bytes(NB_LINE_F32) > kPass &&
+            at + kPass < f.lines_end) {
             constexpr int kPanelsAPass = kPass / (T::kLines * nb_line_bytes(NB_LINE_F32));
-            cp_async_16(lines + at + kPass, from + (int64_t)kPanelsAPass * w.n_line * w.line, f.own + kPanelsAPass < w.n_panel ? 16 : 0);
+            cp_async_16(lines + at + kPass, from + (int64_t)kPanelsAPass * w.n_line * w.line,
+                        f.own + kPanelsAPass < w.n_panel ? 16 : 0);
         }
     }
     if (T::C::kScaled && at < f.supers_end)
-        cp_async_16(lines + f.lines_end + at, f.super + (int64_t)(f.in >> kSuperShift) * w.super, f.super_own < w.n_panel ? 16 : 0);
+        cp_async_16(lines + f.lines_end + at, f.super + (int64_t)(f.in >> kSuperShift) * w.super,
+                    f.super_own < w.n_panel ? 16 : 0);
 #pragma unroll
     for (int i = 0; i < T::kX; i += kPass)
         if (T::kX % kPass == 0 || i + at < T::kX)
@@ -118,7 +134,9 @@ template <class T> DEVI void fetch_next(const Packed &w, const Scratch &s, Ring 
     r.empty = r.empty + 1 == T::kStages ? 0 : r.empty + 1;
 }
 /* Begins to copy `units` units from unit `in` of a tile on. */
-template <class T> DEVI void ring_open(const Packed &w, const Scratch &s, uint8_t *at, int tile, int in, int units, Ring &r)
+template <class T>
+DEVI void ring_open(const Packed &w, const Scratch &s, uint8_t *at, int tile, int in, int units,
+                    Ring &r)
 {
     r.at = at;
     r.bytes = T::bytes(w);
@@ -138,7 +156,8 @@ DEVI int nb_line_mask(const Packed &w)
 
 /* acc += scale part (+ offset sum of x), part = 0. sum: of this lane's tokens. */
 template <class T>
-DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *super, const uint8_t *sum, float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
+DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *super, const uint8_t *sum,
+                     float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
 {
     const int lane = threadIdx.x & 31, at = 8 * (lane >> 2) + 4 * ((threadIdx.x >> 5) % 2);
 #pragma unroll
@@ -172,15 +191,23 @@ DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *super,
     }
 }
 
-/* acc += a unit; part holds the sums of a line that goes on. closes: the line ends with this unit, or what is done here of it. */
-template <class T> DEVI void multiply(const Packed &w, const uint8_t *stage, bool closes, float (&acc)[2][T::Oct][4], float (&part)[2][T::Oct][4])
+/* acc += a unit; part holds the sums of a line that goes on. closes: the line ends with this unit,
+ * or what is done here of it. */
+template <class T>
+DEVI void multiply(const Packed &w, const uint8_t *stage, bool closes, float (&acc)[2][T::Oct][4],
+                   float (&part)[2][T::Oct][4])
 {
     using C = typename T::C;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = warp % T::Rows, column = warp / T::Rows; /* of 32 outputs, of 8 Oct tokens */
-    const uint8_t *codes = stage + row / 2 * C::kBytes, *lines = stage + T::kPanels * C::kBytes + row / 2 * T::kLines * w.line;
-    const uint8_t *super = stage + T::kPanels * (C::kBytes + T::kLines * w.line) + row / 2 * w.super;
+    /* of 32 outputs, of 8 Oct tokens */
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = warp % T::Rows,
+              column = warp / T::Rows;
+    const uint8_t *codes = stage + row / 2 * C::kBytes,
+                  *lines = stage + T::kPanels * C::kBytes + row / 2 * T::kLines * w.line;
+    const uint8_t *super =
+        stage + T::kPanels * (C::kBytes + T::kLines * w.line) + row / 2 * w.super;
     const uint8_t *x = stage + T::kPanels * C::kBytes + T::line_bytes(w) + column * T::Oct * 1024;
-    const uint8_t *sum = stage + T::kPanels * C::kBytes + T::line_bytes(w) + T::kX + (column * T::Oct * 8 + (lane & 3) * 2) * 4;
+    const uint8_t *sum = stage + T::kPanels * C::kBytes + T::line_bytes(w) + T::kX +
+                         (column * T::Oct * 8 + (lane & 3) * 2) * 4;
     constexpr int kSteps = T::kLines == 4 ? 1 : 2; /* that are multiplied at once: of one line */
     typename C::Chunk chunk[2] = {};
     uint32_t back[2][2] = {};
@@ -224,7 +251,8 @@ template <class T> DEVI void multiply(const Packed &w, const uint8_t *stage, boo
     }
 }
 
-template <int Oct, int Rows> DEVI void store(const Packed &w, const Io &io, int panel, int token, const float (&acc)[2][Oct][4])
+template <int Oct, int Rows>
+DEVI void store(const Packed &w, const Io &io, int panel, int token, const float (&acc)[2][Oct][4])
 {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
@@ -233,21 +261,24 @@ template <int Oct, int Rows> DEVI void store(const Packed &w, const Io &io, int 
         for (int o = 0; o < Oct; o++)
 #pragma unroll
             for (int e = 0; e < 4; e++) {
-                const int n = panel * kPanel + warp % Rows * 32 + block * 16 + (lane >> 2) + 8 * (e >> 1);
+                const int n =
+                    panel * kPanel + warp % Rows * 32 + block * 16 + (lane >> 2) + 8 * (e >> 1);
                 const int m = token + (warp / Rows * Oct + o) * 8 + (lane & 3) * 2 + (e & 1);
                 if (m < io.M && n < w.N)
                     nb_store(io, m, n, w.gain * acc[block][o][e]);
             }
 }
 
-template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Packed w, Io io, Scratch s)
+template <class T>
+__global__ void __launch_bounds__(kThreads, 1) tile_kernel(Packed w, Io io, Scratch s)
 {
     constexpr int Oct = T::Oct, Rows = T::Rows;
     DYN_SHARED(uint8_t, ring);
     SHARED(unsigned, flag, [1]);
     const int row_tiles = (w.n_panel + T::kPanels - 1) / T::kPanels, n_block = (int)gridDim.x;
     const int64_t total = (int64_t)s.n_count * w.n_unit;
-    const int begin = nb_piece_begin(total, (int)blockIdx.x, n_block), end = nb_piece_begin(total, (int)blockIdx.x + 1, n_block);
+    const int begin = nb_piece_begin(total, (int)blockIdx.x, n_block),
+              end = nb_piece_begin(total, (int)blockIdx.x + 1, n_block);
     const int in_line = nb_line_mask(w);
     int full = 0;
     Ring stages;
@@ -258,15 +289,21 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
         float acc[2][Oct][4] = {}, line_sums[2][Oct][4] = {};
         for (int in = at - tile * w.n_unit; at < tile_end; at++, in++) {
             cp_async_wait<T::kStages - 2>();
-            __syncthreads(); /* everyone's copies are there; and the stage that is filled next has been read by all */
+            /* everyone's copies are there; and the stage that is filled next has been read by
+             * all */
+            __syncthreads();
             fetch_next<T>(w, s, stages);
-            multiply<T>(w, ring + full * stages.bytes, !((in + 1) & in_line) || at + 1 == tile_end, acc, line_sums);
+            multiply<T>(w, ring + full * stages.bytes, !((in + 1) & in_line) || at + 1 == tile_end,
+                        acc, line_sums);
             full = full + 1 == T::kStages ? 0 : full + 1;
         }
-        const int first = nb_piece_owner(total, tile * w.n_unit, n_block), last = nb_piece_owner(total, (tile + 1) * w.n_unit - 1, n_block);
+        const int first = nb_piece_owner(total, tile * w.n_unit, n_block),
+                  last = nb_piece_owner(total, (tile + 1) * w.n_unit - 1, n_block);
         if (first != last) { /* shared with other blocks */
             float *part = s.part + threadIdx.x;
-            const int64_t own = (int64_t)nb_piece_slot(total, (int)blockIdx.x, n_block, tile, w.n_unit) * T::kFloats;
+            const int64_t own =
+                (int64_t)nb_piece_slot(total, (int)blockIdx.x, n_block, tile, w.n_unit) *
+                T::kFloats;
 #pragma unroll
             for (int i = 0; i < 8 * Oct; i++)
                 part[own + i * kThreads] = acc[i / (4 * Oct)][i / 4 % Oct][i % 4];
@@ -276,7 +313,8 @@ template <class T> __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Pa
             for (int i = 0; i < 8 * Oct; i++)
                 acc[i / (4 * Oct)][i / 4 % Oct][i % 4] = 0.0f;
             for (int c = first; c <= last; c++) {
-                const int64_t from = (int64_t)nb_piece_slot(total, c, n_block, tile, w.n_unit) * T::kFloats;
+                const int64_t from =
+                    (int64_t)nb_piece_slot(total, c, n_block, tile, w.n_unit) * T::kFloats;
 #pragma unroll
                 for (int i = 0; i < 8 * Oct; i++)
                     acc[i / (4 * Oct)][i / 4 % Oct][i % 4] += part[from + i * kThreads];
@@ -302,14 +340,17 @@ template <class F> static nb_status nb_with_lines(const nb_weight *w, F f)
         if constexpr ((kLines & 2) != 0)
             if (lines == 2)
                 return f(codec, LinesOf<2>());
-        return f(codec, LinesOf<(kLines & 4) ? 4 : (kLines & 2) ? 2 : 1>());
+        return f(codec, LinesOf < (kLines & 4) ? 4 : (kLines & 2) ? 2 : 1 > ());
     });
 }
 
-template <class T> static nb_status tile_start(nb_backend *be, const char *name, const nb_weight *w, const Io &io, const Scratch &s, int n_block, nb_error *err)
+template <class T>
+static nb_status tile_start(nb_backend *be, const char *name, const nb_weight *w, const Io &io,
+                            const Scratch &s, int n_block, nb_error *err)
 {
     const size_t smem = (size_t)T::kStages * (size_t)T::bytes(w->packed);
-    return nb_launch_large(be, name, tile_kernel<T>, dim3((unsigned)n_block), dim3(kThreads), smem, err, w->packed, io, s);
+    return nb_launch_large(be, name, tile_kernel<T>, dim3((unsigned)n_block), dim3(kThreads), smem,
+                           err, w->packed, io, s);
 }
 
 #endif

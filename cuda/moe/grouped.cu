@@ -1,4 +1,5 @@
-/* grouped.cu -- grouped_linear (backend.h) by the tiles of grouped.h: which pairs go where, their x, and the launches. */
+/* grouped.cu -- grouped_linear (backend.h) by the tiles of grouped.h: which pairs go where, their
+ * x, and the launches. */
 #include "moe/grouped.h"
 
 #include "linear/activations.h"
@@ -18,7 +19,8 @@ static int64_t most_items(const nb_grouped_args *a, int slots)
 
 /* ---- kernels ---- */
 
-/* A block an expert. All count every expert's pairs, so that each knows where its own begin: P reads of L2 a block. */
+/* A block an expert. All count every expert's pairs, so that each knows where its own begin: P
+ * reads of L2 a block. */
 __global__ void __launch_bounds__(256) order_kernel(Grouped a, int slots)
 {
     SHARED(unsigned, count, [kMostExperts]);
@@ -62,7 +64,8 @@ __global__ void __launch_bounds__(256) order_kernel(Grouped a, int slots)
         *a.n_item = before + tiles;
 }
 
-__global__ void __launch_bounds__(32 * kBringWarps) bring_kernel(Experts experts, Grouped a, Scratch s, int slots)
+__global__ void __launch_bounds__(32 * kBringWarps)
+    bring_kernel(Experts experts, Grouped a, Scratch s, int slots)
 {
     const int64_t job = (int64_t)blockIdx.x * kBringWarps + (threadIdx.x >> 5);
     const int unit = (int)(job / s.n_oct), oct = (int)(job % s.n_oct);
@@ -93,10 +96,12 @@ static int units_of(const nb_grouped_args *a)
 
 static Room room_of(const nb_grouped_args *a, int slots)
 {
-    const size_t n_item = (size_t)most_items(a, slots), n_slot = n_item * (size_t)slots, n_unit = (size_t)units_of(a);
+    const size_t n_item = (size_t)most_items(a, slots), n_slot = n_item * (size_t)slots,
+                 n_unit = (size_t)units_of(a);
     Room r;
     r.sum = nb_align256(n_unit * n_slot * 128);
-    r.pair = r.sum + nb_align256(n_unit * n_slot * 4 * sizeof(float)); /* four lines a unit at most */
+    /* four lines a unit at most */
+    r.pair = r.sum + nb_align256(n_unit * n_slot * 4 * sizeof(float));
     r.item = r.pair + nb_align256(n_slot * sizeof(int32_t));
     r.n_item = r.item + nb_align256(n_item * sizeof(int32_t));
     r.bytes = r.n_item + 2 * nb_align256(sizeof(int32_t)); /* and what aligning takes */
@@ -105,7 +110,8 @@ static Room room_of(const nb_grouped_args *a, int slots)
 
 size_t nb_cuda_grouped_linear_scratch(nb_backend *, const nb_grouped_args *a)
 {
-    const size_t few = room_of(a, kFew).bytes, many = room_of(a, kMany).bytes; /* fewer pairs may get the smaller tiles */
+    /* fewer pairs may get the smaller tiles */
+    const size_t few = room_of(a, kFew).bytes, many = room_of(a, kMany).bytes;
     return slots_of(a) == kFew || few > many ? few : many;
 }
 
@@ -118,7 +124,8 @@ static int stage_of(const nb_weight *w)
     return nb_lines_a_unit(w->packed) * w->packed.line + w->packed.super;
 }
 
-/* The experts of a table that have the kernel of the table's like-th; returns the one with the longest lines. NULL: an earlier one had it. */
+/* The experts of a table that have the kernel of the table's like-th; returns the one with the
+ * longest lines. NULL: an earlier one had it. */
 static const nb_weight *alike(const nb_grouped_args *a, int like, Experts *t)
 {
     const nb_weight *const *w = a->w + t->first, *most = w[like];
@@ -138,14 +145,26 @@ nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_er
     if (!a->P)
         return NB_OK;
     if (a->n_expert > kMostExperts || a->P > INT32_MAX / kMany)
-        return nb_fail(err, NB_UNSUPPORTED, "%s: grouped_linear of more than %d experts or 2^26 pairs", be->name, kMostExperts);
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "%s: grouped_linear of more than %d experts or 2^26 pairs", be->name,
+                       kMostExperts);
     const int slots = slots_of(a), n_item = (int)most_items(a, slots), n_unit = units_of(a);
     const Room r = room_of(a, slots);
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + 255) / 256 * 256);
     const Scratch s = {at, (float *)(void *)(at + r.sum), NULL, NULL, n_item * slots / 8, 0};
-    const Grouped g = {a->x,     a->expert, a->y, a->P, a->ldx, a->ldy, a->share, a->n_expert, (int32_t *)(void *)(at + r.pair), (int32_t *)(void *)(at + r.item),
+    const Grouped g = {a->x,
+                       a->expert,
+                       a->y,
+                       a->P,
+                       a->ldx,
+                       a->ldy,
+                       a->share,
+                       a->n_expert,
+                       (int32_t *)(void *)(at + r.pair),
+                       (int32_t *)(void *)(at + r.item),
                        (int32_t *)(void *)(at + r.n_item)};
-    nb_status st = nb_launch(be, "order of pairs", order_kernel, dim3((unsigned)a->n_expert), dim3(256), 0, err, g, slots);
+    nb_status st = nb_launch(be, "order of pairs", order_kernel, dim3((unsigned)a->n_expert),
+                             dim3(256), 0, err, g, slots);
     for (int first = 0; first < a->n_expert && st == NB_OK; first += kTable) {
         Experts t;
         t.first = first;
@@ -155,7 +174,8 @@ nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_er
             const dim3 grid((unsigned)nb_ceil_div((int64_t)n_unit * s.n_oct, kBringWarps));
             if (!most)
                 continue;
-            st = nb_launch(be, "grouped activations", bring_kernel, grid, dim3(32 * kBringWarps), 0, err, t, g, s, slots);
+            st = nb_launch(be, "grouped activations", bring_kernel, grid, dim3(32 * kBringWarps), 0,
+                           err, t, g, s, slots);
             if (st == NB_OK)
                 st = (slots == kFew ? nb_grouped_8 : nb_grouped_32)(be, most, t, g, s, n_item, err);
         }

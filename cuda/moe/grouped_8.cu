@@ -1,7 +1,8 @@
 /* grouped_8.cu -- the kernels of grouped.h of 256 outputs x 8 slots. */
 #include "moe/grouped.h"
 
-nb_status nb_grouped_8(nb_backend *be, const nb_weight *most, const Experts &t, const Grouped &a, const Scratch &s, int n_item, nb_error *err)
+nb_status nb_grouped_8(nb_backend *be, const nb_weight *most, const Experts &t, const Grouped &a,
+                       const Scratch &s, int n_item, nb_error *err)
 {
     return grouped_run<1>(be, most, t, a, s, n_item, err);
 }

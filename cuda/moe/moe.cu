@@ -1,4 +1,5 @@
-/* moe.cu -- mixtures of experts (backend.h): choosing and mixing them (grouped.cu multiplies); and the residual of what was normed or scaled first. */
+/* moe.cu -- mixtures of experts (backend.h): choosing and mixing them (grouped.cu multiplies); and
+ * the residual of what was normed or scaled first. */
 #include "device.h"
 
 struct Route {
@@ -9,7 +10,8 @@ struct Route {
     int n_expert, n_used, renormalize;
 };
 
-/* A thread a token: n_used rounds over the logits, each for the greatest below the last choice (of equals the lower expert). */
+/* A thread a token: n_used rounds over the logits, each for the greatest below the last choice (of
+ * equals the lower expert). */
 __global__ void route_kernel(Route a)
 {
     const int64_t m = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -34,13 +36,16 @@ __global__ void route_kernel(Route a)
     for (int e = 0; e < a.n_expert; e++)
         all += expf(l[e] - top);
     for (int j = 0; j < a.n_used; j++)
-        a.weight[m * a.n_used + j] = expf(l[a.expert[m * a.n_used + j]] - top) / (a.renormalize ? picked : all);
+        a.weight[m * a.n_used + j] =
+            expf(l[a.expert[m * a.n_used + j]] - top) / (a.renormalize ? picked : all);
 }
 
 nb_status nb_cuda_route_experts(nb_backend *be, const nb_route_args *a, nb_error *err)
 {
-    const Route r = {a->logits, a->expert, a->weight, a->M, a->ldl, a->n_expert, a->n_used, a->renormalize};
-    return nb_launch(be, "route_experts", route_kernel, dim3((unsigned)nb_ceil_div(a->M, 64)), dim3(64), 0, err, r);
+    const Route r = {a->logits, a->expert,   a->weight, a->M,
+                     a->ldl,    a->n_expert, a->n_used, a->renormalize};
+    return nb_launch(be, "route_experts", route_kernel, dim3((unsigned)nb_ceil_div(a->M, 64)),
+                     dim3(64), 0, err, r);
 }
 
 struct Combine {
@@ -53,7 +58,8 @@ struct Combine {
 
 __global__ void combine_kernel(Combine a)
 {
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < a.M * a.N; i += (int64_t)gridDim.x * blockDim.x) {
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < a.M * a.N;
+         i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t m = i / a.N, n = i % a.N;
         float sum = 0.0f;
         for (int j = 0; j < a.n_used; j++)
@@ -65,30 +71,38 @@ __global__ void combine_kernel(Combine a)
 
 nb_status nb_cuda_combine_experts(nb_backend *be, const nb_combine_args *a, nb_error *err)
 {
-    const Combine c = {a->x, a->weight, a->y, a->M, a->N, a->ldx, a->ldy, a->n_used, a->add, a->scale};
-    return nb_launch(be, "combine_experts", combine_kernel, nb_blocks(a->M * a->N), dim3(256), 0, err, c);
+    const Combine c = {a->x,   a->weight, a->y,      a->M,   a->N,
+                       a->ldx, a->ldy,    a->n_used, a->add, a->scale};
+    return nb_launch(be, "combine_experts", combine_kernel, nb_blocks(a->M * a->N), dim3(256), 0,
+                     err, c);
 }
 
 __global__ void gather_kernel(nb_gather_args a)
 {
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < a.M * a.K; i += (int64_t)gridDim.x * blockDim.x) {
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < a.M * a.K;
+         i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t row = a.row[i / a.K], k = i % a.K;
-        a.y[i / a.K * a.ldy + k] = row >= 0 ? a.x[row * a.ldx + k] : a.other[(-1 - row) * a.ldo + k];
+        a.y[i / a.K * a.ldy + k] =
+            row >= 0 ? a.x[row * a.ldx + k] : a.other[(-1 - row) * a.ldo + k];
     }
 }
 
 nb_status nb_cuda_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err)
 {
-    return nb_launch(be, "gather_rows", gather_kernel, nb_blocks(a->M * a->K), dim3(256), 0, err, *a);
+    return nb_launch(be, "gather_rows", gather_kernel, nb_blocks(a->M * a->K), dim3(256), 0, err,
+                     *a);
 }
 
-__global__ void add_kernel(const float *x, int64_t ldx, float scale, int64_t M, int64_t N, float *y, int64_t ldy)
+__global__ void add_kernel(const float *x, int64_t ldx, float scale, int64_t M, int64_t N, float *y,
+                           int64_t ldy)
 {
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < M * N; i += (int64_t)gridDim.x * blockDim.x)
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < M * N;
+         i += (int64_t)gridDim.x * blockDim.x)
         y[i / N * ldy + i % N] += scale * x[i / N * ldx + i % N];
 }
 
 nb_status nb_cuda_add_scaled(nb_backend *be, const nb_add_args *a, nb_error *err)
 {
-    return nb_launch(be, "add_scaled", add_kernel, nb_blocks(a->M * a->N), dim3(256), 0, err, a->x, a->ldx, a->scale, a->M, a->N, a->y, a->ldy);
+    return nb_launch(be, "add_scaled", add_kernel, nb_blocks(a->M * a->N), dim3(256), 0, err, a->x,
+                     a->ldx, a->scale, a->M, a->N, a->y, a->ldy);
 }

@@ -1,5 +1,6 @@
-/* argmax.cu -- the lowest index of the greatest value of a row. A block a row: lanes, then warps, compare (value, index); ties go to the lower index. A NaN
- * or +Inf counts as +Inf at -1, which nothing beats. */
+/* argmax.cu -- the lowest index of the greatest value of a row. A block a row: lanes, then warps,
+ * compare (value, index); ties go to the lower index. A NaN or +Inf counts as +Inf at -1, which
+ * nothing beats. */
 #include "device.h"
 
 #include <climits>
@@ -42,5 +43,6 @@ __global__ void argmax_kernel(const float *x, int N, int64_t ldx, int32_t *out)
 
 nb_status nb_cuda_argmax(nb_backend *be, const nb_argmax_args *a, nb_error *err)
 {
-    return nb_launch(be, "argmax", argmax_kernel, dim3((unsigned)a->M), dim3(256), 0, err, a->x, (int)a->N, a->ldx, a->out);
+    return nb_launch(be, "argmax", argmax_kernel, dim3((unsigned)a->M), dim3(256), 0, err, a->x,
+                     (int)a->N, a->ldx, a->out);
 }

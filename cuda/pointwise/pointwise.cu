@@ -1,4 +1,5 @@
-/* pointwise.cu -- the ops that look at one element at a time: gated activation and the soft cap of the logits. */
+/* pointwise.cu -- the ops that look at one element at a time: gated activation and the soft cap of
+ * the logits. */
 #include "device.h"
 
 DEVI float silu(float g)
@@ -10,9 +11,11 @@ DEVI float gelu_tanh(float g) /* Hendrycks and Gimpel 2016, with sqrt(2 / pi) */
     return 0.5f * g * (1.0f + tanhf(0.79788456f * (g + 0.044715f * g * g * g)));
 }
 
-__global__ void gated_kernel(const float *gate, const float *up, int64_t M, int64_t N, int64_t ld, int64_t ldo, int gelu, float *out)
+__global__ void gated_kernel(const float *gate, const float *up, int64_t M, int64_t N, int64_t ld,
+                             int64_t ldo, int gelu, float *out)
 {
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < M * N; i += (int64_t)gridDim.x * blockDim.x) {
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < M * N;
+         i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t m = i / N, n = i % N;
         const float g = gate[m * ld + n];
         out[m * ldo + n] = (gelu ? gelu_tanh(g) : silu(g)) * up[m * ld + n];
@@ -21,17 +24,20 @@ __global__ void gated_kernel(const float *gate, const float *up, int64_t M, int6
 
 __global__ void soft_cap_kernel(float *x, int64_t n, float cap)
 {
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x)
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (int64_t)gridDim.x * blockDim.x)
         x[i] = cap * tanhf(x[i] / cap);
 }
 
 nb_status nb_cuda_gated_activation(nb_backend *be, const nb_gated_args *a, nb_error *err)
 {
-    return nb_launch(be, "gated_activation", gated_kernel, nb_blocks(a->M * a->N), dim3(256), 0, err, a->gate, a->up, a->M, a->N, a->ld, a->ldo,
-                     a->act == NB_ACT_GELU_TANH, a->out);
+    return nb_launch(be, "gated_activation", gated_kernel, nb_blocks(a->M * a->N), dim3(256), 0,
+                     err, a->gate, a->up, a->M, a->N, a->ld, a->ldo, a->act == NB_ACT_GELU_TANH,
+                     a->out);
 }
 
 nb_status nb_cuda_logits_soft_cap(nb_backend *be, const nb_soft_cap_args *a, nb_error *err)
 {
-    return nb_launch(be, "logits_soft_cap", soft_cap_kernel, nb_blocks(a->n), dim3(256), 0, err, a->x, a->n, a->cap);
+    return nb_launch(be, "logits_soft_cap", soft_cap_kernel, nb_blocks(a->n), dim3(256), 0, err,
+                     a->x, a->n, a->cap);
 }

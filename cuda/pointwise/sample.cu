@@ -1,16 +1,19 @@
 /* sample.cu -- from logits to a token (backend.h), without sorting: three kernels.
  *
  *   top     the greatest of each slice of a row; counters of the row set to 0
- *   weigh   p of every logit (sample.h) into scratch, and how many and how heavy the candidates of each coarse bin are
+ *   weigh   p of every logit (sample.h) into scratch, and how many and how heavy the candidates of
+ *           each coarse bin are
  *   pick    a block a row: a few descents to a place in the order of p, then which index it is
  *
- * The order of p is that of its bits. p >= e^-20 > 2^-29 leaves 28 of them above 2^-29's; a descent finds the p at which the count or the weight of all that
- * come before reaches a target, by 10 (coarse), 9 and 9 (fine) bits:
+ * The order of p is that of its bits. p >= e^-20 > 2^-29 leaves 28 of them above 2^-29's; a descent
+ * finds the p at which the count or the weight of all that come before reaches a target, by 10
+ * (coarse), 9 and 9 (fine) bits:
  *
  *     bits(p) - bits(2^-29) = | coarse | fine | finest |      finest bins hold one p: their weight is that of p times the count
  *
- * Counts and weights are integers, so atomic additions give the same bits in any order. Bytes of a row: 4 N read twice by the first two kernels, 4 N written, and
- * 4 N read from L2 by `pick` twice a descent (top-k, top-p and the draw, each where it is asked for) and once or twice more. */
+ * Counts and weights are integers, so atomic additions give the same bits in any order. Bytes of a
+ * row: 4 N read twice by the first two kernels, 4 N written, and 4 N read from L2 by `pick` twice a
+ * descent (top-k, top-p and the draw, each where it is asked for) and once or twice more. */
 #include "device.h"
 #include "reduce.h"
 
@@ -53,7 +56,8 @@ DEVI float max_of_block(float v, float *part)
 __global__ void __launch_bounds__(kThreads) top_kernel(Sample a)
 {
     SHARED(float, part, [kThreads / 32]);
-    const int row = blockIdx.y, first = blockIdx.x * kSlice, end = first + kSlice < a.N ? first + kSlice : a.N;
+    const int row = blockIdx.y, first = blockIdx.x * kSlice,
+              end = first + kSlice < a.N ? first + kSlice : a.N;
     float top = -INFINITY;
     for (int i = first + threadIdx.x; i < end; i += kThreads) {
         const float v = a.x[row * a.ldx + i];
@@ -87,12 +91,14 @@ DEVI uint32_t key_of(float p) /* far beyond the bins for 0 */
 
 __global__ void __launch_bounds__(kThreads) weigh_kernel(Sample a)
 {
-    const int row = blockIdx.y, first = blockIdx.x * kSlice, end = first + kSlice < a.N ? first + kSlice : a.N;
+    const int row = blockIdx.y, first = blockIdx.x * kSlice,
+              end = first + kSlice < a.N ? first + kSlice : a.N;
     const float top = top_of(a, row);
     if (!(top < INFINITY))
         return;
     for (int i = first + threadIdx.x; i < end; i += kThreads) {
-        const float d = nb_sample_below(a.x[row * a.ldx + i], top, a.temp), p = d >= NB_SAMPLE_LEAST ? nb_sample_p(d) : 0.0f;
+        const float d = nb_sample_below(a.x[row * a.ldx + i], top, a.temp),
+                    p = d >= NB_SAMPLE_LEAST ? nb_sample_p(d) : 0.0f;
         a.p[(int64_t)row * a.N + i] = p;
         if (p > 0.0f) {
             const uint32_t bin = key_of(p) >> 2 * kFineBits;
@@ -108,7 +114,8 @@ struct Found {
     u64 mass, all_mass;
 };
 
-/* The first warp finds the bin, from the greatest down, at which the sum of counts (or of weights) reaches the target. bin_of(i) has the bin's n and mass. */
+/* The first warp finds the bin, from the greatest down, at which the sum of counts (or of weights)
+ * reaches the target. bin_of(i) has the bin's n and mass. */
 template <int kBins, class F> DEVI void find(F bin_of, bool by_mass, u64 target, Found *out)
 {
     constexpr int kEach = kBins / 32;
@@ -173,7 +180,8 @@ struct Row {
 
 DEVI void coarse_bins(const Row &r, bool by_mass, u64 target)
 {
-    find<kCoarse>([&](int i, unsigned *n, u64 *mass) { *n = r.coarse_n[i], *mass = r.coarse[i]; }, by_mass, target, r.found);
+    find<kCoarse>([&](int i, unsigned *n, u64 *mass) { *n = r.coarse_n[i], *mass = r.coarse[i]; },
+                  by_mass, target, r.found);
 }
 
 /* The whole block calls it; target is reached by all candidates together. */
@@ -195,7 +203,8 @@ DEVI Cut descend(const Row &r, bool by_mass, u64 target)
     }
     __syncthreads();
     target -= by_mass ? one.mass : one.n;
-    find<kFine>([&](int i, unsigned *n, u64 *mass) { *n = r.fine_n[i], *mass = r.fine[i]; }, by_mass, target, r.found);
+    find<kFine>([&](int i, unsigned *n, u64 *mass) { *n = r.fine_n[i], *mass = r.fine[i]; },
+                by_mass, target, r.found);
     __syncthreads();
     const Found two = *r.found;
     for (int i = threadIdx.x; i < kFine; i += kPickThreads)
@@ -212,7 +221,8 @@ DEVI Cut descend(const Row &r, bool by_mass, u64 target)
     find<kFine>(
         [&](int i, unsigned *n, u64 *mass) {
             *n = r.fine_n[i];
-            *mass = *n * nb_sample_weight(__uint_as_float(kLeastBits + (head << kFineBits | (uint32_t)i)));
+            *mass = *n * nb_sample_weight(
+                             __uint_as_float(kLeastBits + (head << kFineBits | (uint32_t)i)));
         },
         by_mass, target, r.found);
     __syncthreads();
@@ -262,7 +272,13 @@ __global__ void __launch_bounds__(kPickThreads) pick_kernel(Sample a)
     SHARED(Found, found, [1]);
     const int row = blockIdx.x;
     u64 *mass = a.mass + (int64_t)row * (kCoarse + kFine);
-    const Row r = {a.p + (int64_t)row * a.N, mass, mass + kCoarse, a.count + (int64_t)row * kCoarse, fine_n, found, a.N};
+    const Row r = {a.p + (int64_t)row * a.N,
+                   mass,
+                   mass + kCoarse,
+                   a.count + (int64_t)row * kCoarse,
+                   fine_n,
+                   found,
+                   a.N};
     if (!(top_of(a, row) < INFINITY)) {
         if (threadIdx.x == 0)
             a.out[row] = -1;
@@ -282,7 +298,8 @@ __global__ void __launch_bounds__(kPickThreads) pick_kernel(Sample a)
     Cut c = {0, 0, 0};
 #pragma unroll 1 /* one copy of `descend` */
     for (int stage = kTopK; stage <= kDraw; stage++) {
-        if (stage == kTopK ? a.top_k <= 0 || (unsigned)a.top_k >= n : stage == kTopP && !(a.top_p > 0.0f && a.top_p < 1.0f))
+        if (stage == kTopK ? a.top_k <= 0 || (unsigned)a.top_k >= n
+                           : stage == kTopP && !(a.top_p > 0.0f && a.top_p < 1.0f))
             continue;
         if (stage == kDraw && a.min_p > 0.0f) /* the shorter of the two beginnings stays */
             sum = likely < sum ? likely : sum;
@@ -321,13 +338,27 @@ nb_status nb_cuda_sample(nb_backend *be, const nb_sample_args *a, nb_error *err)
 {
     const Room r = room_of(a);
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + 255) / 256 * 256);
-    const Sample s = {a->x, a->draw, a->out, a->ldx, (int)a->N, (int)r.n_slice, a->top_k, a->temp, a->top_p, a->min_p, (u64 *)(void *)at,
-                      (unsigned *)(void *)(at + r.count), (float *)(void *)(at + r.top), (float *)(void *)(at + r.p)};
+    const Sample s = {a->x,
+                      a->draw,
+                      a->out,
+                      a->ldx,
+                      (int)a->N,
+                      (int)r.n_slice,
+                      a->top_k,
+                      a->temp,
+                      a->top_p,
+                      a->min_p,
+                      (u64 *)(void *)at,
+                      (unsigned *)(void *)(at + r.count),
+                      (float *)(void *)(at + r.top),
+                      (float *)(void *)(at + r.p)};
     const dim3 slices((unsigned)r.n_slice, (unsigned)a->M);
     nb_status st = nb_sample_check(be, a, err);
     if (st == NB_OK)
         st = nb_launch(be, "sample.top", top_kernel, slices, dim3(kThreads), 0, err, s);
     if (st == NB_OK)
         st = nb_launch(be, "sample.weigh", weigh_kernel, slices, dim3(kThreads), 0, err, s);
-    return st == NB_OK ? nb_launch(be, "sample.pick", pick_kernel, dim3((unsigned)a->M), dim3(kPickThreads), 0, err, s) : st;
+    return st == NB_OK ? nb_launch(be, "sample.pick", pick_kernel, dim3((unsigned)a->M),
+                                   dim3(kPickThreads), 0, err, s)
+                       : st;
 }

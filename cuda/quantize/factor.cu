@@ -1,21 +1,28 @@
-/* factor.cu -- R upper with P (H + diag) P^T = A = R R^T in f64 (quantizers.md 2.2), in R's own upper triangle, right-looking from the last column back.
+/* factor.cu -- R upper with P (H + diag) P^T = A = R R^T in f64 (quantizers.md 2.2), in R's own
+ * upper triangle, right-looking from the last column back.
  *
  * By blocks of 32 columns [b, b + n), three launches each:
  *
- *     diagonal  the block itself, one warp:   R_kk = sqrt(A_kk),  R_ik = A_ik / R_kk,  A_ij -= R_ik R_jk        i <= j < k
+ *     diagonal  the block itself, one warp:   R_kk = sqrt(A_kk),  R_ik = A_ik / R_kk,  A_ij -= R_ik
+ *                                             R_jk        i <= j < k
  *     panel     the rows above it, a thread a row: x R_block^T = A[i, block]
- *     trailing  what is left:  A[i][j] -= sum over the block of R[i][k] R[j][k],  i <= j < b; tiles of 64 x 64, 4 x 4 a thread
+ *     trailing  what is left:  A[i][j] -= sum over the block of R[i][k] R[j][k],  i <= j < b; tiles
+ *         of 64 x 64, 4 x 4 a thread
  *
- * The strict lower triangle is never written behind `gather`, so r may be h (backend.h). A minor that fails leaves its order in *failed and the launches
- * behind it do nothing. Cost K^3 / 3 FLOP, K / 32 x 3 launches, no memory but R's. */
+ * The strict lower triangle is never written behind `gather`, so r may be h (backend.h). A minor
+ * that fails leaves its order in *failed and the launches behind it do nothing. Cost K^3 / 3 FLOP,
+ * K / 32 x 3 launches, no memory but R's. */
 #include "device.h"
 
 constexpr int kB = 32, kTile = 64;
 
-/* A into r, from h's lower triangle; diag NULL: h's own diagonal. zero: the lower triangle of r, which is not h, becomes 0. */
-__global__ void gather_kernel(const double *h, const double *diag, const double *add, const int32_t *perm, int64_t K, double *r, int zero)
+/* A into r, from h's lower triangle; diag NULL: h's own diagonal. zero: the lower triangle of r,
+ * which is not h, becomes 0. */
+__global__ void gather_kernel(const double *h, const double *diag, const double *add,
+                              const int32_t *perm, int64_t K, double *r, int zero)
 {
-    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < K * K; at += (int64_t)gridDim.x * blockDim.x) {
+    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < K * K;
+         at += (int64_t)gridDim.x * blockDim.x) {
         const int64_t i = at / K, j = at % K;
         const int64_t pi = perm ? perm[i] : i, pj = perm ? perm[j] : j;
         if (i < j)
@@ -68,7 +75,8 @@ __global__ void diagonal_kernel(double *r, int64_t K, int64_t b, int n, long lon
 }
 
 /* Rows above b, against the factored block. */
-__global__ void __launch_bounds__(64) panel_kernel(double *r, int64_t K, int64_t b, int n, const long long *failed)
+__global__ void __launch_bounds__(64)
+    panel_kernel(double *r, int64_t K, int64_t b, int n, const long long *failed)
 {
     SHARED(double, t, [kB][kB + 1]);
     if (*failed)
@@ -89,8 +97,10 @@ __global__ void __launch_bounds__(64) panel_kernel(double *r, int64_t K, int64_t
     }
 }
 
-/* Tile (blockIdx.y, blockIdx.x) of the rows and columns before b; thread (tx, ty) of 16 x 16 owns rows ty + 16 p, columns tx + 16 q. */
-__global__ void __launch_bounds__(256) trailing_kernel(double *r, int64_t K, int64_t b, int n, const long long *failed)
+/* Tile (blockIdx.y, blockIdx.x) of the rows and columns before b; thread (tx, ty) of 16 x 16 owns
+ * rows ty + 16 p, columns tx + 16 q. */
+__global__ void __launch_bounds__(256)
+    trailing_kernel(double *r, int64_t K, int64_t b, int n, const long long *failed)
 {
     SHARED(double, left, [kB][kTile + 2]);
     SHARED(double, right, [kB][kTile + 2]);
@@ -135,11 +145,14 @@ static nb_status blocks_of(nb_backend *be, double *r, int64_t K, long long *fail
         n = b < kB ? b : kB;
         b -= n;
         const unsigned tiles = (unsigned)nb_ceil_div(b, kTile);
-        st = nb_launch(be, "factor.diagonal", diagonal_kernel, dim3(1), dim3(32), 0, err, r, K, b, (int)n, failed);
+        st = nb_launch(be, "factor.diagonal", diagonal_kernel, dim3(1), dim3(32), 0, err, r, K, b,
+                       (int)n, failed);
         if (st == NB_OK)
-            st = nb_launch(be, "factor.panel", panel_kernel, dim3((unsigned)nb_ceil_div(b, 64)), dim3(64), 0, err, r, K, b, (int)n, failed);
+            st = nb_launch(be, "factor.panel", panel_kernel, dim3((unsigned)nb_ceil_div(b, 64)),
+                           dim3(64), 0, err, r, K, b, (int)n, failed);
         if (st == NB_OK)
-            st = nb_launch(be, "factor.trailing", trailing_kernel, dim3(tiles, tiles), dim3(256), 0, err, r, K, b, (int)n, failed);
+            st = nb_launch(be, "factor.trailing", trailing_kernel, dim3(tiles, tiles), dim3(256), 0,
+                           err, r, K, b, (int)n, failed);
     }
     return st;
 }
@@ -151,7 +164,9 @@ nb_status nb_cuda_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
     const size_t column = (size_t)K * sizeof(double);
     double *add = NULL; /* [K] add, [K] diag, one result, [K] perm */
     long long order = 0;
-    nb_status st = op->alloc(be, 2 * column + sizeof order + (size_t)K * sizeof(int32_t), "the diagonal of a factor", (void **)&add, err); /* waits, so it may */
+    /* waits, so it may */
+    nb_status st = op->alloc(be, 2 * column + sizeof order + (size_t)K * sizeof(int32_t),
+                             "the diagonal of a factor", (void **)&add, err);
     double *diag = add + K;
     long long *failed = (long long *)(void *)(diag + K);
     int32_t *perm = (int32_t *)(void *)(failed + 1);
@@ -164,7 +179,8 @@ nb_status nb_cuda_factor(nb_backend *be, const nb_factor_args *a, nb_error *err)
     if (st == NB_OK)
         st = op->zero(be, failed, sizeof *failed, err);
     if (st == NB_OK)
-        st = nb_launch(be, "factor.gather", gather_kernel, nb_blocks(K * K), dim3(256), 0, err, a->h, a->diag ? diag : (const double *)NULL, add,
+        st = nb_launch(be, "factor.gather", gather_kernel, nb_blocks(K * K), dim3(256), 0, err,
+                       a->h, a->diag ? diag : (const double *)NULL, add,
                        a->perm ? perm : (const int32_t *)NULL, K, a->r, a->r != a->h);
     if (st == NB_OK)
         st = blocks_of(be, a->r, K, failed, err);
@@ -183,7 +199,8 @@ __global__ void unfactor_kernel(double *h, const double *diag, int64_t K)
     if (blockIdx.x < blockIdx.y)
         return;
     const int tx = threadIdx.x & 31, ty = threadIdx.x >> 5;
-    const int64_t i0 = (int64_t)blockIdx.y * kB, j0 = (int64_t)blockIdx.x * kB; /* of the upper triangle; its source is (j0, i0) */
+    /* of the upper triangle; its source is (j0, i0) */
+    const int64_t i0 = (int64_t)blockIdx.y * kB, j0 = (int64_t)blockIdx.x * kB;
     for (int r = ty; r < kB; r += 8)
         if (j0 + r < K && i0 + tx < j0 + r)
             tile[r][tx] = h[(j0 + r) * K + i0 + tx];
@@ -206,7 +223,8 @@ nb_status nb_cuda_unfactor(nb_backend *be, const nb_unfactor_args *a, nb_error *
     if (st == NB_OK)
         st = be->op->upload(be, diag, a->diag, bytes, err);
     if (st == NB_OK)
-        st = nb_launch(be, "unfactor", unfactor_kernel, dim3(n, n), dim3(256), 0, err, a->h, diag, a->K);
+        st = nb_launch(be, "unfactor", unfactor_kernel, dim3(n, n), dim3(256), 0, err, a->h, diag,
+                       a->K);
     if (st == NB_OK)
         st = be->op->sync(be, err); /* diag is freed next */
     be->op->release(be, diag);

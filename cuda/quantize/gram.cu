@@ -1,9 +1,11 @@
 /* gram.cu -- H += X^T X and C += (X_orig - X)^T X on the tensor cores, f64 sums.
  *
- * Every column of X (and of the difference) is scaled by a power of two that brings its largest magnitude to [2^14, 2^15), then split into two f16
- * (split_tile.h): 22 bits of a value stay, the scales are taken out of the f64 sums again, which is exact. Products are summed in f32 over 64 tokens.
- * A block makes 64 x 64 of the result. Of H only tiles from the diagonal on; what lies left of it is written as its mirror, so H is symmetric to
- * the bit. Cost 3 M K^2 multiply-adds of f16 for C, half of that for H. */
+ * Every column of X (and of the difference) is scaled by a power of two that brings its largest
+ * magnitude to [2^14, 2^15), then split into two f16 (split_tile.h): 22 bits of a value stay, the
+ * scales are taken out of the f64 sums again, which is exact. Products are summed in f32 over 64
+ * tokens. A block makes 64 x 64 of the result. Of H only tiles from the diagonal on; what lies left
+ * of it is written as its mirror, so H is symmetric to the bit. Cost 3 M K^2 multiply-adds of f16
+ * for C, half of that for H. */
 #include "quantize/split_tile.h"
 
 constexpr int kColumns = 32, kWarps = 8;
@@ -22,7 +24,8 @@ DEVI float left_of(const Gram &a, int64_t t, int64_t i)
     return a.orig ? a.orig[t * a.ld_orig + i] - v : v;
 }
 
-/* 2^(14 - exponent of the column's largest magnitude); an exponent below -113 counts as that. A block 32 columns, tokens by warps. */
+/* 2^(14 - exponent of the column's largest magnitude); an exponent below -113 counts as that. A
+ * block 32 columns, tokens by warps. */
 __global__ void __launch_bounds__(32 * kWarps) scale_kernel(Gram a, float *scale)
 {
     SHARED(float, part, [kWarps][kColumns]);
@@ -74,7 +77,8 @@ __global__ void __launch_bounds__(kSplitThreads) gram_kernel(Gram a)
                 const int64_t i = i0 + split_row(p, e), j = j0 + split_column(q, e);
                 if (i >= a.K || j >= a.K || (!a.orig && i > j))
                     continue;
-                const double v = a.out[i * a.K + j] + s.sum[p][q][e] / ((double)a.scale_left[i] * (double)a.scale[j]);
+                const double v = a.out[i * a.K + j] +
+                                 s.sum[p][q][e] / ((double)a.scale_left[i] * (double)a.scale[j]);
                 a.out[i * a.K + j] = v;
                 if (!a.orig && i < j)
                     a.out[j * a.K + i] = v;
@@ -89,15 +93,23 @@ size_t nb_cuda_gram_scratch(nb_backend *, const nb_gram_args *a)
 static nb_status accumulate(nb_backend *be, const Gram &a, float *scale_left, nb_error *err)
 {
     const unsigned n = (unsigned)nb_ceil_div(a.K, kTile);
-    const nb_status st = nb_launch(be, "gram.scale", scale_kernel, dim3((unsigned)nb_ceil_div(a.K, kColumns)), dim3(32 * kWarps), 0, err, a, scale_left);
-    return st == NB_OK ? nb_launch(be, "gram", gram_kernel, dim3(n, n), dim3(kSplitThreads), 0, err, a) : st;
+    const nb_status st =
+        nb_launch(be, "gram.scale", scale_kernel, dim3((unsigned)nb_ceil_div(a.K, kColumns)),
+                  dim3(32 * kWarps), 0, err, a, scale_left);
+    return st == NB_OK
+               ? nb_launch(be, "gram", gram_kernel, dim3(n, n), dim3(kSplitThreads), 0, err, a)
+               : st;
 }
 
 nb_status nb_cuda_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err)
 {
     float *scale = (float *)a->scratch, *scale_left = scale + a->K;
-    nb_status st = accumulate(be, {a->x, NULL, a->ldx, 0, (int)a->M, (int)a->K, scale, scale, a->h}, scale, err);
+    nb_status st = accumulate(be, {a->x, NULL, a->ldx, 0, (int)a->M, (int)a->K, scale, scale, a->h},
+                              scale, err);
     if (st == NB_OK && a->x_orig)
-        st = accumulate(be, {a->x, a->x_orig, a->ldx, a->ld_orig, (int)a->M, (int)a->K, scale_left, scale, a->c}, scale_left, err);
+        st = accumulate(
+            be,
+            {a->x, a->x_orig, a->ldx, a->ld_orig, (int)a->M, (int)a->K, scale_left, scale, a->c},
+            scale_left, err);
     return st;
 }

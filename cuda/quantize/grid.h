@@ -1,5 +1,6 @@
-/* grid.h -- the grids of csrc/dtype/grid.c in device code: the same formulas, in the same f32 operations, so that codes and scales agree with the CPU's
- * to the bit. The host's grid carries function pointers; a kernel gets the rule instead. */
+/* grid.h -- the grids of csrc/dtype/grid.c in device code: the same formulas, in the same f32
+ * operations, so that codes and scales agree with the CPU's to the bit. The host's grid carries
+ * function pointers; a kernel gets the rule instead. */
 #ifndef NB_CUDA_QUANT_GRID_H
 #define NB_CUDA_QUANT_GRID_H
 
@@ -31,10 +32,11 @@ DEVI float scale_of(float v) /* not to 0, which no code could be told apart on *
     return h != 0.0f ? h : copysignf(5.9604644775390625e-8f, v); /* 2^-24 */
 }
 
-/* Running extremes of a group; add in any order of n, the first of equal magnitudes wins in order. */
+/* Running extremes of a group; add in any order of n, the first of equal magnitudes wins in
+ * order. */
 struct Range {
-    float lo, hi;         /* over the values alone */
-    float amax, extreme;  /* the largest magnitude, and the value that has it */
+    float lo, hi;        /* over the values alone */
+    float amax, extreme; /* the largest magnitude, and the value that has it */
 };
 DEVI Range range_open()
 {
@@ -62,7 +64,12 @@ DEVI int nearest_to(const Grid &g, float t)
 DEVI nb_group params_of_table(const Grid &g, const Range &r)
 {
     const float s = (g.two_sided ? r.amax : r.extreme) / g.far, most = 3.402823466e+38f;
-    return {!(r.amax > 0.0f) ? 0.0f : !g.wide ? scale_of(s) : s > most ? most : s < -most ? -most : s, (float)g.zero, 0.0f};
+    return {!(r.amax > 0.0f) ? 0.0f
+            : !g.wide        ? scale_of(s)
+            : s > most       ? most
+            : s < -most      ? -most
+                             : s,
+            (float)g.zero, 0.0f};
 }
 DEVI nb_group params_of_numbers(const Grid &g, const Range &r)
 {
@@ -105,7 +112,8 @@ DEVI int round_to_numbers(const Grid &g, const nb_group &p, float w)
 {
     if (p.scale == 0.0f)
         return (int)p.zero;
-    const float q = g.rule == NB_RULE_EXTREME ? mul_rn(w, 1.0f / p.scale) + (p.zero + 0.5f) : rintf((w - p.min) / p.scale) + p.zero;
+    const float q = g.rule == NB_RULE_EXTREME ? mul_rn(w, 1.0f / p.scale) + (p.zero + 0.5f)
+                                              : rintf((w - p.min) / p.scale) + p.zero;
     return q > 0.0f ? q < (float)g.code_max ? (int)q : g.code_max : 0;
 }
 
@@ -118,7 +126,8 @@ template <bool kTable> DEVI int round_to(const Grid &g, const nb_group &p, float
 {
     return kTable ? round_to_table(g, p, w) : round_to_numbers(g, p, w);
 }
-template <bool kTable> DEVI float value_of(const Grid &g, const nb_group &p, int code) /* not fused: the host's is not */
+/* not fused: the host's is not */
+template <bool kTable> DEVI float value_of(const Grid &g, const nb_group &p, int code)
 {
     const float v = mul_rn(p.scale, kTable ? g.level[code] : (float)code - p.zero);
     return kTable ? v : v + p.min;

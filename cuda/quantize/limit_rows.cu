@@ -1,7 +1,9 @@
-/* limit_rows.cu -- rows longer than `limit` times the median row are scaled down to that length (backend.h).
+/* limit_rows.cu -- rows longer than `limit` times the median row are scaled down to that length
+ * (backend.h).
  *
- * Three launches: the squared length of a row (a block each), the one of rank M / 2 (a thread a row counts the rows before it; equal ones by their
- * places, so no two have one rank), the rows. M K is read twice, M^2 lengths from the second cache; M is a sequence, some 2048. */
+ * Three launches: the squared length of a row (a block each), the one of rank M / 2 (a thread a row
+ * counts the rows before it; equal ones by their places, so no two have one rank), the rows. M K is
+ * read twice, M^2 lengths from the second cache; M is a sequence, some 2048. */
 #include "device.h"
 #include "reduce.h"
 
@@ -33,7 +35,8 @@ __global__ void median_kernel(int64_t M, double *square)
         square[M] = own;
 }
 
-__global__ void limit_kernel(const float *x, const float *x_orig, int64_t M, int64_t K, float limit, const double *square, float *y, float *y_orig)
+__global__ void limit_kernel(const float *x, const float *x_orig, int64_t M, int64_t K, float limit,
+                             const double *square, float *y, float *y_orig)
 {
     const int64_t m = blockIdx.x;
     const double most = (double)limit * (double)limit * square[M], own = square[m];
@@ -48,10 +51,13 @@ __global__ void limit_kernel(const float *x, const float *x_orig, int64_t M, int
 nb_status nb_cuda_limit_rows(nb_backend *be, const nb_limit_rows_args *a, nb_error *err)
 {
     const dim3 rows((unsigned)a->M), threads(256);
-    nb_status st = nb_launch(be, "limit_rows", square_kernel, rows, threads, 0, err, a->x, a->M, a->K, a->scratch);
+    nb_status st = nb_launch(be, "limit_rows", square_kernel, rows, threads, 0, err, a->x, a->M,
+                             a->K, a->scratch);
     if (st == NB_OK)
-        st = nb_launch(be, "limit_rows", median_kernel, dim3((unsigned)nb_ceil_div(a->M, 256)), threads, 0, err, a->M, a->scratch);
+        st = nb_launch(be, "limit_rows", median_kernel, dim3((unsigned)nb_ceil_div(a->M, 256)),
+                       threads, 0, err, a->M, a->scratch);
     if (st == NB_OK)
-        st = nb_launch(be, "limit_rows", limit_kernel, rows, threads, 0, err, a->x, a->x_orig, a->M, a->K, a->limit, a->scratch, a->y, a->y_orig);
+        st = nb_launch(be, "limit_rows", limit_kernel, rows, threads, 0, err, a->x, a->x_orig, a->M,
+                       a->K, a->limit, a->scratch, a->y, a->y_orig);
     return st;
 }

@@ -1,4 +1,5 @@
-/* rows.cu -- round to nearest into a grid, and the way back. One thread a group when rounding, one a value on the way back. */
+/* rows.cu -- round to nearest into a grid, and the way back. One thread a group when rounding, one
+ * a value on the way back. */
 #include "quantize/grid.h"
 
 #include <cstring>
@@ -23,13 +24,19 @@ nb_status nb_cuda_grid(const nb_backend *be, const nb_grid *g, int64_t K, Grid *
     }
     if (g->rule >= NB_RULE_INT && g->rule <= NB_RULE_TABLE)
         return NB_OK;
-    return nb_fail(err, NB_UNSUPPORTED, "%s: the grid %s is not there yet; quantize with --device cpu", be->name, g->name);
+    return nb_fail(err, NB_UNSUPPORTED,
+                   "%s: the grid %s is not there yet; quantize with --device cpu", be->name,
+                   g->name);
 }
 
-template <bool kTable> __global__ void rows_kernel(const float *w, int64_t N, int64_t K, Grid grid, nb_group *groups, uint8_t *codes)
+template <bool kTable>
+__global__ void rows_kernel(const float *w, int64_t N, int64_t K, Grid grid, nb_group *groups,
+                            uint8_t *codes)
 {
-    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < N * grid.G; at += (int64_t)gridDim.x * blockDim.x) {
-        const int64_t n = at / grid.G, from = at % grid.G * grid.group, to = from + grid.group < K ? from + grid.group : K;
+    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < N * grid.G;
+         at += (int64_t)gridDim.x * blockDim.x) {
+        const int64_t n = at / grid.G, from = at % grid.G * grid.group,
+                      to = from + grid.group < K ? from + grid.group : K;
         Range r = range_open();
         for (int64_t k = from; k < to; k++)
             range_add(&r, w[n * K + k]);
@@ -43,9 +50,12 @@ template <bool kTable> __global__ void rows_kernel(const float *w, int64_t N, in
     }
 }
 
-template <bool kTable> __global__ void back_kernel(const uint8_t *codes, const nb_group *groups, int64_t N, int64_t K, Grid grid, float *q)
+template <bool kTable>
+__global__ void back_kernel(const uint8_t *codes, const nb_group *groups, int64_t N, int64_t K,
+                            Grid grid, float *q)
 {
-    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < N * K; at += (int64_t)gridDim.x * blockDim.x)
+    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < N * K;
+         at += (int64_t)gridDim.x * blockDim.x)
         q[at] = value_of<kTable>(grid, groups[at / K * grid.G + at % K / grid.group], codes[at]);
 }
 
@@ -53,12 +63,20 @@ nb_status nb_cuda_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, 
 {
     Grid grid;
     const nb_status st = nb_cuda_grid(be, a->grid, a->K, &grid, err);
-    return st != NB_OK ? st : nb_launch(be, "quantize_rows", grid.table ? rows_kernel<true> : rows_kernel<false>, nb_blocks(a->N * grid.G), dim3(256), 0, err, a->w, a->N, a->K, grid, a->groups, a->codes);
+    return st != NB_OK
+               ? st
+               : nb_launch(be, "quantize_rows", grid.table ? rows_kernel<true> : rows_kernel<false>,
+                           nb_blocks(a->N * grid.G), dim3(256), 0, err, a->w, a->N, a->K, grid,
+                           a->groups, a->codes);
 }
 
 nb_status nb_cuda_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err)
 {
     Grid grid;
     const nb_status st = nb_cuda_grid(be, a->grid, a->K, &grid, err);
-    return st != NB_OK ? st : nb_launch(be, "dequantize", grid.table ? back_kernel<true> : back_kernel<false>, nb_blocks(a->N * a->K), dim3(256), 0, err, a->codes, a->groups, a->N, a->K, grid, a->q);
+    return st != NB_OK
+               ? st
+               : nb_launch(be, "dequantize", grid.table ? back_kernel<true> : back_kernel<false>,
+                           nb_blocks(a->N * a->K), dim3(256), 0, err, a->codes, a->groups, a->N,
+                           a->K, grid, a->q);
 }

@@ -1,14 +1,17 @@
-/* split_tile.h -- products of f32 and f64 matrices on 16-bit tensor cores: each operand is the sum of two or three 16-bit floats, x = x0 + x1 (+ x2), and
+/* split_tile.h -- products of f32 and f64 matrices on 16-bit tensor cores: each operand is the sum
+ * of two or three 16-bit floats, x = x0 + x1 (+ x2), and
  *
  *     x y = x0 y0 + x0 y1 + x1 y0  (+ x0 y2 + x1 y1 + x2 y0)        what is smaller is left out
  *
- * exact products, f32 sums over kDepth terms, f64 from there on. Two f16 keep 22 bits of a value that is scaled into their range; three bf16 keep the 24
- * of any f32, for twice the products.
+ * exact products, f32 sums over kDepth terms, f64 from there on. Two f16 keep 22 bits of a value
+ * that is scaled into their range; three bf16 keep the 24 of any f32, for twice the products.
  *
  *   block   kTile x kTile of the result by four warps of 32 x 32, kDepth of the sum at a time
- *   shared  every part of an operand is a square of rows of kRow = 72 halves: 9 x 16 bytes, so that 8 rows of ldmatrix fall into 8 groups of banks
+ *   shared  every part of an operand is a square of rows of kRow = 72 halves: 9 x 16 bytes, so that
+ *       8 rows of ldmatrix fall into 8 groups of banks
  *
- * The left operand lies [rows][depth] or, kLeftByDepth, [depth][rows]; the right one [depth][columns]. */
+ * The left operand lies [rows][depth] or, kLeftByDepth, [depth][rows]; the right one
+ * [depth][columns]. */
 #ifndef NB_CUDA_QUANTIZE_SPLIT_TILE_H
 #define NB_CUDA_QUANTIZE_SPLIT_TILE_H
 
@@ -18,7 +21,8 @@
 constexpr int kTile = 64, kDepth = 64, kRow = kTile + 8, kSplitThreads = 128;
 static_assert(kTile == kDepth, "an operand's square is the same either way");
 
-template <int kParts> struct Operand { /* two values beside each other are a word; two parts are f16, three are bf16 */
+/* two values beside each other are a word; two parts are f16, three are bf16 */
+template <int kParts> struct Operand {
     uint32_t part[kParts][kTile][kRow / 2];
 };
 
@@ -33,32 +37,39 @@ template <int kParts> DEVI void split_put(Operand<kParts> &o, int r, int pair, f
     }
 }
 
-/* A warp's 32 x 32 of the result: two m16 by four n8, element e of lane (g, t) at row g + 8 (e >> 1), column 2 t + (e & 1). */
+/* A warp's 32 x 32 of the result: two m16 by four n8, element e of lane (g, t) at row g + 8 (e >>
+ * 1), column 2 t + (e & 1). */
 struct SplitSum {
     double sum[2][4][4];
 };
 
 /* Adds the product of what lies in shared memory. The caller has a barrier on both sides. */
-template <bool kLeftByDepth, int kParts> DEVI void split_multiply(const Operand<kParts> &left, const Operand<kParts> &right, SplitSum *s)
+template <bool kLeftByDepth, int kParts>
+DEVI void split_multiply(const Operand<kParts> &left, const Operand<kParts> &right, SplitSum *s)
 {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, mat = lane >> 3, i0 = warp / 2 * 32, j0 = warp % 2 * 32;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, mat = lane >> 3, i0 = warp / 2 * 32,
+              j0 = warp % 2 * 32;
     float sum[2][4][4] = {};
 #pragma unroll
     for (int k = 0; k < kDepth; k += 16) {
         uint32_t a[kParts][2][4], b[kParts][4][2];
 #pragma unroll
         for (int p = 0; p < kParts; p++) {
-            const uint16_t *l = (const uint16_t *)left.part[p], *r = (const uint16_t *)right.part[p];
+            const uint16_t *l = (const uint16_t *)left.part[p],
+                           *r = (const uint16_t *)right.part[p];
 #pragma unroll
             for (int i = 0; i < 2; i++)
                 if (kLeftByDepth)
-                    ldmatrix_x4_trans(a[p][i], l + (k + (lane & 7) + (mat >> 1) * 8) * kRow + i0 + 16 * i + (mat & 1) * 8);
+                    ldmatrix_x4_trans(a[p][i], l + (k + (lane & 7) + (mat >> 1) * 8) * kRow + i0 +
+                                                   16 * i + (mat & 1) * 8);
                 else
-                    ldmatrix_x4(a[p][i], l + (i0 + 16 * i + (lane & 15)) * kRow + k + (lane >> 4) * 8);
+                    ldmatrix_x4(a[p][i],
+                                l + (i0 + 16 * i + (lane & 15)) * kRow + k + (lane >> 4) * 8);
 #pragma unroll
             for (int j = 0; j < 4; j += 2) {
                 uint32_t f[4];
-                ldmatrix_x4_trans(f, r + (k + (lane & 7) + (mat & 1) * 8) * kRow + j0 + 8 * j + (mat >> 1) * 8);
+                ldmatrix_x4_trans(f, r + (k + (lane & 7) + (mat & 1) * 8) * kRow + j0 + 8 * j +
+                                         (mat >> 1) * 8);
                 b[p][j][0] = f[0];
                 b[p][j][1] = f[1];
                 b[p][j + 1][0] = f[2];

@@ -1,11 +1,15 @@
-/* sweep.cu -- GPTQ over all columns (Frantar et al. 2022; without the inverse: csrc/backend/cpu/gptq_sweep.c derives it), by blocks of columns.
+/* sweep.cu -- GPTQ over all columns (Frantar et al. 2022; without the inverse:
+ * csrc/backend/cpu/gptq_sweep.c derives it), by blocks of columns.
  *
- *     X_j = W_j + S_j / R[j][j],  q_j = round(X_j),  D_j = W_j - q_j,  S_l = sum over i < l of D_i R[i][l]
+ *     X_j = W_j + S_j / R[j][j],  q_j = round(X_j),  D_j = W_j - q_j,  S_l = sum over i < l of D_i
+ *         R[i][l]
  *
- * For a block of about 128 columns: S of it from all columns before it is one product on the tensor cores (D and R as f32, split into three bf16
- * each, split_tile.h), then one warp a row goes through the block, in which the lanes share the update of S and one
- * of them rounds. Where groups are not fixed, the parameters of one come from the current values of its columns when the first of them is reached:
- * y R[g,g] = S_g. f64 but for D in the product, the rounding in f32. Cost 3 N K^2 multiply-adds of bf16, 2 K / 128 launches. */
+ * For a block of about 128 columns: S of it from all columns before it is one product on the tensor
+ * cores (D and R as f32, split into three bf16 each, split_tile.h), then one warp a row goes
+ * through the block, in which the lanes share the update of S and one
+ * of them rounds. Where groups are not fixed, the parameters of one come from the current values of
+ * its columns when the first of them is reached: y R[g,g] = S_g. f64 but for D in the product, the
+ * rounding in f32. Cost 3 N K^2 multiply-adds of bf16, 2 K / 128 launches. */
 #include "quantize/grid.h"
 #include "quantize/split_tile.h"
 
@@ -20,9 +24,9 @@ struct Sweep {
     int fixed;
     nb_group *groups;
     uint8_t *codes;
-    float *d;       /* [N,K] in the order of the sweep */
-    double *sum;    /* [N,B] S of the block */
-    double *y;      /* [N,B], only without fixed groups */
+    float *d;    /* [N,K] in the order of the sweep */
+    double *sum; /* [N,B] S of the block */
+    double *y;   /* [N,B], only without fixed groups */
     Grid grid;
 };
 
@@ -65,8 +69,10 @@ __global__ void __launch_bounds__(kSplitThreads) before_kernel(Sweep a, int64_t 
             }
 }
 
-/* Parameters of the group of `width` columns from column j on (at `in` of its block), from their current values; in lane 0. */
-template <bool kTable> DEVI nb_group group_now(const Sweep &a, int64_t row, int64_t j, int in, int width)
+/* Parameters of the group of `width` columns from column j on (at `in` of its block), from their
+ * current values; in lane 0. */
+template <bool kTable>
+DEVI nb_group group_now(const Sweep &a, int64_t row, int64_t j, int in, int width)
 {
     const int lane = threadIdx.x & 31;
     const int64_t K = a.K;
@@ -89,7 +95,8 @@ template <bool kTable> DEVI nb_group group_now(const Sweep &a, int64_t row, int6
 }
 
 /* Columns [b, b + n), a warp a row. */
-template <bool kTable> __global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, int n)
+template <bool kTable>
+__global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, int n)
 {
     const int lane = threadIdx.x & 31;
     const int64_t row = (int64_t)blockIdx.x * kRows + (threadIdx.x >> 5), K = a.K;
@@ -101,7 +108,8 @@ template <bool kTable> __global__ void __launch_bounds__(32 * kRows) block_kerne
         nb_group *slot = &a.groups[row * a.grid.G + k / a.grid.group];
         double d = 0.0;
         if (!a.fixed && j % a.grid.group == 0) {
-            const nb_group now = group_now<kTable>(a, row, j, in, n - in < a.grid.group ? n - in : (int)a.grid.group);
+            const nb_group now = group_now<kTable>(
+                a, row, j, in, n - in < a.grid.group ? n - in : (int)a.grid.group);
             if (lane == 0) {
                 slot->scale = now.scale;
                 slot->zero = now.zero;
@@ -130,25 +138,37 @@ template <bool kTable> __global__ void __launch_bounds__(32 * kRows) block_kerne
 static int64_t block_of(const nb_gptq_sweep_args *a)
 {
     const int64_t group = a->grid->group && a->grid->group < a->K ? a->grid->group : a->K;
-    return a->groups_fixed || group == a->K ? kBlock : group > kBlock ? group : kBlock / group * group;
+    return a->groups_fixed || group == a->K ? kBlock
+           : group > kBlock                 ? group
+                                            : kBlock / group * group;
 }
 
 size_t nb_cuda_gptq_sweep_scratch(nb_backend *, const nb_gptq_sweep_args *a)
 {
     const size_t block = nb_align256((size_t)(a->N * block_of(a)) * sizeof(double));
-    return nb_align256((size_t)a->K * sizeof(int32_t)) + nb_align256((size_t)(a->N * a->K) * sizeof(float)) + block * (a->groups_fixed ? 1 : 2);
+    return nb_align256((size_t)a->K * sizeof(int32_t)) +
+           nb_align256((size_t)(a->N * a->K) * sizeof(float)) + block * (a->groups_fixed ? 1 : 2);
 }
 
 static nb_status blocks_of(nb_backend *be, const Sweep &s, nb_error *err)
 {
-    const unsigned tiles = (unsigned)nb_ceil_div(s.N, kTile), rows = (unsigned)nb_ceil_div(s.N, kRows);
+    const unsigned tiles = (unsigned)nb_ceil_div(s.N, kTile),
+                   rows = (unsigned)nb_ceil_div(s.N, kRows);
     constexpr size_t bytes = 2 * sizeof(Operand<3>);
-    nb_status st = nb_cuda_status(be, cudaFuncSetAttribute(before_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "shared memory for gptq_sweep", err);
+    nb_status st =
+        nb_cuda_status(be,
+                       cudaFuncSetAttribute(
+                           before_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                       "shared memory for gptq_sweep", err);
     for (int64_t b = 0; b < s.K && st == NB_OK; b += s.B) {
         const int n = (int)(s.K - b < s.B ? s.K - b : s.B);
-        st = nb_launch(be, "gptq_sweep.before", before_kernel, dim3((unsigned)nb_ceil_div(n, kTile), tiles), dim3(kSplitThreads), bytes, err, s, b, n);
+        st = nb_launch(be, "gptq_sweep.before", before_kernel,
+                       dim3((unsigned)nb_ceil_div(n, kTile), tiles), dim3(kSplitThreads), bytes,
+                       err, s, b, n);
         if (st == NB_OK)
-            st = nb_launch(be, "gptq_sweep.block", s.grid.table ? block_kernel<true> : block_kernel<false>, dim3(rows), dim3(32 * kRows), 0, err, s, b, n);
+            st = nb_launch(be, "gptq_sweep.block",
+                           s.grid.table ? block_kernel<true> : block_kernel<false>, dim3(rows),
+                           dim3(32 * kRows), 0, err, s, b, n);
     }
     return st;
 }
@@ -163,15 +183,22 @@ nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_err
     at += nb_align256((size_t)a->K * sizeof *perm);
     float *d = (float *)(void *)at;
     at += nb_align256((size_t)(a->N * a->K) * sizeof *d);
-    double *sum = (double *)(void *)at, *y = (double *)(void *)(at + nb_align256((size_t)(a->N * B) * sizeof *sum));
-    Sweep s = {a->w, a->N, a->K, B, a->r, a->perm ? perm : NULL, a->groups_fixed != NULL, a->groups, a->codes, d, sum, y, {}};
+    double *sum = (double *)(void *)at,
+           *y = (double *)(void *)(at + nb_align256((size_t)(a->N * B) * sizeof *sum));
+    Sweep s = {
+        a->w,     a->N, a->K, B, a->r, a->perm ? perm : NULL, a->groups_fixed != NULL, a->groups,
+        a->codes, d,    sum,  y, {}};
     nb_status st = nb_cuda_grid(be, a->grid, a->K, &s.grid, err);
     if (st == NB_OK && a->perm)
         st = be->op->upload(be, perm, a->perm, (size_t)a->K * sizeof *perm, err);
     if (st == NB_OK && a->groups_fixed && a->groups_fixed != a->groups)
-        st = nb_cuda_status(be, cudaMemcpyAsync(a->groups, a->groups_fixed, (size_t)(a->N * s.grid.G) * sizeof *a->groups, cudaMemcpyDeviceToDevice,
-                                                nb_cuda_of(be)->stream), "copying groups", err);
-    if (st == NB_OK && !s.fixed && s.grid.group >= a->K) { /* before any update the current values are W's own */
+        st = nb_cuda_status(be,
+                            cudaMemcpyAsync(a->groups, a->groups_fixed,
+                                            (size_t)(a->N * s.grid.G) * sizeof *a->groups,
+                                            cudaMemcpyDeviceToDevice, nb_cuda_of(be)->stream),
+                            "copying groups", err);
+    /* before any update the current values are W's own */
+    if (st == NB_OK && !s.fixed && s.grid.group >= a->K) {
         const nb_quantize_rows_args whole = {a->w, a->N, a->K, a->grid, a->groups, NULL};
         st = nb_cuda_quantize_rows(be, &whole, err);
         s.fixed = 1;

@@ -1,7 +1,8 @@
-/* rope.cu -- rotates q and k in place and appends k, v to the cache (Su et al. 2021, eq. 34). A block a token.
+/* rope.cu -- rotates q and k in place and appends k, v to the cache (Su et al. 2021, eq. 34). A
+ * block a token.
  *
- * The angle is the f32 product of position and frequency, part of the op's definition; its sine and cosine are the accurate ones, not the fast ones:
- * angles reach 10^5. */
+ * The angle is the f32 product of position and frequency, part of the op's definition; its sine and
+ * cosine are the accurate ones, not the fast ones: angles reach 10^5. */
 #include "device.h"
 #include "kv.h"
 
@@ -31,17 +32,21 @@ DEVI void rotate(const Rope &a, float *p, int i, int pos, int *first, int *secon
     p[*second] = y * c + x * s;
 }
 
-/* The groups of token m's heads, a warp each; first: the head-vector of its first head in the cache. */
+/* The groups of token m's heads, a warp each; first: the head-vector of its first head in the
+ * cache. */
 DEVI void append_q8(const Rope &a, int m, int64_t first)
 {
     const int groups = a.n_kv_head * a.scales.groups;
     for (int i = threadIdx.x >> 5; i < 2 * groups; i += blockDim.x >> 5) {
         const bool of_k = i < groups;
-        const int head = i % groups / a.scales.groups, g = i % groups % a.scales.groups, e = g * NB_KV_GROUP;
+        const int head = i % groups / a.scales.groups, g = i % groups % a.scales.groups,
+                  e = g * NB_KV_GROUP;
         const float *x = (of_k ? a.k + m * a.ldk : a.v + m * a.ldv) + head * a.head_dim + e;
         void *cache = of_k ? a.cache_k : a.cache_v;
-        uint16_t *scale = (uint16_t *)((char *)cache + a.scales.at) + (first + head) * a.scales.groups + g;
-        nb_kv_quantize_warp(x, a.head_dim - e < NB_KV_GROUP ? a.head_dim - e : NB_KV_GROUP, (int8_t *)cache + (first + head) * a.head_dim + e, scale);
+        uint16_t *scale =
+            (uint16_t *)((char *)cache + a.scales.at) + (first + head) * a.scales.groups + g;
+        nb_kv_quantize_warp(x, a.head_dim - e < NB_KV_GROUP ? a.head_dim - e : NB_KV_GROUP,
+                            (int8_t *)cache + (first + head) * a.head_dim + e, scale);
     }
 }
 
@@ -75,7 +80,25 @@ __global__ void rope_kernel(Rope a)
 nb_status nb_cuda_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error *err)
 {
     const nb_kv *kv = a->kv;
-    const Rope r = {a->q, a->k, a->v, a->inv_freq, a->batch->seq, a->batch->pos, kv->k, kv->v, a->ldq, a->ldk, a->ldv,
-                    a->n_head, kv->n_kv_head, kv->head_dim, a->rope_dim, kv->ctx_len, a->interleaved, kv->type, nb_kv_scales_of(kv)};
-    return nb_launch(be, "rope_append_kv", rope_kernel, dim3((unsigned)a->batch->n_token), dim3(128), 0, err, r);
+    const Rope r = {a->q,
+                    a->k,
+                    a->v,
+                    a->inv_freq,
+                    a->batch->seq,
+                    a->batch->pos,
+                    kv->k,
+                    kv->v,
+                    a->ldq,
+                    a->ldk,
+                    a->ldv,
+                    a->n_head,
+                    kv->n_kv_head,
+                    kv->head_dim,
+                    a->rope_dim,
+                    kv->ctx_len,
+                    a->interleaved,
+                    kv->type,
+                    nb_kv_scales_of(kv)};
+    return nb_launch(be, "rope_append_kv", rope_kernel, dim3((unsigned)a->batch->n_token),
+                     dim3(128), 0, err, r);
 }

@@ -1,5 +1,5 @@
-/* cached.c -- MODEL is a name of the hub that is in its cache: every command takes it, also those that write. The cache is as huggingface_hub
- * keeps it. */
+/* cached.c -- MODEL is a name of the hub that is in its cache: every command takes it, also those
+ * that write. The cache is as huggingface_hub keeps it. */
 #include "cli/transcript.h"
 #include "tiny_gguf.h"
 
@@ -13,17 +13,26 @@ static const transcript rows[] = {
     {"run", "run org/tiny --ids 1,2 -n 2 -t 1 --json", 0, "\"prompt_tokens\":2", NULL, 0},
     {"inspect", "inspect org/tiny@main --verify", 0, "safetensors", NULL, 0},
     {"plan", "plan org/tiny --json", 0, "\"total_bytes\":", NULL, 0},
-    {"quantize into GGUF", "quantize org/tiny -o %T/q.gguf --method rtn -t 1 -q", 0, "q4_0", NULL, 0},
-    {"quantize into a folder", "quantize org/tiny@main -o %T/q --format gptq --method rtn -t 1 -q", 0, "int4", NULL, 0},
-    {"quantize by commit", "quantize org/tiny@" COMMIT " -o %T/c.gguf --method rtn -t 1 -q", 0, "q4_0", NULL, 0},
-    {"quantize --dry-run", "quantize org/tiny -o %T/d.gguf --method rtn --dry-run --json", 0, "\"bytes\":", NULL, 0},
-    {"quantize a GGUF file of a repository", "quantize org/file -o %T/f.gguf --method rtn -t 1 -q", 0, "q4_0", NULL, 0},
+    {"quantize into GGUF", "quantize org/tiny -o %T/q.gguf --method rtn -t 1 -q", 0, "q4_0", NULL,
+     0},
+    {"quantize into a folder", "quantize org/tiny@main -o %T/q --format gptq --method rtn -t 1 -q",
+     0, "int4", NULL, 0},
+    {"quantize by commit", "quantize org/tiny@" COMMIT " -o %T/c.gguf --method rtn -t 1 -q", 0,
+     "q4_0", NULL, 0},
+    {"quantize --dry-run", "quantize org/tiny -o %T/d.gguf --method rtn --dry-run --json", 0,
+     "\"bytes\":", NULL, 0},
+    {"quantize a GGUF file of a repository", "quantize org/file -o %T/f.gguf --method rtn -t 1 -q",
+     0, "q4_0", NULL, 0},
     {"convert to GGUF", "convert org/tiny -o %T/p.gguf --grid q8_0 -t 1 -q", 0, "gguf", NULL, 0},
     {"convert to a folder", "convert org/file -o %T/p -t 1 -q", 0, "plain", NULL, 0},
-    {"quantize a revision that is not there", "quantize org/tiny@v2 -o %T/v.gguf --method rtn", 3, NULL, "hint: nibble pull org/tiny@v2", 0},
-    {"convert a name that is not there", "convert org/none -o %T/n.gguf", 3, NULL, "hint: nibble pull org/none", 0},
-    {"OUT inside the cache's copy", "convert org/tiny -o %T/" SNAPSHOT "/x.gguf", 2, NULL, "OUT lies inside the input's folder", 0},
-    {"OUT inside it, quantized", "quantize org/tiny -o %T/" SNAPSHOT "/x.gguf --method rtn", 2, NULL, "OUT lies inside the input's folder", 0},
+    {"quantize a revision that is not there", "quantize org/tiny@v2 -o %T/v.gguf --method rtn", 3,
+     NULL, "hint: nibble pull org/tiny@v2", 0},
+    {"convert a name that is not there", "convert org/none -o %T/n.gguf", 3, NULL,
+     "hint: nibble pull org/none", 0},
+    {"OUT inside the cache's copy", "convert org/tiny -o %T/" SNAPSHOT "/x.gguf", 2, NULL,
+     "OUT lies inside the input's folder", 0},
+    {"OUT inside it, quantized", "quantize org/tiny -o %T/" SNAPSHOT "/x.gguf --method rtn", 2,
+     NULL, "OUT lies inside the input's folder", 0},
 };
 
 static void row_case(check *c)
@@ -51,7 +60,8 @@ static int run(const char *line)
     return code;
 }
 
-/* A run that was killed is gone on with by `--resume` alone, from the path that its journal has: the same bytes, its general.name included. */
+/* A run that was killed is gone on with by `--resume` alone, from the path that its journal has:
+ * the same bytes, its general.name included. */
 static void resumed(check *c)
 {
     size_t n = 0, m = 0;
@@ -102,10 +112,12 @@ static void link_blob(const char *target, const char *name)
 
 static void make_cache(void)
 {
-    static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
+    static const tiny_shape shape = {
+        .n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
     static const char *const repos[] = {"hub/models--org--tiny", "hub/models--org--file"};
     static const char *const in[] = {"refs", "blobs", "snapshots", ("snapshots/" COMMIT)};
-    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
     char path[1024], name[256], target[64];
     nb_error err = {.offset = -1};
     here = folder_new();
@@ -127,7 +139,8 @@ static void make_cache(void)
         snprintf(name, sizeof name, SNAPSHOT "/%s", parts[i]);
         link_blob(target, name);
     }
-    if (tiny_gguf_write(folder_in(&here, "hub/models--org--file/blobs/abcd", path), &shape, &err) != NB_OK) {
+    if (tiny_gguf_write(folder_in(&here, "hub/models--org--file/blobs/abcd", path), &shape, &err) !=
+        NB_OK) {
         fprintf(stderr, "%s\n", err.message);
         exit(1);
     }
@@ -141,7 +154,8 @@ int main(int argc, char **argv)
     check_case cases[kRows + 1];
     for (int i = 0; i < kRows; i++)
         cases[i] = (check_case){rows[i].sentence, row_case};
-    cases[kRows] = (check_case){"an interrupted run of a name is gone on with, to the same bytes", resumed};
+    cases[kRows] =
+        (check_case){"an interrupted run of a name is gone on with, to the same bytes", resumed};
     make_cache();
     const int rc = check_main(cases, kRows + 1, argc, argv);
     folder_gone(&here);

@@ -60,8 +60,10 @@ static void unknown(check *c)
 /* A second turn reads the caches of both devices. */
 static void on_two_devices(check *c)
 {
-    static const char *const lines[] = {"one", "two", "/stats", "/quit", NULL}, *const given[] = {
-        CHAT "--exact --device ref", CHAT "--exact --device ref --offload 1", CHAT "--exact --device ref -ngl 0"};
+    static const char *const lines[] = {"one", "two", "/stats", "/quit", NULL},
+                             *const given[] = {CHAT "--exact --device ref",
+                                               CHAT "--exact --device ref --offload 1",
+                                               CHAT "--exact --device ref -ngl 0"};
     char want[2][2048], text[2048];
     for (int i = 0; i < 3; i++) {
         outcome o = talk(c, given[i], lines);
@@ -77,7 +79,8 @@ static void on_two_devices(check *c)
     }
 }
 
-/* The answer would fill a context of 100,000 tokens, minutes; what came of it stays, and the conversation goes on. */
+/* The answer would fill a context of 100,000 tokens, minutes; what came of it stays, and the
+ * conversation goes on. */
 static void stopped(check *c)
 {
     static const char *const lines[] = {"abc", TALK_INTERRUPT, "/stats", "/quit", NULL};
@@ -212,7 +215,8 @@ static void make_model(const char *name)
 {
     static const char jinja[] = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor "
                                 "%}{% if add_generation_prompt %}a:{% endif %}";
-    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
     char path[1024], from[1024], to[1024];
     mkdir(folder_in(&here, name, path), 0700);
     snprintf(to, sizeof to, "%s/chat_template.jinja", name);
@@ -228,7 +232,8 @@ static void make_model(const char *name)
 /* talks, and long: the same with a context that takes minutes to fill. */
 static void make_folder(void)
 {
-    static const char was[] = "\"max_position_embeddings\": 512", is[] = "\"max_position_embeddings\": 131072";
+    static const char was[] = "\"max_position_embeddings\": 512",
+                      is[] = "\"max_position_embeddings\": 131072";
     char path[1024], config[4096];
     size_t n = 0;
     here = folder_new();
@@ -237,7 +242,8 @@ static void make_folder(void)
     char *text = folder_bytes(&here, "long/config.json", &n), *at = strstr(text, was);
     if (!at || unlink(folder_in(&here, "long/config.json", path)) != 0) /* a link so far */
         exit(1);
-    const int made = snprintf(config, sizeof config, "%.*s%s%s", (int)(at - text), text, is, at + sizeof was - 1);
+    const int made = snprintf(config, sizeof config, "%.*s%s%s", (int)(at - text), text, is,
+                              at + sizeof was - 1);
     folder_write(&here, "long/config.json", config, (size_t)made);
     free(text);
 }

@@ -1,4 +1,5 @@
-/* convert.c -- `nibble convert`: what it writes, what it refuses, and that nothing half-made is ever there. */
+/* convert.c -- `nibble convert`: what it writes, what it refuses, and that nothing half-made is
+ * ever there. */
 #include "cli/transcript.h"
 #include "nibble.h"
 #include "tiny_gguf.h"
@@ -11,29 +12,45 @@ static folder here;
 static const transcript rows[] = {
     {"convert without OUT", "convert " TINY, 2, NULL, "-o OUT is missing", 0},
     {"convert without a model", "convert -o %T/out.gguf", 2, NULL, "MODEL is missing", 0},
-    {"convert a model that is not there", "convert %T/none.gguf -o %T/out.gguf --json", 3, NULL, "none.gguf: cannot open", 0},
-    {"convert a text", "convert %T/text.txt -o %T/out.gguf", 4, NULL, "text.txt: neither GGUF nor safetensors", 0},
-    {"an unknown format", "convert " TINY " -o %T/out --format tar", 2, NULL, "--format tar is unknown; gguf, plain, gptq", 0},
-    {"a format to come", "convert " TINY " -o %T/out --format awq --json", 5, NULL, "which are no codes of awq", 0},
-    {"an unknown grid", "convert " TINY " -o %T/out.gguf --grid q9_9", 2, NULL, "--grid q9_9 is unknown; there are: f32 f16 bf16", 0},
-    {"a grid that is only read", "convert " TINY " -o %T/out.gguf --grid q4_k", 5, NULL, "--grid q4_k cannot be written", 0},
+    {"convert a model that is not there", "convert %T/none.gguf -o %T/out.gguf --json", 3, NULL,
+     "none.gguf: cannot open", 0},
+    {"convert a text", "convert %T/text.txt -o %T/out.gguf", 4, NULL,
+     "text.txt: neither GGUF nor safetensors", 0},
+    {"an unknown format", "convert " TINY " -o %T/out --format tar", 2, NULL,
+     "--format tar is unknown; gguf, plain, gptq", 0},
+    {"a format to come", "convert " TINY " -o %T/out --format awq --json", 5, NULL,
+     "which are no codes of awq", 0},
+    {"an unknown grid", "convert " TINY " -o %T/out.gguf --grid q9_9", 2, NULL,
+     "--grid q9_9 is unknown; there are: f32 f16 bf16", 0},
+    {"a grid that is only read", "convert " TINY " -o %T/out.gguf --grid q4_k", 5, NULL,
+     "--grid q4_k cannot be written", 0},
     {"a grid that the rows do not fit", "convert %T/odd.gguf -o %T/out.gguf --grid q8_0", 5, NULL,
      "tensor blk.0.ffn_down.weight as q8_0: a row is no whole number of blocks of its type", 0},
     {"codes in a folder of floats", "convert " TINY " -o %T/out --grid q8_0", 5, NULL,
      "--grid q8_0 in a folder of plain floats, which are f32, f16 or bf16", 0},
-    {"a quantized file in a folder of floats", "convert %T/codes.gguf -o %T/out", 5, NULL, "in q4_0 has no place in a folder of plain floats", 0},
-    {"codes that would be rounded", "convert %T/codes8.gguf -o %T/out.gguf --grid q4_0 --json", 5, NULL,
-     "not all of its values in q8_0 have a place in q4_0; nibble quantize rounds them anew", 0},
-    {"OUT is the input", "convert " TINY " -o %T/./tiny.gguf", 2, NULL, "OUT is the input itself", 0},
-    {"OUT inside the model's folder", "convert " LLAMA " -o " LLAMA "/out.gguf", 2, NULL, "OUT lies inside the input's folder", 0},
-    {"OUT is a folder that holds something", "convert " TINY " -o %T", 7, NULL, "exists; a folder that is written must be new", 0},
-    {"OUT is a file where a folder is written", "convert " TINY " -o %T/text.txt --format plain", 7, NULL,
-     "text.txt: exists; a folder that is written must be new", 0},
-    {"OUT is a folder where a file is written", "convert " TINY " -o %T/folder.gguf --json", 7, NULL, "exists and is not a regular file", 0},
-    {"OUT in a folder that is not there", "convert " TINY " -o %T/no/out.gguf", 3, NULL, "cannot create it", 0},
-    {"a folder in a folder that is not there", "convert " TINY " -o %T/no/out", 3, NULL, "cannot create it", 0},
-    {"a number beyond the range of f16", "convert %T/big.gguf -o %T/out.gguf --grid f16", 5, NULL, "holds numbers beyond the range of f16", 0},
-    {"NaN has no place in blocks", "convert %T/nan.gguf -o %T/out.gguf --grid q8_0", 4, NULL, "holds NaN or Inf, which q8_0 cannot", 0},
+    {"a quantized file in a folder of floats", "convert %T/codes.gguf -o %T/out", 5, NULL,
+     "in q4_0 has no place in a folder of plain floats", 0},
+    {"codes that would be rounded", "convert %T/codes8.gguf -o %T/out.gguf --grid q4_0 --json", 5,
+     NULL, "not all of its values in q8_0 have a place in q4_0; nibble quantize rounds them anew",
+     0},
+    {"OUT is the input", "convert " TINY " -o %T/./tiny.gguf", 2, NULL, "OUT is the input itself",
+     0},
+    {"OUT inside the model's folder", "convert " LLAMA " -o " LLAMA "/out.gguf", 2, NULL,
+     "OUT lies inside the input's folder", 0},
+    {"OUT is a folder that holds something", "convert " TINY " -o %T", 7, NULL,
+     "exists; a folder that is written must be new", 0},
+    {"OUT is a file where a folder is written", "convert " TINY " -o %T/text.txt --format plain", 7,
+     NULL, "text.txt: exists; a folder that is written must be new", 0},
+    {"OUT is a folder where a file is written", "convert " TINY " -o %T/folder.gguf --json", 7,
+     NULL, "exists and is not a regular file", 0},
+    {"OUT in a folder that is not there", "convert " TINY " -o %T/no/out.gguf", 3, NULL,
+     "cannot create it", 0},
+    {"a folder in a folder that is not there", "convert " TINY " -o %T/no/out", 3, NULL,
+     "cannot create it", 0},
+    {"a number beyond the range of f16", "convert %T/big.gguf -o %T/out.gguf --grid f16", 5, NULL,
+     "holds numbers beyond the range of f16", 0},
+    {"NaN has no place in blocks", "convert %T/nan.gguf -o %T/out.gguf --grid q8_0", 4, NULL,
+     "holds NaN or Inf, which q8_0 cannot", 0},
 };
 enum { kRows = sizeof rows / sizeof *rows };
 
@@ -79,14 +96,18 @@ static void one(check *c, const char *line, int code, const char *out, const cha
 static void there_and_back(check *c)
 {
     one(c, "convert " LLAMA " -o %T/out.gguf -t 1", 0, "gguf: ", NULL);
-    one(c, "inspect %T/out.gguf --tensors", 0, "rope_freqs.weight                            f32    [8]", NULL);
+    one(c, "inspect %T/out.gguf --tensors", 0,
+        "rope_freqs.weight                            f32    [8]", NULL);
     one(c, "inspect %T/out.gguf --verify", 0, "tensors hold numbers", NULL);
-    one(c, "convert %T/out.gguf -o %T/out/ --json", 0, "{\"format\":\"plain\",\"grid\":\"keep\",\"bytes\":", NULL);
-    one(c, "inspect %T/out --tensors", 0, "model.layers.1.self_attn.q_proj.weight       bf16   [64,64]", NULL);
+    one(c, "convert %T/out.gguf -o %T/out/ --json", 0,
+        "{\"format\":\"plain\",\"grid\":\"keep\",\"bytes\":", NULL);
+    one(c, "inspect %T/out --tensors", 0,
+        "model.layers.1.self_attn.q_proj.weight       bf16   [64,64]", NULL);
     one(c, "inspect %T/out", 0, "rope_scaling", NULL);
     one(c, "convert %T/out -o %T/out", 2, NULL, "OUT is the input itself");
     one(c, "convert %T/out -o %T/out2 --grid f32", 0, "plain: ", NULL);
-    one(c, "inspect %T/out2 --tensors", 0, "model.layers.1.self_attn.q_proj.weight       f32    [64,64]", NULL);
+    one(c, "inspect %T/out2 --tensors", 0,
+        "model.layers.1.self_attn.q_proj.weight       f32    [64,64]", NULL);
     one(c, "tokenize %T/out2 -p hello", 0, "104 101 108 108 111", NULL);
     gone("out.gguf");
     gone("out");
@@ -107,15 +128,21 @@ static void replaced(check *c)
     CHECK_EQ(c, strangers(), 0);
 }
 
-/* Rounding the BF16 weights of a folder: the whole file is what the encoders write, of which tests/golden/dtype says that they are llama.cpp's. */
+/* Rounding the BF16 weights of a folder: the whole file is what the encoders write, of which
+ * tests/golden/dtype says that they are llama.cpp's. */
 static void rounded(check *c)
 {
     static const char *const grids[] = {"q4_0", "q5_0"};
     char line[256];
     for (int i = 0; i < 2; i++) {
-        snprintf(line, sizeof line, "convert %%M/tiny-llama -o %%T/out.gguf --format gguf --grid %s -t 1 -q", grids[i]);
+        snprintf(line, sizeof line,
+                 "convert %%M/tiny-llama -o %%T/out.gguf --format gguf --grid %s -t 1 -q",
+                 grids[i]);
         one(c, line, 0, "gguf: ", NULL);
-        snprintf(line, sizeof line, "quantize %%M/tiny-llama -o %%T/rounded.gguf --method rtn --grid %s --embedding %s -t 1 -q", grids[i], grids[i]);
+        snprintf(line, sizeof line,
+                 "quantize %%M/tiny-llama -o %%T/rounded.gguf --method rtn --grid %s --embedding "
+                 "%s -t 1 -q",
+                 grids[i], grids[i]);
         one(c, line, 0, "rtn ", NULL);
         check_same(c, &here, "out.gguf", "rounded.gguf", true);
         gone("out.gguf");
@@ -127,7 +154,8 @@ static void rounded(check *c)
 /* Files that are only carried over would show what lies elsewhere. */
 static void links(check *c)
 {
-    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    static const char *const parts[] = {"config.json", "model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
     enum { kMost = 1 << 20 };
     char path[1024], *p = malloc(kMost);
     if (!p || mkdir(folder_in(&here, "out.model", path), 0700) != 0)
@@ -143,12 +171,16 @@ static void links(check *c)
         fclose(f);
     }
     free(p);
-    if (symlink("config.json", folder_in(&here, "out.model/LICENSE", path)) != 0 || symlink("../text.txt", folder_in(&here, "out.model/README.md", path)) != 0)
+    if (symlink("config.json", folder_in(&here, "out.model/LICENSE", path)) != 0 ||
+        symlink("../text.txt", folder_in(&here, "out.model/README.md", path)) != 0)
         exit(1);
-    one(c, "convert %T/out.model -o %T/out -q", 4, NULL, "out.model/README.md: a link that leads out of its folder\nhint: put the file itself there");
+    one(c, "convert %T/out.model -o %T/out -q", 4, NULL,
+        "out.model/README.md: a link that leads out of its folder\nhint: put the file itself "
+        "there");
     CHECK(c, access(folder_in(&here, "out", path), F_OK) != 0);
     unlink(folder_in(&here, "out.model/README.md", path));
-    one(c, "convert %T/out.model -o %T/out -q", 0, "plain: ", NULL); /* a link within is the file itself */
+    /* a link within is the file itself */
+    one(c, "convert %T/out.model -o %T/out -q", 0, "plain: ", NULL);
     gone("out");
     gone("out.model");
     CHECK_EQ(c, strangers(), 0);
@@ -172,21 +204,27 @@ static void spoil(const char *from, const char *to, uint16_t bits)
 
 static void begin(void)
 {
-    static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
-    static const tiny_shape odd = {.n_layer = 1, .hidden = 64, .ffn = 80, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    static const tiny_shape shape = {
+        .n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    static const tiny_shape odd = {
+        .n_layer = 1, .hidden = 64, .ffn = 80, .n_head = 2, .n_kv_head = 1, .ctx = 64};
     char path[1024], to[1024];
     nb_error err;
     here = folder_new();
     folder_write(&here, "text.txt", "text", 4);
     if (tiny_gguf_write(folder_in(&here, "tiny.gguf", path), &shape, &err) != NB_OK ||
-        tiny_gguf_write(folder_in(&here, "odd.gguf", path), &odd, &err) != NB_OK || mkdir(folder_in(&here, "folder.gguf", path), 0777) != 0)
+        tiny_gguf_write(folder_in(&here, "odd.gguf", path), &odd, &err) != NB_OK ||
+        mkdir(folder_in(&here, "folder.gguf", path), 0777) != 0)
         exit(1);
     spoil("tiny.gguf", "nan.gguf", 0x7e00);
-    static const char *const made[][2] = {{"codes.gguf", "q4_0"}, {"codes8.gguf", "q8_0"}, {"big.gguf", "bf16"}};
+    static const char *const made[][2] = {
+        {"codes.gguf", "q4_0"}, {"codes8.gguf", "q8_0"}, {"big.gguf", "bf16"}};
     for (int i = 0; i < 3; i++) {
         nb_convert_result r;
-        const nb_convert_options o = {
-            .model = folder_in(&here, "tiny.gguf", path), .out = folder_in(&here, made[i][0], to), .grid = made[i][1], .n_thread = 1};
+        const nb_convert_options o = {.model = folder_in(&here, "tiny.gguf", path),
+                                      .out = folder_in(&here, made[i][0], to),
+                                      .grid = made[i][1],
+                                      .n_thread = 1};
         if (nb_convert(&o, &r, &err) != NB_OK)
             exit(1);
     }
@@ -197,7 +235,8 @@ static const check_case cases[] = {
     {"what convert refuses it names, and leaves nothing", refusals},
     {"a folder to GGUF and back", there_and_back},
     {"a file that is replaced takes its manifest along", replaced},
-    {"plain rounding of a 16-bit model gives the encoder's bytes where the grid meets its extreme", rounded},
+    {"plain rounding of a 16-bit model gives the encoder's bytes where the grid meets its extreme",
+     rounded},
     {"a file that is carried over may be no link out of the folder", links},
 };
 

@@ -1,5 +1,6 @@
-/* folders.c -- `nibble quantize` and `nibble convert` into folders whose linears a scheme packs: what is refused before work begins, what is written
- * runs as what it decodes to, which conversions keep every bit, and who may go on with an unfinished one. */
+/* folders.c -- `nibble quantize` and `nibble convert` into folders whose linears a scheme packs:
+ * what is refused before work begins, what is written runs as what it decodes to, which conversions
+ * keep every bit, and who may go on with an unfinished one. */
 #include "cli/transcript.h"
 #include "file/container.h"
 #include "tiny_gguf.h"
@@ -40,7 +41,8 @@ static bool expect(check *c, const char *line, int code, const char *word)
     const bool as_wanted = o.code == code && (!word || strstr(code ? o.err : o.out, word));
     c->n_check++;
     if (!as_wanted)
-        check_report(c, __FILE__, __LINE__, "%s: exit %d: %s%s; expected %d: %s", line, o.code, o.out, o.err, code, word ? word : "");
+        check_report(c, __FILE__, __LINE__, "%s: exit %d: %s%s; expected %d: %s", line, o.code,
+                     o.out, o.err, code, word ? word : "");
     if (code && code < 128)
         check_failure(c, line, &o);
     program_free(&o);
@@ -59,7 +61,8 @@ static void same_folder(check *c, const char *a, const char *b)
         p[i] = folder_bytes(&here, name[i], &n);
         snprintf(name[i], sizeof name[i], "%.100s/model.safetensors", folders[i]);
     }
-    const char *x = strstr(p[0], "\"quantization_config\""), *y = strstr(p[1], "\"quantization_config\"");
+    const char *x = strstr(p[0], "\"quantization_config\""),
+               *y = strstr(p[1], "\"quantization_config\"");
     CHECK(c, x && y);
     if (x && y)
         CHECK_STR(c, x, y);
@@ -89,37 +92,53 @@ static void spoil(check *c, const char *model, const char *tensor, int v)
 /* ---- refusals ---- */
 
 static const transcript refused[] = {
-    {"--format awq with 8 bits", RTN "--format awq --bits 8", 5, NULL, "AWQ checkpoints have codes of 4 bits, not 8", 0},
-    {"--act-order where no loader knows it", GPTQ "--format compressed-tensors --act-order", 5, NULL, "--act-order in --format compressed-tensors", 0},
-    {"--act-order without a look at the inputs", RTN "--format gptq --act-order", 5, NULL, "--act-order with --method rtn, which rounds inputs in no order", 0},
-    {"--act-order where nothing is rounded in an order", "quantize " TINY " -o %T/out -t 1 -q --method awq --format gptq --act-order", 5, NULL,
+    {"--format awq with 8 bits", RTN "--format awq --bits 8", 5, NULL,
+     "AWQ checkpoints have codes of 4 bits, not 8", 0},
+    {"--act-order where no loader knows it", GPTQ "--format compressed-tensors --act-order", 5,
+     NULL, "--act-order in --format compressed-tensors", 0},
+    {"--act-order without a look at the inputs", RTN "--format gptq --act-order", 5, NULL,
+     "--act-order with --method rtn, which rounds inputs in no order", 0},
+    {"--act-order where nothing is rounded in an order",
+     "quantize " TINY " -o %T/out -t 1 -q --method awq --format gptq --act-order", 5, NULL,
      "--act-order with --method awq, which rounds inputs in no order", 0},
-    {"--asym in version 1", RTN "--format gptq --asym --json", 5, NULL, "--asym in --format gptq, where loaders read a zero of 0 in three ways", 0},
+    {"--asym in version 1", RTN "--format gptq --asym --json", 5, NULL,
+     "--asym in --format gptq, where loaders read a zero of 0 in three ways", 0},
     {"--range of another word", RTN "--format gptq --range most", 2, NULL, "most", 0},
-    {"a block format in a folder", RTN "--format gptq --grid q4_0", 5, NULL, "--grid q4_0 in --format gptq, which holds int2, int3, int4 and int8",
+    {"a block format in a folder", RTN "--format gptq --grid q4_0", 5, NULL,
+     "--grid q4_0 in --format gptq, which holds int2, int3, int4 and int8", 0},
+    {"an embedding of blocks in a folder", RTN "--format gptq --embedding q8_0", 5, NULL,
+     "--embedding q8_0 in a folder", 0},
+    {"groups that AWQ's loaders do not have",
+     "quantize %T/odd.gguf -o %T/out -q --method rtn --format awq --group 32 --json", 5, NULL,
+     "model.layers.0.mlp.down_proj.weight is [64,80]: AWQ needs outputs in eights and inputs in "
+     "whole groups of 32; --group row packs every linear",
      0},
-    {"an embedding of blocks in a folder", RTN "--format gptq --embedding q8_0", 5, NULL, "--embedding q8_0 in a folder", 0},
-    {"groups that AWQ's loaders do not have", "quantize %T/odd.gguf -o %T/out -q --method rtn --format awq --group 32 --json", 5, NULL,
-     "model.layers.0.mlp.down_proj.weight is [64,80]: AWQ needs outputs in eights and inputs in whole groups of 32; --group row packs every linear",
+    {"groups that compressed-tensors does not have",
+     "quantize %T/wide.gguf -o %T/out -q --method rtn --format compressed-tensors --group 64", 5,
+     NULL,
+     "is [64,96]: compressed-tensors needs inputs in whole groups of 64; --group 32 or row packs "
+     "every linear",
      0},
-    {"groups that compressed-tensors does not have", "quantize %T/wide.gguf -o %T/out -q --method rtn --format compressed-tensors --group 64", 5,
-     NULL, "is [64,96]: compressed-tensors needs inputs in whole groups of 64; --group 32 or row packs every linear", 0},
-    {"a size of files that is none", RTN "--format gptq --max-shard-size 5X", 2, NULL, "--max-shard-size 5X: it must be a size", 0},
+    {"a size of files that is none", RTN "--format gptq --max-shard-size 5X", 2, NULL,
+     "--max-shard-size 5X: it must be a size", 0},
     {"several GGUF files", "quantize " TINY " -o %T/out.gguf --max-shard-size 1M", 5, NULL,
      "--max-shard-size with a GGUF file, which is written in one piece", 0},
-    {"a folder that holds something", "quantize " TINY " -o %T/full -q --method rtn --format gptq", 7, NULL,
-     "full: exists; a folder that is written must be new", 0},
-    {"a folder where a file is", "quantize " TINY " -o %T/text.txt -q --method rtn --format gptq", 7, NULL,
-     "text.txt: exists; a folder that is written must be new", 0},
+    {"a folder that holds something", "quantize " TINY " -o %T/full -q --method rtn --format gptq",
+     7, NULL, "full: exists; a folder that is written must be new", 0},
+    {"a folder where a file is", "quantize " TINY " -o %T/text.txt -q --method rtn --format gptq",
+     7, NULL, "text.txt: exists; a folder that is written must be new", 0},
     {"floats into codes", "convert " TINY " -o %T/out --format gptq", 5, NULL,
      "its linears are floats, which are no codes of gptq; nibble quantize rounds them", 0},
     {"a grid beside codes", "convert " TINY " -o %T/out --format gptq --grid f16", 2, NULL,
      "--grid f16 with --format gptq, which takes codes as they are", 0},
     {"blocks with a minimum into codes", "convert %T/q4_1.gguf -o %T/out --format gptq_v2", 5, NULL,
      "attn_q.weight is in q4_1, which are no codes of such a folder", 0},
-    {"codes of 8 bits into AWQ", "convert %T/q8_0.gguf -o %T/out --format awq", 5, NULL, "AWQ checkpoints have codes of 4 bits, not 8", 0},
-    {"codes of 5 bits", "convert %T/q5_0.gguf -o %T/out --format gptq", 5, NULL, "GPTQ checkpoints have codes of 2, 3, 4 or 8 bits, not 5", 0},
-    {"codes of 5 bits there", "convert %T/q5_0.gguf -o %T/out --format compressed-tensors", 5, NULL, "codes of 2, 3, 4 or 8 bits, not 5", 0},
+    {"codes of 8 bits into AWQ", "convert %T/q8_0.gguf -o %T/out --format awq", 5, NULL,
+     "AWQ checkpoints have codes of 4 bits, not 8", 0},
+    {"codes of 5 bits", "convert %T/q5_0.gguf -o %T/out --format gptq", 5, NULL,
+     "GPTQ checkpoints have codes of 2, 3, 4 or 8 bits, not 5", 0},
+    {"codes of 5 bits there", "convert %T/q5_0.gguf -o %T/out --format compressed-tensors", 5, NULL,
+     "codes of 2, 3, 4 or 8 bits, not 5", 0},
 };
 
 static void refusals(check *c)
@@ -128,7 +147,8 @@ static void refusals(check *c)
         outcome o = program_run(&here, refused[i].line, OUT_CAPTURED);
         c->n_check++;
         if (o.code != refused[i].code || !strstr(o.err, refused[i].err))
-            check_report(c, __FILE__, __LINE__, "%s: exit %d: %s", refused[i].sentence, o.code, o.err);
+            check_report(c, __FILE__, __LINE__, "%s: exit %d: %s", refused[i].sentence, o.code,
+                         o.err);
         check_failure(c, refused[i].line, &o);
         program_free(&o);
         if (there("out") || there("out.nibble"))
@@ -139,7 +159,8 @@ static void refusals(check *c)
 
 /* ---- what is written ---- */
 
-/* Every scheme and width: whole, holds what its manifest says, and its logits are those of the floats it decodes to. */
+/* Every scheme and width: whole, holds what its manifest says, and its logits are those of the
+ * floats it decodes to. */
 static void written(check *c)
 {
     static const char *const rows[] = {
@@ -157,15 +178,18 @@ static void written(check *c)
         RTN "--layers 0:1 --format gptq --group 32 --embedding f16",
         GPTQ "--format gptq --group 16 --act-order",
         GPTQ "--format gptq_v2 --bits 2 --group 32 --asym --act-order --max-shard-size 20K",
-        "quantize %T/odd.gguf -o %T/out -t 1 -q --method rtn --format gptq_v2 --bits 4 --group 32", /* 80 = 2.5 x 32 */
+        /* 80 = 2.5 x 32 */
+        "quantize %T/odd.gguf -o %T/out -t 1 -q --method rtn --format gptq_v2 --bits 4 --group 32",
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!expect(c, rows[i], 0, NULL))
             continue;
         expect(c, "inspect %T/out --verify --json", 0, "\"scheme\":\"");
         expect(c, "convert %T/out -o %T/plain --format plain -t 1 -q", 0, "plain: ");
-        expect(c, "run %T/out --ids 5,9,30,2,8,100 --logits %T/a.npy --exact -t 1 -q -n 1 --json", 0, NULL);
-        expect(c, "run %T/plain --ids 5,9,30,2,8,100 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
+        expect(c, "run %T/out --ids 5,9,30,2,8,100 --logits %T/a.npy --exact -t 1 -q -n 1 --json",
+               0, NULL);
+        expect(c, "run %T/plain --ids 5,9,30,2,8,100 --logits %T/b.npy --exact -t 1 -q -n 1 --json",
+               0, NULL);
         check_same(c, &here, "a.npy", "b.npy", true);
         gone("out");
         gone("plain");
@@ -174,7 +198,8 @@ static void written(check *c)
 
 static void sharded(check *c)
 {
-    static const char *const beside[] = {"config.json", "generation_config.json", "quantize_config.json", "manifest.json",
+    static const char *const beside[] = {"config.json", "generation_config.json",
+                                         "quantize_config.json", "manifest.json",
                                          "model.safetensors.index.json"};
     size_t n = 0, m = 0;
     expect(c, RTN "--format gptq --group 32", 0, NULL);
@@ -188,13 +213,15 @@ static void sharded(check *c)
         CHECK(c, there(name));
     }
     CHECK(c, !there("out/model.safetensors") && strstr(many, "\"file\":\"model-00002-of-000"));
-    const char *find = "{\"name\":\"model.layers.1.mlp.down_proj.qweight\"", *a = strstr(one, find), *b = strstr(many, find);
+    const char *find = "{\"name\":\"model.layers.1.mlp.down_proj.qweight\"", *a = strstr(one, find),
+               *b = strstr(many, find);
     CHECK(c, a && b && strncmp(a, b, strlen(find) + 100) == 0); /* type, size, hash */
     CHECK(c, strstr(many, "{\"file\":\"model.safetensors.index.json\"") != NULL);
     expect(c, "inspect %T/out --verify", 0, "scheme           gptq");
     expect(c, "convert %T/out -o %T/plain --max-shard-size 30KB -q", 0, "plain: ");
     CHECK(c, there("plain/model.safetensors.index.json"));
-    expect(c, "convert %T/plain -o %T/again.gguf --max-shard-size 30KB -q", 5, "--max-shard-size with a GGUF file");
+    expect(c, "convert %T/plain -o %T/again.gguf --max-shard-size 30KB -q", 5,
+           "--max-shard-size with a GGUF file");
     gone("plain");
     gone("out");
     free(one);
@@ -204,7 +231,8 @@ static void sharded(check *c)
 /* A byte anywhere in the folder is missed. */
 static void verified(check *c)
 {
-    static const char *const files[] = {"out/config.json", "out/tokenizer_config.json", "out/quantize_config.json", "out/model.safetensors"};
+    static const char *const files[] = {"out/config.json", "out/tokenizer_config.json",
+                                        "out/quantize_config.json", "out/model.safetensors"};
     expect(c, RTN "--format gptq --group 32", 0, NULL);
     for (int i = 0; i < 4; i++) {
         size_t n = 0;
@@ -221,7 +249,8 @@ static void verified(check *c)
     }
     expect(c, "inspect %T/out --verify", 0, "gptq");
     unlink(in("out/generation_config.json"));
-    expect(c, "inspect %T/out --verify", NB_NEGATIVE, "the file generation_config.json of the manifest is missing");
+    expect(c, "inspect %T/out --verify", NB_NEGATIVE,
+           "the file generation_config.json of the manifest is missing");
     gone("out");
 }
 
@@ -247,9 +276,14 @@ static void conversions(check *c)
         {"--format compressed-tensors --group 32", "compressed-tensors", "gptq", NULL},
         {"--format compressed-tensors --group row --bits 3", "compressed-tensors", "gptq_v2", NULL},
         {"--format compressed-tensors --group 32 --layers 1:2", "compressed-tensors", "gptq", NULL},
-        {"--format gptq_v2 --group 32 --bits 2 --asym", "gptq_v2", "gptq", "it has zeros of 0, which loaders of gptq read in three ways"}, /* below */
-        {"--format gptq --group 32 --bits 8", "gptq", "awq", "out: AWQ checkpoints have codes of 4 bits, not 8; quantize the model that it came from\nhint: nibble quantize ORIGINAL -o OUT --format awq"},
-        {"--format gptq --group 128", "gptq", "compressed-tensors", "compressed-tensors needs inputs in whole groups of 128"},
+        /* below */
+        {"--format gptq_v2 --group 32 --bits 2 --asym", "gptq_v2", "gptq",
+         "it has zeros of 0, which loaders of gptq read in three ways"},
+        {"--format gptq --group 32 --bits 8", "gptq", "awq",
+         "out: AWQ checkpoints have codes of 4 bits, not 8; quantize the model that it came "
+         "from\nhint: nibble quantize ORIGINAL -o OUT --format awq"},
+        {"--format gptq --group 128", "gptq", "compressed-tensors",
+         "compressed-tensors needs inputs in whole groups of 128"},
     };
     char line[300];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -260,7 +294,8 @@ static void conversions(check *c)
             spoil(c, "out", "model.layers.1.mlp.up_proj.qzeros", 0);
         snprintf(line, sizeof line, "convert %%T/out -o %%T/there --format %s -t 1 -q", rows[i].to);
         if (expect(c, line, rows[i].word ? 5 : 0, rows[i].word) && !rows[i].word) {
-            snprintf(line, sizeof line, "convert %%T/there -o %%T/back --format %s -t 1 -q", rows[i].from);
+            snprintf(line, sizeof line, "convert %%T/there -o %%T/back --format %s -t 1 -q",
+                     rows[i].from);
             if (expect(c, line, 0, NULL))
                 same_folder(c, "back", "out");
             expect(c, "inspect %T/there --verify", 0, NULL);
@@ -279,9 +314,12 @@ static void ordered(check *c)
     expect(c, "convert %T/out -o %T/there --format gptq_v2 -q", 0, NULL);
     expect(c, "convert %T/there -o %T/back --format gptq -q", 0, NULL);
     same_folder(c, "back", "out");
-    expect(c, "convert %T/out -o %T/x --format awq -q", 5, "its inputs have an order (desc_act), which awq has no place for");
-    expect(c, "convert %T/out -o %T/x --format compressed-tensors -q", 5, "its inputs have an order (desc_act)");
-    expect(c, "convert %T/out -o %T/x.gguf --grid q4_0 -q", 5, "not all of its values in codes have a place in q4_0");
+    expect(c, "convert %T/out -o %T/x --format awq -q", 5,
+           "its inputs have an order (desc_act), which awq has no place for");
+    expect(c, "convert %T/out -o %T/x --format compressed-tensors -q", 5,
+           "its inputs have an order (desc_act)");
+    expect(c, "convert %T/out -o %T/x.gguf --grid q4_0 -q", 5,
+           "not all of its values in codes have a place in q4_0");
     outcome o = program_run(&here, "convert %T/out -o %T/x.gguf -q", OUT_CAPTURED); /* F32 */
     CHECK_EQ(c, o.code, 0);
     CHECK_STR(c, o.err, ""); /* scales and zeros are in the values, nothing stays behind */
@@ -299,26 +337,34 @@ static void ordered(check *c)
 /* GGUF blocks to codes and back, and codes to the blocks that have a place for them. */
 static void blocks(check *c)
 {
-    static const char *const rows[][2] = {
-        {"q4_0", "gptq"}, {"q4_0", "awq"}, {"q4_0", "compressed-tensors"}, {"q8_0", "gptq"}, {"q8_0", "compressed-tensors"}};
-    static const char *const codes[][2] = {{"--format gptq --group 64", "q4_0"},
-                                           {"--format gptq --group 32 --bits 3", "q4_0"},
-                                           {"--format gptq_v2 --group 32 --bits 3 --asym", "q4_0"},
-                                           {"--format awq --group row --asym", "q5_0"},
-                                           {"--format compressed-tensors --group 32 --bits 8", "q8_0"},
-                                           {"--format gptq_v2 --group 32 --bits 8 --asym", "f32"}};
+    static const char *const rows[][2] = {{"q4_0", "gptq"},
+                                          {"q4_0", "awq"},
+                                          {"q4_0", "compressed-tensors"},
+                                          {"q8_0", "gptq"},
+                                          {"q8_0", "compressed-tensors"}};
+    static const char *const codes[][2] = {
+        {"--format gptq --group 64", "q4_0"},
+        {"--format gptq --group 32 --bits 3", "q4_0"},
+        {"--format gptq_v2 --group 32 --bits 3 --asym", "q4_0"},
+        {"--format awq --group row --asym", "q5_0"},
+        {"--format compressed-tensors --group 32 --bits 8", "q8_0"},
+        {"--format gptq_v2 --group 32 --bits 8 --asym", "f32"}};
     char line[300], word[120];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        snprintf(line, sizeof line, "convert %%T/%s.gguf -o %%T/out --format %s -q", rows[i][0], rows[i][1]);
+        snprintf(line, sizeof line, "convert %%T/%s.gguf -o %%T/out --format %s -q", rows[i][0],
+                 rows[i][1]);
         expect(c, line, 0, NULL);
         expect(c, "convert %T/out -o %T/back.gguf -q", 0, NULL);
         snprintf(word, sizeof word, "blk.0.attn_q.weight                          %s", rows[i][0]);
         expect(c, "inspect %T/back.gguf --tensors", 0, word);
-        snprintf(line, sizeof line, "run %%T/%s.gguf --ids 5,9,30 --logits %%T/a.npy --exact -t 1 -q -n 1 --json", rows[i][0]);
+        snprintf(line, sizeof line,
+                 "run %%T/%s.gguf --ids 5,9,30 --logits %%T/a.npy --exact -t 1 -q -n 1 --json",
+                 rows[i][0]);
         expect(c, line, 0, NULL);
         expect(c, "run %T/out --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
         check_same(c, &here, "a.npy", "b.npy", true);
-        expect(c, "run %T/back.gguf --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
+        expect(c, "run %T/back.gguf --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0,
+               NULL);
         check_same(c, &here, "a.npy", "b.npy", true);
         gone("out");
         gone("back.gguf");
@@ -330,7 +376,8 @@ static void blocks(check *c)
         snprintf(word, sizeof word, "blk.0.attn_q.weight                          %s", codes[i][1]);
         expect(c, "inspect %T/back.gguf --tensors", 0, word);
         expect(c, "run %T/out --ids 5,9,30 --logits %T/a.npy --exact -t 1 -q -n 1 --json", 0, NULL);
-        expect(c, "run %T/back.gguf --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0, NULL);
+        expect(c, "run %T/back.gguf --ids 5,9,30 --logits %T/b.npy --exact -t 1 -q -n 1 --json", 0,
+               NULL);
         check_same(c, &here, "a.npy", "b.npy", true);
         gone("out");
         gone("back.gguf");
@@ -360,7 +407,8 @@ static void sound(check *c)
 static void other_settings(check *c)
 {
     static const char *const rows[][2] = {
-        {GPTQ "--format gptq_v2 --group 32 --act-order", "format is \"gptq_v2\" now, the unfinished run had \"gptq\""},
+        {GPTQ "--format gptq_v2 --group 32 --act-order",
+         "format is \"gptq_v2\" now, the unfinished run had \"gptq\""},
         {GPTQ "--format gptq --group 64 --act-order", "group is 64 now, the unfinished run had 32"},
         {GPTQ "--format gptq --group 32", "act-order is false now"},
         {RUN "--bits 3", "is \"int3\" now"},
@@ -397,7 +445,8 @@ static void other_settings(check *c)
         p[at] ^= 1;
     folder_write(&here, "out.nibble/folder/model.safetensors.partial", p, n);
     free(p);
-    expect(c, RUN, NB_BAD_INPUT, "layer 0 in the partial file is not what the run wrote; --restart begins anew");
+    expect(c, RUN, NB_BAD_INPUT,
+           "layer 0 in the partial file is not what the run wrote; --restart begins anew");
     unlink(in("out.nibble/folder/model.safetensors.partial"));
     expect(c, RUN, NB_NOT_FOUND, "model.safetensors.partial");
     expect(c, RUN "--restart", 0, NULL);
@@ -435,22 +484,27 @@ static void fill_up(const char *path)
     fclose(f);
 }
 
-/* A file system of 1 MiB: full at the start, then full in the middle. Each time the run goes on when there is room. */
+/* A file system of 1 MiB: full at the start, then full in the middle. Each time the run goes on
+ * when there is room. */
 static void full_disk(check *c)
 {
     char small[1024], filler[1100];
     static const char line[] =
-        "quantize " TINY " -o %T/small/out -t 1 -q --calib %T/text.txt --samples 2 -c 16 --format gptq --group 32 --act-order ";
+        "quantize " TINY " -o %T/small/out -t 1 -q --calib %T/text.txt --samples 2 -c 16 --format "
+        "gptq --group 32 --act-order ";
     folder_in(&here, "small", small);
     if (mkdir(small, 0700) != 0 || mount("tmpfs", small, "tmpfs", 0, "size=1m") != 0) {
-        check_skip(c, "a small tmpfs cannot be mounted here; tests/fault/disk has full disks for everyone");
+        check_skip(
+            c,
+            "a small tmpfs cannot be mounted here; tests/fault/disk has full disks for everyone");
         rmdir(small);
         return;
     }
     sound(c);
     snprintf(filler, sizeof filler, "%.900s/filler", small);
     fill_up(filler);
-    CHECK_EQ(c, truncate(filler, (1 << 20) - (64 << 10)), 0); /* room for the journal, not for the file */
+    /* room for the journal, not for the file */
+    CHECK_EQ(c, truncate(filler, (1 << 20) - (64 << 10)), 0);
     expect(c, line, NB_NO_ROOM, "bytes are missing");
     CHECK(c, !there("small/out.nibble") && !there("small/out"));
     unlink(filler);
@@ -471,22 +525,30 @@ static void full_disk(check *c)
 /* Scales of inputs go into every container; what is there runs as it should. */
 static void scaled(check *c)
 {
-    static const char *const as[] = {"out.gguf --grid q4_0", "out.gguf --grid q4_1", "out --format awq --group 32", "out --format gptq --group 32",
-                                     "out --format gptq --group 32 --act-order", "out --format gptq_v2 --asym --bits 3 --group 32",
+    static const char *const as[] = {"out.gguf --grid q4_0",
+                                     "out.gguf --grid q4_1",
+                                     "out --format awq --group 32",
+                                     "out --format gptq --group 32",
+                                     "out --format gptq --group 32 --act-order",
+                                     "out --format gptq_v2 --asym --bits 3 --group 32",
                                      "out --format compressed-tensors --group 32"};
     static const char *const methods[] = {"rtn", "awq", "awq-gptq"};
     char line[400];
-    expect(c, "convert %M/tiny-llama -o %T/whole.gguf --grid f32 -q", 0, NULL); /* its vocabulary is the files' of its kind */
+    /* its vocabulary is the files' of its kind */
+    expect(c, "convert %M/tiny-llama -o %T/whole.gguf --grid f32 -q", 0, NULL);
     for (size_t i = 0; i < sizeof as / sizeof *as; i++) {
         const bool gguf = strncmp(as[i], "out.gguf", 8) == 0;
         double kl[3] = {0};
         for (int m = 0; m < 3; m++) {
             if (m < 2 && strstr(as[i], "--act-order"))
                 continue;
-            snprintf(line, sizeof line, "quantize %%M/tiny-llama -o %%T/%s --method %s -t 1 -q %s", as[i], methods[m], m ? "--calib %T/text.txt --samples 4 -c 32" : "");
+            snprintf(line, sizeof line, "quantize %%M/tiny-llama -o %%T/%s --method %s -t 1 -q %s",
+                     as[i], methods[m], m ? "--calib %T/text.txt --samples 4 -c 32" : "");
             expect(c, line, 0, NULL);
-            snprintf(line, sizeof line, "eval %%T/%.*s -f %%T/text.txt --against %s --ctx 32 --all-positions --exact --json -q -t 1", gguf ? 8 : 3, as[i],
-                     gguf ? "%T/whole.gguf" : "%M/tiny-llama");
+            snprintf(line, sizeof line,
+                     "eval %%T/%.*s -f %%T/text.txt --against %s --ctx 32 --all-positions --exact "
+                     "--json -q -t 1",
+                     gguf ? 8 : 3, as[i], gguf ? "%T/whole.gguf" : "%M/tiny-llama");
             outcome o = program_run(&here, line, OUT_CAPTURED);
             const char *at = strstr(o.out, "\"kl_mean\":");
             kl[m] = at ? strtod(at + 10, NULL) : 1e9;
@@ -496,7 +558,8 @@ static void scaled(check *c)
         }
         printf("      %s: KL by rtn %.4f, awq %.4f, awq-gptq %.4f\n", as[i], kl[0], kl[1], kl[2]);
         CHECK(c, kl[2] > 0);
-        CHECK(c, kl[1] <= 1.5 * kl[0]); /* 128 tokens of one sentence do not make random weights better by scales alone */
+        /* 128 tokens of one sentence do not make random weights better by scales alone */
+        CHECK(c, kl[1] <= 1.5 * kl[0]);
         CHECK(c, kl[2] < (kl[0] > 0 ? 0.5 * kl[0] : 0.1));
     }
     gone("whole.gguf");
@@ -510,7 +573,8 @@ static const check_case cases[] = {
     {"from scheme to scheme and back every bit returns, or the reason is said", conversions},
     {"an order of inputs goes where there is a place for it", ordered},
     {"blocks of GGUF become codes and codes blocks, every value kept", blocks},
-    {"an unfinished folder is gone on with by its own settings only, and its bytes are checked", other_settings},
+    {"an unfinished folder is gone on with by its own settings only, and its bytes are checked",
+     other_settings},
     {"a second writer is told the first one's number", two_writers},
     {"a full disk is exit 6, and the run goes on when there is room", full_disk},
     {"AWQ, with GPTQ and without, goes into every container", scaled},
@@ -518,9 +582,12 @@ static const check_case cases[] = {
 
 int main(int argc, char **argv)
 {
-    static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
-    static const tiny_shape odd = {.n_layer = 1, .hidden = 64, .ffn = 80, .n_head = 2, .n_kv_head = 1, .ctx = 64};
-    static const tiny_shape wide = {.n_layer = 1, .hidden = 64, .ffn = 96, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    static const tiny_shape shape = {
+        .n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    static const tiny_shape odd = {
+        .n_layer = 1, .hidden = 64, .ffn = 80, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    static const tiny_shape wide = {
+        .n_layer = 1, .hidden = 64, .ffn = 96, .n_head = 2, .n_kv_head = 1, .ctx = 64};
     static const char *const grids[] = {"q4_0", "q4_1", "q5_0", "q8_0"};
     char text[1024] = "", line[200];
     here = folder_new();
@@ -534,7 +601,10 @@ int main(int argc, char **argv)
         return 1;
     folder_write(&here, "full/a", "a", 1);
     for (int i = 0; i < 4; i++) {
-        snprintf(line, sizeof line, "quantize %%T/tiny.gguf -o %%T/%s.gguf --method rtn --grid %s --embedding f16 -t 1 -q", grids[i], grids[i]);
+        snprintf(
+            line, sizeof line,
+            "quantize %%T/tiny.gguf -o %%T/%s.gguf --method rtn --grid %s --embedding f16 -t 1 -q",
+            grids[i], grids[i]);
         outcome o = program_run(&here, line, OUT_CAPTURED);
         if (o.code)
             fprintf(stderr, "%s\n", o.err);

@@ -1,4 +1,5 @@
-/* parts.c -- a model in several files is the model: tiny ones are cut into shards and parts, and compute, quantize and list what they do whole. */
+/* parts.c -- a model in several files is the model: tiny ones are cut into shards and parts, and
+ * compute, quantize and list what they do whole. */
 #include "check.h"
 #include "cli/program.h"
 #include "file/container.h"
@@ -9,7 +10,8 @@
 
 static folder here;
 
-static void add(char *text, size_t room, size_t *at, const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void add(char *text, size_t room, size_t *at, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 static void add(char *text, size_t room, size_t *at, const char *format, ...)
 {
     va_list ap;
@@ -41,7 +43,8 @@ static void make_shards(void)
     char path[1024];
     size_t at = 0, total = 0;
     nb_container *m = NULL;
-    if (nb_container_open(NB_SOURCE_DIR "/tests/data/models/tiny-llama", &m, NULL) != NB_OK || mkdir(folder_in(&here, "sharded", path), 0700) != 0)
+    if (nb_container_open(NB_SOURCE_DIR "/tests/data/models/tiny-llama", &m, NULL) != NB_OK ||
+        mkdir(folder_in(&here, "sharded", path), 0700) != 0)
         exit(1);
     add(index, sizeof index, &at, "{\"weight_map\":{");
     for (int shard = 0; shard < 2; shard++) {
@@ -62,7 +65,8 @@ static void make_shards(void)
             for (int d = 0; d < t->n_dim; d++)
                 add(header, sizeof header, &h, "%s%lld", d ? "," : "", (long long)t->shape[d]);
             add(header, sizeof header, &h, "],\"data_offsets\":[%zu,%zu]}", data, data + t->bytes);
-            add(index, sizeof index, &at, "%s\"%s\":\"model-0000%d-of-00002.safetensors\"", total ? "," : "", t->name, shard + 1);
+            add(index, sizeof index, &at, "%s\"%s\":\"model-0000%d-of-00002.safetensors\"",
+                total ? "," : "", t->name, shard + 1);
             data += t->bytes;
             total += t->bytes;
         }
@@ -72,7 +76,10 @@ static void make_shards(void)
         for (int64_t i = 0; i < m->n_tensor; i++)
             if ((i % 3 == 0) == (shard == 0))
                 put(&b, m->tensor[i].data, m->tensor[i].bytes);
-        folder_write(&here, shard ? "sharded/model-00002-of-00002.safetensors" : "sharded/model-00001-of-00002.safetensors", b.p, b.n);
+        folder_write(&here,
+                     shard ? "sharded/model-00002-of-00002.safetensors"
+                           : "sharded/model-00001-of-00002.safetensors",
+                     b.p, b.n);
         free(b.p);
     }
     add(index, sizeof index, &at, "},\"metadata\":{\"total_size\":%zu}}", total);
@@ -98,11 +105,13 @@ static nb_status write_part(const nb_container *m, const char *path, int no, int
     if (st == NB_OK)
         st = nb_gguf_writer_u32(w, "split.tensors.count", (uint32_t)m->n_tensor, NULL);
     for (int64_t i = first; i < end && st == NB_OK; i++)
-        st = nb_gguf_writer_tensor(w, m->tensor[i].name, m->tensor[i].dtype, m->tensor[i].n_dim, m->tensor[i].shape, &index[n++], NULL);
+        st = nb_gguf_writer_tensor(w, m->tensor[i].name, m->tensor[i].dtype, m->tensor[i].n_dim,
+                                   m->tensor[i].shape, &index[n++], NULL);
     if (st == NB_OK)
         st = nb_gguf_writer_begin(w, NULL);
     for (int64_t i = first; i < end && st == NB_OK; i++)
-        st = nb_gguf_writer_data(w, index[i - first], 0, m->tensor[i].data, m->tensor[i].bytes, NULL);
+        st = nb_gguf_writer_data(w, index[i - first], 0, m->tensor[i].data, m->tensor[i].bytes,
+                                 NULL);
     if (st == NB_OK)
         st = nb_gguf_writer_commit(w, NULL);
     nb_gguf_writer_close(w);
@@ -111,10 +120,12 @@ static nb_status write_part(const nb_container *m, const char *path, int no, int
 
 static void make_split(void)
 {
-    static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
+    static const tiny_shape shape = {
+        .n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 256};
     char path[1024], name[64];
     nb_container *m = NULL;
-    if (tiny_gguf_write(folder_in(&here, "whole.gguf", path), &shape, NULL) != NB_OK || nb_container_open(path, &m, NULL) != NB_OK)
+    if (tiny_gguf_write(folder_in(&here, "whole.gguf", path), &shape, NULL) != NB_OK ||
+        nb_container_open(path, &m, NULL) != NB_OK)
         exit(1);
     for (int i = 0; i < 3; i++) {
         snprintf(name, sizeof name, "cut-%05d-of-00003.gguf", i + 1);
@@ -144,10 +155,12 @@ static void same(check *c, const char *one, const char *a, const char *other, co
 
 static void shards_compute(check *c)
 {
-    same(c, "run %M/tiny-llama --ids 1,70,80 -t 1 --exact --logits %T/a.npy", "a.npy", "run %T/sharded --ids 1,70,80 -t 1 --exact --logits %T/b.npy",
-         "b.npy");
     same(c, "run %M/tiny-llama --ids 1,70,80 -t 1 --exact --logits %T/a.npy", "a.npy",
-         "run %T/sharded/model-00002-of-00002.safetensors --ids 1,70,80 -t 1 --exact --logits %T/b.npy", "b.npy");
+         "run %T/sharded --ids 1,70,80 -t 1 --exact --logits %T/b.npy", "b.npy");
+    same(c, "run %M/tiny-llama --ids 1,70,80 -t 1 --exact --logits %T/a.npy", "a.npy",
+         "run %T/sharded/model-00002-of-00002.safetensors --ids 1,70,80 -t 1 --exact --logits "
+         "%T/b.npy",
+         "b.npy");
 }
 
 static void parts_compute(check *c)
@@ -160,7 +173,8 @@ static void parts_quantize(check *c)
 {
     size_t n = 0;
     same(c, "quantize %T/whole.gguf -o %T/a.gguf --method rtn --grid q4_0 -t 1 -q", "a.gguf",
-         "quantize %T/cut-00002-of-00003.gguf -o %T/b.gguf --method rtn --grid q4_0 -t 1 -q", "b.gguf");
+         "quantize %T/cut-00002-of-00003.gguf -o %T/b.gguf --method rtn --grid q4_0 -t 1 -q",
+         "b.gguf");
     char *p = folder_bytes(&here, "b.gguf", &n);
     bool split = false;
     for (size_t i = 0; i + 9 < n; i++)

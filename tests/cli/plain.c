@@ -230,7 +230,8 @@ static const transcript refused[] = {
      "--format plain is a folder", 0},
     {"an embedding of blocks", "quantize " TINY " -o %T/out --format plain --embedding q8_0", 5,
      NULL, "--embedding q8_0 in a folder", 0},
-    {"blocks of GGUF in a folder of bitsandbytes", "quantize " TINY " -o %T/out --format bnb --grid q4_0", 5, NULL,
+    {"blocks of GGUF in a folder of bitsandbytes",
+     "quantize " TINY " -o %T/out --format bnb --grid q4_0", 5, NULL,
      "bitsandbytes checkpoints of 4 bits hold nf4 and fp4", 0},
 };
 
@@ -257,12 +258,14 @@ int main(int argc, char **argv)
 {
     static char text[4000];
     here = folder_new();
-    tiny_gguf_in(&here, "tiny.gguf",
-         &(tiny_shape){
-             .n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 128});
-    tiny_gguf_in(&here, "odd.gguf",
-         &(tiny_shape){
-             .n_layer = 2, .hidden = 64, .ffn = 80, .n_head = 4, .n_kv_head = 2, .ctx = 128});
+    tiny_gguf_in(
+        &here, "tiny.gguf",
+        &(tiny_shape){
+            .n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 128});
+    tiny_gguf_in(
+        &here, "odd.gguf",
+        &(tiny_shape){
+            .n_layer = 2, .hidden = 64, .ffn = 80, .n_head = 4, .n_kv_head = 2, .ctx = 128});
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = (char)('a' + (i * i + i / 7) % 26);
     folder_write(&here, "text.txt", text, sizeof text);

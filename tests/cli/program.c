@@ -54,7 +54,8 @@ static void split(words *w, const folder *d, const char *line)
         w->argv[n++] = w->text + at;
         for (; *line && *line != ' '; line++) {
             const char *put = line[0] == '%' && line[1] == 'T'   ? d->path
-                              : line[0] == '%' && line[1] == 'M' ? NB_SOURCE_DIR "/tests/data/models"
+                              : line[0] == '%' && line[1] == 'M' ? NB_SOURCE_DIR
+                                  "/tests/data/models"
                                                                  : NULL;
             if (at + 1024 > sizeof w->text)
                 die("words too long");
@@ -89,7 +90,8 @@ static pid_t spawn(const words *w, posix_spawn_file_actions_t *files)
     if (getrlimit(RLIMIT_AS, &old) != 0)
         die("getrlimit");
     bound = old;
-    bound.rlim_cur = (rlim_t)4 << 30; /* stacks of OpenMP threads and arenas of malloc count, mapped or not */
+    /* stacks of OpenMP threads and arenas of malloc count, mapped or not */
+    bound.rlim_cur = (rlim_t)4 << 30;
     if (setrlimit(RLIMIT_AS, &bound) != 0)
         die("setrlimit");
 #endif
@@ -148,7 +150,8 @@ bool program_has_terminals(void)
 {
     const int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     char name[64];
-    const bool good = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 && ptsname_r(fd, name, sizeof name) == 0 && access(name, W_OK) == 0;
+    const bool good = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 &&
+                      ptsname_r(fd, name, sizeof name) == 0 && access(name, W_OK) == 0;
     if (fd >= 0)
         close(fd);
     return good;
@@ -163,7 +166,8 @@ static int open_terminal(char name[64])
     return fd;
 }
 
-/* The line editor shows its prompt before it takes the terminal out of the mode that echoes; what came between would be seen twice. */
+/* The line editor shows its prompt before it takes the terminal out of the mode that echoes; what
+ * came between would be seen twice. */
 static void type(int fd, const char *line)
 {
     const struct timespec nap = {.tv_nsec = 1000000};
@@ -174,16 +178,19 @@ static void type(int fd, const char *line)
         die("a terminal");
 }
 
-/* What is to come after the prompt: the next line, or behind the echo of the last one the first byte of an answer. */
+/* What is to come after the prompt: the next line, or behind the echo of the last one the first
+ * byte of an answer. */
 static bool is_time(const char *text, const char *line)
 {
     if (strcmp(line, TALK_INTERRUPT) != 0)
-        return strstr(text, "\n> ") != NULL; /* behind the echo of the line before, whose end is a new line */
+        /* behind the echo of the line before, whose end is a new line */
+        return strstr(text, "\n> ") != NULL;
     const char *echo = strchr(text, '\n');
     return echo && echo[1];
 }
 
-/* All that the program prints, until it has closed the terminal. lines: what is typed, one at each prompt; may be NULL. */
+/* All that the program prints, until it has closed the terminal. lines: what is typed, one at each
+ * prompt; may be NULL. */
 static char *read_terminal(int fd, pid_t pid, const char *const *lines)
 {
     enum { kMost = 1 << 20 };
@@ -227,7 +234,8 @@ static outcome run(const folder *d, const char *line, program_stdout how, const 
             posix_spawn_file_actions_addclose(&files, fd);
     else if (how == OUT_TTY) {
         terminal = open_terminal(name);
-        posix_spawn_file_actions_addopen(&files, 0, lines ? name : "/dev/null", O_RDONLY | O_NOCTTY, 0);
+        posix_spawn_file_actions_addopen(&files, 0, lines ? name : "/dev/null", O_RDONLY | O_NOCTTY,
+                                         0);
         posix_spawn_file_actions_addopen(&files, 1, name, O_WRONLY | O_NOCTTY, 0);
         posix_spawn_file_actions_adddup2(&files, 1, 2);
     } else {

@@ -1,5 +1,5 @@
-/* pull.c -- `nibble pull` and names of the hub, against a hub on the loopback: what is fetched, what a bad network or a bad server cannot do, and
- * where the token goes. */
+/* pull.c -- `nibble pull` and names of the hub, against a hub on the loopback: what is fetched,
+ * what a bad network or a bad server cannot do, and where the token goes. */
 #include "cli/transcript.h"
 #include "hostile/bytes.h"
 #include "hub/fake_hub.h"
@@ -17,7 +17,8 @@ static folder here; /* made anew for each case */
 static fake_hub *hub;
 static char big[5000]; /* not one byte like the next block */
 
-static void variable(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void variable(const char *name, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 static void variable(const char *name, const char *format, ...)
 {
     char v[1200];
@@ -34,8 +35,11 @@ static void begin(const fake_file *files, size_t n, size_t page)
         big[i] = (char)(i * 31 + i / 256 * 7);
     here = folder_new();
     hub = fake_hub_open(files, n, page);
-    static const char *const unset[] = {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "http_proxy",
-                                        "HTTP_PROXY",   "all_proxy",             "ALL_PROXY",      "NIBBLE_LIBCURL"};
+    static const char *const unset[] = {"HF_HUB_CACHE",   "HUGGINGFACE_HUB_CACHE",
+                                        "XDG_CACHE_HOME", "HF_TOKEN_PATH",
+                                        "HF_HUB_OFFLINE", "http_proxy",
+                                        "HTTP_PROXY",     "all_proxy",
+                                        "ALL_PROXY",      "NIBBLE_LIBCURL"};
     for (size_t i = 0; i < sizeof unset / sizeof *unset; i++)
         unsetenv(unset[i]);
     variable("HF_ENDPOINT", "http://127.0.0.1:%d/", fake_hub_port(hub, 0));
@@ -139,10 +143,14 @@ static char *whole_file(const char *name, size_t *n)
 
 static void a_model(check *c)
 {
-    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
     fake_file files[7];
     for (int i = 0; i < 4; i++) {
-        files[i] = (fake_file){.repo = "org/tiny", .path = names[i], .lfs = i == 1, .fault = i == 1 ? FAKE_REDIRECT : FAKE_SOUND};
+        files[i] = (fake_file){.repo = "org/tiny",
+                               .path = names[i],
+                               .lfs = i == 1,
+                               .fault = i == 1 ? FAKE_REDIRECT : FAKE_SOUND};
         files[i].p = whole_file(names[i], &files[i].n);
     }
     files[4] = (fake_file){"org/tiny", "pytorch_model.bin", "a program", 9, true, FAKE_DOWN};
@@ -161,7 +169,8 @@ static void a_model(check *c)
     }
     holds(c, REPO "tiny/snapshots/" FAKE_COMMIT "/sub/deep/notes.txt", "notes", 5);
     holds(c, REPO "tiny/snapshots/" FAKE_COMMIT "/empty.txt", "", 0);
-    holds(c, REPO "tiny/blobs/e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", "", 0); /* git's name of nothing */
+    /* git's name of nothing */
+    holds(c, REPO "tiny/blobs/e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", "", 0);
     holds(c, REPO "tiny/refs/main", FAKE_COMMIT, 40);
     CHECK(c, !there(REPO "tiny/snapshots/" FAKE_COMMIT "/pytorch_model.bin"));
     char path[1024], target[300];
@@ -219,7 +228,8 @@ static void patterns(check *c)
 {
     begin(small, 3, 0);
     says(c, "pull org/m --include *Q4* --include config.*", 0, NULL, NULL);
-    CHECK(c, there(REPO "m/snapshots/" FAKE_COMMIT "/model-Q4.gguf") && there(REPO "m/snapshots/" FAKE_COMMIT "/config.json"));
+    CHECK(c, there(REPO "m/snapshots/" FAKE_COMMIT "/model-Q4.gguf") &&
+                 there(REPO "m/snapshots/" FAKE_COMMIT "/config.json"));
     CHECK(c, !there(REPO "m/snapshots/" FAKE_COMMIT "/model-Q8.gguf"));
     says(c, "pull org/m --include *Q5*", 3, NULL, "none of its 3 files is wanted");
     end();
@@ -247,7 +257,8 @@ static void revisions(check *c)
     begin(small, 1, 0);
     says(c, "pull org/m@refs/pr/1", 0, NULL, NULL);
     holds(c, REPO "m/refs/refs/pr/1", FAKE_COMMIT, 40);
-    says(c, "pull org/m@aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 0, "/snapshots/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL);
+    says(c, "pull org/m@aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 0,
+         "/snapshots/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL);
     CHECK(c, !there(REPO "m/refs/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
     says(c, "pull org/m@none", 3, NULL, "org/m: 127.0.0.1");
     says(c, "pull org/none --json", 3, NULL, "does not have it (404)");
@@ -263,7 +274,8 @@ static void revisions(check *c)
 static void incomplete(const fake_file *f, size_t n, char fill)
 {
     char blob[NB_BLOB_NAME], name[300], path[1024];
-    static const char *const folders[] = {"hf", "hf/hub", "hf/hub/" REPO "m", "hf/hub/" REPO "m/blobs"};
+    static const char *const folders[] = {"hf", "hf/hub", "hf/hub/" REPO "m",
+                                          "hf/hub/" REPO "m/blobs"};
     for (size_t i = 0; i < 4; i++)
         mkdir(folder_in(&here, folders[i], path), 0700);
     name_of(f, blob);
@@ -287,13 +299,14 @@ static void resumes(check *c)
         long long range; /* of the first GET */
     } rows[] = {
         {FAKE_SOUND, 2500, 0, 0, NULL, 2500},
-        {FAKE_SOUND, sizeof big, 0, 0, NULL, -2}, /* all of it: no request */
+        {FAKE_SOUND, sizeof big, 0, 0, NULL, -2},       /* all of it: no request */
         {FAKE_SOUND, sizeof big + 1, 'x', 0, NULL, -1}, /* too much: from the beginning */
         {FAKE_NO_RANGE, 2500, 0, 0, NULL, 2500},
         {FAKE_NO_RANGE, 2500, 'x', 0, NULL, 2500},
         {FAKE_RANGE_REFUSED, 2500, 0, 0, NULL, 2500},
         {FAKE_RANGE_ELSEWHERE, 2500, 0, 10, "sends another part than was asked for", 2500},
-        {FAKE_SOUND, 2500, 'x', 10, "is expected", 2500}, /* somebody else's bytes: the hash sees it */
+        /* somebody else's bytes: the hash sees it */
+        {FAKE_SOUND, 2500, 'x', 10, "is expected", 2500},
         {FAKE_CUT, 0, 0, 0, NULL, -1},
         {FAKE_CUT_NO_RANGE, 0, 0, 10, "", -1},
     };
@@ -313,7 +326,8 @@ static void resumes(check *c)
         if (rows[i].code == 0)
             holds(c, REPO "m/snapshots/" FAKE_COMMIT "/model.gguf", big, sizeof big);
         else
-            CHECK(c, !there(REPO "m/snapshots/" FAKE_COMMIT "/model.gguf") && !there(REPO "m/refs/main"));
+            CHECK(c, !there(REPO "m/snapshots/" FAKE_COMMIT "/model.gguf") &&
+                         !there(REPO "m/refs/main"));
         end();
     }
 }
@@ -332,7 +346,8 @@ static void faults(check *c)
         {FAKE_RELATIVE, false, 0, NULL},
         {FAKE_DOWN, false, 10, "answers with status 503"},
         {FAKE_WAIT_LONG, false, 10, "answers with status 429"},
-        {FAKE_FORBIDDEN, false, 10, "does not give it to this token (403, GatedRepo)\nhint: accept the terms"},
+        {FAKE_FORBIDDEN, false, 10,
+         "does not give it to this token (403, GatedRepo)\nhint: accept the terms"},
         {FAKE_GONE, false, 3, "does not have it (404)"},
         {FAKE_LONGER, true, 10, "the server sends 5007 bytes, 5000 are expected"},
         {FAKE_LONGER_CHUNKED, true, 10, "the server sends more than the 5000 bytes it announced"},
@@ -349,8 +364,9 @@ static void faults(check *c)
         {FAKE_HUGE, true, 6, "bytes are to come, the disk has room for"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const fake_file files[] = {{"org/m", "config.json", "{}", 2, false, FAKE_SOUND},
-                                   {"org/m", "file.gguf", big, sizeof big, rows[i].lfs, rows[i].fault}};
+        const fake_file files[] = {
+            {"org/m", "config.json", "{}", 2, false, FAKE_SOUND},
+            {"org/m", "file.gguf", big, sizeof big, rows[i].lfs, rows[i].fault}};
         char blob[NB_BLOB_NAME], name[300];
         begin(files, 2, 0);
         says(c, "pull org/m", rows[i].code, NULL, rows[i].err);
@@ -361,7 +377,8 @@ static void faults(check *c)
             snprintf(name, sizeof name, REPO "m/blobs/%s", blob);
             CHECK(c, !there(name));
             strcat(name, ".nibble.incomplete");
-            if (rows[i].fault == FAKE_WRONG_BYTES || rows[i].fault == FAKE_LONGER || rows[i].fault == FAKE_LONGER_CHUNKED)
+            if (rows[i].fault == FAKE_WRONG_BYTES || rows[i].fault == FAKE_LONGER ||
+                rows[i].fault == FAKE_LONGER_CHUNKED)
                 CHECK(c, !there(name)); /* nothing of it is worth keeping */
         }
         end();
@@ -375,7 +392,9 @@ static void tokens(check *c)
     char path[1024];
     begin(&f, 1, 0);
     unsetenv("HF_TOKEN");
-    says(c, "pull org/m", 10, NULL, "does not give it to everybody (401)\nhint: accept the terms on the model's page, then: export HF_TOKEN=...");
+    says(c, "pull org/m", 10, NULL,
+         "does not give it to everybody (401)\nhint: accept the terms on the model's page, then: "
+         "export HF_TOKEN=...");
     size_t n = fake_hub_requests(hub, q, 64);
     for (size_t i = 0; i < n; i++)
         CHECK(c, !q[i].authorised);
@@ -405,11 +424,13 @@ static void environment(check *c)
     says(c, "pull org/m --json", 10, NULL, "HF_HUB_OFFLINE is set");
     unsetenv("HF_HUB_OFFLINE");
     variable("NIBBLE_LIBCURL", "%s/no-such-library.so", here.path);
-    says(c, "pull org/m", 5, NULL, "libcurl is not installed, and only it fetches files\nhint: apt-get install libcurl4");
+    says(c, "pull org/m", 5, NULL,
+         "libcurl is not installed, and only it fetches files\nhint: apt-get install libcurl4");
     says(c, "inspect %M/tiny-llama", 0, "safetensors", NULL); /* nothing else asks for it */
     unsetenv("NIBBLE_LIBCURL");
-    static const char *const bad[] = {"file:///etc", "ftp://127.0.0.1", "127.0.0.1", "http://user:" TOKEN "@127.0.0.1", "http://",
-                                      "http://127.0.0.1/?x"};
+    static const char *const bad[] = {"file:///etc", "ftp://127.0.0.1",
+                                      "127.0.0.1",   "http://user:" TOKEN "@127.0.0.1",
+                                      "http://",     "http://127.0.0.1/?x"};
     char was[200];
     snprintf(was, sizeof was, "%s", getenv("HF_ENDPOINT"));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -434,10 +455,18 @@ static void listings(check *c)
     static const struct {
         const char *path, *err;
     } rows[] = {
-        {"../escape.json", "could lead elsewhere"},   {"/etc/passwd", "could lead elsewhere"},   {"a/../../b", "could lead elsewhere"},
-        {"a\\\\b", "could lead elsewhere"},           {"", "could lead elsewhere"},              {"a//b", "could lead elsewhere"},
-        {"a/", "could lead elsewhere"},               {".", "could lead elsewhere"},             {"a\\u0000b", "could lead elsewhere"},
-        {"\\u001b[31mred", "could lead elsewhere"},   {"a\\u202eb", "could lead elsewhere"},     {"config.json", "config.json is listed twice"},
+        {"../escape.json", "could lead elsewhere"},
+        {"/etc/passwd", "could lead elsewhere"},
+        {"a/../../b", "could lead elsewhere"},
+        {"a\\\\b", "could lead elsewhere"},
+        {"", "could lead elsewhere"},
+        {"a//b", "could lead elsewhere"},
+        {"a/", "could lead elsewhere"},
+        {".", "could lead elsewhere"},
+        {"a\\u0000b", "could lead elsewhere"},
+        {"\\u001b[31mred", "could lead elsewhere"},
+        {"a\\u202eb", "could lead elsewhere"},
+        {"config.json", "config.json is listed twice"},
         {"x\",\"oid\":\"../../x", "org/m: the listing: bad JSON"},
     };
     char long_name[300];
@@ -445,12 +474,14 @@ static void listings(check *c)
         const bool last = i == sizeof rows / sizeof *rows;
         memset(long_name, 'n', sizeof long_name);
         long_name[256] = 0;
-        const fake_file files[] = {{"org/m", "config.json", "{}", 2, false, FAKE_SOUND},
-                                   {"org/m", last ? long_name : rows[i].path, "x", 1, false, FAKE_SOUND}};
+        const fake_file files[] = {
+            {"org/m", "config.json", "{}", 2, false, FAKE_SOUND},
+            {"org/m", last ? long_name : rows[i].path, "x", 1, false, FAKE_SOUND}};
         begin(files, 2, 0);
         says(c, "pull org/m", 10, NULL, last ? "could lead elsewhere" : rows[i].err);
         char path[1024];
-        CHECK(c, access(folder_in(&here, "hf", path), F_OK) != 0); /* nothing is written before all of it is judged */
+        /* nothing is written before all of it is judged */
+        CHECK(c, access(folder_in(&here, "hf", path), F_OK) != 0);
         end();
     }
 }
@@ -459,7 +490,8 @@ static void locks(check *c)
 {
     begin(small, 2, 0);
     char blob[NB_BLOB_NAME], name[300], path[1024];
-    static const char *const folders[] = {"hf", "hf/hub", "hf/hub/.locks", "hf/hub/.locks/" REPO "m"};
+    static const char *const folders[] = {"hf", "hf/hub", "hf/hub/.locks",
+                                          "hf/hub/.locks/" REPO "m"};
     for (size_t i = 0; i < 4; i++)
         mkdir(folder_in(&here, folders[i], path), 0700);
     name_of(&small[1], blob);
@@ -495,13 +527,16 @@ static void gguf_repository(check *c)
 {
     bytes b = {0};
     put_sample_gguf(&b);
-    const fake_file files[] = {{"org/g", "g-Q4_0.gguf", b.p, b.n, true, FAKE_REDIRECT}, {"org/g", "README.md", "#", 1, false, FAKE_SOUND},
-                               {"org/h", "a.gguf", b.p, b.n, true, FAKE_SOUND},         {"org/h", "b.gguf", b.p, b.n, true, FAKE_SOUND}};
+    const fake_file files[] = {{"org/g", "g-Q4_0.gguf", b.p, b.n, true, FAKE_REDIRECT},
+                               {"org/g", "README.md", "#", 1, false, FAKE_SOUND},
+                               {"org/h", "a.gguf", b.p, b.n, true, FAKE_SOUND},
+                               {"org/h", "b.gguf", b.p, b.n, true, FAKE_SOUND}};
     begin(files, 4, 0);
     says(c, "pull org/g", 0, NULL, NULL);
     says(c, "inspect org/g", 0, "gguf", NULL);
     says(c, "pull org/h", 0, NULL, NULL);
-    says(c, "inspect org/h", 5, NULL, "org/h: the repository holds 2 GGUF models\nhint: name the file itself, such as ");
+    says(c, "inspect org/h", 5, NULL,
+         "org/h: the repository holds 2 GGUF models\nhint: name the file itself, such as ");
     end();
     free(b.p);
 }
@@ -517,7 +552,8 @@ static const check_case cases[] = {
     {"variables that are wrong are named, a missing libcurl is one sentence", environment},
     {"pl-names: a listing cannot name what lies elsewhere", listings},
     {"a file that another process fetches is left to it", locks},
-    {"an interrupted pull ends at once, also while nothing comes, and says how to go on", interrupts},
+    {"an interrupted pull ends at once, also while nothing comes, and says how to go on",
+     interrupts},
     {"a repository with one GGUF model opens by its name", gguf_repository},
 };
 

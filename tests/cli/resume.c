@@ -1,4 +1,5 @@
-/* resume.c -- an unfinished `nibble quantize`: who may go on with it, with what, and what a budget of memory or a range of layers changes. */
+/* resume.c -- an unfinished `nibble quantize`: who may go on with it, with what, and what a budget
+ * of memory or a range of layers changes. */
 #include "cli/transcript.h"
 #include "tiny_gguf.h"
 
@@ -81,8 +82,10 @@ static void other_settings(check *c)
         {RUN "--method rtn", "method is \"rtn\" now"},
         {RUN "--device ref", "device is \"ref\" now"},
         {"quantize -o %T/out.gguf --resume --samples 5", "samples is 5 now"},
-        {"quantize %T/other.gguf -o %T/out.gguf -t 1 -q --calib %T/text.txt -c 16 --samples 4", "the input's other.gguf has another name"},
-        {"quantize %T/tiny.gguf -o %T/out.gguf -t 1 -q --calib %T/others.txt -c 16 --samples 4", "the calibration text is not the one"},
+        {"quantize %T/other.gguf -o %T/out.gguf -t 1 -q --calib %T/text.txt -c 16 --samples 4",
+         "the input's other.gguf has another name"},
+        {"quantize %T/tiny.gguf -o %T/out.gguf -t 1 -q --calib %T/others.txt -c 16 --samples 4",
+         "the calibration text is not the one"},
     };
     leave_unfinished(c);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -106,11 +109,13 @@ static void changed_input(check *c)
     expect(c, RUN, NB_BAD_INPUT, "the calibration text is not the one the run began with");
     write_text("text.txt", "the heath thaws then the other ");
     CHECK_EQ(c, utimensat(AT_FDCWD, in("tiny.gguf"), times, 0), 0);
-    expect(c, "quantize -o %T/out.gguf --resume", NB_BAD_INPUT, "the input's tiny.gguf has another time of change");
+    expect(c, "quantize -o %T/out.gguf --resume", NB_BAD_INPUT,
+           "the input's tiny.gguf has another time of change");
     gone("out.gguf");
 }
 
-/* Whatever byte of the journal or the partial file is changed: refused, or what was cut off is done again; never a wrong file. */
+/* Whatever byte of the journal or the partial file is changed: refused, or what was cut off is done
+ * again; never a wrong file. */
 static void changed_work(check *c)
 {
     size_t n = 0;
@@ -118,7 +123,8 @@ static void changed_work(check *c)
     char *journal = folder_bytes(&here, "out.gguf.nibble/journal", &n);
     for (size_t at = 3; at < n; at += n / 25) {
         FILE *f = fopen(in("out.gguf.nibble/journal"), "r+b");
-        if (!f || fseek(f, (long)at, SEEK_SET) != 0 || fputc(journal[at] ^ 1, f) == EOF || fclose(f) != 0)
+        if (!f || fseek(f, (long)at, SEEK_SET) != 0 || fputc(journal[at] ^ 1, f) == EOF ||
+            fclose(f) != 0)
             exit(1);
         outcome o = program_run(&here, "quantize -o %T/out.gguf --resume -t 1 -q", OUT_CAPTURED);
         CHECK(c, o.code == NB_BAD_INPUT || o.code == NB_NOT_FOUND || o.code == 0);
@@ -132,7 +138,8 @@ static void changed_work(check *c)
         CHECK(c, there("out.gguf.nibble/journal"));
         folder_write(&here, "out.gguf.nibble/journal", journal, n);
     }
-    for (size_t cut = 0; cut < n; cut += n / 10) { /* an append that was cut off: nothing is lost but that */
+    /* an append that was cut off: nothing is lost but that */
+    for (size_t cut = 0; cut < n; cut += n / 10) {
         gone("out.gguf");
         leave_unfinished(c);
         CHECK_EQ(c, truncate(in("out.gguf.nibble/journal"), (off_t)cut), 0);
@@ -142,9 +149,11 @@ static void changed_work(check *c)
     free(journal);
     leave_unfinished(c);
     FILE *f = fopen(in("out.gguf.nibble/partial.gguf"), "r+b");
-    if (!f || fseek(f, 35000, SEEK_SET) != 0 || fputs("others", f) == EOF || fclose(f) != 0) /* in layer 0 */
+    /* in layer 0 */
+    if (!f || fseek(f, 35000, SEEK_SET) != 0 || fputs("others", f) == EOF || fclose(f) != 0)
         exit(1);
-    expect(c, "quantize -o %T/out.gguf --resume -t 1", NB_BAD_INPUT, "layer 0 in the partial file is not what the run wrote");
+    expect(c, "quantize -o %T/out.gguf --resume -t 1", NB_BAD_INPUT,
+           "layer 0 in the partial file is not what the run wrote");
     expect(c, RUN "--restart", 0, NULL);
     check_same(c, &here, "out.gguf", "sound.gguf", true);
     gone("out.gguf");
@@ -184,7 +193,8 @@ static void little_memory(check *c)
     CHECK_HAS(c, o.err, "hint: ");
     program_free(&o);
     char line[300];
-    for (int64_t kib = 256; kib < most / 1024 && !least; kib += 128) { /* the least budget that is taken */
+    /* the least budget that is taken */
+    for (int64_t kib = 256; kib < most / 1024 && !least; kib += 128) {
         snprintf(line, sizeof line, "%s--dry-run --memory %lldK", MANY, (long long)kib);
         o = program_run(&here, line, OUT_CAPTURED);
         least = o.code == 0 ? kib : 0;
@@ -192,12 +202,16 @@ static void little_memory(check *c)
         program_free(&o);
     }
     CHECK(c, least > 256 && least * 1024 < most);
-    snprintf(line, sizeof line, "%s--json --memory %lldK", MANY, (long long)((least + most / 1024) / 2)); /* what the process itself holds differs from run to run */
+    /* what the process itself holds differs from run to run */
+    snprintf(line, sizeof line, "%s--json --memory %lldK", MANY,
+             (long long)((least + most / 1024) / 2));
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, 0);
     CHECK(c, strstr(o.out, "\"spill_bytes\":") && !strstr(o.out, "\"spill_bytes\":0,"));
     program_free(&o);
-    expect(c, "quantize %T/tiny.gguf -o %T/plain.gguf -t 1 -q --calib %T/text.txt --samples 64 -c 64", 0, NULL);
+    expect(c,
+           "quantize %T/tiny.gguf -o %T/plain.gguf -t 1 -q --calib %T/text.txt --samples 64 -c 64",
+           0, NULL);
     check_same(c, &here, "out.gguf", "plain.gguf", true);
     gone("out.gguf");
     gone("plain.gguf");
@@ -206,15 +220,19 @@ static void little_memory(check *c)
 static void some_layers(check *c)
 {
     expect(c, RUN "--layers 1:2 --json", 0, "\"extrapolated\":{\"layers\":2,");
-    expect(c, "inspect %T/out.gguf --tensors", 0, "blk.0.ffn_down.weight                        f16    [64,64] 8192\n");
-    expect(c, "inspect %T/out.gguf --tensors", 0, "blk.1.ffn_down.weight                        q4_0   [64,64] 2304\n");
+    expect(c, "inspect %T/out.gguf --tensors", 0,
+           "blk.0.ffn_down.weight                        f16    [64,64] 8192\n");
+    expect(c, "inspect %T/out.gguf --tensors", 0,
+           "blk.1.ffn_down.weight                        q4_0   [64,64] 2304\n");
     expect(c, "inspect %T/out.gguf --verify --json", 0, NULL);
     gone("out.gguf");
     /* quantizing layer 0 alone gives its tensors the bytes they have when all are quantized */
     size_t n = 0, m = 0;
     expect(c, RUN "--layers 0:1", 0, NULL);
-    char *one = folder_bytes(&here, "out.gguf.manifest.json", &n), *all = folder_bytes(&here, "sound.gguf.manifest.json", &m);
-    const char *a = strstr(one, "{\"name\":\"blk.0.ffn_down.weight\""), *b = strstr(all, "{\"name\":\"blk.0.ffn_down.weight\"");
+    char *one = folder_bytes(&here, "out.gguf.manifest.json", &n),
+         *all = folder_bytes(&here, "sound.gguf.manifest.json", &m);
+    const char *a = strstr(one, "{\"name\":\"blk.0.ffn_down.weight\""),
+               *b = strstr(all, "{\"name\":\"blk.0.ffn_down.weight\"");
     CHECK(c, a && b && strncmp(a, b, 120) == 0);
     free(one);
     free(all);
@@ -231,10 +249,12 @@ static void verified(check *c)
     free(p);
     p = folder_bytes(&here, "sound.gguf.manifest.json", &n);
     folder_write(&here, "bad.gguf.manifest.json", p, n);
-    expect(c, "inspect %T/bad.gguf --verify --json", NB_NEGATIVE, "does not have the hash of the manifest");
+    expect(c, "inspect %T/bad.gguf --verify --json", NB_NEGATIVE,
+           "does not have the hash of the manifest");
     free(p);
     folder_write(&here, "bad.gguf.manifest.json", "{\"tensors\":[{}]}", 16);
-    expect(c, "inspect %T/bad.gguf --verify", NB_BAD_INPUT, "an entry without name, type, bytes and sha256");
+    expect(c, "inspect %T/bad.gguf --verify", NB_BAD_INPUT,
+           "an entry without name, type, bytes and sha256");
     folder_write(&here, "bad.gguf.manifest.json", "{\"tensors\":[]}", 14);
     expect(c, "inspect %T/bad.gguf --verify", NB_NEGATIVE, "the manifest has 0");
     gone("bad.gguf");
@@ -266,11 +286,13 @@ static void free_what_it_says(check *c, const char *line, const char *filler, lo
     CHECK_HAS(c, end ? end : "", " bytes are missing for all of the run");
     if (n < least)
         check_report(c, __FILE__, __LINE__, "only %ld of at least %ld bytes: %s", n, least, o.err);
-    CHECK(c, stat(filler, &sb) == 0 && sb.st_size > n && truncate(filler, (off_t)((sb.st_size - n) / 4096 * 4096)) == 0);
+    CHECK(c, stat(filler, &sb) == 0 && sb.st_size > n &&
+                 truncate(filler, (off_t)((sb.st_size - n) / 4096 * 4096)) == 0);
     program_free(&o);
 }
 
-/* A file system of 1 MiB: full at the start, then full in the middle. Each time the run goes on when there is room. */
+/* A file system of 1 MiB: full at the start, then full in the middle. Each time the run goes on
+ * when there is room. */
 static void full_disk(check *c)
 {
     char small[1024], filler[1024], line[1400];
@@ -278,22 +300,28 @@ static void full_disk(check *c)
     outcome o;
     folder_in(&here, "small", small);
     if (mkdir(small, 0700) != 0 || mount("tmpfs", small, "tmpfs", 0, "size=1m") != 0) {
-        check_skip(c, "a small tmpfs cannot be mounted here; tests/fault/disk has full disks for everyone");
+        check_skip(
+            c,
+            "a small tmpfs cannot be mounted here; tests/fault/disk has full disks for everyone");
         rmdir(small);
         return;
     }
     snprintf(filler, sizeof filler, "%.900s/filler", small);
-    snprintf(line, sizeof line, "quantize %%T/tiny.gguf -o %%T/small/out.gguf -t 1 -q --calib %%T/text.txt -c 16 --samples 4");
+    snprintf(line, sizeof line,
+             "quantize %%T/tiny.gguf -o %%T/small/out.gguf -t 1 -q --calib %%T/text.txt -c 16 "
+             "--samples 4");
     fill_up(filler);
     CHECK_EQ(c, stat(in("sound.gguf"), &sound), 0);
     free_what_it_says(c, line, filler, sound.st_size);
-    CHECK(c, !there("small/out.gguf.nibble")); /* not one byte was free: nothing stays that --resume could not use */
+    /* not one byte was free: nothing stays that --resume could not use */
+    CHECK(c, !there("small/out.gguf.nibble"));
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, 0);
     program_free(&o);
     gone("small/out.gguf");
     fill_up(filler);
-    CHECK_EQ(c, truncate(filler, (1 << 20) - (64 << 10)), 0); /* room for the journal, not for the file */
+    /* room for the journal, not for the file */
+    CHECK_EQ(c, truncate(filler, (1 << 20) - (64 << 10)), 0);
     o = program_run(&here, line, OUT_CAPTURED);
     CHECK_EQ(c, o.code, NB_NO_ROOM);
     CHECK_HAS(c, o.err, "bytes are missing");
@@ -339,10 +367,14 @@ static void full_disk(check *c)
 static void planned(check *c)
 {
     expect(c, "plan %T/tiny.gguf --ctx 32 --batch 2 --json", 0, "{\"weights_bytes\":");
-    expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact", 0, "\"kv_bytes\":16384,"); /* 2 layers x (k, v) x 32 tokens x 1 head x 32 x f32 */
-    expect(c, "plan %T/tiny.gguf --ctx 32 --json --kv-type q8", 0, "\"kv_bytes\":4352,"); /* 2 x 2 x (1024 codes and 32 scales of f16) */
-    expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact --device ref --offload 1", 0, "\"offload\":1,\"cpu\":{\"weights_bytes\":");
-    expect(c, "plan %T/tiny.gguf --ctx 32 --exact --device ref -ngl 1", 0, "layers 0:1 of 2 on cpu");
+    /* 2 layers x (k, v) x 32 tokens x 1 head x 32 x f32 */
+    expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact", 0, "\"kv_bytes\":16384,");
+    /* 2 x 2 x (1024 codes and 32 scales of f16) */
+    expect(c, "plan %T/tiny.gguf --ctx 32 --json --kv-type q8", 0, "\"kv_bytes\":4352,");
+    expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact --device ref --offload 1", 0,
+           "\"offload\":1,\"cpu\":{\"weights_bytes\":");
+    expect(c, "plan %T/tiny.gguf --ctx 32 --exact --device ref -ngl 1", 0,
+           "layers 0:1 of 2 on cpu");
     expect(c, "plan %T/tiny.gguf --ctx 100000", NB_BAD_INPUT, "a context of 100000 tokens");
     expect(c, "plan %T/none.gguf", NB_NOT_FOUND, "none.gguf: cannot open");
     expect(c, "plan", NB_USAGE, "MODEL is missing");
@@ -362,16 +394,21 @@ static const check_case cases[] = {
 
 int main(int argc, char **argv)
 {
-    static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    static const tiny_shape shape = {
+        .n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
     nb_error err = {.offset = -1};
     here = folder_new();
     write_text("text.txt", "the heath thaws then the other ");
     write_text("others.txt", "another text than that ");
-    if (tiny_gguf_write(in("tiny.gguf"), &shape, &err) != NB_OK || tiny_gguf_write(in("other.gguf"), &shape, &err) != NB_OK) {
+    if (tiny_gguf_write(in("tiny.gguf"), &shape, &err) != NB_OK ||
+        tiny_gguf_write(in("other.gguf"), &shape, &err) != NB_OK) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    outcome o = program_run(&here, "quantize %T/tiny.gguf -o %T/sound.gguf -t 1 -q --calib %T/text.txt -c 16 --samples 4", OUT_CAPTURED);
+    outcome o = program_run(
+        &here,
+        "quantize %T/tiny.gguf -o %T/sound.gguf -t 1 -q --calib %T/text.txt -c 16 --samples 4",
+        OUT_CAPTURED);
     if (o.code) {
         fprintf(stderr, "%s\n", o.err);
         return 1;

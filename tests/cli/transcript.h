@@ -1,4 +1,5 @@
-/* transcript.h -- command lines as a table: what must come back on either stream, and with which exit code. */
+/* transcript.h -- command lines as a table: what must come back on either stream, and with which
+ * exit code. */
 #ifndef NB_TESTS_CLI_TRANSCRIPT_H
 #define NB_TESTS_CLI_TRANSCRIPT_H
 
@@ -27,7 +28,8 @@ static inline nb_json *one_object(check *c, const char *text)
     return doc;
 }
 
-/* What every failure owes, whatever the command: one sentence, one hint below it (none mends stdout itself), with --json the same as an object. */
+/* What every failure owes, whatever the command: one sentence, one hint below it (none mends stdout
+ * itself), with --json the same as an object. */
 static inline void check_failure(check *c, const char *line, const outcome *o)
 {
     static const char start[] = "nibble: error: ";
@@ -37,7 +39,8 @@ static inline void check_failure(check *c, const char *line, const outcome *o)
     if (!end)
         return;
     CHECK(c, !strstr(end, start));
-    const bool hinted = strncmp(end + 1, "hint: ", 6) == 0 && end[7] != '\n' && strchr(end + 1, '\n')[1] == 0;
+    const bool hinted =
+        strncmp(end + 1, "hint: ", 6) == 0 && end[7] != '\n' && strchr(end + 1, '\n')[1] == 0;
     c->n_check++;
     if (!hinted && !(end[1] == 0 && strncmp(at + sizeof start - 1, "stdout:", 7) == 0))
         check_report(c, __FILE__, __LINE__, "no hint, or more than one, below: %s", at);
@@ -49,10 +52,12 @@ static inline void check_failure(check *c, const char *line, const outcome *o)
     int64_t code = -1;
     const char *message = NULL;
     size_t n = 0;
-    CHECK(c, e && nb_json_int(nb_json_get(e, "code"), &code) && nb_json_get(e, "file") && nb_json_get(e, "offset"));
+    CHECK(c, e && nb_json_int(nb_json_get(e, "code"), &code) && nb_json_get(e, "file") &&
+                 nb_json_get(e, "offset"));
     CHECK_EQ(c, code, o->code);
     if (e && nb_json_string(nb_json_get(e, "message"), &message, &n))
-        CHECK(c, strncmp(message, at + sizeof start - 1, n) == 0 && at[sizeof start - 1 + n] == '\n');
+        CHECK(c,
+              strncmp(message, at + sizeof start - 1, n) == 0 && at[sizeof start - 1 + n] == '\n');
     else
         CHECK(c, e == NULL);
     if (e && hinted && nb_json_string(nb_json_get(e, "hint"), &message, &n))
@@ -69,7 +74,8 @@ static inline void check_same(check *c, const folder *d, const char *a, const ch
     char *p = folder_bytes(d, a, &n), *q = folder_bytes(d, b, &m);
     c->n_check++;
     if (!n || !m || (n == m && memcmp(p, q, n) == 0) != want)
-        check_report(c, __FILE__, __LINE__, "%s (%zu bytes) and %s (%zu) should %sbe the same", a, n, b, m, want ? "" : "not ");
+        check_report(c, __FILE__, __LINE__, "%s (%zu bytes) and %s (%zu) should %sbe the same", a,
+                     n, b, m, want ? "" : "not ");
     free(p);
     free(q);
 }

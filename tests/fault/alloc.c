@@ -1,6 +1,7 @@
-/* alloc.c -- the nth allocation of nibble fails, for every n (a sample of them where there are many): a status and a sentence, never a
- * crash, nothing kept. Once that one call fails and once it and all after it. The linker wraps the allocator (CMakeLists.txt), so what
- * libc, PCRE2 and OpenMP allocate for themselves is not counted. */
+/* alloc.c -- the nth allocation of nibble fails, for every n (a sample of them where there are
+ * many): a status and a sentence, never a crash, nothing kept. Once that one call fails and once it
+ * and all after it. The linker wraps the allocator (CMakeLists.txt), so what libc, PCRE2 and OpenMP
+ * allocate for themselves is not counted. */
 #include "base/mapfile.h"
 #include "convert/tokenizer_out.h"
 #include "fault/jobs.h"
@@ -26,10 +27,10 @@ void __wrap_free(void *p);
 enum { kSlots = 1 << 16, kSample = 250 };
 static struct {
     pthread_mutex_t lock;
-    bool counting;    /* a job runs */
-    long n, at;       /* calls so far; the one that fails, 0: none */
-    bool ever_after;  /* and all that follow it */
-    long n_live;      /* blocks of the job not yet freed */
+    bool counting;      /* a job runs */
+    long n, at;         /* calls so far; the one that fails, 0: none */
+    bool ever_after;    /* and all that follow it */
+    long n_live;        /* blocks of the job not yet freed */
     void *live[kSlots]; /* open addressing by address; a freed slot keeps &gone */
 } heap = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static char gone;
@@ -37,7 +38,8 @@ static char gone;
 static bool fails(void)
 {
     pthread_mutex_lock(&heap.lock);
-    const bool no = heap.counting && ++heap.n >= heap.at && heap.at && (heap.ever_after || heap.n == heap.at);
+    const bool no =
+        heap.counting && ++heap.n >= heap.at && heap.at && (heap.ever_after || heap.n == heap.at);
     pthread_mutex_unlock(&heap.lock);
     return no;
 }
@@ -118,7 +120,10 @@ static nb_status open_pieces(nb_error *err)
     nb_tokenizer *t = NULL;
     nb_ids ids = {0};
     nb_status st = nb_mapfile_open(NB_SOURCE_DIR "/tests/data/text/spm/unigram.model", &f, err);
-    const nb_container made = {.kind = NB_CONTAINER_HF, .path = "test", .tokenizer_model = f ? f->p : NULL, .tokenizer_model_bytes = f ? f->n : 0};
+    const nb_container made = {.kind = NB_CONTAINER_HF,
+                               .path = "test",
+                               .tokenizer_model = f ? f->p : NULL,
+                               .tokenizer_model_bytes = f ? f->n : 0};
     if (st == NB_OK)
         st = nb_tokenizer_open(&made, &t, err);
     if (st == NB_OK)
@@ -163,7 +168,8 @@ static nb_status generate(nb_error *err)
 {
     static const int32_t prompt[] = {1, 70, 80};
     const nb_model_options mo = {.device = "cpu", .n_thread = 1};
-    const nb_generate_options go = {.prompt = prompt, .n_prompt = 3, .n_predict = 2, .ignore_end = true};
+    const nb_generate_options go = {
+        .prompt = prompt, .n_prompt = 3, .n_predict = 2, .ignore_end = true};
     char path[1024];
     nb_model *m = NULL;
     nb_session *s = NULL;
@@ -202,7 +208,11 @@ static nb_status step_on_two(nb_error *err)
     static const int32_t prompt[] = {256, 70, 80};
     static float logits[272];
     const nb_model_options mo = {.device = "ref", .exact = true, .n_thread = 1, .offload = 1};
-    const nb_plan_options po = {.model = NB_SOURCE_DIR "/tests/data/models/tiny-gemma2", .device = "ref", .n_thread = 1, .ctx = 16, .offload = 1};
+    const nb_plan_options po = {.model = NB_SOURCE_DIR "/tests/data/models/tiny-gemma2",
+                                .device = "ref",
+                                .n_thread = 1,
+                                .ctx = 16,
+                                .offload = 1};
     nb_plan plan;
     nb_model *m = NULL;
     nb_session *s = NULL;
@@ -251,10 +261,13 @@ static nb_status look(nb_error *err)
 /* Two shards with their index, and a GGUF model in two files. */
 static void make_parts(void)
 {
-    static const char index[] = "{\"metadata\":{\"total_size\":9},\"weight_map\":{\"a\":\"s-1.safetensors\",\"b\":\"s-2.safetensors\"}}";
-    static const char *const header[] = {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
-                                         "{\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"};
-    static const char *const shard[] = {"s-1.safetensors", "s-2.safetensors"}, *const part[] = {"g-00001-of-00002.gguf", "g-00002-of-00002.gguf"};
+    static const char index[] = "{\"metadata\":{\"total_size\":9},\"weight_map\":{\"a\":\"s-1."
+                                "safetensors\",\"b\":\"s-2.safetensors\"}}";
+    static const char *const header[] = {
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        "{\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"};
+    static const char *const shard[] = {"s-1.safetensors", "s-2.safetensors"},
+                             *const part[] = {"g-00001-of-00002.gguf", "g-00002-of-00002.gguf"};
     folder_write(&here, "m.safetensors.index.json", index, sizeof index - 1);
     for (uint32_t i = 0; i < 2; i++) {
         bytes b = {0}, g = {0};
@@ -292,7 +305,8 @@ static nb_status evaluate(nb_error *err)
     nb_model *m = NULL;
     nb_eval_result r;
     static const char text[] = "the heath thaws then the other heath thaws";
-    const nb_eval_options o = {.text = text, .text_n = sizeof text - 1, .text_path = "text", .ctx = 16, .n_chunk = 1};
+    const nb_eval_options o = {
+        .text = text, .text_n = sizeof text - 1, .text_path = "text", .ctx = 16, .n_chunk = 1};
     nb_status st = nb_model_open(folder_in(&here, "tiny.gguf", path), &mo, &m, err);
     if (st == NB_OK)
         st = nb_eval(m, m, &o, &r, err);
@@ -335,7 +349,8 @@ static void unfinished(void)
     jobs_leave_unfinished(unfinished_format);
 }
 
-static void every_after(check *c, void (*prepare)(void), nb_status (*job)(nb_error *err), bool may_do_without)
+static void every_after(check *c, void (*prepare)(void), nb_status (*job)(nb_error *err),
+                        bool may_do_without)
 {
     nb_error err;
     prepare();
@@ -353,18 +368,25 @@ static void every_after(check *c, void (*prepare)(void), nb_status (*job)(nb_err
             c->n_check++;
             const bool refused = st == NB_NO_ROOM && err.message[0] && jobs_left() == 0;
             if (!refused && !(st == NB_OK && may_do_without && !jobs_unfinished()))
-                check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s: status %d, \"%s\", %d files left", at, total,
-                             after ? " and all after it" : "", (int)st, err.message, jobs_left());
+                check_report(c, __FILE__, __LINE__,
+                             "allocation %ld of %ld fails%s: status %d, \"%s\", %d files left", at,
+                             total, after ? " and all after it" : "", (int)st, err.message,
+                             jobs_left());
             if (heap.n_live)
-                check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s: %ld blocks are kept", at, total,
+                check_report(c, __FILE__, __LINE__,
+                             "allocation %ld of %ld fails%s: %ld blocks are kept", at, total,
                              after ? " and all after it" : "", heap.n_live);
             if (prepare == unfinished && st != NB_OK && !jobs_unfinished())
-                check_report(c, __FILE__, __LINE__, "allocation %ld of %ld fails%s and what was there to go on with is gone", at, total,
-                             after ? " and all after it" : "");
+                check_report(
+                    c, __FILE__, __LINE__,
+                    "allocation %ld of %ld fails%s and what was there to go on with is gone", at,
+                    total, after ? " and all after it" : "");
             if (jobs_unfinished()) { /* what was sealed before is gone on with */
                 c->n_check++;
                 if (attempt(job, 0, false, &err) != NB_OK || jobs_unfinished())
-                    check_report(c, __FILE__, __LINE__, "after allocation %ld the run does not go on: \"%s\"", at, err.message);
+                    check_report(c, __FILE__, __LINE__,
+                                 "after allocation %ld the run does not go on: \"%s\"", at,
+                                 err.message);
             }
             jobs_remove();
         }
@@ -474,20 +496,29 @@ static void convert_case(check *c)
 static const check_case cases[] = {
     {"a tokenizer that runs out of memory says so and keeps nothing", text_case},
     {"a SentencePiece model that runs out of memory says so and keeps nothing", pieces_case},
-    {"a tokenizer that is carried over without memory says so, keeps nothing and leaves no file", carry_case},
-    {"a GGUF model that runs out of memory while it opens or generates says so and keeps nothing", generate_case},
-    {"a safetensors folder that runs out of memory while it opens or steps says so and keeps nothing", step_case},
+    {"a tokenizer that is carried over without memory says so, keeps nothing and leaves no file",
+     carry_case},
+    {"a GGUF model that runs out of memory while it opens or generates says so and keeps nothing",
+     generate_case},
+    {"a safetensors folder that runs out of memory while it opens or steps says so and keeps "
+     "nothing",
+     step_case},
     {"inspecting without memory says so and keeps nothing", look_case},
-    {"models in several files that run out of memory while they open say so and keep nothing", parts_case},
+    {"models in several files that run out of memory while they open say so and keep nothing",
+     parts_case},
     {"evaluating without memory says so and keeps nothing", eval_case},
     {"rounding without memory says so, keeps nothing and leaves no file", rtn_case},
     {"converting without memory says so, keeps nothing and leaves nothing behind", convert_case},
     {"GPTQ without memory says so, keeps nothing and leaves no file", gptq_case},
     {"AWQ before GPTQ without memory says so, keeps nothing and leaves no file", awq_case},
-    {"rounding into a folder without memory says so, keeps nothing and leaves no folder", rtn_folder_case},
-    {"GPTQ into a folder without memory says so, keeps nothing and leaves no folder", gptq_folder_case},
-    {"going on with a run without memory says so and keeps what there is to go on with", resume_case},
-    {"repacking a folder without memory says so, keeps nothing and leaves nothing behind", packed_case},
+    {"rounding into a folder without memory says so, keeps nothing and leaves no folder",
+     rtn_folder_case},
+    {"GPTQ into a folder without memory says so, keeps nothing and leaves no folder",
+     gptq_folder_case},
+    {"going on with a run without memory says so and keeps what there is to go on with",
+     resume_case},
+    {"repacking a folder without memory says so, keeps nothing and leaves nothing behind",
+     packed_case},
 };
 
 int main(int argc, char **argv)

@@ -1,12 +1,13 @@
 /* crash.c -- kills while a GGUF file is written (crash.h). */
 #include "fault/crash.h"
 
-static const crash_job job = {.out = "out.gguf",
-                              .beside = "out.gguf.manifest.json",
-                              .run = "quantize %T/tiny.gguf -o %T/out.gguf --calib %T/text.txt --samples 2 -c 16 -t 1 -q",
-                              .resume = "quantize -o %T/out.gguf --resume -t 1 -q",
-                              .inspect = "inspect %T/out.gguf --verify --json",
-                              .n_by_chance = 25};
+static const crash_job job = {
+    .out = "out.gguf",
+    .beside = "out.gguf.manifest.json",
+    .run = "quantize %T/tiny.gguf -o %T/out.gguf --calib %T/text.txt --samples 2 -c 16 -t 1 -q",
+    .resume = "quantize -o %T/out.gguf --resume -t 1 -q",
+    .inspect = "inspect %T/out.gguf --verify --json",
+    .n_by_chance = 25};
 
 static void writes(check *c)
 {
@@ -16,7 +17,8 @@ static void writes(check *c)
 
 static void syncs(check *c)
 {
-    CHECK(c, killed_at(c, "before-sync") >= 5); /* calib, two layers, the ends, the file, the manifest */
+    /* calib, two layers, the ends, the file, the manifest */
+    CHECK(c, killed_at(c, "before-sync") >= 5);
     CHECK(c, killed_at(c, "after-sync") >= 5);
 }
 
@@ -29,7 +31,8 @@ static void appends(check *c)
 
 static void renames(check *c)
 {
-    CHECK_EQ(c, killed_at(c, "before-rename"), 4); /* calib; manifest into the work folder, the file, the manifest */
+    /* calib; manifest into the work folder, the file, the manifest */
+    CHECK_EQ(c, killed_at(c, "before-rename"), 4);
     CHECK_EQ(c, killed_at(c, "after-rename"), 4);
 }
 

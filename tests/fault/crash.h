@@ -1,6 +1,7 @@
-/* crash.h -- a quantization is killed at every point its safety rests on (NIBBLE_CRASH_AT, base/crash.h) and at moments drawn by chance, and then
- * gone on with: the same bytes as without, no final name on anything but the whole output, nothing left in the end. crash.c does so with a GGUF file,
- * crash_folder.c with a folder: they define `job` and include this. */
+/* crash.h -- a quantization is killed at every point its safety rests on (NIBBLE_CRASH_AT,
+ * base/crash.h) and at moments drawn by chance, and then gone on with: the same bytes as without,
+ * no final name on anything but the whole output, nothing left in the end. crash.c does so with a
+ * GGUF file, crash_folder.c with a folder: they define `job` and include this. */
 #ifndef NB_TESTS_FAULT_CRASH_H
 #define NB_TESTS_FAULT_CRASH_H
 
@@ -15,10 +16,11 @@
 #include <time.h>
 
 typedef struct crash_job {
-    const char *out;     /* begins with "out"; what a run without faults wrote is kept under the same name with "sound" for "out" */
-    const char *beside;  /* another file of the output, or NULL */
-    const char *run;     /* the command; */
-    const char *resume;  /* going on with it; */
+    const char *out;    /* begins with "out"; what a run without faults wrote is kept under the same
+                      * name with "sound" for "out" */
+    const char *beside; /* another file of the output, or NULL */
+    const char *run;    /* the command; */
+    const char *resume; /* going on with it; */
     const char *inspect; /* and looking at what it wrote */
     int n_by_chance;
 } crash_job;
@@ -53,10 +55,13 @@ static void same_file(check *c, const char *name, const char *when)
 {
     char sound[256];
     size_t n = 0, want_n = 0;
-    char *p = folder_bytes(&here, name, &n), *want = folder_bytes(&here, sound_of(name, sound), &want_n);
+    char *p = folder_bytes(&here, name, &n),
+         *want = folder_bytes(&here, sound_of(name, sound), &want_n);
     c->n_check++;
     if (!want_n || n != want_n || memcmp(p, want, n) != 0)
-        check_report(c, __FILE__, __LINE__, "%s: %s has %zu bytes or others than the %zu of a run without faults", when, name, n, want_n);
+        check_report(c, __FILE__, __LINE__,
+                     "%s: %s has %zu bytes or others than the %zu of a run without faults", when,
+                     name, n, want_n);
     free(p);
     free(want);
 }
@@ -110,7 +115,8 @@ static void remove_results(void)
 
 /* ---- kills ---- */
 
-/* After a kill: what is under a final name is whole; going on gives what a run without faults gives; nothing else is left. */
+/* After a kill: what is under a final name is whole; going on gives what a run without faults
+ * gives; nothing else is left. */
 static void check_goes_on(check *c, const char *when, int turn)
 {
     char message[256] = "", journal[256];
@@ -120,9 +126,11 @@ static void check_goes_on(check *c, const char *when, int turn)
         CHECK_EQ(c, run(job.inspect, message), 0);
     }
     int code = there(journal) && turn % 2 ? run(job.resume, message) : run(job.run, message);
-    if (code == 3 && turn % 2) /* killed before its settings were written: there is nothing to go on with, and it says so */
+    /* killed before its settings were written: there is nothing to go on with, and it says so */
+    if (code == 3 && turn % 2)
         code = run(job.run, message);
-    if (code == 7 && !job.beside && there(job.out)) /* it was done: a folder is never replaced, and what was left of the work goes */
+    /* it was done: a folder is never replaced, and what was left of the work goes */
+    if (code == 7 && !job.beside && there(job.out))
         code = 0;
     c->n_check++;
     if (code != 0)
@@ -130,7 +138,8 @@ static void check_goes_on(check *c, const char *when, int turn)
     same_results(c, when);
     DIR *dir = opendir(here.path);
     for (const struct dirent *e; dir && (e = readdir(dir));)
-        if (e->d_name[0] != '.' && strcmp(e->d_name, "tiny.gguf") != 0 && strcmp(e->d_name, "text.txt") != 0 && strncmp(e->d_name, "sound", 5) != 0 &&
+        if (e->d_name[0] != '.' && strcmp(e->d_name, "tiny.gguf") != 0 &&
+            strcmp(e->d_name, "text.txt") != 0 && strncmp(e->d_name, "sound", 5) != 0 &&
             strcmp(e->d_name, job.out) != 0 && (!job.beside || strcmp(e->d_name, job.beside) != 0))
             check_report(c, __FILE__, __LINE__, "%s: %s is left", when, e->d_name);
     if (dir)
@@ -161,7 +170,8 @@ static int killed_at(check *c, const char *point)
 static void by_chance(check *c)
 {
     nb_rng r;
-    nb_rng_seed(&r, (uint64_t)time(NULL)); /* other moments every time; what must hold does not depend on them */
+    /* other moments every time; what must hold does not depend on them */
+    nb_rng_seed(&r, (uint64_t)time(NULL));
     for (int i = 0; i < job.n_by_chance; i++) {
         char when[64];
         int err = -1;
@@ -180,16 +190,20 @@ static void by_chance(check *c)
 /* The input, and the output of a run without faults. */
 static bool crash_begin(void)
 {
-    static const tiny_shape shape = {.n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    static const tiny_shape shape = {
+        .n_layer = 2, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
     char path[1024], to[1024], sound[256], text[1024] = "", message[256] = "";
     nb_error err = {.offset = -1};
     here = folder_new();
     while (strlen(text) < 300)
         strcat(text, "the heath thaws then the other ");
     folder_write(&here, "text.txt", text, strlen(text));
-    bool good = tiny_gguf_write(folder_in(&here, "tiny.gguf", path), &shape, &err) == NB_OK && run(job.run, message) == 0;
-    good = good && rename(folder_in(&here, job.out, path), folder_in(&here, sound_of(job.out, sound), to)) == 0;
-    good = good && (!job.beside || rename(folder_in(&here, job.beside, path), folder_in(&here, sound_of(job.beside, sound), to)) == 0);
+    bool good = tiny_gguf_write(folder_in(&here, "tiny.gguf", path), &shape, &err) == NB_OK &&
+                run(job.run, message) == 0;
+    good = good && rename(folder_in(&here, job.out, path),
+                          folder_in(&here, sound_of(job.out, sound), to)) == 0;
+    good = good && (!job.beside || rename(folder_in(&here, job.beside, path),
+                                          folder_in(&here, sound_of(job.beside, sound), to)) == 0);
     if (!good)
         fprintf(stderr, "%s%s\n", err.message, message);
     return good;

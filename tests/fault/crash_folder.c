@@ -1,8 +1,10 @@
-/* crash_folder.c -- kills while a folder of packed linears is written, in several files (crash.h). */
+/* crash_folder.c -- kills while a folder of packed linears is written, in several files
+ * (crash.h). */
 #include "fault/crash.h"
 
 static const crash_job job = {.out = "out",
-                              .run = "quantize %T/tiny.gguf -o %T/out --format gptq --group 32 --act-order --max-shard-size 40K --calib %T/text.txt "
+                              .run = "quantize %T/tiny.gguf -o %T/out --format gptq --group 32 "
+                                     "--act-order --max-shard-size 40K --calib %T/text.txt "
                                      "--samples 2 -c 16 -t 1 -q",
                               .resume = "quantize -o %T/out --resume -t 1 -q",
                               .inspect = "inspect %T/out --verify --json",
@@ -29,7 +31,8 @@ static void appends(check *c)
 
 static void renames(check *c)
 {
-    CHECK(c, killed_at(c, "before-rename") >= 10); /* calib, files of tensors, their index, texts, the manifest, the folder */
+    /* calib, files of tensors, their index, texts, the manifest, the folder */
+    CHECK(c, killed_at(c, "before-rename") >= 10);
     CHECK(c, killed_at(c, "after-rename") >= 10);
 }
 

@@ -1,5 +1,7 @@
-/* disk.c -- the nth call to the file system fails while a model is quantized: a full disk is 6 with the bytes that are missing, anything
- * else is 7; nothing has the final name; and the same call, once the fault is gone, gives the bytes of a run without faults. The linker wraps the calls (CMakeLists.txt); no root is needed. */
+/* disk.c -- the nth call to the file system fails while a model is quantized: a full disk is 6 with
+ * the bytes that are missing, anything
+ * else is 7; nothing has the final name; and the same call, once the fault is gone, gives the bytes
+ * of a run without faults. The linker wraps the calls (CMakeLists.txt); no root is needed. */
 #include "fault/jobs.h"
 
 #include <errno.h>
@@ -31,12 +33,25 @@ int __wrap_fsync(int fd);
 int __wrap_rename(const char *from, const char *to);
 int __wrap_fstatvfs(int fd, struct statvfs *out);
 
-typedef enum call { C_NONE, C_PWRITE, C_FALLOCATE, C_FTRUNCATE, C_FSYNC, C_RENAME, C_OPEN, C_PREAD, C_FDATASYNC, C_FLOCK, C_MKDIR, C_COUNT } call;
+typedef enum call {
+    C_NONE,
+    C_PWRITE,
+    C_FALLOCATE,
+    C_FTRUNCATE,
+    C_FSYNC,
+    C_RENAME,
+    C_OPEN,
+    C_PREAD,
+    C_FDATASYNC,
+    C_FLOCK,
+    C_MKDIR,
+    C_COUNT
+} call;
 
 /* What goes wrong in a run, and what was seen of it. */
 static struct disk {
     call which;
-    long at;            /* its nth call fails, 0: none */
+    long at; /* its nth call fails, 0: none */
     int error;
     size_t short_write; /* a write takes at most so much, 0: all */
     bool interrupted;   /* every second write is */
@@ -62,7 +77,8 @@ ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at)
         errno = EINTR;
         return -1;
     }
-    return __real_pwrite(fd, p, disk.short_write && n > disk.short_write ? disk.short_write : n, at);
+    return __real_pwrite(fd, p, disk.short_write && n > disk.short_write ? disk.short_write : n,
+                         at);
 }
 
 int __wrap_posix_fallocate(int fd, off_t at, off_t n)
@@ -171,7 +187,8 @@ static void check_whole(check *c)
     CHECK_EQ(c, jobs_left(), 0);
 }
 
-/* What a fault may leave: nothing, or a work folder that can be gone on with; a final name only on a whole file. Then the same again, without faults. */
+/* What a fault may leave: nothing, or a work folder that can be gone on with; a final name only on
+ * a whole file. Then the same again, without faults. */
 static void check_resumes(check *c)
 {
     nb_error err;
@@ -185,8 +202,10 @@ static void check_resumes(check *c)
     check_whole(c);
 }
 
-/* Call 1, 2, 3 ... fails with the error, until no call is left to fail. least: so many there must be. lenient: some are done without. */
-static void every(check *c, call which, int error, nb_status want, const char *word, long least, bool lenient)
+/* Call 1, 2, 3 ... fails with the error, until no call is left to fail. least: so many there must
+ * be. lenient: some are done without. */
+static void every(check *c, call which, int error, nb_status want, const char *word, long least,
+                  bool lenient)
 {
     nb_error err;
     for (long at = 1;; at++) {
@@ -221,7 +240,8 @@ static void full_at_the_start(check *c)
     char want[128];
     every(c, C_FALLOCATE, ENOSPC, NB_NO_ROOM, "bytes are missing", 1, false);
     CHECK_EQ(c, run((struct disk){.room = 1000}, &err), NB_NO_ROOM);
-    snprintf(want, sizeof want, "out.gguf: the disk is full: %zu bytes are missing", sound_n - 1000);
+    snprintf(want, sizeof want, "out.gguf: the disk is full: %zu bytes are missing",
+             sound_n - 1000);
     CHECK_HAS(c, err.message, want);
     CHECK(c, disk.n[C_PWRITE] < 5); /* before any work: lock and journal */
     CHECK(c, !jobs_unfinished());
@@ -241,7 +261,8 @@ static void broken_disk(check *c)
     every(c, C_OPEN, EACCES, NB_IO, "cannot ", 5, true);
 }
 
-/* A failed sync is final: what was written before it may or may not be on disk, so nothing of it is gone on with. */
+/* A failed sync is final: what was written before it may or may not be on disk, so nothing of it is
+ * gone on with. */
 static void sync_fails(check *c)
 {
     nb_error err;
@@ -258,7 +279,8 @@ static void sync_fails(check *c)
             CHECK_EQ(c, st, NB_IO);
             CHECK_HAS(c, err.message, "cannot sync ");
             CHECK_EQ(c, disk.n[sync], at); /* not tried again */
-            if (!strstr(err.message, "its folder") && !strstr(err.message, ".json")) /* those hold no work */
+            /* those hold no work */
+            if (!strstr(err.message, "its folder") && !strstr(err.message, ".json"))
                 CHECK(c, !jobs_unfinished());
             check_resumes(c);
         }
@@ -279,14 +301,19 @@ static void no_reservations(check *c)
     CHECK_EQ(c, run((struct disk){.no_reserve = true}, &err), NB_OK);
     CHECK_EQ(c, disk.n[C_FTRUNCATE], 2); /* the lock's, the file's */
     check_whole(c);
-    CHECK_EQ(c, run((struct disk){.no_reserve = true, .which = C_FTRUNCATE, .at = 2, .error = EFBIG}, &err), NB_IO);
+    CHECK_EQ(
+        c,
+        run((struct disk){.no_reserve = true, .which = C_FTRUNCATE, .at = 2, .error = EFBIG}, &err),
+        NB_IO);
     CHECK_HAS(c, err.message, "the file system takes no file of ");
     CHECK_EQ(c, jobs_left(), 0);
     every(c, C_PWRITE, EFBIG, NB_IO, "the file system takes no file of ", 15, false);
 }
 
-/* Call 1, 2, 3 ... fails while a model is converted: nothing is left, or (the last sync of all) everything. */
-static void convert_fails(check *c, nb_status (*job)(nb_error *err), call which, int error, nb_status want, long least, bool lenient)
+/* Call 1, 2, 3 ... fails while a model is converted: nothing is left, or (the last sync of all)
+ * everything. */
+static void convert_fails(check *c, nb_status (*job)(nb_error *err), call which, int error,
+                          nb_status want, long least, bool lenient)
 {
     for (long at = 1;; at++) {
         nb_error err = {.offset = -1};
@@ -304,7 +331,9 @@ static void convert_fails(check *c, nb_status (*job)(nb_error *err), call which,
             CHECK_EQ(c, st, want);
             CHECK(c, err.message[0] != 0);
             if (jobs_left() && !strstr(err.message, "its folder"))
-                check_report(c, __FILE__, __LINE__, "call %ld of kind %d fails and %d names are left: %s", at, (int)which, jobs_left(), err.message);
+                check_report(c, __FILE__, __LINE__,
+                             "call %ld of kind %d fails and %d names are left: %s", at, (int)which,
+                             jobs_left(), err.message);
         }
         jobs_remove();
     }
@@ -312,7 +341,8 @@ static void convert_fails(check *c, nb_status (*job)(nb_error *err), call which,
 
 static void converting(check *c)
 {
-    nb_status (*const jobs[])(nb_error * err) = {job_convert_to_gguf, job_convert_to_folder, job_convert_packed};
+    nb_status (*const jobs[])(nb_error * err) = {job_convert_to_gguf, job_convert_to_folder,
+                                                 job_convert_packed};
     jobs_make_packed();
     for (int i = 0; i < 3; i++) {
         convert_fails(c, jobs[i], C_PWRITE, ENOSPC, NB_NO_ROOM, 10, false);
@@ -344,8 +374,10 @@ static void writing_a_folder(check *c)
     begin(job_quantize);
 }
 
-/* Call 1, 2, 3 ... fails while a stopped run is gone on with: it can still be gone on with, to the same bytes. */
-static void resume_fails(check *c, const char *format, call which, int error, nb_status want, long least, bool lenient)
+/* Call 1, 2, 3 ... fails while a stopped run is gone on with: it can still be gone on with, to the
+ * same bytes. */
+static void resume_fails(check *c, const char *format, call which, int error, nb_status want,
+                         long least, bool lenient)
 {
     nb_error err = {.offset = -1};
     size_t n = 0, m = 0;
@@ -369,8 +401,11 @@ static void resume_fails(check *c, const char *format, call which, int error, nb
             CHECK_EQ(c, job_resume(&err), NB_OK);
         }
         char *p = jobs_output(&m);
-        if (!(m == n && memcmp(p, right, n) == 0) && !(which == C_FSYNC || which == C_FDATASYNC)) /* a failed sync is final */
-            check_report(c, __FILE__, __LINE__, "call %ld of kind %d fails in a resumed run: %zu bytes instead of %zu: %s", at, (int)which, m, n, err.message);
+        /* a failed sync is final */
+        if (!(m == n && memcmp(p, right, n) == 0) && !(which == C_FSYNC || which == C_FDATASYNC))
+            check_report(c, __FILE__, __LINE__,
+                         "call %ld of kind %d fails in a resumed run: %zu bytes instead of %zu: %s",
+                         at, (int)which, m, n, err.message);
         free(p);
         jobs_remove();
         if (done) {
@@ -395,12 +430,15 @@ static void resuming(check *c)
 }
 
 static const check_case cases[] = {
-    {"a disk that fills up at any write is exit 6 with the missing bytes, and the run goes on when there is room", full_while_writing},
+    {"a disk that fills up at any write is exit 6 with the missing bytes, and the run goes on when "
+     "there is room",
+     full_while_writing},
     {"a disk too small is seen before any work, to the byte", full_at_the_start},
     {"any other failure of the disk is exit 7, and the run can be gone on with", broken_disk},
     {"a failed sync is final", sync_fails},
     {"a disk that fails while a model is converted: nothing half-made is left", converting},
-    {"a disk that fails while a folder of packed weights is written: the same promises", writing_a_folder},
+    {"a disk that fails while a folder of packed weights is written: the same promises",
+     writing_a_folder},
     {"a disk that fails while a run is gone on with leaves it to be gone on with", resuming},
     {"short and interrupted writes are completed", small_bites},
     {"a file system without reservations is written to as well", no_reservations},

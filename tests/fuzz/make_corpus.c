@@ -1,7 +1,8 @@
 /* make_corpus.c -- writes the seeds of the fuzz targets: small files, each with a feature of its
  * format.
  *
- *   make_corpus FOLDER      FOLDER/json FOLDER/safetensors FOLDER/st_index FOLDER/gguf (tests/fuzz/corpus is its
+ *   make_corpus FOLDER      FOLDER/json FOLDER/safetensors FOLDER/st_index FOLDER/gguf
+ *                           (tests/fuzz/corpus is its
  * output, plus what fuzzing found) */
 #include "hostile/bytes.h"
 
@@ -81,11 +82,14 @@ static void safetensors(const char *folder)
 static void st_index(const char *folder)
 {
     static const char *const rows[][2] = {
-        {"two", "{\"metadata\":{\"total_size\":24},\"weight_map\":{\"a\":\"m-00001-of-00002.safetensors\",\"b\":\"m-00002-of-00002.safetensors\","
+        {"two", "{\"metadata\":{\"total_size\":24},\"weight_map\":{\"a\":\"m-00001-of-00002."
+                "safetensors\",\"b\":\"m-00002-of-00002.safetensors\","
                 "\"c\":\"m-00001-of-00002.safetensors\"}}"},
         {"one", "{\"weight_map\":{\"a\":\"model.safetensors\"}}"},
-        {"real_total", "{\"metadata\":{\"total_size\":1.5e9},\"weight_map\":{\"a\":\"x.safetensors\"}}"},
-        {"buffer", "{\"weight_map\":{\"l.rotary_emb.inv_freq\":\"x.safetensors\",\"w\":\"y.safetensors\"}}"},
+        {"real_total",
+         "{\"metadata\":{\"total_size\":1.5e9},\"weight_map\":{\"a\":\"x.safetensors\"}}"},
+        {"buffer",
+         "{\"weight_map\":{\"l.rotary_emb.inv_freq\":\"x.safetensors\",\"w\":\"y.safetensors\"}}"},
         {"up", "{\"weight_map\":{\"a\":\"../x.safetensors\"}}"},
         {"pickle", "{\"weight_map\":{\"a\":\"x.bin\"}}"},
         {"nul", "{\"weight_map\":{\"a\\u0000b\":\"x.safetensors\"}}"},

@@ -1,4 +1,5 @@
-/* spm.c -- fuzz target: a byte n, n bytes of text, and a tokenizer.model (tokens.h says what is promised). */
+/* spm.c -- fuzz target: a byte n, n bytes of text, and a tokenizer.model (tokens.h says what is
+ * promised). */
 #include "fuzz/tokens.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -14,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                .tokenizer_model_bytes = size ? size - 1 - n : 0};
     const nb_status st = nb_tokenizer_open(&made, &t, &err);
     FUZZ_PROMISE((st == NB_OK) == (t != NULL), "a tokenizer or a refusal");
-    FUZZ_PROMISE(t || ((st == NB_BAD_INPUT || st == NB_UNSUPPORTED) && err.message[0]), "a refusal has a sentence");
+    FUZZ_PROMISE(t || ((st == NB_BAD_INPUT || st == NB_UNSUPPORTED) && err.message[0]),
+                 "a refusal has a sentence");
     if (t) {
         fuzz_encode(t, text, n, 0);
         fuzz_encode(t, text, n, NB_TOKENIZE_SPECIAL | NB_TOKENIZE_BOS);

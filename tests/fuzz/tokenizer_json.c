@@ -1,4 +1,5 @@
-/* tokenizer_json.c -- fuzz target: a tokenizer.json, a NUL byte, and a text for it (tokens.h says what is promised). */
+/* tokenizer_json.c -- fuzz target: a tokenizer.json, a NUL byte, and a text for it (tokens.h says
+ * what is promised). */
 #include "fuzz/tokens.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

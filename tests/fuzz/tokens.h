@@ -1,5 +1,6 @@
-/* tokens.h -- what the fuzz targets of tokenizers promise of one that opened: every text becomes ids or a sentence, twice the same; every
- * id is in range and decodes; what comes out is UTF-8 whatever went in. */
+/* tokens.h -- what the fuzz targets of tokenizers promise of one that opened: every text becomes
+ * ids or a sentence, twice the same; every id is in range and decodes; what comes out is UTF-8
+ * whatever went in. */
 #ifndef NB_TESTS_FUZZ_TOKENS_H
 #define NB_TESTS_FUZZ_TOKENS_H
 

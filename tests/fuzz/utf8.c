@@ -1,4 +1,5 @@
-/* utf8.c -- fuzz target: one code point of UTF-8 (nb_utf8_at) against the table of RFC 3629, section 4, and against its own writer. */
+/* utf8.c -- fuzz target: one code point of UTF-8 (nb_utf8_at) against the table of RFC 3629,
+ * section 4, and against its own writer. */
 #include "file/utf8.h"
 #include "fuzz/fuzz.h"
 
@@ -12,7 +13,8 @@ static int in(uint8_t b, uint8_t low, uint8_t high)
 /* The well-formed sequences as the RFC's grammar lists them: their length, 0 for none. */
 static size_t grammar(const uint8_t *s, size_t n)
 {
-    const int tail2 = n > 1 && in(s[1], 0x80, 0xbf), tail3 = n > 2 && in(s[2], 0x80, 0xbf), tail4 = n > 3 && in(s[3], 0x80, 0xbf);
+    const int tail2 = n > 1 && in(s[1], 0x80, 0xbf), tail3 = n > 2 && in(s[2], 0x80, 0xbf),
+              tail4 = n > 3 && in(s[3], 0x80, 0xbf);
     if (s[0] <= 0x7f)
         return 1;
     if (in(s[0], 0xc2, 0xdf))
@@ -40,7 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_PROMISE(len == grammar(data + i, size - i), "the length is the grammar's");
         if (len) {
             char again[4];
-            FUZZ_PROMISE((size_t)(nb_utf8_put(again, c) - again) == len && memcmp(again, data + i, len) == 0, "what is read is written the same");
+            FUZZ_PROMISE((size_t)(nb_utf8_put(again, c) - again) == len &&
+                             memcmp(again, data + i, len) == 0,
+                         "what is read is written the same");
         }
         i += len ? len : 1;
     }

@@ -1,5 +1,7 @@
-/* convert.c -- models from one container into the other and back. Logits under `exact` are the same bits wherever the model lies; floats come back as
- * the bytes they were; and what another program wrote (tests/data/models/gguf-*, by the gguf package) comes back tensor by tensor and key by key. */
+/* convert.c -- models from one container into the other and back. Logits under `exact` are the same
+ * bits wherever the model lies; floats come back as the bytes they were; and what another program
+ * wrote (tests/data/models/gguf-*, by the gguf package) comes back tensor by tensor and key by
+ * key. */
 #include "base/mapfile.h"
 #include "check.h"
 #include "file/container.h"
@@ -10,7 +12,8 @@
 
 enum { kTokens = 24 };
 
-static const char *const families[] = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "granite", "mixtral", "qwen3_moe"};
+static const char *const families[] = {"llama",  "mistral", "qwen2",   "qwen3",   "gemma2",
+                                       "gemma3", "phi3",    "granite", "mixtral", "qwen3_moe"};
 enum { kFamilies = sizeof families / sizeof *families };
 
 /* ---- doing ---- */
@@ -27,10 +30,12 @@ static bool convert(check *c, const char *from, const char *to, const char *grid
     return st == NB_OK;
 }
 
-/* All logits of a few tokens, [kTokens, vocab_size], the caller's; NULL (reported) when the model does not open or run. */
+/* All logits of a few tokens, [kTokens, vocab_size], the caller's; NULL (reported) when the model
+ * does not open or run. */
 static float *logits(check *c, const char *model, int64_t *n)
 {
-    static const int32_t ids[kTokens] = {1, 5, 9, 20, 33, 40, 77, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 3, 2, 8, 100, 99, 45};
+    static const int32_t ids[kTokens] = {1,  5,  9,  20, 33, 40, 77, 60, 61, 62,  63, 64,
+                                         65, 66, 67, 68, 69, 70, 3,  2,  8,  100, 99, 45};
     nb_error err = {.message = ""};
     const nb_model_options o = {.device = "cpu", .exact = true, .n_thread = 2};
     nb_model *m = NULL;
@@ -92,7 +97,8 @@ static void same_tensors(check *c, const char *a, const char *b)
     for (int64_t i = 0; p && q && i < p->n_tensor; i++) {
         const nb_tensor *t = &p->tensor[i], *u = tensor_of(c, q, t->name);
         c->n_check++;
-        if (u && (t->dtype != u->dtype || t->n_dim != u->n_dim || memcmp(t->shape, u->shape, sizeof t->shape) != 0 || t->bytes != u->bytes ||
+        if (u && (t->dtype != u->dtype || t->n_dim != u->n_dim ||
+                  memcmp(t->shape, u->shape, sizeof t->shape) != 0 || t->bytes != u->bytes ||
                   memcmp(t->data, u->data, t->bytes) != 0))
             check_report(c, __FILE__, __LINE__, "%s: tensor %s is not that of %s", b, t->name, a);
     }
@@ -100,7 +106,8 @@ static void same_tensors(check *c, const char *a, const char *b)
     nb_container_close(q);
 }
 
-/* Every key of the architecture and of the tokenizer in a has the same value in b; but for names in `except`. */
+/* Every key of the architecture and of the tokenizer in a has the same value in b; but for names in
+ * `except`. */
 static void same_keys(check *c, const char *a, const char *b, const char *const *except)
 {
     nb_error err = {.message = ""};
@@ -118,7 +125,8 @@ static void same_keys(check *c, const char *a, const char *b, const char *const 
             continue;
         const nb_gguf_kv *other = nb_gguf_find(q->gguf, key);
         c->n_check++;
-        if (!other || other->type != kv->type || other->bytes != kv->bytes || memcmp(other->p, kv->p, kv->bytes) != 0)
+        if (!other || other->type != kv->type || other->bytes != kv->bytes ||
+            memcmp(other->p, kv->p, kv->bytes) != 0)
             check_report(c, __FILE__, __LINE__, "%s: %s is not as in %s", b, key, a);
     }
     nb_container_close(p);
@@ -133,7 +141,8 @@ static void either_way(check *c, const char *source)
     snprintf(gguf, sizeof gguf, "%s/convert.gguf", NB_BINARY_DIR);
     snprintf(back, sizeof back, "%s/convert-back", NB_BINARY_DIR);
     snprintf(again, sizeof again, "%s/convert-again.gguf", NB_BINARY_DIR);
-    if (convert(c, source, gguf, NULL) && convert(c, gguf, back, NULL) && convert(c, back, again, NULL)) {
+    if (convert(c, source, gguf, NULL) && convert(c, gguf, back, NULL) &&
+        convert(c, back, again, NULL)) {
         same_logits(c, source, gguf);
         same_logits(c, source, back);
         same_tensors(c, gguf, again);
@@ -167,8 +176,8 @@ static void shared_folders(check *c)
     }
 }
 
-/* Another program's file through a folder: its tensors bit for bit (llama3's divisors too, through the rule that was found behind them), its
- * keys. Tokens without text are named anew. */
+/* Another program's file through a folder: its tensors bit for bit (llama3's divisors too, through
+ * the rule that was found behind them), its keys. Tokens without text are named anew. */
 static void outside_files(check *c)
 {
     static const char *const except[] = {"general.name",
@@ -184,7 +193,8 @@ static void outside_files(check *c)
     snprintf(back, sizeof back, "%s/convert-back", NB_BINARY_DIR);
     snprintf(again, sizeof again, "%s/convert-again.gguf", NB_BINARY_DIR);
     for (int i = 0; i < kFamilies; i++) {
-        snprintf(source, sizeof source, "%s/tests/data/models/gguf-%s/model.gguf", NB_SOURCE_DIR, families[i]);
+        snprintf(source, sizeof source, "%s/tests/data/models/gguf-%s/model.gguf", NB_SOURCE_DIR,
+                 families[i]);
         if (strcmp(families[i], "mistral") == 0) /* "llama" in GGUF */
             continue;
         if (convert(c, source, back, NULL) && convert(c, back, again, NULL)) {
@@ -197,14 +207,17 @@ static void outside_files(check *c)
     }
 }
 
-/* Codes in other words: every value stays; where one has no place the tensor is named and nothing is written. */
+/* Codes in other words: every value stays; where one has no place the tensor is named and nothing
+ * is written. */
 static void codes(check *c)
 {
     static const struct {
         const char *from, *to;
         bool fits;
-    } rows[] = {{"q4_0", "q5_0", true}, {"q4_0", "q8_0", true}, {"q5_0", "q8_0", true},  {"q4_0", "q4_1", true},  {"q4_1", "q5_1", true},
-                {"q4_0", "f32", true},  {"q5_1", "f32", true},  {"q8_0", "q4_0", false}, {"q4_1", "q4_0", false}, {"q5_0", "q4_0", false}};
+    } rows[] = {{"q4_0", "q5_0", true}, {"q4_0", "q8_0", true},  {"q5_0", "q8_0", true},
+                {"q4_0", "q4_1", true}, {"q4_1", "q5_1", true},  {"q4_0", "f32", true},
+                {"q5_1", "f32", true},  {"q8_0", "q4_0", false}, {"q4_1", "q4_0", false},
+                {"q5_0", "q4_0", false}};
     char source[700], first[700], second[700];
     snprintf(source, sizeof source, "%s/tests/data/models/tiny-llama", NB_SOURCE_DIR);
     snprintf(first, sizeof first, "%s/convert-first.gguf", NB_BINARY_DIR);
@@ -217,7 +230,8 @@ static void codes(check *c)
         if (!rows[i].fits) {
             nb_error err = {.message = ""};
             nb_convert_result r;
-            const nb_convert_options o = {.model = first, .out = second, .grid = rows[i].to, .n_thread = 2};
+            const nb_convert_options o = {
+                .model = first, .out = second, .grid = rows[i].to, .n_thread = 2};
             folder_remove(second);
             CHECK_EQ(c, nb_convert(&o, &r, &err), NB_UNSUPPORTED);
             CHECK_HAS(c, err.message, "not all of its values in ");
@@ -236,7 +250,8 @@ static void same_file(check *c)
     nb_error err = {.message = ""};
     snprintf(source, sizeof source, "%s/convert.gguf", NB_BINARY_DIR);
     snprintf(out, sizeof out, "%s/convert-again.gguf", NB_BINARY_DIR);
-    if (convert(c, NB_SOURCE_DIR "/tests/data/models/tiny-gemma3", source, "q8_0") && convert(c, source, out, NULL)) {
+    if (convert(c, NB_SOURCE_DIR "/tests/data/models/tiny-gemma3", source, "q8_0") &&
+        convert(c, source, out, NULL)) {
         CHECK_EQ(c, nb_mapfile_open(source, &a, &err), NB_OK);
         CHECK_EQ(c, nb_mapfile_open(out, &b, &err), NB_OK);
         CHECK(c, a && b && a->n == b->n && memcmp(a->p, b->p, a->n) == 0);
@@ -247,7 +262,8 @@ static void same_file(check *c)
     folder_remove(out);
 }
 
-/* A model that lies in a folder is quantized into the file that its GGUF form is quantized into, tensor by tensor. */
+/* A model that lies in a folder is quantized into the file that its GGUF form is quantized into,
+ * tensor by tensor. */
 static void quantized_folder(check *c)
 {
     static const char *const names[] = {"llama", "gemma3", "qwen2"};
@@ -261,8 +277,12 @@ static void quantized_folder(check *c)
         snprintf(source, sizeof source, "%s/tests/data/models/tiny-%s", NB_SOURCE_DIR, names[i]);
         convert(c, source, gguf, NULL);
         for (int from_gguf = 0; from_gguf < 2; from_gguf++) {
-            const nb_quantize_options o = {
-                .model = from_gguf ? gguf : source, .out = from_gguf ? two : one, .method = "rtn", .grid = "q4_0", .device = "cpu", .n_thread = 2};
+            const nb_quantize_options o = {.model = from_gguf ? gguf : source,
+                                           .out = from_gguf ? two : one,
+                                           .method = "rtn",
+                                           .grid = "q4_0",
+                                           .device = "cpu",
+                                           .n_thread = 2};
             CHECK_EQ(c, nb_quantize(&o, &r, &err), NB_OK);
             CHECK_STR(c, err.message, "");
             nb_quantize_result_free(&r);

@@ -84,7 +84,8 @@ static const nb_tensor *find(const golden *g, const nb_dtype *t, const char *suf
 }
 
 /* The same in whichever file; *of: that one. */
-static const nb_tensor *find_any(const goldens *all, const nb_dtype *t, const char *suffix, const golden **of)
+static const nb_tensor *find_any(const goldens *all, const nb_dtype *t, const char *suffix,
+                                 const golden **of)
 {
     const nb_tensor *at = NULL;
     for (int i = 0; i < all->n && !at; i++) {
@@ -108,7 +109,8 @@ static void decodes(check *c)
     const golden *of = NULL;
     for (const nb_dtype *const *p = nb_dtypes; *p; p++) {
         const nb_dtype *t = *p;
-        const nb_tensor *in = find_any(&all, t, ".rnd", &of), *want = in ? find(of, t, ".rnd_f32") : NULL;
+        const nb_tensor *in = find_any(&all, t, ".rnd", &of),
+                        *want = in ? find(of, t, ".rnd_f32") : NULL;
         if (t->block == 1 || strcmp(t->name, "q2_0") == 0) /* q2_0: by hand, below */
             continue;
         CHECK(c, in && want);
@@ -156,7 +158,8 @@ static void encodes(check *c)
     const golden *of = NULL;
     for (const nb_dtype *const *p = nb_dtypes; *p; p++) {
         const nb_dtype *t = *p;
-        const nb_tensor *want = find_any(&all, t, ".enc", &of), *src = want ? find(of, NULL, "src") : NULL;
+        const nb_tensor *want = find_any(&all, t, ".enc", &of),
+                        *src = want ? find(of, NULL, "src") : NULL;
         if (!t->encode || t->block == 1) /* floats: tests/unit/scalar */
             continue;
         if (want && src)
@@ -393,7 +396,8 @@ static void edges(check *c)
                 for (int i = 0; i < t->block && fabsf(fill[k]) < 1e-7f; i++)
                     CHECK(c, fabsf(v[i]) <= 0x1p-20f);
                 if (fill[k] == 0.0f) {
-                    CHECK(c, t->scale != NB_SCALE_F16 || memcmp(block, zero, 2) == 0 || memcmp(block, "\0\x80", 2) == 0);
+                    CHECK(c, t->scale != NB_SCALE_F16 || memcmp(block, zero, 2) == 0 ||
+                                 memcmp(block, "\0\x80", 2) == 0);
                     CHECK(c, v[0] == 0.0f && v[t->block - 1] == 0.0f);
                 }
             }
@@ -408,7 +412,8 @@ static void lookups(check *c)
         CHECK(c, nb_dtype_by_name(t->name) == t);
         CHECK(c, t->ggml_id < 0 || nb_dtype_by_ggml_id(t->ggml_id) == t);
         CHECK(c, !t->st_name || nb_dtype_by_st_name(t->st_name) == t);
-        CHECK(c, t->ggml_id >= 0 || t->st_name || t->rule); /* of a container, or of the tensors of a scheme */
+        /* of a container, or of the tensors of a scheme */
+        CHECK(c, t->ggml_id >= 0 || t->st_name || t->rule);
         CHECK_EQ(c, nb_dtype_row_bytes(t, 3 * t->block), 3 * t->bytes);
         CHECK_EQ(c, nb_dtype_row_bytes(t, 0), 0);
         CHECK_EQ(c, nb_dtype_row_bytes(t, -t->block), -1);

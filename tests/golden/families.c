@@ -1,5 +1,6 @@
-/* families.c -- a small random checkpoint of every model family against the publishers' code (tests/data/models/README.md): logits of every position, greedy
- * tokens, and what leaving a feature out changes, which must be what it changes there. On ref and cpu. */
+/* families.c -- a small random checkpoint of every model family against the publishers' code
+ * (tests/data/models/README.md): logits of every position, greedy tokens, and what leaving a
+ * feature out changes, which must be what it changes there. On ref and cpu. */
 #include "base/mapfile.h"
 #include "check.h"
 #include "file/json.h"
@@ -9,7 +10,8 @@
 
 enum { kMostIds = 64, kMostFeatures = 5 };
 
-/* A feature is left out by this edit of config.json; the change of the logits is in golden.json under its name. */
+/* A feature is left out by this edit of config.json; the change of the logits is in golden.json
+ * under its name. */
 typedef struct feature {
     const char *name, *find, *put;
 } feature;
@@ -45,7 +47,8 @@ static const row rows[] = {
       {"logits_scaling", "\"logits_scaling\": 4.0", "\"logits_scaling\": 1.0"}}},
     {"mixtral", {{"top1", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 1"}}},
     {"qwen3_moe",
-     {{"norm_topk", "\"norm_topk_prob\": true", "\"norm_topk_prob\": false"}, {"top1", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 1"}}},
+     {{"norm_topk", "\"norm_topk_prob\": true", "\"norm_topk_prob\": false"},
+      {"top1", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 1"}}},
 };
 enum { kRows = sizeof rows / sizeof *rows };
 
@@ -87,7 +90,8 @@ static bool golden_open(check *c, const char *folder, golden *g)
     g->root = nb_json_root(g->doc);
     g->n_id = read_list(nb_json_get(g->root, "ids"), g->ids);
     g->n_greedy = read_list(nb_json_get(g->root, "greedy"), g->greedy);
-    g->logits = (const float *)(const void *)(g->npy->p + 10 + g->npy->p[8] + 256 * g->npy->p[9]); /* NPY 1.0: the header's length at byte 8 */
+    /* NPY 1.0: the header's length at byte 8 */
+    g->logits = (const float *)(const void *)(g->npy->p + 10 + g->npy->p[8] + 256 * g->npy->p[9]);
     return true;
 }
 
@@ -98,8 +102,10 @@ static void golden_close(golden *g)
     nb_mapfile_close(g->npy);
 }
 
-/* All logits of the prompt [n_id, vocab_size], the caller's; and the greedy tokens behind it. NULL (reported) when the model does not open or run. */
-static float *run(check *c, const char *folder, const char *device, const golden *g, int32_t *greedy, int32_t *vocab_size)
+/* All logits of the prompt [n_id, vocab_size], the caller's; and the greedy tokens behind it. NULL
+ * (reported) when the model does not open or run. */
+static float *run(check *c, const char *folder, const char *device, const golden *g,
+                  int32_t *greedy, int32_t *vocab_size)
 {
     nb_error err = {.message = ""};
     const nb_model_options o = {.device = device, .exact = true, .n_thread = 2};
@@ -118,7 +124,8 @@ static float *run(check *c, const char *folder, const char *device, const golden
         st = nb_session_step(s, 0, g->ids, g->n_id, true, all, &err);
     float *last = calloc((size_t)info.vocab_size + 1, sizeof *last);
     if (st == NB_OK)
-        memcpy(last, all + (int64_t)(g->n_id - 1) * info.vocab_size, (size_t)info.vocab_size * sizeof *last);
+        memcpy(last, all + (int64_t)(g->n_id - 1) * info.vocab_size,
+               (size_t)info.vocab_size * sizeof *last);
     for (int32_t i = 0; greedy && i < g->n_greedy && st == NB_OK; i++) {
         greedy[i] = 0;
         for (int32_t v = 1; v < info.vocab_size; v++)
@@ -147,7 +154,8 @@ static double furthest(const float *a, const float *b, int64_t n)
 }
 
 /* model: the folder, or a file in it. */
-static void compare(check *c, const char *folder, const char *model, const char *device, const golden *g)
+static void compare(check *c, const char *folder, const char *model, const char *device,
+                    const golden *g)
 {
     int32_t vocab_size = 0, greedy[kMostIds];
     float *got = run(c, model, device, g, greedy, &vocab_size);
@@ -210,10 +218,13 @@ static void leave_out(check *c, const char *folder, const golden *g, const featu
     char to[700];
     int32_t vocab_size = 0;
     double change = 0;
-    CHECK(c, nb_json_real(nb_json_get(nb_json_get(g->root, "change_if_left_out"), f->name), &change) && change > 0.05);
+    CHECK(c,
+          nb_json_real(nb_json_get(nb_json_get(g->root, "change_if_left_out"), f->name), &change) &&
+              change > 0.05);
     float *got = edited(c, folder, f, to) ? run(c, to, "cpu", g, NULL, &vocab_size) : NULL;
     if (got)
-        CHECK_NEAR(c, furthest(got, g->logits, (int64_t)g->n_id * vocab_size), change, 1e-3, f->name);
+        CHECK_NEAR(c, furthest(got, g->logits, (int64_t)g->n_id * vocab_size), change, 1e-3,
+                   f->name);
     free(got);
     remove_copy(to);
 }
@@ -252,7 +263,8 @@ static void shared_families(check *c)
     }
 }
 
-/* The same kinds as GGUF files: other names, permuted rows, norms with their 1, experts in three dimensions, what the keys leave unsaid. */
+/* The same kinds as GGUF files: other names, permuted rows, norms with their 1, experts in three
+ * dimensions, what the keys leave unsaid. */
 static void gguf_families(check *c)
 {
     char folder[600], model[700];
@@ -260,7 +272,8 @@ static void gguf_families(check *c)
     for (int i = 0; i < kRows; i++) {
         if (strcmp(rows[i].family, "mistral") == 0) /* "llama" in GGUF */
             continue;
-        snprintf(folder, sizeof folder, "%s/tests/data/models/gguf-%s", NB_SOURCE_DIR, rows[i].family);
+        snprintf(folder, sizeof folder, "%s/tests/data/models/gguf-%s", NB_SOURCE_DIR,
+                 rows[i].family);
         snprintf(model, sizeof model, "%s/model.gguf", folder);
         if (golden_open(c, folder, &g)) {
             compare(c, folder, model, "ref", &g);
@@ -270,8 +283,9 @@ static void gguf_families(check *c)
     }
 }
 
-/* Quantized through the calibrated walk into 8 bits, a model stays what it is; fused tensors are written slice by slice, experts
- * of a stacked one each by its own tokens; those of qwen3_moe's down are narrower than a block and kept. */
+/* Quantized through the calibrated walk into 8 bits, a model stays what it is; fused tensors are
+ * written slice by slice, experts of a stacked one each by its own tokens; those of qwen3_moe's
+ * down are narrower than a block and kept. */
 static void quantized(check *c)
 {
     char model[700], out[700];
@@ -282,27 +296,41 @@ static void quantized(check *c)
         int32_t vocab_size = 0;
         if (strcmp(rows[i].family, "mistral") == 0)
             continue;
-        snprintf(model, sizeof model, "%s/tests/data/models/gguf-%s/model.gguf", NB_SOURCE_DIR, rows[i].family);
+        snprintf(model, sizeof model, "%s/tests/data/models/gguf-%s/model.gguf", NB_SOURCE_DIR,
+                 rows[i].family);
         snprintf(out, sizeof out, "%s/families-%s.gguf", NB_BINARY_DIR, rows[i].family);
-        const nb_quantize_options o = {.model = model, .out = out, .method = "gptq", .grid = "q8_0", .embedding = "keep", .device = "cpu", .n_thread = 2,
-                                       .calib = NB_SOURCE_DIR "/tests/data/text/eval-own.txt", .samples = 4, .ctx = 48};
+        const nb_quantize_options o = {.model = model,
+                                       .out = out,
+                                       .method = "gptq",
+                                       .grid = "q8_0",
+                                       .embedding = "keep",
+                                       .device = "cpu",
+                                       .n_thread = 2,
+                                       .calib = NB_SOURCE_DIR "/tests/data/text/eval-own.txt",
+                                       .samples = 4,
+                                       .ctx = 48};
         CHECK_EQ(c, nb_quantize(&o, &r, &err), NB_OK);
         CHECK_STR(c, err.message, "");
         for (size_t l = 0; l < r.n_layer; l++)
-            CHECK(c, strncmp(r.layers[l].note, "kept f16", 8) == 0 || (r.layers[l].error <= r.layers[l].error_rtn && r.layers[l].error < 1e-4));
+            CHECK(c, strncmp(r.layers[l].note, "kept f16", 8) == 0 ||
+                         (r.layers[l].error <= r.layers[l].error_rtn && r.layers[l].error < 1e-4));
         nb_quantize_result_free(&r);
         char folder[600];
-        snprintf(folder, sizeof folder, "%s/tests/data/models/gguf-%s", NB_SOURCE_DIR, rows[i].family);
+        snprintf(folder, sizeof folder, "%s/tests/data/models/gguf-%s", NB_SOURCE_DIR,
+                 rows[i].family);
         if (golden_open(c, folder, &g)) {
             float *got = run(c, out, "cpu", &g, NULL, &vocab_size);
             double d2 = 0, w2 = 0;
             for (int64_t k = 0; got && k < (int64_t)g.n_id * vocab_size; k++) {
-                d2 += ((double)got[k] - (double)g.logits[k]) * ((double)got[k] - (double)g.logits[k]);
+                d2 +=
+                    ((double)got[k] - (double)g.logits[k]) * ((double)got[k] - (double)g.logits[k]);
                 w2 += (double)g.logits[k] * (double)g.logits[k];
             }
             printf("      %s: relative L2 %.2g\n", rows[i].family, sqrt(d2 / w2));
-            const bool mixture = strcmp(rows[i].family, "mixtral") == 0 || strcmp(rows[i].family, "qwen3_moe") == 0;
-            /* 4.3e-2 seen: rounding to 8 bits moves peaked scores; 7.5e-2 where one of the 24 tokens goes to another expert (plain rounding: 5.8e-2) */
+            const bool mixture =
+                strcmp(rows[i].family, "mixtral") == 0 || strcmp(rows[i].family, "qwen3_moe") == 0;
+            /* 4.3e-2 seen: rounding to 8 bits moves peaked scores; 7.5e-2 where one of the 24
+             * tokens goes to another expert (plain rounding: 5.8e-2) */
             CHECK(c, got && sqrt(d2 / w2) < (mixture ? 1e-1 : 6e-2));
             free(got);
             golden_close(&g);
@@ -311,10 +339,10 @@ static void quantized(check *c)
     }
 }
 
-#define FAMILY(i)                                                                                                                                              \
-    static void family_##i(check *c)                                                                                                                           \
-    {                                                                                                                                                          \
-        family(c, &rows[i]);                                                                                                                                   \
+#define FAMILY(i)                                                                                  \
+    static void family_##i(check *c)                                                               \
+    {                                                                                              \
+        family(c, &rows[i]);                                                                       \
     }
 FAMILY(0)
 FAMILY(1)

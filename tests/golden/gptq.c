@@ -1,6 +1,7 @@
-/* gptq.c -- the GPTQ quantizer against float64 runs of an independent program (tests/data/gptq/README.md): same inputs X, same W, on every backend that
- * opens. At most 0.1 % of the codes may differ: a value that lies at a tie in float32. Scales and zeros are those of the program to the bit, except where
- * a group holds nothing but zeros and the scale means nothing. */
+/* gptq.c -- the GPTQ quantizer against float64 runs of an independent program
+ * (tests/data/gptq/README.md): same inputs X, same W, on every backend that opens. At most 0.1 % of
+ * the codes may differ: a value that lies at a tie in float32. Scales and zeros are those of the
+ * program to the bit, except where a group holds nothing but zeros and the scale means nothing. */
 #include "base/mapfile.h"
 #include "base/scalar.h"
 #include "check.h"
@@ -55,12 +56,14 @@ static bool device(check *c, nb_backend *be, void **out, size_t bytes, const voi
     nb_error err = {.message = ""};
     nb_status st = be->op->alloc(be, bytes, "a test", out, &err);
     if (st == NB_OK)
-        st = from ? be->op->upload(be, *out, from, bytes, &err) : be->op->zero(be, *out, bytes, &err);
+        st = from ? be->op->upload(be, *out, from, bytes, &err)
+                  : be->op->zero(be, *out, bytes, &err);
     CHECK_STR(c, err.message, "");
     return st == NB_OK;
 }
 
-/* The program's Hessian is 2/T X^T X: the scale shows, because dead columns get a diagonal of 1 beside it. */
+/* The program's Hessian is 2/T X^T X: the scale shows, because dead columns get a diagonal of 1
+ * beside it. */
 static void scale(check *c, nb_backend *be, double *sum, size_t n)
 {
     static double host[K * K];
@@ -76,9 +79,25 @@ static void gather(check *c, nb_backend *be, const struct golden_case *k, struct
 {
     const bool square = k->corrected && !k->product;
     nb_error err = {.message = ""};
-    nb_gram_args gram = {.x = j->x, .x_orig = square ? j->orig : NULL, .M = T, .K = K, .ldx = K, .ld_orig = K, .h = j->h, .c = square ? j->c : NULL};
-    nb_drift_args drift = {.x = j->x, .x_orig = j->orig, .M = T, .K = K, .ldx = K, .ld_orig = K, .w = j->w, .N = N, .d = j->wc};
-    const size_t of_gram = be->op->gram_scratch(be, &gram), of_drift = k->product ? be->op->drift_scratch(be, &drift) : 0;
+    nb_gram_args gram = {.x = j->x,
+                         .x_orig = square ? j->orig : NULL,
+                         .M = T,
+                         .K = K,
+                         .ldx = K,
+                         .ld_orig = K,
+                         .h = j->h,
+                         .c = square ? j->c : NULL};
+    nb_drift_args drift = {.x = j->x,
+                           .x_orig = j->orig,
+                           .M = T,
+                           .K = K,
+                           .ldx = K,
+                           .ld_orig = K,
+                           .w = j->w,
+                           .N = N,
+                           .d = j->wc};
+    const size_t of_gram = be->op->gram_scratch(be, &gram),
+                 of_drift = k->product ? be->op->drift_scratch(be, &drift) : 0;
     if (!device(c, be, &j->scratch, (of_gram > of_drift ? of_gram : of_drift) + 64, NULL))
         return;
     gram.scratch = drift.scratch = j->scratch;
@@ -91,22 +110,43 @@ static void gather(check *c, nb_backend *be, const struct golden_case *k, struct
     scale(c, be, j->wc, N * K);
 }
 
-static void run(check *c, nb_backend *be, const struct golden *g, const struct golden_case *k, uint8_t *codes, nb_group *groups, float *target,
-                int32_t *g_idx)
+static void run(check *c, nb_backend *be, const struct golden *g, const struct golden_case *k,
+                uint8_t *codes, nb_group *groups, float *target, int32_t *g_idx)
 {
     nb_error err = {.message = ""};
     nb_grid grid;
     struct job j = {0};
     CHECK_EQ(c, nb_grid_find(k->grid, k->group, k->sym, &grid, &err), NB_OK);
-    const size_t n_group = N * (size_t)(K / k->group) * sizeof *groups, square = (size_t)K * K * sizeof(double);
-    float *x = floats(c, g, "X", T * K), *orig = floats(c, g, "lsc.X_orig", T * K), *w = floats(c, g, "W", N * K);
-    if (device(c, be, (void **)&j.x, T * K * 4, x) && device(c, be, (void **)&j.orig, T * K * 4, orig) && device(c, be, (void **)&j.w, N * K * 4, w) &&
-        device(c, be, (void **)&j.q, N * K * 4, NULL) && device(c, be, (void **)&j.h, square, NULL) && device(c, be, (void **)&j.c, square, NULL) &&
+    const size_t n_group = N * (size_t)(K / k->group) * sizeof *groups,
+                 square = (size_t)K * K * sizeof(double);
+    float *x = floats(c, g, "X", T * K), *orig = floats(c, g, "lsc.X_orig", T * K),
+          *w = floats(c, g, "W", N * K);
+    if (device(c, be, (void **)&j.x, T * K * 4, x) &&
+        device(c, be, (void **)&j.orig, T * K * 4, orig) &&
+        device(c, be, (void **)&j.w, N * K * 4, w) &&
+        device(c, be, (void **)&j.q, N * K * 4, NULL) &&
+        device(c, be, (void **)&j.h, square, NULL) && device(c, be, (void **)&j.c, square, NULL) &&
         device(c, be, (void **)&j.wc, N * K * sizeof(double), NULL) &&
-        device(c, be, (void **)&j.codes, N * K, NULL) && device(c, be, (void **)&j.groups, n_group, NULL)) {
+        device(c, be, (void **)&j.codes, N * K, NULL) &&
+        device(c, be, (void **)&j.groups, n_group, NULL)) {
         nb_quant_stats stats = {0};
-        const nb_quant_job job = {.be = be, .grid = &grid, .w = j.w, .N = N, .K = K, .h = j.h, .c = k->corrected && !k->product ? j.c : NULL, .wc = k->product ? j.wc : NULL, .damp = 0.01,
-                                  .correction = 1.0, .static_groups = k->static_groups, .act_order = k->act_order, .g_idx = g_idx, .codes = j.codes, .groups = j.groups, .q = j.q, .stats = &stats};
+        const nb_quant_job job = {.be = be,
+                                  .grid = &grid,
+                                  .w = j.w,
+                                  .N = N,
+                                  .K = K,
+                                  .h = j.h,
+                                  .c = k->corrected && !k->product ? j.c : NULL,
+                                  .wc = k->product ? j.wc : NULL,
+                                  .damp = 0.01,
+                                  .correction = 1.0,
+                                  .static_groups = k->static_groups,
+                                  .act_order = k->act_order,
+                                  .g_idx = g_idx,
+                                  .codes = j.codes,
+                                  .groups = j.groups,
+                                  .q = j.q,
+                                  .stats = &stats};
         gather(c, be, k, &j);
         CHECK_EQ(c, nb_quantizer_find("gptq")->layer(&job, &err), NB_OK);
         CHECK_EQ(c, be->op->download(be, codes, j.codes, N * K, &err), NB_OK);
@@ -123,7 +163,8 @@ static void run(check *c, nb_backend *be, const struct golden *g, const struct g
     free(w);
 }
 
-static void compare(check *c, const char *name, const struct golden *g, const struct golden_case *k, const uint8_t *codes, const nb_group *groups, const float *target,
+static void compare(check *c, const char *name, const struct golden *g, const struct golden_case *k,
+                    const uint8_t *codes, const nb_group *groups, const float *target,
                     const int32_t *g_idx)
 {
     char at[64];
@@ -139,7 +180,8 @@ static void compare(check *c, const char *name, const struct golden *g, const st
         differ += codes[i] != want[i];
         far += abs(codes[i] - want[i]) > 1;
     }
-    printf("      %s %s%s: %d of %d codes differ\n", name, k->name, k->product ? ", W C summed" : "", differ, N * K);
+    printf("      %s %s%s: %d of %d codes differ\n", name, k->name,
+           k->product ? ", W C summed" : "", differ, N * K);
     CHECK(c, differ <= N * K / 1000);
     CHECK_EQ(c, far, 0);
     for (int i = 0; scales && i < N * G; i++) {
@@ -147,7 +189,8 @@ static void compare(check *c, const char *name, const struct golden *g, const st
         for (int j = 0; j < K; j++)
             zero = zero && (g_idx[j] != i % G || (float)codes[i / G * K + j] == groups[i].zero);
         if (!zero)
-            CHECK_NEAR(c, groups[i].scale, nb_f32_from_f16(nb_load_u16(scales + 2 * i)), 0.0, k->name);
+            CHECK_NEAR(c, groups[i].scale, nb_f32_from_f16(nb_load_u16(scales + 2 * i)), 0.0,
+                       k->name);
         if (!zero && zeros)
             CHECK_EQ(c, groups[i].zero, zeros[i]);
     }
@@ -157,18 +200,20 @@ static void compare(check *c, const char *name, const struct golden *g, const st
         CHECK_EQ(c, g_idx[j], (int32_t)nb_load_u32(order + 4 * j));
     const uint8_t *star = k->corrected ? tensor(c, g, "lsc.W_star", 4 * N * K) : NULL;
     for (int i = 0; star && i < N * K; i++)
-        CHECK_NEAR(c, target[i], nb_f32_from_bits(nb_load_u32(star + 4 * i)), 2e-5 * (1.0 + fabs((double)target[i])), "corrected target");
+        CHECK_NEAR(c, target[i], nb_f32_from_bits(nb_load_u32(star + 4 * i)),
+                   2e-5 * (1.0 + fabs((double)target[i])), "corrected target");
 }
 
 static void on_device(check *c, const char *name)
 {
-    static const struct golden_case cases[] = {{"w4g128sym", "int4", 128, true, false, false, false, false},
-                                               {"w4g128asym", "int4", 128, false, false, false, false, false},
-                                               {"w3g64asym_static", "int3", 64, false, true, false, false, false},
-                                               {"w2g32asym", "int2", 32, false, false, false, false, false},
-                                               {"w3g64sym_desc", "int3", 64, true, false, false, true, false},
-                                               {"lsc", "int4", 128, true, false, true, false, false},
-                                               {"lsc", "int4", 128, true, false, true, false, true}};
+    static const struct golden_case cases[] = {
+        {"w4g128sym", "int4", 128, true, false, false, false, false},
+        {"w4g128asym", "int4", 128, false, false, false, false, false},
+        {"w3g64asym_static", "int3", 64, false, true, false, false, false},
+        {"w2g32asym", "int2", 32, false, false, false, false, false},
+        {"w3g64sym_desc", "int3", 64, true, false, false, true, false},
+        {"lsc", "int4", 128, true, false, true, false, false},
+        {"lsc", "int4", 128, true, false, true, false, true}};
     static uint8_t codes[N * K];
     static nb_group groups[N * K / 32];
     static float target[N * K];
@@ -182,7 +227,9 @@ static void on_device(check *c, const char *name)
         return;
     }
     CHECK_STR(c, err.message, "");
-    CHECK_EQ(c, nb_mapfile_open(NB_SOURCE_DIR "/tests/data/gptq/gptq_ref.safetensors", &g.map, &err), NB_OK);
+    CHECK_EQ(c,
+             nb_mapfile_open(NB_SOURCE_DIR "/tests/data/gptq/gptq_ref.safetensors", &g.map, &err),
+             NB_OK);
     if (be && g.map && nb_safetensors_parse(g.map->path, g.map->p, g.map->n, &g.st, &err) == NB_OK)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             if (cases[i].product && !be->op->drift_accumulate)
@@ -218,7 +265,9 @@ static void on_cuda(check *c)
 static const check_case cases[] = {
     {"GPTQ on ref gives the program's codes, scales and corrected weights", on_ref},
     {"GPTQ on cpu gives the program's codes, scales and corrected weights", on_cpu},
-    {"GPTQ by the CUDA sources on the emulator gives the program's codes, scales and corrected weights", on_simt},
+    {"GPTQ by the CUDA sources on the emulator gives the program's codes, scales and corrected "
+     "weights",
+     on_simt},
     {"GPTQ on a GPU gives the program's codes, scales and corrected weights", on_cuda},
 };
 CHECK_MAIN(cases)

@@ -1,4 +1,5 @@
-/* model.c -- whole models against logits and greedy tokens of transformers in F32 (tests/data/models/README.md), on ref and cpu. */
+/* model.c -- whole models against logits and greedy tokens of transformers in F32
+ * (tests/data/models/README.md), on ref and cpu. */
 #include "base/mapfile.h"
 #include "check.h"
 #include "file/json.h"
@@ -28,8 +29,10 @@ static int32_t read_list(const nb_json_node *v, int32_t *out, int32_t most)
     return n;
 }
 
-/* Every prompt of a golden file: the ids of its text, the top logits within tol, the greedy tokens up to the first step with a margin under 1e-3. */
-static void compare(check *c, const char *model, const char *golden, const char *device, bool tokenizes, double tol)
+/* Every prompt of a golden file: the ids of its text, the top logits within tol, the greedy tokens
+ * up to the first step with a margin under 1e-3. */
+static void compare(check *c, const char *model, const char *golden, const char *device,
+                    bool tokenizes, double tol)
 {
     nb_error err = {.offset = -1};
     const nb_model_options o = {.device = device, .exact = true, .n_thread = 2};
@@ -53,16 +56,21 @@ static void compare(check *c, const char *model, const char *golden, const char 
         int32_t ids[1024], want[64], *got = NULL;
         size_t n_got = 0, text_n = 0;
         const char *text = NULL;
-        const int32_t n = read_list(nb_json_get(p, "ids"), ids, 1024), n_want = read_list(nb_json_get(p, "greedy"), want, 64);
+        const int32_t n = read_list(nb_json_get(p, "ids"), ids, 1024),
+                      n_want = read_list(nb_json_get(p, "greedy"), want, 64);
         if (tokenizes && nb_json_string(nb_json_get(p, "text"), &text, &text_n)) {
-            CHECK_EQ(c, nb_model_tokenize(m, text, text_n, NB_TEXT_BOS | NB_TEXT_SPECIAL, &got, &n_got, &err), NB_OK);
+            CHECK_EQ(c,
+                     nb_model_tokenize(m, text, text_n, NB_TEXT_BOS | NB_TEXT_SPECIAL, &got, &n_got,
+                                       &err),
+                     NB_OK);
             CHECK_EQ(c, n_got, n);
             CHECK(c, n_got == (size_t)n && memcmp(got, ids, n_got * sizeof *got) == 0);
             nb_free(got);
         }
         float *all = malloc((size_t)n * (size_t)info.vocab_size * sizeof *all);
         const float *last = last_logits(c, m, ids, n, all);
-        for (const nb_json_node *e = nb_json_first(nb_json_get(nb_json_get(p, "last"), "top")); e; e = nb_json_next(e)) {
+        for (const nb_json_node *e = nb_json_first(nb_json_get(nb_json_get(p, "last"), "top")); e;
+             e = nb_json_next(e)) {
             int64_t id = 0;
             double logit = 0;
             (void)nb_json_int(nb_json_first(e), &id);
@@ -72,20 +80,27 @@ static void compare(check *c, const char *model, const char *golden, const char 
         free(all);
         nb_session *s = NULL;
         nb_generate_result r = {0};
-        const nb_generate_options go = {.prompt = ids, .n_prompt = (size_t)n, .n_predict = n_want, .ignore_end = true, .continues = true};
+        const nb_generate_options go = {.prompt = ids,
+                                        .n_prompt = (size_t)n,
+                                        .n_predict = n_want,
+                                        .ignore_end = true,
+                                        .continues = true};
         CHECK_EQ(c, nb_session_open(m, 1, n + n_want, &s, &err), NB_OK);
         CHECK_EQ(c, nb_generate(s, &go, &r, &err), NB_OK);
         const nb_json_node *margin = nb_json_first(nb_json_get(p, "margin"));
-        for (int32_t i = 0; i < n_want && i < (int32_t)r.n_token; i++, margin = margin ? nb_json_next(margin) : NULL) {
+        for (int32_t i = 0; i < n_want && i < (int32_t)r.n_token;
+             i++, margin = margin ? nb_json_next(margin) : NULL) {
             double gap = 1;
             (void)nb_json_real(margin, &gap);
             if (gap < 1e-3 && r.tokens[i] != want[i]) {
-                fprintf(stderr, "%s: step %d has a margin of %g, another token is no fault\n", golden, i, gap);
+                fprintf(stderr, "%s: step %d has a margin of %g, another token is no fault\n",
+                        golden, i, gap);
                 break;
             }
             CHECK_EQ(c, r.tokens[i], want[i]);
         }
-        size_t piece_n = 0; /* a word's space in SentencePiece's spelling is kept in a text that goes on */
+        /* a word's space in SentencePiece's spelling is kept in a text that goes on */
+        size_t piece_n = 0;
         const char *piece = r.n_token ? nb_model_token(m, r.tokens[0], &piece_n) : NULL;
         if (tokenizes && piece && piece_n > 3 && memcmp(piece, "\xe2\x96\x81", 3) == 0)
             CHECK(c, r.text_n && r.text[0] == ' ');
@@ -123,7 +138,8 @@ static nb_status stream_open(stream *s, const int32_t *ids, int32_t n, nb_error 
         st = be->op->upload(be, s->acts.seq, place, (size_t)n * sizeof *place, err);
     for (int32_t i = 0; i < n; i++)
         place[i] = i;
-    return st == NB_OK ? be->op->upload(be, s->acts.pos, place, (size_t)n * sizeof *place, err) : st;
+    return st == NB_OK ? be->op->upload(be, s->acts.pos, place, (size_t)n * sizeof *place, err)
+                       : st;
 }
 
 static void stream_close(stream *s)
@@ -141,12 +157,16 @@ static nb_status stream_after(stream *s, int n_layer, nb_error *err)
     nb_model cut = *s->m;
     cut.hp.n_layer = n_layer;
     const int64_t d = cut.hp.hidden_size;
-    const nb_batch batch = {.n_token = s->n, .seq = s->acts.seq, .pos = s->acts.pos, .max_len = s->n};
+    const nb_batch batch = {
+        .n_token = s->n, .seq = s->acts.seq, .pos = s->acts.pos, .max_len = s->n};
     const nb_status st = nb_decoder(&cut, &s->acts, &batch, s->kv, err);
-    return st == NB_OK ? cut.be->op->download(cut.be, s->last, s->acts.x + (s->n - 1) * d, (size_t)d * sizeof(float), err) : st;
+    return st == NB_OK ? cut.be->op->download(cut.be, s->last, s->acts.x + (s->n - 1) * d,
+                                              (size_t)d * sizeof(float), err)
+                       : st;
 }
 
-/* golden "hidden"[k]: rms and first 8 values after k layers; its last entry is after the final norm and stays out. */
+/* golden "hidden"[k]: rms and first 8 values after k layers; its last entry is after the final norm
+ * and stays out. */
 static void compare_hidden(check *c, const char *model, const char *golden, double tol)
 {
     nb_error err = {.offset = -1};
@@ -193,8 +213,10 @@ static void compare_hidden(check *c, const char *model, const char *golden, doub
 
 static void tiny_llama(check *c)
 {
-    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama/golden", "ref", false, 4e-4);
-    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama/golden", "cpu", false, 4e-4);
+    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama/golden", "ref", false,
+            4e-4);
+    compare(c, NB_SOURCE_DIR "/tests/data/models/tiny-llama", "tiny-llama/golden", "cpu", false,
+            4e-4);
 }
 
 static void stories(check *c)
@@ -213,7 +235,8 @@ static void smollm2(check *c)
 {
     char path[600];
     if (!check_model("SmolLM2-135M-Instruct.Q4_1.gguf", path, sizeof path)) {
-        check_skip(c, "SmolLM2-135M-Instruct.Q4_1.gguf is not in the model cache; ./quickstart.sh fetches it");
+        check_skip(c, "SmolLM2-135M-Instruct.Q4_1.gguf is not in the model cache; ./quickstart.sh "
+                      "fetches it");
         return;
     }
     compare(c, path, "smollm2", "cpu", true, 2e-3);

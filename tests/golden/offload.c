@@ -1,7 +1,10 @@
-/* offload.c -- models on two devices: the CPU and the CUDA sources on the emulator (a GPU where there is one).
+/* offload.c -- models on two devices: the CPU and the CUDA sources on the emulator (a GPU where
+ * there is one).
  *
- * The front's residual stream must have the bits that the CPU has behind the same layers. The logits of any split may be 2e-2 of their length (relative L2) off
- * those of another, as a device's may from the CPU's (device.c); both sides run with --exact, so that only the device rounds operands to bf16. */
+ * The front's residual stream must have the bits that the CPU has behind the same layers. The
+ * logits of any split may be 2e-2 of their length (relative L2) off those of another, as a device's
+ * may from the CPU's (device.c); both sides run with --exact, so that only the device rounds
+ * operands to bf16. */
 #include "backend/backend.h"
 #include "check.h"
 #include "hostile/folder.h"
@@ -11,7 +14,8 @@
 static const char kTiny[] = NB_SOURCE_DIR "/tests/data/models/tiny-%s";
 static const double kLimit = 2e-2;
 enum { kPrompt = 9, kSteps = 3, kSeq = 2, kCtx = 24 };
-static const int32_t kIds[kSeq][kPrompt] = {{1, 17, 90, 33, 8, 120, 64, 5, 77}, {1, 101, 2, 18, 44, 9, 9, 61, 30}};
+static const int32_t kIds[kSeq][kPrompt] = {{1, 17, 90, 33, 8, 120, 64, 5, 77},
+                                            {1, 101, 2, 18, 44, 9, 9, 61, 30}};
 
 static bool is_there(check *c, const char *device)
 {
@@ -24,8 +28,10 @@ static bool is_there(check *c, const char *device)
     return there;
 }
 
-/* Logits of two prompts at once position by position, then of both sequences step by step: [kSeq * kPrompt + kSteps * kSeq, vocab_size]. NULL: it failed. */
-static float *logits_of(check *c, const char *path, const char *device, int32_t offload, int32_t *vocab, nb_model_info *info)
+/* Logits of two prompts at once position by position, then of both sequences step by step: [kSeq *
+ * kPrompt + kSteps * kSeq, vocab_size]. NULL: it failed. */
+static float *logits_of(check *c, const char *path, const char *device, int32_t offload,
+                        int32_t *vocab, nb_model_info *info)
 {
     nb_error err = {.offset = -1};
     const nb_model_options o = {.device = device, .exact = true, .n_thread = 2, .offload = offload};
@@ -84,14 +90,16 @@ static void every_split(check *c, const char *path, const char *device)
             compare(c, split, whole, vocab, &worst);
         free(split);
     }
-    printf("      %s, %d layers: worst relative L2 between splits %.2g\n", strrchr(path, '/') + 1, info.n_layer, worst);
+    printf("      %s, %d layers: worst relative L2 between splits %.2g\n", strrchr(path, '/') + 1,
+           info.n_layer, worst);
     free(whole);
 }
 
 /* A Llama of five layers whose embedding is not tied, then every feature that a layer can have. */
 static void splits(check *c, const char *device)
 {
-    static const tiny_shape shape = {.n_layer = 5, .hidden = 64, .ffn = 96, .n_head = 4, .n_kv_head = 2, .ctx = 64};
+    static const tiny_shape shape = {
+        .n_layer = 5, .hidden = 64, .ffn = 96, .n_head = 4, .n_kv_head = 2, .ctx = 64};
     static const char *const names[] = {"llama", "gemma2", "gemma3", "mixtral", "phi3"};
     char path[1024];
     if (!is_there(c, device))
@@ -116,7 +124,8 @@ static void splits_cuda(check *c)
 }
 
 /* The residual stream after the first n layers of m, of `a` what has them. */
-static nb_status run_decoder(const nb_model *m, nb_acts *a, const int32_t *ids, nb_kv *kv, nb_error *err)
+static nb_status run_decoder(const nb_model *m, nb_acts *a, const int32_t *ids, nb_kv *kv,
+                             nb_error *err)
 {
     int32_t pos[kPrompt], seq[kPrompt] = {0};
     nb_status st = NB_OK;
@@ -135,7 +144,8 @@ static nb_status run_decoder(const nb_model *m, nb_acts *a, const int32_t *ids, 
 
 static void front_is_the_cpu(check *c, bool exact, int32_t n)
 {
-    const nb_model_options on_cpu = {.device = "cpu", .exact = exact, .n_thread = 2}, on_two = {.device = "ref", .exact = exact, .n_thread = 2, .offload = n};
+    const nb_model_options on_cpu = {.device = "cpu", .exact = exact, .n_thread = 2},
+                           on_two = {.device = "ref", .exact = exact, .n_thread = 2, .offload = n};
     nb_error err = {.offset = -1};
     char path[1024];
     nb_model *m[2] = {NULL, NULL};
@@ -160,7 +170,8 @@ static void front_is_the_cpu(check *c, bool exact, int32_t n)
     CHECK_STR(c, err.message, "");
     CHECK_EQ(c, st, NB_OK);
     if (st == NB_OK)
-        CHECK(c, memcmp(acts[0].x, acts[1].front->x, (size_t)kPrompt * (size_t)m[0]->hp.hidden_size * sizeof(float)) == 0);
+        CHECK(c, memcmp(acts[0].x, acts[1].front->x,
+                        (size_t)kPrompt * (size_t)m[0]->hp.hidden_size * sizeof(float)) == 0);
     for (int i = 0; i < 2 && m[i]; i++) {
         for (int l = 0; l < m[i]->hp.n_layer; l++)
             nb_kv_close(nb_model_at(m[i], l)->be, &kv[i][l]);
@@ -187,7 +198,8 @@ static void set_limit(int64_t bytes)
 
 static void automatic(check *c)
 {
-    static const tiny_shape shape = {.n_layer = 6, .hidden = 128, .ffn = 512, .n_head = 4, .n_kv_head = 2, .ctx = 128};
+    static const tiny_shape shape = {
+        .n_layer = 6, .hidden = 128, .ffn = 512, .n_head = 4, .n_kv_head = 2, .ctx = 128};
     char path[1024], option[32];
     nb_error err = {.offset = -1};
     nb_plan p;
@@ -200,29 +212,34 @@ static void automatic(check *c)
     CHECK_EQ(c, nb_plan_model(&po, &p, &err), NB_OK);
     const int64_t whole = p.total_bytes;
     CHECK(c, p.fits && p.offload == 0 && p.cpu.total_bytes == 0);
-    for (int32_t n = 1; n <= 6; n++) { /* a device just large enough for a plan with n layers on the CPU */
+    /* a device just large enough for a plan with n layers on the CPU */
+    for (int32_t n = 1; n <= 6; n++) {
         nb_model *m = NULL;
         nb_session *s = NULL;
         float logits[TINY_VOCAB];
         po.offload = n;
         unsetenv("NIBBLE_SIMT_MEMORY");
         CHECK_EQ(c, nb_plan_model(&po, &p, &err), NB_OK);
-        CHECK(c, p.offload == n && p.total_bytes < whole && p.cpu.kv_bytes == n * (p.kv_bytes + p.cpu.kv_bytes) / 6);
+        CHECK(c, p.offload == n && p.total_bytes < whole &&
+                     p.cpu.kv_bytes == n * (p.kv_bytes + p.cpu.kv_bytes) / 6);
         set_limit(p.total_bytes + p.total_bytes / 63 + 64);
         po.offload = NB_OFFLOAD_AUTO;
         CHECK_EQ(c, nb_plan_model(&po, &p, &err), NB_OK);
         CHECK(c, p.fits);
         CHECK_EQ(c, p.offload, n);
-        nb_model_options mo = {.device = "simt", .n_thread = 1, .ctx = 64, .offload = NB_OFFLOAD_AUTO};
+        nb_model_options mo = {
+            .device = "simt", .n_thread = 1, .ctx = 64, .offload = NB_OFFLOAD_AUTO};
         CHECK_EQ(c, nb_model_open(path, &mo, &m, &err), NB_OK);
         CHECK_EQ(c, m ? m->n_front : -1, n);
         CHECK_EQ(c, m ? nb_session_open(m, 1, 64, &s, &err) : NB_OK, NB_OK); /* and it does fit */
-        CHECK_EQ(c, s ? nb_session_step(s, 0, kIds[0], kPrompt, false, logits, &err) : NB_OK, NB_OK);
+        CHECK_EQ(c, s ? nb_session_step(s, 0, kIds[0], kPrompt, false, logits, &err) : NB_OK,
+                 NB_OK);
         nb_session_close(s);
         nb_model_close(m);
         m = NULL;
         s = NULL;
-        mo.offload = n - 1; /* one fewer does not: while loading or later, and the hint says what does */
+        /* one fewer does not: while loading or later, and the hint says what does */
+        mo.offload = n - 1;
         nb_status st = nb_model_open(path, &mo, &m, &err);
         if (st == NB_OK)
             st = nb_session_open(m, 1, 64, &s, &err);
@@ -237,7 +254,8 @@ static void automatic(check *c)
     }
     set_limit(64 << 10); /* nothing fits */
     nb_model *m = NULL;
-    const nb_model_options mo = {.device = "simt", .n_thread = 1, .ctx = 64, .offload = NB_OFFLOAD_AUTO};
+    const nb_model_options mo = {
+        .device = "simt", .n_thread = 1, .ctx = 64, .offload = NB_OFFLOAD_AUTO};
     CHECK_EQ(c, nb_model_open(path, &mo, &m, &err), NB_NO_ROOM);
     CHECK_HAS(c, err.message, "with every layer on the CPU");
     CHECK_STR(c, err.hint, "--device cpu");
@@ -245,7 +263,8 @@ static void automatic(check *c)
     folder_gone(&d);
 }
 
-/* What the device gave out is what was planned, but for the counter's rounding of each buffer to 64 bytes. */
+/* What the device gave out is what was planned, but for the counter's rounding of each buffer to 64
+ * bytes. */
 static void plan_of_both(check *c)
 {
     char path[1024];
@@ -256,7 +275,8 @@ static void plan_of_both(check *c)
     snprintf(path, sizeof path, kTiny, "gemma3");
     set_limit(1 << 30);
     for (int32_t n = 0; n <= 2; n++) {
-        const nb_plan_options po = {.model = path, .device = "simt", .ctx = 48, .n_seq = 2, .offload = n};
+        const nb_plan_options po = {
+            .model = path, .device = "simt", .ctx = 48, .n_seq = 2, .offload = n};
         const nb_model_options mo = {.device = "simt", .offload = n};
         nb_model *m = NULL;
         nb_session *s = NULL;
@@ -276,10 +296,14 @@ static void plan_of_both(check *c)
 }
 
 static const check_case cases[] = {
-    {"every split of a model between the CPU and the CUDA sources gives the same logits, prompts, steps and sequences", splits_simt},
+    {"every split of a model between the CPU and the CUDA sources gives the same logits, prompts, "
+     "steps and sequences",
+     splits_simt},
     {"every split between the CPU and a GPU does", splits_cuda},
     {"the layers on the CPU have the CPU's bits", bits_of_the_front},
-    {"auto keeps as few layers on the CPU as the device's memory allows, and one fewer fails with the option that fits", automatic},
+    {"auto keeps as few layers on the CPU as the device's memory allows, and one fewer fails with "
+     "the option that fits",
+     automatic},
     {"what the device gives out is what was planned", plan_of_both},
 };
 CHECK_MAIN(cases)

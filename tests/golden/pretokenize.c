@@ -1,5 +1,6 @@
-/* pretokenize.c -- classes of characters and cuts of texts against the hub's `tokenizers` (tests/data/text/README.md): every code
- * point through every class, and texts of awkward characters through the patterns behind GGUF's names. */
+/* pretokenize.c -- classes of characters and cuts of texts against the hub's `tokenizers`
+ * (tests/data/text/README.md): every code point through every class, and texts of awkward
+ * characters through the patterns behind GGUF's names. */
 #include "file/utf8.h"
 #include "text/vocab.h"
 #include "tokenizers.h"
@@ -41,7 +42,8 @@ static void cut(check *c, struct cuts *k, const char *text, size_t n)
     nb_cutter_close(&k->w);
 }
 
-static void class_is(check *c, struct cuts *k, const char *name, const char *every, size_t every_n, const nb_json_node *ranges)
+static void class_is(check *c, struct cuts *k, const char *name, const char *every, size_t every_n,
+                     const nb_json_node *ranges)
 {
     static unsigned char in[kCodes], want[kCodes];
     int wrong = 0;
@@ -49,7 +51,8 @@ static void class_is(check *c, struct cuts *k, const char *name, const char *eve
     memset(want, 0, sizeof want);
     for (const nb_json_node *e = nb_json_first(ranges); e; e = nb_json_next(nb_json_next(e))) {
         int64_t first = 0, last = -1;
-        CHECK(c, nb_json_int(e, &first) && nb_json_int(nb_json_next(e), &last) && first <= last && last < kCodes);
+        CHECK(c, nb_json_int(e, &first) && nb_json_int(nb_json_next(e), &last) && first <= last &&
+                     last < kCodes);
         memset(want + first, 1, (size_t)(last - first + 1));
     }
     k->in = in;
@@ -82,16 +85,20 @@ static void every_code_point(check *c)
     struct cuts k = {.t.unknown = -1};
     nb_json *stage = NULL;
     CHECK_EQ(c, nb_json_parse("test", digits, sizeof digits - 1, &stage, &err), NB_OK);
-    CHECK_EQ(c, stage ? nb_json_read_pretokenizer(&k.t, "test", nb_json_root(stage), &err) : NB_INTERNAL, NB_OK);
+    CHECK_EQ(
+        c, stage ? nb_json_read_pretokenizer(&k.t, "test", nb_json_root(stage), &err) : NB_INTERNAL,
+        NB_OK);
     k.t.cut[0].drops_rest = true;
     if (doc && every)
-        class_is(c, &k, "Digits", every, (size_t)(end - every), nb_json_get(nb_json_root(doc), "digits"));
+        class_is(c, &k, "Digits", every, (size_t)(end - every),
+                 nb_json_get(nb_json_root(doc), "digits"));
     nb_json_close(stage);
     nb_json_close(doc);
     free(every);
 }
 
-static void pieces_are(check *c, const struct cuts *k, const char *name, const char *text, const nb_json_node *want)
+static void pieces_are(check *c, const struct cuts *k, const char *name, const char *text,
+                       const nb_json_node *want)
 {
     size_t i = 0;
     bool same = nb_json_count(want) == k->n;
@@ -107,7 +114,8 @@ static void pieces_are(check *c, const struct cuts *k, const char *name, const c
 static void patterns(check *c)
 {
     nb_json *doc = text_data("classes.json");
-    const nb_json_node *root = doc ? nb_json_root(doc) : NULL, *v = nb_json_first(nb_json_get(root, "pieces"));
+    const nb_json_node *root = doc ? nb_json_root(doc) : NULL,
+                       *v = nb_json_first(nb_json_get(root, "pieces"));
     CHECK(c, v != NULL);
     for (; v; v = nb_json_next(v)) {
         struct cuts k = {.t.unknown = -1};
@@ -116,7 +124,8 @@ static void patterns(check *c)
         name.p = nb_json_key(v, &name.n);
         CHECK_EQ(c, nb_pretokenize_named(&k.t, "test", name, &err), NB_OK);
         const nb_json_node *text = nb_json_first(nb_json_get(root, "texts"));
-        for (const nb_json_node *e = nb_json_first(v); e && text; e = nb_json_next(e), text = nb_json_next(text)) {
+        for (const nb_json_node *e = nb_json_first(v); e && text;
+             e = nb_json_next(e), text = nb_json_next(text)) {
             const char *s = "";
             size_t n = 0;
             CHECK(c, nb_json_string(text, &s, &n));
@@ -130,7 +139,8 @@ static void patterns(check *c)
         struct cuts k = {.t.unknown = -1};
         nb_str pattern = {0}, text = {0};
         nb_error err = {.offset = -1};
-        CHECK(c, nb_json_string(nb_json_at(v, 0), &pattern.p, &pattern.n) && nb_json_string(nb_json_at(v, 1), &text.p, &text.n));
+        CHECK(c, nb_json_string(nb_json_at(v, 0), &pattern.p, &pattern.n) &&
+                     nb_json_string(nb_json_at(v, 1), &text.p, &text.n));
         CHECK_EQ(c, nb_pretokenize_add(&k.t, "test", -1, pattern, false, &err), NB_OK);
         cut(c, &k, text.p, text.n);
         pieces_are(c, &k, pattern.p, text.p, nb_json_at(v, 2));

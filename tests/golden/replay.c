@@ -1,5 +1,7 @@
-/* replay.c -- decoding on a device that records its steps (backend.h, replay_begin) and samples by itself: the same bits as without recordings, the same tokens
- * as from logits that were brought to the host; and that recordings were really enqueued. On the emulator, whose capture refuses what CUDA's refuses. */
+/* replay.c -- decoding on a device that records its steps (backend.h, replay_begin) and samples by
+ * itself: the same bits as without recordings, the same tokens as from logits that were brought to
+ * the host; and that recordings were really enqueued. On the emulator, whose capture refuses what
+ * CUDA's refuses. */
 #include "base/random.h"
 #include "check.h"
 #include "model/model.h"
@@ -15,7 +17,8 @@ static nb_model *open_model(check *c, const char *path, const char *device, bool
     const nb_model_options o = {.device = device};
     nb_model *m = NULL;
     const nb_status st = nb_model_open(path, &o, &m, &err);
-    if (st == NB_DEVICE && (strstr(err.message, "cannot be loaded") || strstr(err.message, "is not there"))) {
+    if (st == NB_DEVICE &&
+        (strstr(err.message, "cannot be loaded") || strstr(err.message, "is not there"))) {
         check_skip(c, "%s", err.message);
         return NULL;
     }
@@ -32,20 +35,24 @@ static nb_model *open_model(check *c, const char *path, const char *device, bool
     return m;
 }
 
-/* A prompt, then n tokens one by one: recorded and not, bit by bit. Contexts of up to 64 tokens are one bucket, longer ones the next. */
-static void same_bits_of(check *c, const char *device, const char *path, int32_t n_prompt, int32_t n)
+/* A prompt, then n tokens one by one: recorded and not, bit by bit. Contexts of up to 64 tokens are
+ * one bucket, longer ones the next. */
+static void same_bits_of(check *c, const char *device, const char *path, int32_t n_prompt,
+                         int32_t n)
 {
     enum { kMostPrompt = 64 };
     int32_t prompt[kMostPrompt];
     static float got[kMostVocab], want[kMostVocab];
     nb_error err = {.offset = -1, .message = ""};
-    nb_model *a = open_model(c, path, device, true), *b = a ? open_model(c, path, device, false) : NULL;
+    nb_model *a = open_model(c, path, device, true),
+             *b = a ? open_model(c, path, device, false) : NULL;
     nb_session *s = NULL, *t = NULL;
     nb_rng r;
     nb_rng_seed(&r, 11);
     for (int32_t i = 0; i < n_prompt && a; i++)
         prompt[i] = (int32_t)(nb_rng_u64(&r) % (uint64_t)a->hp.vocab_size);
-    if (a && b && nb_session_open(a, 1, n_prompt + n, &s, &err) == NB_OK && nb_session_open(b, 1, n_prompt + n, &t, &err) == NB_OK) {
+    if (a && b && nb_session_open(a, 1, n_prompt + n, &s, &err) == NB_OK &&
+        nb_session_open(b, 1, n_prompt + n, &t, &err) == NB_OK) {
         const size_t bytes = (size_t)a->hp.vocab_size * sizeof(float);
         int64_t launches = 0, steps = 0;
         CHECK_EQ(c, nb_session_step(s, 0, prompt, n_prompt, false, got, &err), NB_OK);
@@ -69,7 +76,8 @@ static void same_bits_of(check *c, const char *device, const char *path, int32_t
         CHECK_EQ(c, steps, n - 2 * buckets);
         CHECK_EQ(c, a->be->n_replay, n - buckets);
         CHECK_EQ(c, b->be->n_replay, 0);
-        printf("      %d steps: %lld launches each, %lld of the steps one recording each\n", n, (long long)launches, (long long)a->be->n_replay);
+        printf("      %d steps: %lld launches each, %lld of the steps one recording each\n", n,
+               (long long)launches, (long long)a->be->n_replay);
     }
     CHECK_STR(c, err.message, "");
     nb_session_close(s);
@@ -87,7 +95,8 @@ static const char *tiny(const char *name)
 
 static void families(check *c, const char *device)
 {
-    static const char *const names[] = {"llama", "gemma3", "mixtral"}; /* gemma3: a window; mixtral: experts */
+    /* gemma3: a window; mixtral: experts */
+    static const char *const names[] = {"llama", "gemma3", "mixtral"};
     for (size_t i = 0; i < sizeof names / sizeof *names && !c->skipped; i++)
         same_bits_of(c, device, tiny(names[i]), i ? 12 : 58, i ? 5 : 12);
 }
@@ -104,23 +113,36 @@ static void stories(check *c, const char *device)
 }
 
 /* What the CPU picks from logits that were brought to the host. */
-static int32_t picked_on_host(check *c, nb_backend *cpu, const float *logits, int32_t n, const nb_sampling *how, uint64_t draw)
+static int32_t picked_on_host(check *c, nb_backend *cpu, const float *logits, int32_t n,
+                              const nb_sampling *how, uint64_t draw)
 {
     static float scratch[2 * kMostVocab];
     nb_error err = {.message = ""};
     int32_t id = -1;
-    const nb_sample_args a = {.x = logits, .M = 1, .N = n, .ldx = n, .temp = how->temp, .top_k = how->top_k, .top_p = how->top_p, .min_p = how->min_p,
-                              .draw = &draw, .out = &id, .scratch = scratch};
+    const nb_sample_args a = {.x = logits,
+                              .M = 1,
+                              .N = n,
+                              .ldx = n,
+                              .temp = how->temp,
+                              .top_k = how->top_k,
+                              .top_p = how->top_p,
+                              .min_p = how->min_p,
+                              .draw = &draw,
+                              .out = &id,
+                              .scratch = scratch};
     CHECK(c, cpu->op->sample_scratch(cpu, &a) <= sizeof scratch);
     CHECK_EQ(c, cpu->op->sample(cpu, &a, &err), NB_OK);
     return id;
 }
 
-/* Text by nb_generate, which samples on the device, against logits on the host and the CPU's sampling. */
+/* Text by nb_generate, which samples on the device, against logits on the host and the CPU's
+ * sampling. */
 static void generation(check *c, const char *device)
 {
-    static const nb_sampling settings[] = {{.temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .seed = 3}, {.temp = 1.0f, .top_p = 1.0f, .seed = 4},
-                                           {.temp = 2.0f, .top_p = 0.7f, .seed = 5}};
+    static const nb_sampling settings[] = {
+        {.temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .seed = 3},
+        {.temp = 1.0f, .top_p = 1.0f, .seed = 4},
+        {.temp = 2.0f, .top_p = 0.7f, .seed = 5}};
     static const int32_t prompt[] = {1, 17, 90, 33};
     static float logits[kMostVocab];
     enum { kPrompt = 4, kNew = 12 };
@@ -133,7 +155,11 @@ static void generation(check *c, const char *device)
     CHECK_EQ(c, nb_backend_open("cpu", NULL, &cpu, &err), NB_OK);
     CHECK_EQ(c, nb_session_open(m, 1, kPrompt + kNew, &s, &err), NB_OK);
     for (size_t k = 0; s && k < sizeof settings / sizeof *settings; k++) {
-        const nb_generate_options o = {.prompt = prompt, .n_prompt = kPrompt, .n_predict = kNew, .ignore_end = true, .sampling = settings[k]};
+        const nb_generate_options o = {.prompt = prompt,
+                                       .n_prompt = kPrompt,
+                                       .n_predict = kNew,
+                                       .ignore_end = true,
+                                       .sampling = settings[k]};
         nb_generate_result r;
         nb_rng rng;
         nb_session_clear(s, 0);
@@ -143,7 +169,9 @@ static void generation(check *c, const char *device)
         nb_rng_seed(&rng, settings[k].seed);
         CHECK_EQ(c, nb_session_step(s, 0, prompt, kPrompt, false, logits, &err), NB_OK);
         for (size_t i = 0; i < r.n_token; i++) {
-            CHECK_EQ(c, r.tokens[i], picked_on_host(c, cpu, logits, m->hp.vocab_size, &settings[k], nb_rng_u64(&rng)));
+            CHECK_EQ(
+                c, r.tokens[i],
+                picked_on_host(c, cpu, logits, m->hp.vocab_size, &settings[k], nb_rng_u64(&rng)));
             if (i + 1 < r.n_token)
                 CHECK_EQ(c, nb_session_step(s, 0, &r.tokens[i], 1, false, logits, &err), NB_OK);
         }
@@ -155,7 +183,8 @@ static void generation(check *c, const char *device)
     nb_model_close(m);
 }
 
-/* Three sequences of different lengths at once, drawn and greedy, in a session that records, against one that does not; then fewer of them. */
+/* Three sequences of different lengths at once, drawn and greedy, in a session that records,
+ * against one that does not; then fewer of them. */
 static void batches(check *c, const char *device)
 {
     static const nb_sampling how[] = {{.temp = 1.0f, .top_k = 20, .top_p = 0.9f}, {.temp = 0.0f}};
@@ -178,7 +207,9 @@ static void batches(check *c, const char *device)
         const int32_t n = i < 8 ? kSeq : 2;
         const uint64_t draw[kSeq] = {nb_rng_u64(&r), nb_rng_u64(&r), nb_rng_u64(&r)};
         for (int k = 0; k < 2; k++)
-            CHECK_EQ(c, nb_session_decode_pick(s[k], next[k], n, &how[i / 2 % 2], draw, next[k], &err), NB_OK);
+            CHECK_EQ(c,
+                     nb_session_decode_pick(s[k], next[k], n, &how[i / 2 % 2], draw, next[k], &err),
+                     NB_OK);
         for (int32_t q = 0; q < kSeq; q++)
             CHECK_EQ(c, next[0][q], next[1][q]);
     }
@@ -194,7 +225,8 @@ static int n_argmax, fail_at;
 static const nb_backend_ops *sound_ops;
 static nb_status argmax_that_fails(nb_backend *be, const nb_argmax_args *a, nb_error *err)
 {
-    return ++n_argmax == fail_at ? nb_fail(err, NB_UNSUPPORTED, "no argmax this time") : sound_ops->argmax(be, a, err);
+    return ++n_argmax == fail_at ? nb_fail(err, NB_UNSUPPORTED, "no argmax this time")
+                                 : sound_ops->argmax(be, a, err);
 }
 static nb_status argmax_that_waits(nb_backend *be, const nb_argmax_args *a, nb_error *err)
 {
@@ -202,7 +234,8 @@ static nb_status argmax_that_waits(nb_backend *be, const nb_argmax_args *a, nb_e
     return st == NB_OK ? be->op->sync(be, err) : st;
 }
 
-/* An op that fails while it is recorded fails the step, and only that; one that waits is refused in a recording. */
+/* An op that fails while it is recorded fails the step, and only that; one that waits is refused in
+ * a recording. */
 static void failures(check *c, const char *device)
 {
     static const nb_sampling greedy = {.temp = 0.0f};
@@ -222,7 +255,8 @@ static void failures(check *c, const char *device)
     fail_at = 2; /* the second step is recorded */
     for (int i = 0; i < 6 && s; i++) {
         err.message[0] = 0;
-        CHECK_EQ(c, nb_session_step_pick(s, 0, &id, 1, &greedy, 0, &next, &err), i == 1 ? NB_UNSUPPORTED : NB_OK);
+        CHECK_EQ(c, nb_session_step_pick(s, 0, &id, 1, &greedy, 0, &next, &err),
+                 i == 1 ? NB_UNSUPPORTED : NB_OK);
         CHECK_STR(c, err.message, i == 1 ? "no argmax this time" : "");
     }
     CHECK(c, m->be->n_replay > 0);
@@ -230,17 +264,18 @@ static void failures(check *c, const char *device)
     CHECK_EQ(c, nb_session_open(m, 1, 32, &s, &err), NB_OK);
     broken.argmax = argmax_that_waits;
     for (int i = 0; i < 2 && s; i++)
-        CHECK_EQ(c, nb_session_step_pick(s, 0, &id, 1, &greedy, 0, &next, &err), i ? NB_DEVICE : NB_OK);
+        CHECK_EQ(c, nb_session_step_pick(s, 0, &id, 1, &greedy, 0, &next, &err),
+                 i ? NB_DEVICE : NB_OK);
     CHECK_HAS(c, err.message, "operation not permitted when stream is capturing");
     m->be->op = sound_ops;
     nb_session_close(s);
     nb_model_close(m);
 }
 
-#define ON(device, name, f)                                                                                                                        \
-    static void f##_##name(check *c)                                                                                                               \
-    {                                                                                                                                              \
-        f(c, device);                                                                                                                              \
+#define ON(device, name, f)                                                                        \
+    static void f##_##name(check *c)                                                               \
+    {                                                                                              \
+        f(c, device);                                                                              \
     }
 ON("simt", simt, families)
 ON("simt", simt, stories)
@@ -262,7 +297,8 @@ static const check_case cases[] = {
     {"recorded steps give the bits of steps that are not, in three families", families_simt},
     {"and of stories260K", stories_simt},
     {"text sampled on the device is the text sampled from its logits on the host", generation_simt},
-    {"several sequences at once, drawn and greedy, give the same tokens recorded or not", batches_simt},
+    {"several sequences at once, drawn and greedy, give the same tokens recorded or not",
+     batches_simt},
     {"a failure within a recording is that step's failure", failures_simt},
     {"all of them on a GPU", all_cuda},
 };

@@ -1,5 +1,6 @@
-/* scheme.c -- GPTQ, AWQ, compressed-tensors and bitsandbytes against tensors that their own programs packed (tests/data/scheme/README.md):
- * what they wrote unpacks to the codes they were given, and those codes pack to the same bytes. */
+/* scheme.c -- GPTQ, AWQ, compressed-tensors and bitsandbytes against tensors that their own
+ * programs packed (tests/data/scheme/README.md): what they wrote unpacks to the codes they were
+ * given, and those codes pack to the same bytes. */
 #include "base/mapfile.h"
 #include "base/random.h"
 #include "base/scalar.h"
@@ -20,7 +21,8 @@ static struct golden golden_open(check *c)
         snprintf(path, sizeof path, "%s/tests/data/%s.safetensors", NB_SOURCE_DIR, files[i]);
         CHECK_EQ(c, nb_mapfile_open(path, &g.map[i], &err), NB_OK);
         if (g.map[i])
-            CHECK_EQ(c, nb_safetensors_parse(path, g.map[i]->p, g.map[i]->n, &g.st[i], &err), NB_OK);
+            CHECK_EQ(c, nb_safetensors_parse(path, g.map[i]->p, g.map[i]->n, &g.st[i], &err),
+                     NB_OK);
     }
     CHECK_STR(c, err.message, "");
     return g;
@@ -62,7 +64,8 @@ static void check_bytes(check *c, const nb_tensor *t, const void *got, size_t n,
 static nb_scheme_spec spec_of(const char *scheme, int bits, int group, bool sym)
 {
     const nb_scheme *s = nb_scheme_find(scheme);
-    return (nb_scheme_spec){.scheme = s, .bits = bits, .group = group, .sym = sym, .variant = s->variant};
+    return (nb_scheme_spec){
+        .scheme = s, .bits = bits, .group = group, .sym = sym, .variant = s->variant};
 }
 
 static float value_of(const parts *p, int64_t n, int64_t k)
@@ -88,15 +91,21 @@ static const struct gptq_case {
 enum { kGptqCases = sizeof gptq_cases / sizeof *gptq_cases };
 
 /* version 1 or 2 as the data are; says: the version that the spec names. */
-static void check_gptq(check *c, const struct golden *g, const struct gptq_case *k, int version, int says)
+static void check_gptq(check *c, const struct golden *g, const struct gptq_case *k, int version,
+                       int says)
 {
     nb_error err = {.message = ""};
     char zeros[32];
     bool act_order = !k->act_order;
     snprintf(zeros, sizeof zeros, "qzeros_v%d", version);
-    const nb_tensor *part[] = {find(g, k->packed, "qweight"), find(g, k->packed, zeros), find(g, k->packed, "scales"), find(g, k->packed, "g_idx")};
-    parts p = parts_new(spec_of(says == 1 ? "gptq" : "gptq_v2", k->bits, k->group, k->sym), k->N, k->K);
-    CHECK_EQ(c, p.spec.scheme->unpack(&p.spec, "a.file", "a.linear", k->N, k->K, part, p.codes, p.groups, p.g_idx, &act_order, 2, &err), NB_OK);
+    const nb_tensor *part[] = {find(g, k->packed, "qweight"), find(g, k->packed, zeros),
+                               find(g, k->packed, "scales"), find(g, k->packed, "g_idx")};
+    parts p =
+        parts_new(spec_of(says == 1 ? "gptq" : "gptq_v2", k->bits, k->group, k->sym), k->N, k->K);
+    CHECK_EQ(c,
+             p.spec.scheme->unpack(&p.spec, "a.file", "a.linear", k->N, k->K, part, p.codes,
+                                   p.groups, p.g_idx, &act_order, 2, &err),
+             NB_OK);
     CHECK_STR(c, err.message, "");
     CHECK_EQ(c, act_order, k->act_order);
     int n_zero = 0;
@@ -106,8 +115,12 @@ static void check_gptq(check *c, const struct golden *g, const struct gptq_case 
     const nb_tensor *dequant = find(g, k->packed, "dequant");
     for (int64_t n = 0; n < 16; n++)
         for (int64_t i = 0; i < k->K; i++)
-            if (nb_f32_bits(value_of(&p, n, i)) != nb_load_u32(dequant->data + 4 * (n * k->K + i)) && value_of(&p, n, i) != 0.0f)
-                CHECK_NEAR(c, value_of(&p, n, i), nb_f32_from_bits(nb_load_u32(dequant->data + 4 * (n * k->K + i))), 0.0, k->packed);
+            if (nb_f32_bits(value_of(&p, n, i)) !=
+                    nb_load_u32(dequant->data + 4 * (n * k->K + i)) &&
+                value_of(&p, n, i) != 0.0f)
+                CHECK_NEAR(c, value_of(&p, n, i),
+                           nb_f32_from_bits(nb_load_u32(dequant->data + 4 * (n * k->K + i))), 0.0,
+                           k->packed);
     if (k->codes)
         check_bytes(c, find(g, k->codes, "codes"), p.codes, (size_t)(k->N * k->K), k->codes);
     /* and back; zeros of 0 have no place in version 1 */
@@ -138,10 +151,12 @@ static void gptq_lies(check *c)
     golden_close(&g);
 }
 
-/* GPTQModel's version 1: the word of ones is subtracted from whole words, a zero of 0 borrows from its neighbour. */
+/* GPTQModel's version 1: the word of ones is subtracted from whole words, a zero of 0 borrows from
+ * its neighbour. */
 static void gptq_borrow(check *c)
 {
-    static const char config[] = "{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":-1,\"sym\":false,\"checkpoint_format\":\"gptq\","
+    static const char config[] = "{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":-1,\"sym\":"
+                                 "false,\"checkpoint_format\":\"gptq\","
                                  "\"meta\":{\"quantizer\":[\"gptqmodel:4.0.0\"]}}";
     nb_error err = {.message = ""};
     nb_json *doc = NULL;
@@ -173,10 +188,14 @@ static void awq_bytes(check *c)
     struct golden g = golden_open(c);
     nb_error err = {.message = ""};
     bool act_order = true;
-    const nb_tensor *part[] = {find(&g, "awq", "qweight"), find(&g, "awq", "qzeros"), find(&g, "awq", "scales")};
+    const nb_tensor *part[] = {find(&g, "awq", "qweight"), find(&g, "awq", "qzeros"),
+                               find(&g, "awq", "scales")};
     const nb_tensor *zeros = find(&g, "awq", "zeros");
     parts p = parts_new(spec_of("awq", 4, 128, false), 64, 256);
-    CHECK_EQ(c, p.spec.scheme->unpack(&p.spec, "a.file", "a.linear", 64, 256, part, p.codes, p.groups, p.g_idx, &act_order, 2, &err), NB_OK);
+    CHECK_EQ(c,
+             p.spec.scheme->unpack(&p.spec, "a.file", "a.linear", 64, 256, part, p.codes, p.groups,
+                                   p.g_idx, &act_order, 2, &err),
+             NB_OK);
     CHECK_STR(c, err.message, "");
     CHECK(c, !act_order);
     check_bytes(c, find(&g, "awq", "codes"), p.codes, 64 * 256, "codes");
@@ -210,8 +229,10 @@ static void ct_bytes(check *c)
             p.groups[i] = (nb_group){.scale = 0.5f, .zero = (float)((int8_t)zp->data[i] + half)};
         CHECK_EQ(c, parts_pack(&p, false, &err), NB_OK);
         CHECK_STR(c, err.message, "");
-        check_bytes(c, find(&g, rows[r].name, "weight_packed"), p.bytes[0], parts_bytes(&p.want[0]), rows[r].name);
-        check_bytes(c, find(&g, rows[r].name, "zp_packed"), p.bytes[3], parts_bytes(&p.want[3]), rows[r].name);
+        check_bytes(c, find(&g, rows[r].name, "weight_packed"), p.bytes[0], parts_bytes(&p.want[0]),
+                    rows[r].name);
+        check_bytes(c, find(&g, rows[r].name, "zp_packed"), p.bytes[3], parts_bytes(&p.want[3]),
+                    rows[r].name);
         memset(p.codes, 0xff, 32 * 160);
         memset(p.groups, 0xff, 32 * 5 * sizeof *p.groups);
         CHECK_EQ(c, parts_unpack(&p, &act_order, &err), NB_OK);
@@ -227,7 +248,8 @@ static void ct_bytes(check *c)
 
 /* ---- bitsandbytes ---- */
 
-static void check_bnb(check *c, const struct golden *g, const char *name, const char *grid, bool nested)
+static void check_bnb(check *c, const struct golden *g, const char *name, const char *grid,
+                      bool nested)
 {
     enum { N = 96, K = 192, kFrom = 84 };
     nb_error err = {.message = ""};
@@ -242,7 +264,10 @@ static void check_bnb(check *c, const struct golden *g, const char *name, const 
     const int n = spec.scheme->tensors(&spec, N, K, want);
     for (int i = 0; i < n; i++)
         part[i] = find(g, name, want[i].suffix);
-    CHECK_EQ(c, spec.scheme->unpack(&spec, "a.file", "a.linear", N, K, part, p.codes, p.groups, p.g_idx, &act_order, 2, &err), NB_OK);
+    CHECK_EQ(c,
+             spec.scheme->unpack(&spec, "a.file", "a.linear", N, K, part, p.codes, p.groups,
+                                 p.g_idx, &act_order, 2, &err),
+             NB_OK);
     CHECK_EQ(c, spec.scheme->levels(&spec, "a.file", "a.linear", part, level, &err), NB_OK);
     CHECK_STR(c, err.message, "");
     CHECK(c, !act_order);
@@ -250,8 +275,10 @@ static void check_bnb(check *c, const struct golden *g, const char *name, const 
     CHECK(c, dequant && dequant->bytes == (size_t)(N - kFrom) * K * 4);
     int64_t bad = 0;
     for (int64_t i = 0; dequant && i < (N - kFrom) * K; i++) {
-        const float got = nb_group_value(&p.groups[(kFrom * K + i) / 64], level, p.codes[kFrom * K + i]);
-        bad += got != nb_f32_from_bits(nb_load_u32(dequant->data + 4 * i)); /* fp4's -0 is 0 there */
+        const float got =
+            nb_group_value(&p.groups[(kFrom * K + i) / 64], level, p.codes[kFrom * K + i]);
+        /* fp4's -0 is 0 there */
+        bad += got != nb_f32_from_bits(nb_load_u32(dequant->data + 4 * i));
     }
     CHECK_EQ(c, bad, 0);
     if (!nested) {
@@ -308,7 +335,10 @@ static void bnb_states(check *c)
             memcpy(at, rows[r].to, strlen(rows[r].to));
         state.data = (const uint8_t *)text;
         part[3] = &state;
-        CHECK_EQ(c, spec.scheme->unpack(&spec, "a.file", "a.linear", 96, 192, part, p.codes, p.groups, p.g_idx, &act_order, 2, &err), NB_BAD_INPUT);
+        CHECK_EQ(c,
+                 spec.scheme->unpack(&spec, "a.file", "a.linear", 96, 192, part, p.codes, p.groups,
+                                     p.g_idx, &act_order, 2, &err),
+                 NB_BAD_INPUT);
         if (r < 3)
             CHECK_HAS(c, err.message, rows[r].sentence);
         parts_free(&p);
@@ -372,7 +402,8 @@ static void pages(check *c)
 
 /* ---- round trips ---- */
 
-static void round_trip(check *c, nb_scheme_spec spec, int64_t N, int64_t K, bool ordered, nb_rng *rng)
+static void round_trip(check *c, nb_scheme_spec spec, int64_t N, int64_t K, bool ordered,
+                       nb_rng *rng)
 {
     nb_error err = {.message = ""};
     bool act_order = !ordered;
@@ -381,14 +412,17 @@ static void round_trip(check *c, nb_scheme_spec spec, int64_t N, int64_t K, bool
     for (int64_t i = 0; i < N * K; i++)
         p.codes[i] = (uint8_t)(nb_rng_u64(rng) & mask);
     for (int64_t i = 0; i < N * p.G; i++) {
-        const unsigned z = (unsigned)(nb_rng_u64(rng) & mask), least = strcmp(spec.scheme->name, "gptq") == 0;
+        const unsigned z = (unsigned)(nb_rng_u64(rng) & mask),
+                       least = strcmp(spec.scheme->name, "gptq") == 0;
         p.groups[i] = (nb_group){.scale = nb_f32_from_f16((uint16_t)(nb_rng_u64(rng) % 0x7bff)),
                                  .zero = (float)(spec.sym    ? 1u << (spec.bits - 1)
                                                  : z > least ? z
                                                              : least)};
     }
     for (int64_t k = 0; k < K; k++)
-        p.g_idx[k] = ordered ? (int32_t)((K - 1 - k) / (spec.group ? spec.group : K)) : spec.group ? (int32_t)(k / spec.group) : 0;
+        p.g_idx[k] = ordered      ? (int32_t)((K - 1 - k) / (spec.group ? spec.group : K))
+                     : spec.group ? (int32_t)(k / spec.group)
+                                  : 0;
     CHECK_EQ(c, parts_pack(&p, ordered, &err), NB_OK);
     for (int i = 0; i < p.n; i++)
         memcpy(q.bytes[i], p.bytes[i], parts_bytes(&p.want[i]));
@@ -398,7 +432,8 @@ static void round_trip(check *c, nb_scheme_spec spec, int64_t N, int64_t K, bool
     CHECK_EQ(c, memcmp(p.codes, q.codes, (size_t)(N * K)), 0);
     CHECK_EQ(c, memcmp(p.g_idx, q.g_idx, (size_t)K * sizeof *p.g_idx), 0);
     for (int64_t i = 0; i < N * p.G; i++)
-        CHECK(c, p.groups[i].scale == q.groups[i].scale && p.groups[i].zero == q.groups[i].zero && q.groups[i].min == 0.0f);
+        CHECK(c, p.groups[i].scale == q.groups[i].scale && p.groups[i].zero == q.groups[i].zero &&
+                     q.groups[i].min == 0.0f);
     size_t bytes = 0;
     for (int i = 0; i < p.n; i++)
         bytes += p.want[i].written ? parts_bytes(&p.want[i]) : 0;
@@ -424,7 +459,8 @@ static void round_trips(check *c)
                                    .sym = i / 288 & 1,
                                    .act_order = i / 576 & 1};
             const int64_t N = Ns[i / 24 % 3], K = Ks[i / 72 % 4];
-            if ((*s)->check(&spec, "a.linear", N, K, &err) != NB_OK || (spec.act_order && nb_scheme_groups(&spec, K) < 2))
+            if ((*s)->check(&spec, "a.linear", N, K, &err) != NB_OK ||
+                (spec.act_order && nb_scheme_groups(&spec, K) < 2))
                 continue;
             round_trip(c, spec, N, K, spec.act_order, &rng);
             n++;
@@ -433,15 +469,20 @@ static void round_trips(check *c)
 }
 
 static const check_case cases[] = {
-    {"what GPTQModel packed unpacks to its codes and packs to its bytes, both versions", gptq_bytes},
+    {"what GPTQModel packed unpacks to its codes and packs to its bytes, both versions",
+     gptq_bytes},
     {"symmetric zeros say by themselves which version they are of", gptq_lies},
     {"zeros that GPTQModel borrowed from their neighbours come back", gptq_borrow},
     {"what AutoAWQ packed unpacks to its codes and packs to its bytes", awq_bytes},
     {"what compressed-tensors packed unpacks to its codes and packs to its bytes", ct_bytes},
-    {"what bitsandbytes packed, with one level of scales and two, unpacks to its values and packs to its bytes", bnb_bytes},
+    {"what bitsandbytes packed, with one level of scales and two, unpacks to its values and packs "
+     "to its bytes",
+     bnb_bytes},
     {"a quant_state that says something else than config and shape is refused", bnb_states},
     {"the words of the format page, worked by hand", pages},
     {"the worked example: 1.6 -0.7 -3.4 1.7 -2.9 0.5 2.3 6.2 in int8", worked_example},
-    {"every scheme gives back what it was given, in every width, group and order, short last groups included", round_trips},
+    {"every scheme gives back what it was given, in every width, group and order, short last "
+     "groups included",
+     round_trips},
 };
 CHECK_MAIN(cases)

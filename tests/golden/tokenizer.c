@@ -48,7 +48,8 @@ static void expect(check *c, const nb_tokenizer *t, const nb_json_node *text, un
 }
 
 /* The text of ids, streamed. */
-static void decoded(check *c, const nb_tokenizer *t, const nb_json_node *ids, const nb_json_node *want)
+static void decoded(check *c, const nb_tokenizer *t, const nb_json_node *ids,
+                    const nb_json_node *want)
 {
     nb_buf out;
     nb_detok d;
@@ -109,7 +110,8 @@ static void stories_strings(check *c)
     strings(c, &k, "stories260K", false);
 }
 
-/* What all tokens stand for, put together at once: the text the ids came from, U+2581 as a space where the vocabulary says so. */
+/* What all tokens stand for, put together at once: the text the ids came from, U+2581 as a space
+ * where the vocabulary says so. */
 static void streamed(check *c, const nb_tokenizer *t, const char *text, size_t n, bool marks)
 {
     nb_ids v = {0};
@@ -124,7 +126,8 @@ static void streamed(check *c, const nb_tokenizer *t, const char *text, size_t n
     for (size_t i = 0; i < v.n; i++) {
         size_t m = 0;
         const size_t had = out.n;
-        const char *p = nb_tokenizer_is_control(t, v.p[i]) ? nb_tokenizer_token(t, v.p[i], &m) : nb_tokenizer_piece(t, v.p[i], &m);
+        const char *p = nb_tokenizer_is_control(t, v.p[i]) ? nb_tokenizer_token(t, v.p[i], &m)
+                                                           : nb_tokenizer_piece(t, v.p[i], &m);
         CHECK_EQ(c, nb_buf_add(&whole, p, m, NULL), NB_OK);
         CHECK_EQ(c, nb_detok_push(&d, v.p[i], &out, NULL), NB_OK);
         for (size_t k = had; k < out.n;) { /* whole characters only */
@@ -144,7 +147,8 @@ static void streamed(check *c, const nb_tokenizer *t, const char *text, size_t n
         }
     CHECK_EQ(c, out.n, want.n);
     CHECK(c, out.n == want.n && (!out.n || memcmp(out.p, want.p, out.n) == 0));
-    const size_t space = whole.n > out.n ? whole.n - out.n : 0; /* the one that encoding put before the text */
+    /* the one that encoding put before the text */
+    const size_t space = whole.n > out.n ? whole.n - out.n : 0;
     CHECK(c, space <= 1 && (!out.n || memcmp(whole.p + space, out.p, out.n) == 0));
     nb_ids_free(&v);
     nb_buf_free(&out);
@@ -319,9 +323,9 @@ static void vocabulary(check *c, const char *name)
 
 static void vocabularies(check *c)
 {
-    static const char *const names[] = {"gpt-2",     "mpt",   "starcoder", "refact",
-                                        "command-r", "qwen2", "qwen35",    "llama-bpe",
-                                        "llama-spm", "phi-3", "falcon",    "deepseek-llm",
+    static const char *const names[] = {"gpt-2",          "mpt",    "starcoder", "refact",
+                                        "command-r",      "qwen2",  "qwen35",    "llama-bpe",
+                                        "llama-spm",      "phi-3",  "falcon",    "deepseek-llm",
                                         "deepseek-coder", "gemma-4"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         vocabulary(c, names[i]);
@@ -334,8 +338,10 @@ static void other_vocabularies(check *c)
         const char *name;
         nb_status want;
         const char *says;
-    } others[] = {{"aquila", NB_OK, ""},      {"baichuan", NB_OK, ""},
-                  {"gpt-neox", NB_OK, ""},    {"bert-bge", NB_UNSUPPORTED, "tokenizer model \"bert\""},
+    } others[] = {{"aquila", NB_OK, ""},
+                  {"baichuan", NB_OK, ""},
+                  {"gpt-neox", NB_OK, ""},
+                  {"bert-bge", NB_UNSUPPORTED, "tokenizer model \"bert\""},
                   {"nomic-bert-moe", NB_UNSUPPORTED, "tokenizer model \"t5\""}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         char file[256];
@@ -363,13 +369,15 @@ static void sentencepiece(check *c)
         tokenizer_from_spm_file(&k, names[i]);
         CHECK_EQ(c, k.st, NB_OK);
         CHECK_STR(c, k.err.message, "");
-        const nb_json_node *v = nb_json_first(nb_json_get(root, "texts")), *ids = nb_json_first(nb_json_get(root, names[i]));
+        const nb_json_node *v = nb_json_first(nb_json_get(root, "texts")),
+                           *ids = nb_json_first(nb_json_get(root, names[i]));
         snprintf(key, sizeof key, "%s decoded", names[i]);
         const nb_json_node *back = nb_json_first(nb_json_get(root, key));
         CHECK(c, v && ids && back);
         for (; v && k.t; v = nb_json_next(v), ids = nb_json_next(ids), back = nb_json_next(back)) {
             expect(c, k.t, v, 0, ids, NULL);
-            if (nb_json_typeof(back) == NB_JSON_STRING) /* not with unknown characters: it decodes them to a sign of its own */
+            /* not with unknown characters: it decodes them to a sign of its own */
+            if (nb_json_typeof(back) == NB_JSON_STRING)
                 decoded(c, k.t, ids, back);
         }
         tokenizer_gone(&k);
@@ -389,6 +397,7 @@ static const check_case cases[] = {
     {"Gemma 3 reads prompts and a book", gemma3_book},
     {"stories260K reads prompts and a book", stories_book},
     {"llama.cpp's vocabulary files give its ids", vocabularies},
-    {"vocabulary files without texts open, those of encoders are refused by name", other_vocabularies},
+    {"vocabulary files without texts open, those of encoders are refused by name",
+     other_vocabularies},
 };
 CHECK_MAIN(cases)

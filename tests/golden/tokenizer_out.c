@@ -1,6 +1,7 @@
-/* tokenizer_out.c -- a tokenizer carried to the other container gives the same ids: GGUF to tokenizer.json and the hub's files to
- * GGUF, read again by our own reader. The files stay in BUILD/tests/golden/carried, where outside programs (transformers'
- * AutoTokenizer, llama.cpp's llama-tokenize) may read them too. */
+/* tokenizer_out.c -- a tokenizer carried to the other container gives the same ids: GGUF to
+ * tokenizer.json and the hub's files to GGUF, read again by our own reader. The files stay in
+ * BUILD/tests/golden/carried, where outside programs (transformers' AutoTokenizer, llama.cpp's
+ * llama-tokenize) may read them too. */
 #include "convert/tokenizer_out.h"
 #include "tokenizers.h"
 
@@ -15,13 +16,16 @@ static bool save(const char *path, const nb_text *t)
     return f && fclose(f) == 0 && whole;
 }
 
-/* Texts of all kinds: the strings of tok.json, and the texts between separators of a vocabulary's .inp file. */
-static void same_text(check *c, const tokenizer_of *a, const tokenizer_of *b, const char *text, size_t n)
+/* Texts of all kinds: the strings of tok.json, and the texts between separators of a vocabulary's
+ * .inp file. */
+static void same_text(check *c, const tokenizer_of *a, const tokenizer_of *b, const char *text,
+                      size_t n)
 {
     static const unsigned flags[] = {0, NB_TOKENIZE_SPECIAL, NB_TOKENIZE_BOS | NB_TOKENIZE_SPECIAL};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         nb_ids x = {0}, y = {0};
-        CHECK_EQ(c, nb_tokenizer_encode(a->t, text, n, flags[i], &x, NULL), nb_tokenizer_encode(b->t, text, n, flags[i], &y, NULL));
+        CHECK_EQ(c, nb_tokenizer_encode(a->t, text, n, flags[i], &x, NULL),
+                 nb_tokenizer_encode(b->t, text, n, flags[i], &y, NULL));
         const bool same = x.n == y.n && (!x.n || memcmp(x.p, y.p, x.n * sizeof *x.p) == 0);
         CHECK(c, same);
         if (!same)
@@ -65,7 +69,8 @@ static void to_json(check *c, const char *model, const char *name)
     if (!tokenizer_from_model(c, &from, model))
         return;
     CHECK_EQ(c, from.st, NB_OK);
-    CHECK_EQ(c, from.model ? nb_tokenizer_to_json(from.model, &json, &config, &err) : NB_INTERNAL, NB_OK);
+    CHECK_EQ(c, from.model ? nb_tokenizer_to_json(from.model, &json, &config, &err) : NB_INTERNAL,
+             NB_OK);
     CHECK_STR(c, err.message, "");
     tokenizer_from_text(&to, json.p ? json.p : "", json.n, config.p);
     CHECK_STR(c, to.err.message, "");
@@ -92,8 +97,8 @@ static void models_to_json(check *c)
 
 static void vocabularies_to_json(check *c)
 {
-    static const char *const names[] = {"llama-bpe", "llama-spm", "qwen2", "gpt-2", "phi-3",
-                                        "deepseek-llm", "deepseek-coder", "gemma-4"};
+    static const char *const names[] = {"llama-bpe", "llama-spm",    "qwen2",          "gpt-2",
+                                        "phi-3",     "deepseek-llm", "deepseek-coder", "gemma-4"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char file[256];
         snprintf(file, sizeof file, "vocab/ggml-vocab-%s.gguf", names[i]);
@@ -179,17 +184,30 @@ static void refused(check *c, tokenizer_of *from, const char *says)
 
 static void not_in_gguf(check *c)
 {
-#define BPE(stages, vocab, merges) "{" stages "\"model\":{\"type\":\"BPE\",\"vocab\":{" vocab "},\"merges\":[" merges "]}}"
-#define BYTES(split) "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[" split "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
-#define MARKS "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]},"
+#define BPE(stages, vocab, merges)                                                                 \
+    "{" stages "\"model\":{\"type\":\"BPE\",\"vocab\":{" vocab "},\"merges\":[" merges "]}}"
+#define BYTES(split)                                                                               \
+    "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[" split                           \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
+#define MARKS                                                                                      \
+    "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":"    \
+    "\"\xe2\x96\x81\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" "                          \
+    "\"},\"content\":\"\xe2\x96\x81\"}]},"
     static const struct {
         const char *json, *says;
     } rows[] = {
-        {BPE(BYTES("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x+\"},\"behavior\":\"Isolated\"},"), "\"a\":0,\"b\":1,\"ab\":2", "\"a b\""),
+        {BPE(BYTES(
+                 "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x+\"},\"behavior\":\"Isolated\"},"),
+             "\"a\":0,\"b\":1,\"ab\":2", "\"a b\""),
          "no name of tokenizer.ggml.pre"},
-        {BPE("\"normalizer\":{\"type\":\"NFKC\"}," BYTES(""), "\"a\":0", ""), "normalizer changes the text"},
-        {BPE(MARKS, "\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"bc\":4,\"abc\":5", "\"a b\",\"b c\",\"ab c\""), "in more ways"},
-        {BPE(MARKS, "\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"bc\":4,\"abc\":5", "\"ab c\",\"a b\",\"a bc\",\"b c\""), "at several ranks"},
+        {BPE("\"normalizer\":{\"type\":\"NFKC\"}," BYTES(""), "\"a\":0", ""),
+         "normalizer changes the text"},
+        {BPE(MARKS, "\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"bc\":4,\"abc\":5",
+             "\"a b\",\"b c\",\"ab c\""),
+         "in more ways"},
+        {BPE(MARKS, "\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"bc\":4,\"abc\":5",
+             "\"ab c\",\"a b\",\"a bc\",\"b c\""),
+         "at several ranks"},
         {BPE("", "\"a\":0", ""), "not written as U+2581"},
     };
     tokenizer_of from;
@@ -204,7 +222,8 @@ static void not_in_gguf(check *c)
 /* What was carried to the hub, carried back. */
 static void there_and_back(check *c)
 {
-    static const char *const names[] = {"smollm2", "gemma3", "llama-bpe", "llama-spm", "qwen2", "phi-3", "deepseek-llm", "gemma-4"};
+    static const char *const names[] = {"smollm2", "gemma3", "llama-bpe",    "llama-spm",
+                                        "qwen2",   "phi-3",  "deepseek-llm", "gemma-4"};
     int found = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[1200];

@@ -36,9 +36,11 @@ static void refused(check *c, const char *path, nb_status want, const char *word
 
 static void not_there(check *c)
 {
-    refused(c, "no-such-org/no-such-model", NB_NOT_FOUND, "no-such-org/no-such-model: no such file or folder, and no such model in the cache",
+    refused(c, "no-such-org/no-such-model", NB_NOT_FOUND,
+            "no-such-org/no-such-model: no such file or folder, and no such model in the cache",
             "nibble pull no-such-org/no-such-model");
-    refused(c, "no-such-org/no-such-model@v1.0", NB_NOT_FOUND, "no such model in the cache", "nibble pull no-such-org/no-such-model@v1.0");
+    refused(c, "no-such-org/no-such-model@v1.0", NB_NOT_FOUND, "no such model in the cache",
+            "nibble pull no-such-org/no-such-model@v1.0");
     refused(c, "no-such.gguf", NB_NOT_FOUND, "no-such.gguf: cannot open", "");
     refused(c, "../no-such/model", NB_NOT_FOUND, "cannot open", "");
     refused(c, "no/such/model", NB_NOT_FOUND, "cannot open", "");
@@ -89,7 +91,10 @@ static void incomplete_folders(check *c)
     unlink(folder_in(&d, "x.gguf", hint));
     unlink(folder_in(&d, "model.safetensors", hint));
     write_model(&d, "model-00001-of-00002.safetensors");
-    refused(c, d.path, NB_NOT_FOUND, "without model.safetensors.index.json, which would say what is in model-00001-of-00002.safetensors", "");
+    refused(c, d.path, NB_NOT_FOUND,
+            "without model.safetensors.index.json, which would say what is in "
+            "model-00001-of-00002.safetensors",
+            "");
     folder_gone(&d);
 }
 

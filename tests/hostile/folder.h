@@ -51,7 +51,8 @@ static inline void folder_remove(const char *path)
     chmod(path, 0700); /* a test may have taken the right to change it */
     DIR *dir = opendir(path);
     for (const struct dirent *e; dir && (e = readdir(dir));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && snprintf(in, sizeof in, "%.760s/%s", path, e->d_name) > 0)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            snprintf(in, sizeof in, "%.760s/%s", path, e->d_name) > 0)
             folder_remove(in);
     if (dir)
         closedir(dir);
@@ -63,8 +64,8 @@ static inline int folder_shown(const struct dirent *e)
     return e->d_name[0] != '.';
 }
 
-/* All bytes of the file at path, or of a folder's files in the order of their names, each behind its name. *n = 0 and an empty text: it is not there.
- * The caller frees it. */
+/* All bytes of the file at path, or of a folder's files in the order of their names, each behind
+ * its name. *n = 0 and an empty text: it is not there. The caller frees it. */
 static inline char *folder_read(const char *path, size_t *n)
 {
     enum { kMost = 1 << 22 };
@@ -74,7 +75,8 @@ static inline char *folder_read(const char *path, size_t *n)
     *n = 0;
     if (!p)
         exit(1);
-    const int many = stat(path, &sb) == 0 && S_ISDIR(sb.st_mode), count = many ? scandir(path, &e, folder_shown, alphasort) : 1;
+    const int many = stat(path, &sb) == 0 && S_ISDIR(sb.st_mode),
+              count = many ? scandir(path, &e, folder_shown, alphasort) : 1;
     for (int i = 0; i < count; i++) {
         snprintf(in, sizeof in, "%.700s%s%.255s", path, many ? "/" : "", many ? e[i]->d_name : "");
         if (many)

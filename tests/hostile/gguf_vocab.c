@@ -1,5 +1,5 @@
-/* gguf_vocab.c -- GGUF files whose bytes are in order and whose vocabulary or architecture lies: each
- * is refused by who reads it, with the code and the word of its row. */
+/* gguf_vocab.c -- GGUF files whose bytes are in order and whose vocabulary or architecture lies:
+ * each is refused by who reads it, with the code and the word of its row. */
 #include "hostile/rows.h"
 #include "model/family.h"
 #include "text/tokenizer.h"
@@ -50,7 +50,8 @@ static void put_vocabulary(bytes *b, const vocabulary *v)
     }
     put_key_u32(b, v->id_key, v->id);
     if (v->charsmap_n >= 0) {
-        put_key_array(b, "tokenizer.ggml.precompiled_charsmap", NB_GGUF_U8, (uint64_t)v->charsmap_n);
+        put_key_array(b, "tokenizer.ggml.precompiled_charsmap", NB_GGUF_U8,
+                      (uint64_t)v->charsmap_n);
         put(b, v->charsmap, (size_t)v->charsmap_n);
     }
     put_pad(b, 32);
@@ -82,12 +83,12 @@ static void tokens_0(bytes *b)
     put_zeros(b, 32);
 }
 
-#define VOCABULARY(name, ...)                                                                                                                        \
-    static void name(bytes *b)                                                                                                                       \
-    {                                                                                                                                                \
-        vocabulary v = kSound;                                                                                                                       \
-        __VA_ARGS__;                                                                                                                                 \
-        put_vocabulary(b, &v);                                                                                                                       \
+#define VOCABULARY(name, ...)                                                                      \
+    static void name(bytes *b)                                                                     \
+    {                                                                                              \
+        vocabulary v = kSound;                                                                     \
+        __VA_ARGS__;                                                                               \
+        put_vocabulary(b, &v);                                                                     \
     }
 VOCABULARY(scores_2, v.n_score = 2)
 VOCABULARY(scores_4, v.n_score = 4)
@@ -142,13 +143,14 @@ static void charsmap_string(bytes *b)
 }
 
 #define BAD NB_BAD_INPUT
-#define ROW(sentence, build, want, word)                                                                                                             \
-    {                                                                                                                                                \
-        sentence, build, NULL, 0, 0, want, word                                                                                                      \
+#define ROW(sentence, build, want, word)                                                           \
+    {                                                                                              \
+        sentence, build, NULL, 0, 0, want, word                                                    \
     }
 static const hostile_row rows[] = {
     ROW("gg-vocab: nothing wrong is read", sound, NB_OK, NULL),
-    ROW("gg-vocab-huge: 4 Mi tokens and one", tokens_4mi_and_1, BAD, "a vocabulary of 4194305 tokens, it must have 1 to 4194304"),
+    ROW("gg-vocab-huge: 4 Mi tokens and one", tokens_4mi_and_1, BAD,
+        "a vocabulary of 4194305 tokens, it must have 1 to 4194304"),
     ROW("gg-vocab-huge: none at all", tokens_0, BAD, "a vocabulary of 0 tokens"),
     ROW("gg-vocab-mismatch: too few scores", scores_2, BAD, "2 scores for 3 tokens"),
     ROW("gg-vocab-mismatch: too many scores", scores_4, BAD, "4 scores for 3 tokens"),
@@ -162,26 +164,32 @@ static const hostile_row rows[] = {
     ROW("gg-vocab-score: NaN", score_nan, BAD, "the score of token 0 is not finite"),
     ROW("gg-vocab-score: infinite", score_inf, BAD, "the score of token 0 is not finite"),
     ROW("gg-vocab-model: unknown, with ESC", model_bert, NB_UNSUPPORTED, "bert\\x1b"),
-    ROW("gg-vocab-model: byte-level without merges", model_gpt2, BAD, "tokenizer.ggml.merges is missing"),
+    ROW("gg-vocab-model: byte-level without merges", model_gpt2, BAD,
+        "tokenizer.ggml.merges is missing"),
     ROW("gg-special-id: the last token is read", bos_2, NB_OK, NULL),
-    ROW("gg-special-id: BOS just behind the end", bos_3, BAD, "tokenizer.ggml.bos_token_id is 3, the vocabulary has 3 tokens"),
+    ROW("gg-special-id: BOS just behind the end", bos_3, BAD,
+        "tokenizer.ggml.bos_token_id is 3, the vocabulary has 3 tokens"),
     ROW("gg-special-id: BOS -1", bos_minus_1, BAD, "tokenizer.ggml.bos_token_id is 4294967295"),
     ROW("gg-special-id: EOS behind the end", eos_3, BAD, "tokenizer.ggml.eos_token_id is 3"),
     ROW("gg-special-id: EOS -1", eos_minus_1, BAD, "tokenizer.ggml.eos_token_id is 4294967295"),
     ROW("gg-special-id: EOT 2^31", eot_2_31, BAD, "tokenizer.ggml.eot_token_id is 2147483648"),
     ROW("gg-special-id: EOM behind the end", eom_3, BAD, "tokenizer.ggml.eom_token_id is 3"),
-    ROW("gg-special-id: unknown behind the end", unknown_3, BAD, "tokenizer.ggml.unknown_token_id is 3"),
+    ROW("gg-special-id: unknown behind the end", unknown_3, BAD,
+        "tokenizer.ggml.unknown_token_id is 3"),
     ROW("gg-special-id: padding -1 says none and is read", padding_minus_1, NB_OK, NULL),
     ROW("gg-special-id: separator -1 says none and is read", separator_minus_1, NB_OK, NULL),
     ROW("gg-charsmap: empty is read", charsmap_0, NB_OK, NULL),
     ROW("gg-charsmap: 1 byte", charsmap_1, BAD, "precompiled_charsmap of 1 bytes"),
     ROW("gg-charsmap: 3 bytes", charsmap_3, BAD, "precompiled_charsmap of 3 bytes"),
-    ROW("gg-charsmap: a trie past its end", charsmap_past_end, BAD, "precompiled_charsmap of 12 bytes"),
-    ROW("gg-charsmap: a trie of 2^32-1 bytes", charsmap_2_32, BAD, "precompiled_charsmap of 12 bytes"),
+    ROW("gg-charsmap: a trie past its end", charsmap_past_end, BAD,
+        "precompiled_charsmap of 12 bytes"),
+    ROW("gg-charsmap: a trie of 2^32-1 bytes", charsmap_2_32, BAD,
+        "precompiled_charsmap of 12 bytes"),
     ROW("gg-charsmap: a trie of half words", charsmap_odd, BAD, "precompiled_charsmap of 12 bytes"),
     ROW("gg-charsmap: a trie that fills it is read", charsmap_whole, NB_OK, NULL),
     ROW("gg-charsmap: a string", charsmap_string, BAD, "precompiled_charsmap is no array of bytes"),
-    ROW("gg-byte-token: <0x-1>", byte_minus_1, BAD, "token 2 is marked as a byte but is not spelled <0xXX>"),
+    ROW("gg-byte-token: <0x-1>", byte_minus_1, BAD,
+        "token 2 is marked as a byte but is not spelled <0xXX>"),
     ROW("gg-byte-token: <0xZZ>", byte_zz, BAD, "not spelled <0xXX>"),
     ROW("gg-byte-token: one digit", byte_short, BAD, "not spelled <0xXX>"),
     ROW("gg-byte-token: three digits", byte_long, BAD, "not spelled <0xXX>"),
@@ -251,7 +259,8 @@ static void arch_names(check *c)
     architecture(c, "llama\0x", 7, BAD, "\"llama\\x00x\" is no name");
     architecture(c, "lla%sma", 7, BAD, "\"lla%sma\" is no name");
     architecture(c, "llama\xff", 6, BAD, "is no name");
-    architecture(c, "gpt-oss_2.5", 11, NB_UNSUPPORTED, "unknown architecture \"gpt-oss_2.5\", known: ");
+    architecture(c, "gpt-oss_2.5", 11, NB_UNSUPPORTED,
+                 "unknown architecture \"gpt-oss_2.5\", known: ");
 }
 
 static const check_case more[] = {

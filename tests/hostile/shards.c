@@ -1,4 +1,5 @@
-/* shards.c -- hostile indexes of safetensors shards: what an index may name, and what it must not be believed. */
+/* shards.c -- hostile indexes of safetensors shards: what an index may name, and what it must not
+ * be believed. */
 #include "check.h"
 #include "file/container.h"
 #include "hostile/bytes.h"
@@ -13,7 +14,8 @@ static void text(const folder *d, const char *name, const char *s)
     folder_write(d, name, s, strlen(s));
 }
 
-/* A file with F32 tensors of one value each, named by the letters, plus an empty one and a scalar when `odd`. */
+/* A file with F32 tensors of one value each, named by the letters, plus an empty one and a scalar
+ * when `odd`. */
 static void shard(const folder *d, const char *name, const char *letters, bool odd)
 {
     char header[1024];
@@ -21,13 +23,16 @@ static void shard(const folder *d, const char *name, const char *letters, bool o
     bytes b = {0};
     header[0] = '{';
     for (; *letters; letters++, data += 4)
-        at += (size_t)snprintf(header + at, sizeof header - at, "%s\"%c\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}",
-                               at > 1 ? "," : "", *letters, data, data + 4);
+        at += (size_t)snprintf(
+            header + at, sizeof header - at,
+            "%s\"%c\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}",
+            at > 1 ? "," : "", *letters, data, data + 4);
     if (odd) {
-        at += (size_t)snprintf(header + at, sizeof header - at,
-                               ",\"none\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[%zu,%zu]},"
-                               "\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[%zu,%zu]}",
-                               data, data, data, data + 4);
+        at += (size_t)snprintf(
+            header + at, sizeof header - at,
+            ",\"none\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[%zu,%zu]},"
+            "\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[%zu,%zu]}",
+            data, data, data, data + 4);
         data += 4;
     }
     at += (size_t)snprintf(header + at, sizeof header - at, "}");
@@ -43,7 +48,10 @@ static folder model(const char *index)
     text(&d, "config.json", "{}");
     shard(&d, ONE, "ab", false);
     shard(&d, TWO, "c", false);
-    text(&d, INDEX, index ? index : "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\"}}");
+    text(&d, INDEX,
+         index ? index
+               : "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE
+                 "\",\"c\":\"" TWO "\"}}");
     return d;
 }
 
@@ -104,8 +112,10 @@ static void another_prefix(check *c)
     shard(&d, "part-00001-of-00002.safetensors", "a", false);
     shard(&d, "part-00002-of-00002.safetensors", "b", false);
     text(&d, "part.safetensors.index.json",
-         "{\"weight_map\":{\"a\":\"part-00001-of-00002.safetensors\",\"b\":\"part-00002-of-00002.safetensors\"}}");
-    CHECK_EQ(c, nb_container_open(folder_in(&d, "part-00002-of-00002.safetensors", path), &m, NULL), NB_OK);
+         "{\"weight_map\":{\"a\":\"part-00001-of-00002.safetensors\",\"b\":\"part-00002-of-00002."
+         "safetensors\"}}");
+    CHECK_EQ(c, nb_container_open(folder_in(&d, "part-00002-of-00002.safetensors", path), &m, NULL),
+             NB_OK);
     CHECK_EQ(c, m ? m->n_tensor : 0, 2);
     nb_container_close(m);
     shard(&d, "alone.safetensors", "q", false); /* no index lists it */
@@ -117,7 +127,8 @@ static void another_prefix(check *c)
 
 static void odd_shapes(check *c)
 {
-    const folder d = model("{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\",\"none\":\"" TWO "\",\"scalar\":\"" TWO "\"}}");
+    const folder d = model("{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO
+                           "\",\"none\":\"" TWO "\",\"scalar\":\"" TWO "\"}}");
     shard(&d, TWO, "c", true);
     opens(c, d.path, 5, NULL);
     folder_gone(&d);
@@ -125,8 +136,16 @@ static void odd_shapes(check *c)
 
 static void traversal(check *c)
 {
-    static const char *const names[] = {"../m.safetensors", "/etc/passwd",  "a\\\\b.safetensors", "",  "a\\u0000.safetensors", "sub/a.safetensors",
-                                        "..",               ".safetensors", "a\\u001b.safetensors", "a\\u202e.safetensors"};
+    static const char *const names[] = {"../m.safetensors",
+                                        "/etc/passwd",
+                                        "a\\\\b.safetensors",
+                                        "",
+                                        "a\\u0000.safetensors",
+                                        "sub/a.safetensors",
+                                        "..",
+                                        ".safetensors",
+                                        "a\\u001b.safetensors",
+                                        "a\\u202e.safetensors"};
     char index[1024], long_name[400];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(index, sizeof index, "{\"weight_map\":{\"a\":\"%s\"}}", names[i]);
@@ -135,10 +154,12 @@ static void traversal(check *c)
         folder_gone(&d);
     }
     memset(long_name, 'n', sizeof long_name);
-    snprintf(index, sizeof index, "{\"weight_map\":{\"a\":\"%.244s.safetensors\"}}", long_name); /* 256 */
+    /* 256 */
+    snprintf(index, sizeof index, "{\"weight_map\":{\"a\":\"%.244s.safetensors\"}}", long_name);
     folder d = model(index);
     refused(c, d.path, NB_BAD_INPUT, "is no plain file name");
-    snprintf(index, sizeof index, "{\"weight_map\":{\"a\":\"%.243s.safetensors\"}}", long_name); /* 255 is allowed, and not there */
+    /* 255 is allowed, and not there */
+    snprintf(index, sizeof index, "{\"weight_map\":{\"a\":\"%.243s.safetensors\"}}", long_name);
     text(&d, INDEX, index);
     refused(c, d.path, NB_NOT_FOUND, "not there: nnn");
     text(&d, INDEX, "{\"weight_map\":{\"a\":\"config.json\"}}");
@@ -186,17 +207,21 @@ static void symlinks(check *c)
     folder_gone(&d);
     /* the hub's cache: links into the blobs of the same repository */
     const folder cache = folder_new();
-    static const char *const folders[] = {"models--o--n", "models--o--n/blobs", "models--o--n/snapshots", "models--o--n/snapshots/c0", "models--o--x",
-                                          "models--o--x/blobs"};
+    static const char *const folders[] = {"models--o--n",           "models--o--n/blobs",
+                                          "models--o--n/snapshots", "models--o--n/snapshots/c0",
+                                          "models--o--x",           "models--o--x/blobs"};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         CHECK_EQ(c, mkdir(folder_in(&cache, folders[i], path), 0700), 0);
     shard(&cache, "models--o--n/blobs/aa", "ab", false);
     shard(&cache, "models--o--n/blobs/cc", "c", false);
     shard(&cache, "models--o--x/blobs/cc", "c", false);
     text(&cache, "models--o--n/snapshots/c0/config.json", "{}");
-    text(&cache, "models--o--n/snapshots/c0/" INDEX, "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\"}}");
-    CHECK_EQ(c, symlink("../../blobs/aa", folder_in(&cache, "models--o--n/snapshots/c0/" ONE, path)), 0);
-    CHECK_EQ(c, symlink("../../blobs/cc", folder_in(&cache, "models--o--n/snapshots/c0/" TWO, path)), 0);
+    text(&cache, "models--o--n/snapshots/c0/" INDEX,
+         "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\"}}");
+    CHECK_EQ(
+        c, symlink("../../blobs/aa", folder_in(&cache, "models--o--n/snapshots/c0/" ONE, path)), 0);
+    CHECK_EQ(
+        c, symlink("../../blobs/cc", folder_in(&cache, "models--o--n/snapshots/c0/" TWO, path)), 0);
     opens(c, folder_in(&cache, "models--o--n/snapshots/c0", target), 3, NULL);
     unlink(path);
     CHECK_EQ(c, symlink("../../../models--o--x/blobs/cc", path), 0); /* of another repository */
@@ -212,13 +237,17 @@ static void missing(check *c)
     unlink(folder_in(&d, ONE, path));
     refused(c, d.path, NB_NOT_FOUND, INDEX ": 1 of the model's 2 files is not there: " ONE);
     unlink(folder_in(&d, TWO, path));
-    refused(c, d.path, NB_NOT_FOUND, INDEX ": 2 of the model's 2 files are not there: " ONE ", " TWO);
+    refused(c, d.path, NB_NOT_FOUND,
+            INDEX ": 2 of the model's 2 files are not there: " ONE ", " TWO);
     at += (size_t)snprintf(index, sizeof index, "{\"weight_map\":{");
     for (int i = 0; i < 40; i++)
-        at += (size_t)snprintf(index + at, sizeof index - at, "%s\"t%d\":\"model-%05d-of-00040.safetensors\"", i ? "," : "", i, i + 1);
+        at += (size_t)snprintf(index + at, sizeof index - at,
+                               "%s\"t%d\":\"model-%05d-of-00040.safetensors\"", i ? "," : "", i,
+                               i + 1);
     snprintf(index + at, sizeof index - at, "}}");
     text(&d, INDEX, index);
-    refused(c, d.path, NB_NOT_FOUND, "40 of the model's 40 files are not there: model-00001-of-00040.safetensors, ");
+    refused(c, d.path, NB_NOT_FOUND,
+            "40 of the model's 40 files are not there: model-00001-of-00040.safetensors, ");
     refused(c, d.path, NB_NOT_FOUND, " more");
     folder_gone(&d);
 }
@@ -227,11 +256,15 @@ static void not_in_shard(check *c)
 {
     folder d = model("{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" TWO "\",\"c\":\"" TWO "\"}}");
     refused(c, d.path, NB_BAD_INPUT, "tensor b is in " ONE ", the index says " TWO);
-    text(&d, INDEX, "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\",\"d\":\"" TWO "\"}}");
+    text(&d, INDEX,
+         "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\",\"d\":\"" TWO
+         "\"}}");
     refused(c, d.path, NB_BAD_INPUT, "tensor d is not in " TWO ", where the index has it");
-    text(&d, INDEX, "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\","
-                   "\"model.layers.0.self_attn.rotary_emb.inv_freq\":\"" TWO "\"}}");
-    opens(c, d.path, 3, "1 buffers that nobody reads are listed and not there"); /* what old indexes do */
+    text(&d, INDEX,
+         "{\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\","
+         "\"model.layers.0.self_attn.rotary_emb.inv_freq\":\"" TWO "\"}}");
+    /* what old indexes do */
+    opens(c, d.path, 3, "1 buffers that nobody reads are listed and not there");
     folder_gone(&d);
 }
 
@@ -252,11 +285,16 @@ static void unindexed(check *c)
 
 static void total_size(check *c)
 {
-    folder d = model("{\"metadata\":{\"total_size\":13},\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\"}}");
+    folder d = model("{\"metadata\":{\"total_size\":13},\"weight_map\":{\"a\":\"" ONE
+                     "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\"}}");
     opens(c, d.path, 3, INDEX ": total_size is 13, the tensors have 12 bytes");
-    text(&d, INDEX, "{\"metadata\":{\"total_size\":1.2e1},\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\"}}");
+    text(&d, INDEX,
+         "{\"metadata\":{\"total_size\":1.2e1},\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE
+         "\",\"c\":\"" TWO "\"}}");
     opens(c, d.path, 3, NULL);
-    text(&d, INDEX, "{\"metadata\":{\"total_size\":\"12\"},\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE "\",\"c\":\"" TWO "\"}}");
+    text(&d, INDEX,
+         "{\"metadata\":{\"total_size\":\"12\"},\"weight_map\":{\"a\":\"" ONE "\",\"b\":\"" ONE
+         "\",\"c\":\"" TWO "\"}}");
     opens(c, d.path, 3, NULL);
     folder_gone(&d);
 }
@@ -289,17 +327,22 @@ static void cut_shard(check *c)
     struct stat sb;
     if (stat(folder_in(&d, TWO, path), &sb) == 0)
         CHECK_EQ(c, truncate(path, sb.st_size - 1), 0);
-    refused(c, d.path, NB_BAD_INPUT, TWO ": tensor c ends at byte 4 of 3 bytes of data; is the download complete?");
+    refused(c, d.path, NB_BAD_INPUT,
+            TWO ": tensor c ends at byte 4 of 3 bytes of data; is the download complete?");
     folder_gone(&d);
 }
 
 static const check_case cases[] = {
-    {"a folder, its index and each of its shards open the whole model, whatever single file is beside them", whole},
+    {"a folder, its index and each of its shards open the whole model, whatever single file is "
+     "beside them",
+     whole},
     {"shards and index may have another prefix", another_prefix},
     {"st-zero-dim: empty and scalar tensors in a shard", odd_shapes},
     {"si-traversal: a shard is a plain file name", traversal},
     {"an index without a map of weights is none", no_index},
-    {"si-symlink-out: a link out of the folder is refused, one into the same repository's blobs is not", symlinks},
+    {"si-symlink-out: a link out of the folder is refused, one into the same repository's blobs is "
+     "not",
+     symlinks},
     {"si-missing: all missing shards are named", missing},
     {"si-not-in-shard: a tensor is where the index says", not_in_shard},
     {"si-in-two: a tensor is in one shard", in_two},

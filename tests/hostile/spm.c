@@ -1,5 +1,5 @@
-/* spm.c -- a tokenizer.model that lies: numbers that do not end, lengths past the end, pieces that cannot be, a table of replacements
- * that leads in circles. */
+/* spm.c -- a tokenizer.model that lies: numbers that do not end, lengths past the end, pieces that
+ * cannot be, a table of replacements that leads in circles. */
 #include "hostile/bytes.h"
 #include "tokenizers.h"
 
@@ -189,9 +189,9 @@ static void tables(check *c)
     put_charsmap(&b, "\xff\xff\xff\xff\0\0\0\0\0", 9);
     gives(c, &b, NB_BAD_INPUT, "precompiled_charsmap");
     uint32_t leaf[1 + 256 + 1] = {4 * 256};
-    leaf[1] = 0;                                   /* root: offset 0 */
+    leaf[1] = 0;                                         /* root: offset 0 */
     leaf[1 + 'A'] = 'A' | 1u << 8 | (uint32_t)'B' << 10; /* a leaf at 'A' ^ 'B' */
-    leaf[1 + ('A' ^ 'B')] = 0x80000000u | 5000;    /* behind the end */
+    leaf[1 + ('A' ^ 'B')] = 0x80000000u | 5000;          /* behind the end */
     put_model(&b, 1);
     put_charsmap(&b, leaf, sizeof leaf);
     tokenizer_of k;

@@ -50,7 +50,8 @@ static const struct {
      NB_UNSUPPORTED, "Whitespace\\x1b"},
     {"a pattern that does not compile", SPLIT("(a"), NB_BAD_INPUT, "does not compile"},
     {"a pattern of raw bytes", SPLIT("\\\\C"), NB_BAD_INPUT, "does not compile"},
-    {"a pattern with a class in a class", SPLIT("[a[bc]]"), NB_UNSUPPORTED, "a class inside a class"},
+    {"a pattern with a class in a class", SPLIT("[a[bc]]"), NB_UNSUPPORTED,
+     "a class inside a class"},
     {"a pattern with an intersection", SPLIT("[a-z&&b]"), NB_UNSUPPORTED, "&& inside a class"},
     {"a pattern that explodes", SPLIT("((((a{1,999}){1,999}){1,999}){1,999})"), NB_BAD_INPUT,
      "does not compile"},
@@ -190,8 +191,9 @@ static void long_runs_of_models(check *c)
     }
 }
 
-/* A MiB of any class under every pre-tokenizer that GGUF names: matches tried and pieces are bounded by the bytes (each match has its
- * own bound, which fails the call). No clock: steps are counted. */
+/* A MiB of any class under every pre-tokenizer that GGUF names: matches tried and pieces are
+ * bounded by the bytes (each match has its own bound, which fails the call). No clock: steps are
+ * counted. */
 static nb_status count_piece(void *arg, const char *p, size_t n, nb_error *err)
 {
     (void)p;
@@ -201,13 +203,31 @@ static nb_status count_piece(void *arg, const char *p, size_t n, nb_error *err)
     return NB_OK;
 }
 
-static const char *const classes[] = {"A", "a", "1", " ", "\n", "\t", "\r\n", "\xcc\x81", "\xe4\xb8\xad", "\xf0\x9f\x98\x80", "\x01", "'", ".",
-                                      " a", "A1", "\xe3\x80\x80", "\xf0\xb0\x80\x80", " \n", "aA"};
+static const char *const classes[] = {"A",
+                                      "a",
+                                      "1",
+                                      " ",
+                                      "\n",
+                                      "\t",
+                                      "\r\n",
+                                      "\xcc\x81",
+                                      "\xe4\xb8\xad",
+                                      "\xf0\x9f\x98\x80",
+                                      "\x01",
+                                      "'",
+                                      ".",
+                                      " a",
+                                      "A1",
+                                      "\xe3\x80\x80",
+                                      "\xf0\xb0\x80\x80",
+                                      " \n",
+                                      "aA"};
 
 static void steps_of_patterns(check *c)
 {
-    static const char *const names[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "qwen35", "gpt-4o", "tekken", "deepseek-llm",
-                                        "deepseek-coder", "deepseek-v3", "falcon", "default"};
+    static const char *const names[] = {
+        "gpt-2",  "smollm",       "llama-bpe",      "qwen2",       "qwen35", "gpt-4o",
+        "tekken", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "default"};
     char *text = malloc(kMiB);
     for (size_t k = 0; k < sizeof classes / sizeof *classes && text; k++) {
         const size_t unit = strlen(classes[k]), n = kMiB / unit * unit;
@@ -218,14 +238,18 @@ static void steps_of_patterns(check *c)
             nb_cutter w;
             nb_error err = {.offset = -1};
             size_t pieces = 0;
-            CHECK_EQ(c, nb_pretokenize_named(&t, "test", (nb_str){names[i], strlen(names[i])}, &err), NB_OK);
+            CHECK_EQ(c,
+                     nb_pretokenize_named(&t, "test", (nb_str){names[i], strlen(names[i])}, &err),
+                     NB_OK);
             CHECK_EQ(c, nb_cutter_open(&t, &w, &err), NB_OK);
             CHECK_EQ(c, nb_pretokenize(&t, &w, text, n, count_piece, &pieces, &err), NB_OK);
             CHECK_STR(c, err.message, "");
-            const bool few = pieces >= 1 && pieces <= n && w.steps <= (size_t)(2 * t.n_cut) * n + 16;
+            const bool few =
+                pieces >= 1 && pieces <= n && w.steps <= (size_t)(2 * t.n_cut) * n + 16;
             CHECK(c, few);
             if (!few)
-                fprintf(stderr, "  %s, class %zu: %zu pieces, %zu matches of %zu bytes\n", names[i], k, pieces, w.steps, n);
+                fprintf(stderr, "  %s, class %zu: %zu pieces, %zu matches of %zu bytes\n", names[i],
+                        k, pieces, w.steps, n);
             nb_cutter_close(&w);
             nb_pretokenize_close(&t);
         }
@@ -287,7 +311,8 @@ static void ids_beyond(check *c)
     const int32_t size = nb_tokenizer_vocab_size(k.t);
     CHECK(c, !nb_tokenizer_piece(k.t, size, &n) && n == 0);
     CHECK(c, !nb_tokenizer_token(k.t, INT32_MAX, &n) && !nb_tokenizer_token(k.t, -1, &n));
-    CHECK_EQ(c, nb_detok_push(&d, size, &out, &err), NB_OK); /* a padding row of the embedding stands for nothing */
+    /* a padding row of the embedding stands for nothing */
+    CHECK_EQ(c, nb_detok_push(&d, size, &out, &err), NB_OK);
     CHECK_EQ(c, nb_detok_push(&d, INT32_MAX, &out, &err), NB_OK);
     CHECK_EQ(c, out.n, 0);
     CHECK_EQ(c, nb_detok_push(&d, -1, &out, &err), NB_BAD_INPUT);
@@ -382,20 +407,26 @@ static void too_much_text(check *c)
 }
 
 static const check_case cases[] = {
-    {"tk-merge-unknown, tk-merge-shape, tk-id: a tokenizer.json that lies is refused with one sentence", bad_json},
+    {"tk-merge-unknown, tk-merge-shape, tk-id: a tokenizer.json that lies is refused with one "
+     "sentence",
+     bad_json},
     {"tk-normalizer-cycle: nested normalizers end at the reader's depth", nested},
     {"tk-replace-grow: a Replace that makes too much of a text is refused", replace_grows},
     {"tk-regex: a pattern that backtracks without end is stopped", pattern_backtracks},
     {"tk-regex: a pattern of a MiB is refused", long_pattern},
     {"tk-long-run: a MiB of one character takes linear time", long_runs},
-    {"tk-long-run: a MiB of one character takes linear time in real vocabularies", long_runs_of_models},
-    {"tk-long-run: a MiB of any class takes a bounded number of matches under every pre-tokenizer", steps_of_patterns},
+    {"tk-long-run: a MiB of one character takes linear time in real vocabularies",
+     long_runs_of_models},
+    {"tk-long-run: a MiB of any class takes a bounded number of matches under every pre-tokenizer",
+     steps_of_patterns},
     {"tk-bpe-quadratic: a word of a MiB looks at a bounded number of pairs", steps_of_joins},
     {"tk-bpe-quadratic: a word of a MiB is joined in n log n", long_word},
     {"tk-long-run: a MiB of combining marks in the wrong order is normalized", marks_out_of_order},
     {"tk-added: many special tokens and a very long one cost no more", many_added_tokens},
-    {"tk-bytelevel-missing: a byte without a token is refused where it stands in a text", missing_byte},
-    {"tk-decode-id: ids beyond the vocabulary stand for nothing, negative ones are refused", ids_beyond},
+    {"tk-bytelevel-missing: a byte without a token is refused where it stands in a text",
+     missing_byte},
+    {"tk-decode-id: ids beyond the vocabulary stand for nothing, negative ones are refused",
+     ids_beyond},
     {"a text over the limit is refused", too_much_text},
 };
 CHECK_MAIN(cases)

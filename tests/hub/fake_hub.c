@@ -1,4 +1,5 @@
-/* fake_hub.c -- see fake_hub.h. One request a connection, one thread a port and one a connection. */
+/* fake_hub.c -- see fake_hub.h. One request a connection, one thread a port and one a
+ * connection. */
 #include "hub/fake_hub.h"
 #include "hub/hub_pull.h"
 
@@ -23,9 +24,9 @@ struct fake_hub {
     pthread_t thread[2];
     pthread_mutex_t lock;
     pthread_cond_t idle;
-    int n_open; /* connections being served */
+    int n_open;    /* connections being served */
     int n_stalled; /* of these */
-    int *asked; /* GETs and HEADs of each file */
+    int *asked;    /* GETs and HEADs of each file */
     fake_request request[kRequests];
     size_t n_request;
 };
@@ -65,7 +66,10 @@ static void say(connection *c, const char *format, ...)
 static void status(connection *c, int code)
 {
     c->q.status = code;
-    say(c, "HTTP/1.1 %d %s\r\nConnection: close\r\n", code, code < 300 ? "OK" : code < 400 ? "Found" : "No");
+    say(c, "HTTP/1.1 %d %s\r\nConnection: close\r\n", code,
+        code < 300   ? "OK"
+        : code < 400 ? "Found"
+                     : "No");
 }
 
 static void empty(connection *c, int code, const char *headers)
@@ -78,8 +82,9 @@ static void empty(connection *c, int code, const char *headers)
 
 static void name_of(const fake_file *f, char blob[NB_BLOB_NAME])
 {
-    static const char sha1[41] = "0000000000000000000000000000000000000000", sha256[65] =
-        "0000000000000000000000000000000000000000000000000000000000000000";
+    static const char sha1[41] = "0000000000000000000000000000000000000000",
+                      sha256[65] =
+                          "0000000000000000000000000000000000000000000000000000000000000000";
     nb_blob_hash s;
     nb_blob_hash_init(&s, f->lfs ? sha256 : sha1, (int64_t)f->n);
     if (f->n)
@@ -95,7 +100,8 @@ static void listing(connection *c, const char *repo, size_t from)
     bool more = false, any = false;
     if (!text)
         exit(1);
-    at += (size_t)sprintf(text, "[{\"type\":\"directory\",\"path\":\"sub\",\"size\":0,\"oid\":\"%s\"}", FAKE_COMMIT);
+    at += (size_t)sprintf(
+        text, "[{\"type\":\"directory\",\"path\":\"sub\",\"size\":0,\"oid\":\"%s\"}", FAKE_COMMIT);
     for (size_t i = 0; i < h->n; i++) {
         const fake_file *f = &h->file[i];
         if (strcmp(f->repo, repo) != 0)
@@ -112,11 +118,14 @@ static void listing(connection *c, const char *repo, size_t from)
         const unsigned long long size = f->fault == FAKE_HUGE ? 1ull << 60 : f->n;
         if (f->lfs)
             at += (size_t)sprintf(text + at,
-                                  ",{\"type\":\"file\",\"oid\":\"%s\",\"size\":%llu,\"lfs\":{\"oid\":\"%s\",\"size\":%llu,\"pointerSize\":134},"
+                                  ",{\"type\":\"file\",\"oid\":\"%s\",\"size\":%llu,\"lfs\":{"
+                                  "\"oid\":\"%s\",\"size\":%llu,\"pointerSize\":134},"
                                   "\"path\":\"%s\"}",
                                   FAKE_COMMIT, size, blob, size, f->path);
         else
-            at += (size_t)sprintf(text + at, ",{\"type\":\"file\",\"oid\":\"%s\",\"size\":%llu,\"path\":\"%s\"}", blob, size, f->path);
+            at += (size_t)sprintf(
+                text + at, ",{\"type\":\"file\",\"oid\":\"%s\",\"size\":%llu,\"path\":\"%s\"}",
+                blob, size, f->path);
     }
     text[at++] = ']';
     if (!any)
@@ -124,25 +133,31 @@ static void listing(connection *c, const char *repo, size_t from)
     else {
         status(c, 200);
         if (more)
-            say(c, "Link: <http://127.0.0.1:%d/api/models/%s/tree/main?recursive=true&cursor=%zu>; rel=\"next\"\r\n", h->port[0], repo, from + shown);
+            say(c,
+                "Link: <http://127.0.0.1:%d/api/models/%s/tree/main?recursive=true&cursor=%zu>; "
+                "rel=\"next\"\r\n",
+                h->port[0], repo, from + shown);
         say(c, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", at);
         send_all(c->fd, text, at);
     }
     free(text);
 }
 
-/* What huggingface_hub asks first (nibble does not): it can pull from this hub too, which says that the hub is like the real one. */
+/* What huggingface_hub asks first (nibble does not): it can pull from this hub too, which says that
+ * the hub is like the real one. */
 static void information(connection *c, const char *repo, const char *revision)
 {
     char *text = calloc(1, 1 << 20);
     size_t at = 0;
     if (!text)
         exit(1);
-    at += (size_t)sprintf(text, "{\"id\":\"%s\",\"sha\":\"%s\",\"siblings\":[", repo, strlen(revision) == 40 ? revision : FAKE_COMMIT);
+    at += (size_t)sprintf(text, "{\"id\":\"%s\",\"sha\":\"%s\",\"siblings\":[", repo,
+                          strlen(revision) == 40 ? revision : FAKE_COMMIT);
     bool any = false;
     for (size_t i = 0; i < c->h->n; i++)
         if (strcmp(c->h->file[i].repo, repo) == 0) {
-            at += (size_t)sprintf(text + at, "%s{\"rfilename\":\"%s\"}", any ? "," : "", c->h->file[i].path);
+            at += (size_t)sprintf(text + at, "%s{\"rfilename\":\"%s\"}", any ? "," : "",
+                                  c->h->file[i].path);
             any = true;
         }
     at += (size_t)sprintf(text + at, "]}");
@@ -165,10 +180,12 @@ static void body(connection *c, const fake_file *f)
         empty(c, 416, "");
         return;
     }
-    const size_t n = f->n - from, extra = f->fault == FAKE_LONGER || f->fault == FAKE_LONGER_CHUNKED ? 7 : 0;
+    const size_t n = f->n - from,
+                 extra = f->fault == FAKE_LONGER || f->fault == FAKE_LONGER_CHUNKED ? 7 : 0;
     status(c, from ? 206 : 200);
     if (from)
-        say(c, "Content-Range: bytes %zu-%zu/%zu\r\n", f->fault == FAKE_RANGE_ELSEWHERE ? from - 1 : from, f->n - 1, f->n);
+        say(c, "Content-Range: bytes %zu-%zu/%zu\r\n",
+            f->fault == FAKE_RANGE_ELSEWHERE ? from - 1 : from, f->n - 1, f->n);
     if (f->fault == FAKE_GZIP)
         say(c, "Content-Encoding: gzip\r\n");
     if (f->fault == FAKE_LONGER_CHUNKED) {
@@ -210,11 +227,14 @@ static bool instead(connection *c, const fake_file *f, int asked)
         fake_fault fault;
         int status;
         const char *headers;
-    } rows[] = {{FAKE_DOWN, 503, "Retry-After: 0\r\n"},       {FAKE_WAIT_LONG, 429, "Retry-After: 86400\r\n"},
-                {FAKE_FORBIDDEN, 403, "X-Error-Code: GatedRepo\r\n"}, {FAKE_GONE, 404, "X-Error-Code: EntryNotFound\r\n"},
+    } rows[] = {{FAKE_DOWN, 503, "Retry-After: 0\r\n"},
+                {FAKE_WAIT_LONG, 429, "Retry-After: 86400\r\n"},
+                {FAKE_FORBIDDEN, 403, "X-Error-Code: GatedRepo\r\n"},
+                {FAKE_GONE, 404, "X-Error-Code: EntryNotFound\r\n"},
                 {FAKE_FILE_URL, 302, "Location: file:///etc/passwd\r\n"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (f->fault == rows[i].fault && (f->fault != FAKE_FILE_URL || strcmp(c->q.method, "GET") == 0)) {
+        if (f->fault == rows[i].fault &&
+            (f->fault != FAKE_FILE_URL || strcmp(c->q.method, "GET") == 0)) {
             empty(c, rows[i].status, rows[i].headers);
             return true;
         }
@@ -246,11 +266,15 @@ static void head(connection *c, const fake_file *f, const char *revision)
         snprintf(blob, sizeof blob, "../../../../tmp/owned");
     if (f->fault == FAKE_OTHER_ETAG)
         blob[0] = blob[0] == 'a' ? 'b' : 'a';
-    const char *commit = f->fault == FAKE_OTHER_COMMIT ? "ffffffffffffffffffffffffffffffffffffffff" : strlen(revision) == 40 ? revision : FAKE_COMMIT;
+    const char *commit = f->fault == FAKE_OTHER_COMMIT ? "ffffffffffffffffffffffffffffffffffffffff"
+                         : strlen(revision) == 40      ? revision
+                                                       : FAKE_COMMIT;
     if (f->lfs) {
         status(c, 302);
-        say(c, "Location: http://127.0.0.1:%d/cdn/%s/%s?sig=secret-of-the-cdn\r\nX-Linked-Etag: \"%s\"\r\n"
-               "X-Linked-Size: %zu\r\nETag: W/\"other\"\r\n",
+        say(c,
+            "Location: http://127.0.0.1:%d/cdn/%s/%s?sig=secret-of-the-cdn\r\nX-Linked-Etag: "
+            "\"%s\"\r\n"
+            "X-Linked-Size: %zu\r\nETag: W/\"other\"\r\n",
             c->h->port[1], f->repo, f->path, blob, f->n);
         say(c, "X-Repo-Commit: %s\r\nContent-Length: 0\r\n\r\n", commit);
         return;
@@ -285,8 +309,9 @@ static void answer_file(connection *c, const char *repo, const char *revision, c
     if (f->fault == FAKE_RELATIVE && !strstr(c->q.path, "?kept")) {
         name_of(f, blob);
         status(c, 307);
-        say(c, "Location: /%s/resolve/%s/%s?kept\r\nX-Repo-Commit: %s\r\nX-Linked-Etag: \"%s\"\r\n"
-               "X-Linked-Size: %zu\r\nContent-Length: 0\r\n\r\n",
+        say(c,
+            "Location: /%s/resolve/%s/%s?kept\r\nX-Repo-Commit: %s\r\nX-Linked-Etag: \"%s\"\r\n"
+            "X-Linked-Size: %zu\r\nContent-Length: 0\r\n\r\n",
             repo, revision, path, FAKE_COMMIT, blob, f->n);
         return;
     }
@@ -298,7 +323,10 @@ static void answer_file(connection *c, const char *repo, const char *revision, c
         head(c, f, revision);
     else if (f->fault == FAKE_REDIRECT && c->which == 0) {
         status(c, 302);
-        say(c, "Location: http://127.0.0.1:%d/cdn/%s/%s?sig=secret-of-the-cdn\r\nContent-Length: 0\r\n\r\n", c->h->port[1], repo, path);
+        say(c,
+            "Location: http://127.0.0.1:%d/cdn/%s/%s?sig=secret-of-the-cdn\r\nContent-Length: "
+            "0\r\n\r\n",
+            c->h->port[1], repo, path);
     } else
         body(c, f);
 }
@@ -339,7 +367,8 @@ static void answer(connection *c)
     char *rest = strchr(++revision, '/');
     if (rest)
         *rest++ = 0;
-    if (strcmp(revision, "main") != 0 && strcmp(revision, "refs%2Fpr%2F1") != 0 && strlen(revision) != 40)
+    if (strcmp(revision, "main") != 0 && strcmp(revision, "refs%2Fpr%2F1") != 0 &&
+        strlen(revision) != 40)
         empty(c, 404, "X-Error-Code: RevisionNotFound\r\n");
     else if (api)
         listing(c, repo, from);
@@ -439,7 +468,9 @@ fake_hub *fake_hub_open(const fake_file *files, size_t n, size_t page)
         socklen_t size = sizeof a;
         listener *l = calloc(1, sizeof *l);
         h->listener[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (!l || h->listener[i] < 0 || bind(h->listener[i], (struct sockaddr *)&a, sizeof a) != 0 || listen(h->listener[i], 64) != 0 ||
+        if (!l || h->listener[i] < 0 ||
+            bind(h->listener[i], (struct sockaddr *)&a, sizeof a) != 0 ||
+            listen(h->listener[i], 64) != 0 ||
             getsockname(h->listener[i], (struct sockaddr *)&a, &size) != 0) {
             perror("fake_hub");
             exit(1);

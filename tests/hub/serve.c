@@ -1,8 +1,10 @@
 /* serve.c -- the fake hub as a program, for scripts:
  *
- *   fake_hub FOLDER PORTFILE [FAULT]     serves FOLDER/ORG/NAME/FILE; writes its port to PORTFILE; ends with its standard input
+ *   fake_hub FOLDER PORTFILE [FAULT]     serves FOLDER/ORG/NAME/FILE; writes its port to PORTFILE;
+ *                                        ends with its standard input
  *
- * .safetensors and .gguf files are large ones: the hub sends them on to its other port. FAULT, of those: down, cut, wrong, stall. */
+ * .safetensors and .gguf files are large ones: the hub sends them on to its other port. FAULT, of
+ * those: down, cut, wrong, stall. */
 #include "hub/fake_hub.h"
 
 #include <dirent.h>
@@ -37,8 +39,14 @@ static void add(const char *path, const char *repo, const char *name, fake_fault
     if (!p || fread(p, 1, (size_t)sb.st_size, f) != (size_t)sb.st_size)
         exit(1);
     fclose(f);
-    files[n_file++] = (fake_file){.repo = copy(repo), .path = copy(name), .p = p, .n = (size_t)sb.st_size, .lfs = large,
-                                  .fault = fault != FAKE_SOUND && large ? fault : large ? FAKE_REDIRECT : FAKE_SOUND};
+    files[n_file++] = (fake_file){.repo = copy(repo),
+                                  .path = copy(name),
+                                  .p = p,
+                                  .n = (size_t)sb.st_size,
+                                  .lfs = large,
+                                  .fault = fault != FAKE_SOUND && large ? fault
+                                           : large                      ? FAKE_REDIRECT
+                                                                        : FAKE_SOUND};
 }
 
 /* depth 0: FOLDER, of ORGs; 1: of NAMEs; 2: of files */
@@ -65,7 +73,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         fake_fault fault;
-    } faults[] = {{"down", FAKE_DOWN}, {"cut", FAKE_CUT_NO_RANGE}, {"wrong", FAKE_WRONG_BYTES}, {"stall", FAKE_STALL}};
+    } faults[] = {{"down", FAKE_DOWN},
+                  {"cut", FAKE_CUT_NO_RANGE},
+                  {"wrong", FAKE_WRONG_BYTES},
+                  {"stall", FAKE_STALL}};
     fake_fault fault = FAKE_SOUND;
     char part[2048], piece[64];
     if (argc < 3) {
@@ -79,7 +90,8 @@ int main(int argc, char **argv)
     fake_hub *h = fake_hub_open(files, n_file, 0);
     snprintf(part, sizeof part, "%.2000s.part", argv[2]);
     FILE *f = fopen(part, "w");
-    if (!f || fprintf(f, "%d\n", fake_hub_port(h, 0)) < 0 || fclose(f) != 0 || rename(part, argv[2]) != 0)
+    if (!f || fprintf(f, "%d\n", fake_hub_port(h, 0)) < 0 || fclose(f) != 0 ||
+        rename(part, argv[2]) != 0)
         return 1;
     while (read(0, piece, sizeof piece) > 0)
         continue;

@@ -1,4 +1,5 @@
-/* example.c -- a program of somebody else: opens a model, tokenizes a text, generates 8 tokens, prints them. */
+/* example.c -- a program of somebody else: opens a model, tokenizes a text, generates 8 tokens,
+ * prints them. */
 #include <nibble.h>
 #include <stdio.h>
 
@@ -18,7 +19,8 @@ int main(int argc, char **argv)
         st = nb_model_tokenize(model, "the heath", 9, NB_TEXT_BOS, &ids, &n, &err);
     if (st == NB_OK)
         st = nb_session_open(model, 1, 64, &session, &err);
-    const nb_generate_options how = {.prompt = ids, .n_prompt = n, .n_predict = 8, .ignore_end = true};
+    const nb_generate_options how = {
+        .prompt = ids, .n_prompt = n, .n_predict = 8, .ignore_end = true};
     if (st == NB_OK)
         st = nb_generate(session, &how, &result, &err);
     for (size_t i = 0; i < result.n_token; i++)

@@ -131,42 +131,72 @@ static const struct attention_shape {
     float soft_cap, spread; /* spread: standard deviation of q, so of the scores */
     nb_kv_type type;
 } shapes[] = {
-    {1, 1, 0, 9, 3, 64, 0, 0, 1, NB_KV_F16},      {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_F16},
-    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_F32},    {7, 1, 0, 4, 4, 128, 0, 0, 1, NB_KV_F32},
-    {8, 8, 65, 8, 2, 64, 0, 0, 1, NB_KV_F16},     {9, 3, 20, 14, 2, 64, 0, 0, 4, NB_KV_F16},
-    {17, 2, 129, 9, 3, 64, 0, 0, 1, NB_KV_F32},   {64, 1, 0, 9, 3, 64, 0, 0, 1, NB_KV_F16},
-    {64, 1, 63, 8, 1, 96, 0, 0, 1, NB_KV_F32},    {17, 1, 40, 4, 2, 256, 16, 50, 3, NB_KV_F32},
-    {64, 1, 0, 4, 1, 256, 24, 50, 2, NB_KV_F16},  {5, 5, 100, 2, 2, 80, 1, 0, 1, NB_KV_F16},
-    {3, 1, 500, 4, 2, 64, 128, 0, 8, NB_KV_F32},  {2, 2, 255, 32, 8, 128, 0, 0, 1, NB_KV_F16},
-    {1, 1, 31, 2, 1, 16, 0, 30, 10, NB_KV_F32},   {130, 2, 0, 3, 3, 64, 0, 0, 1, NB_KV_F16},
+    {1, 1, 0, 9, 3, 64, 0, 0, 1, NB_KV_F16},
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_F16},
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_F32},
+    {7, 1, 0, 4, 4, 128, 0, 0, 1, NB_KV_F32},
+    {8, 8, 65, 8, 2, 64, 0, 0, 1, NB_KV_F16},
+    {9, 3, 20, 14, 2, 64, 0, 0, 4, NB_KV_F16},
+    {17, 2, 129, 9, 3, 64, 0, 0, 1, NB_KV_F32},
+    {64, 1, 0, 9, 3, 64, 0, 0, 1, NB_KV_F16},
+    {64, 1, 63, 8, 1, 96, 0, 0, 1, NB_KV_F32},
+    {17, 1, 40, 4, 2, 256, 16, 50, 3, NB_KV_F32},
+    {64, 1, 0, 4, 1, 256, 24, 50, 2, NB_KV_F16},
+    {5, 5, 100, 2, 2, 80, 1, 0, 1, NB_KV_F16},
+    {3, 1, 500, 4, 2, 64, 128, 0, 8, NB_KV_F32},
+    {2, 2, 255, 32, 8, 128, 0, 0, 1, NB_KV_F16},
+    {1, 1, 31, 2, 1, 16, 0, 30, 10, NB_KV_F32},
+    {130, 2, 0, 3, 3, 64, 0, 0, 1, NB_KV_F16},
     {70, 1, 200, 6, 2, 128, 64, 0, 2, NB_KV_F16},
-    /* every row of the CUDA sources, small enough for the emulator: few tokens over a cut cache, tiles of tokens, neither */
-    {3, 3, 200, 8, 1, 64, 0, 0, 2, NB_KV_F16},    {2, 2, 150, 12, 1, 96, 100, 30, 3, NB_KV_F16},
-    {1, 1, 130, 4, 2, 256, 70, 0, 2, NB_KV_F32},  {4, 2, 70, 6, 2, 192, 0, 0, 1, NB_KV_F16},
-    {1, 1, 200, 2, 2, 8, 0, 0, 1, NB_KV_F16},     {2, 1, 66, 3, 1, 80, 0, 20, 2, NB_KV_F32},
-    {70, 1, 140, 2, 1, 64, 0, 0, 2, NB_KV_F16},   {66, 2, 70, 1, 1, 64, 40, 0, 1, NB_KV_F16},
-    {20, 1, 60, 2, 2, 80, 0, 30, 3, NB_KV_F16},   {33, 1, 64, 2, 1, 96, 0, 0, 2, NB_KV_F16},
-    {17, 1, 120, 2, 1, 128, 100, 0, 4, NB_KV_F16}, {18, 3, 40, 1, 1, 128, 9, 0, 2, NB_KV_F16},
-    {12, 1, 50, 1, 1, 192, 0, 50, 2, NB_KV_F16},  {40, 1, 33, 1, 1, 256, 0, 0, 2, NB_KV_F16},
-    {20, 1, 10, 4, 2, 16, 0, 0, 1, NB_KV_F16},    {12, 2, 30, 3, 1, 20, 0, 0, 2, NB_KV_F16},
-    {10, 1, 62, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16}, /* the first query ends one position before its tile; even weights, so that one shows */
-    {1, 1, 64, 2, 1, 64, 0, 0, 0.1f, NB_KV_F16},  /* a last split of one position */
-    {10, 1, 20, 2, 1, 64, 0, 25, 2, NB_KV_F32},   {3, 1, 20, 2, 1, 28, 11, 0, 2, NB_KV_F16},
+    /* every row of the CUDA sources, small enough for the emulator: few tokens over a cut cache,
+     * tiles of tokens, neither */
+    {3, 3, 200, 8, 1, 64, 0, 0, 2, NB_KV_F16},
+    {2, 2, 150, 12, 1, 96, 100, 30, 3, NB_KV_F16},
+    {1, 1, 130, 4, 2, 256, 70, 0, 2, NB_KV_F32},
+    {4, 2, 70, 6, 2, 192, 0, 0, 1, NB_KV_F16},
+    {1, 1, 200, 2, 2, 8, 0, 0, 1, NB_KV_F16},
+    {2, 1, 66, 3, 1, 80, 0, 20, 2, NB_KV_F32},
+    {70, 1, 140, 2, 1, 64, 0, 0, 2, NB_KV_F16},
+    {66, 2, 70, 1, 1, 64, 40, 0, 1, NB_KV_F16},
+    {20, 1, 60, 2, 2, 80, 0, 30, 3, NB_KV_F16},
+    {33, 1, 64, 2, 1, 96, 0, 0, 2, NB_KV_F16},
+    {17, 1, 120, 2, 1, 128, 100, 0, 4, NB_KV_F16},
+    {18, 3, 40, 1, 1, 128, 9, 0, 2, NB_KV_F16},
+    {12, 1, 50, 1, 1, 192, 0, 50, 2, NB_KV_F16},
+    {40, 1, 33, 1, 1, 256, 0, 0, 2, NB_KV_F16},
+    {20, 1, 10, 4, 2, 16, 0, 0, 1, NB_KV_F16},
+    {12, 2, 30, 3, 1, 20, 0, 0, 2, NB_KV_F16},
+    /* the first query ends one position before its tile; even weights, so that one shows */
+    {10, 1, 62, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16},
+    {1, 1, 64, 2, 1, 64, 0, 0, 0.1f, NB_KV_F16}, /* a last split of one position */
+    {10, 1, 20, 2, 1, 64, 0, 25, 2, NB_KV_F32},
+    {3, 1, 20, 2, 1, 28, 11, 0, 2, NB_KV_F16},
     /* the other types in every row and size of tile; heads whose last group of q8 is short */
-    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_BF16},   {2, 2, 150, 12, 1, 96, 100, 30, 3, NB_KV_BF16},
-    {1, 1, 130, 4, 2, 256, 70, 0, 2, NB_KV_BF16}, {70, 1, 140, 2, 1, 64, 0, 0, 2, NB_KV_BF16},
-    {12, 1, 50, 1, 1, 192, 0, 50, 2, NB_KV_BF16}, {12, 2, 30, 3, 1, 20, 0, 0, 2, NB_KV_BF16},
-    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_Q8},     {3, 3, 200, 8, 1, 80, 0, 0, 2, NB_KV_Q8},
-    {4, 2, 70, 6, 2, 192, 0, 0, 1, NB_KV_Q8},     {64, 1, 63, 8, 1, 96, 0, 0, 1, NB_KV_Q8},
-    {66, 2, 70, 1, 1, 64, 40, 0, 1, NB_KV_Q8},    {20, 1, 60, 2, 2, 80, 0, 30, 3, NB_KV_Q8},
-    {17, 1, 120, 4, 2, 128, 100, 0, 4, NB_KV_Q8}, {40, 1, 33, 1, 1, 256, 0, 0, 2, NB_KV_Q8},
-    {12, 2, 30, 3, 3, 20, 0, 0, 2, NB_KV_Q8},     {3, 1, 20, 4, 2, 52, 11, 0, 2, NB_KV_Q8},
-    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_FP8},    {2, 1, 66, 3, 1, 80, 0, 20, 2, NB_KV_FP8},
-    {18, 3, 40, 1, 1, 128, 9, 0, 2, NB_KV_FP8},   {33, 1, 64, 2, 1, 96, 0, 0, 2, NB_KV_FP8},
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_BF16},
+    {2, 2, 150, 12, 1, 96, 100, 30, 3, NB_KV_BF16},
+    {1, 1, 130, 4, 2, 256, 70, 0, 2, NB_KV_BF16},
+    {70, 1, 140, 2, 1, 64, 0, 0, 2, NB_KV_BF16},
+    {12, 1, 50, 1, 1, 192, 0, 50, 2, NB_KV_BF16},
+    {12, 2, 30, 3, 1, 20, 0, 0, 2, NB_KV_BF16},
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_Q8},
+    {3, 3, 200, 8, 1, 80, 0, 0, 2, NB_KV_Q8},
+    {4, 2, 70, 6, 2, 192, 0, 0, 1, NB_KV_Q8},
+    {64, 1, 63, 8, 1, 96, 0, 0, 1, NB_KV_Q8},
+    {66, 2, 70, 1, 1, 64, 40, 0, 1, NB_KV_Q8},
+    {20, 1, 60, 2, 2, 80, 0, 30, 3, NB_KV_Q8},
+    {17, 1, 120, 4, 2, 128, 100, 0, 4, NB_KV_Q8},
+    {40, 1, 33, 1, 1, 256, 0, 0, 2, NB_KV_Q8},
+    {12, 2, 30, 3, 3, 20, 0, 0, 2, NB_KV_Q8},
+    {3, 1, 20, 4, 2, 52, 11, 0, 2, NB_KV_Q8},
+    {1, 1, 300, 9, 3, 64, 0, 0, 1, NB_KV_FP8},
+    {2, 1, 66, 3, 1, 80, 0, 20, 2, NB_KV_FP8},
+    {18, 3, 40, 1, 1, 128, 9, 0, 2, NB_KV_FP8},
+    {33, 1, 64, 2, 1, 96, 0, 0, 2, NB_KV_FP8},
     {10, 2, 30, 3, 1, 28, 0, 0, 2, NB_KV_FP8},
 };
 
-/* Head by head, every position up to each token's own; of each head the value that is rounded and comes back. */
+/* Head by head, every position up to each token's own; of each head the value that is rounded and
+ * comes back. */
 static void fill_cache(const attention_case *k, nb_rng *r, uint8_t *raw, float *value)
 {
     const nb_kv kv = cache_of(k);
@@ -228,7 +258,8 @@ static void each_shape(check *c, ops_set *set)
                  s->M, s->n_seq, s->past, s->n_head, s->n_kv_head, s->head_dim, s->window,
                  (double)s->soft_cap, kTypes[s->type]);
         const size_t bytes = (size_t)(k.M * k.ldo) * sizeof(float);
-        const int64_t work = (int64_t)k.M * k.max_len * k.n_head * k.head_dim / 8; /* vector loads, matrix instructions */
+        /* vector loads, matrix instructions */
+        const int64_t work = (int64_t)k.M * k.max_len * k.n_head * k.head_dim / 8;
         if (set)
             ops_against_ref(set, &test, &k, bytes, work, what);
         else

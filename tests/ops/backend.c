@@ -162,7 +162,8 @@ static void bad_parts(check *c)
     nb_backend_close(be);
 }
 
-/* Which calls a machine with AMX tiles gives to them: prompts, of all but f32, where activations may be rounded. */
+/* Which calls a machine with AMX tiles gives to them: prompts, of all but f32, where activations
+ * may be rounded. */
 static void amx_calls(check *c)
 {
     static const uint32_t level = NB_ISA_AVX2 | NB_ISA_AVX512 | NB_ISA_BF16;
@@ -172,8 +173,10 @@ static void amx_calls(check *c)
             for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
                 const nb_weight w = {.N = 64, .K = 64, .codes = (nb_cpu_codes)codes};
                 const nb_linear_args a = {.M = tokens[i], .w = &w};
-                const nb_cpu with = {.base.exact = exact_too, .isa = level | NB_ISA_AMX}, without = {.base.exact = exact_too, .isa = level};
-                const char *row = nb_cpu_linear_row(&with, &a)->name, *else_row = nb_cpu_linear_row(&without, &a)->name;
+                const nb_cpu with = {.base.exact = exact_too, .isa = level | NB_ISA_AMX},
+                             without = {.base.exact = exact_too, .isa = level};
+                const char *row = nb_cpu_linear_row(&with, &a)->name,
+                           *else_row = nb_cpu_linear_row(&without, &a)->name;
                 CHECK(c, !strstr(else_row, "amx"));
 #if defined(__x86_64__)
                 const bool blocks = codes == NB_CODES_U4 || codes == NB_CODES_U8;
@@ -185,12 +188,15 @@ static void amx_calls(check *c)
             }
 }
 
-/* y = x W^T of whole numbers, small enough that bf16 holds the operands and f32 every sum: the result is theirs to the bit. */
-static void whole_numbers(check *c, nb_backend *be, const char *dtype, int64_t M, int64_t N, int64_t K)
+/* y = x W^T of whole numbers, small enough that bf16 holds the operands and f32 every sum: the
+ * result is theirs to the bit. */
+static void whole_numbers(check *c, nb_backend *be, const char *dtype, int64_t M, int64_t N,
+                          int64_t K)
 {
     const nb_dtype *t = nb_dtype_by_name(dtype);
     const int64_t row = nb_dtype_row_bytes(t, K);
-    float *w = ops_alloc((size_t)(N * K), sizeof *w), *x = ops_alloc((size_t)(M * K), sizeof *x), *y = ops_alloc((size_t)(M * N), sizeof *y);
+    float *w = ops_alloc((size_t)(N * K), sizeof *w), *x = ops_alloc((size_t)(M * K), sizeof *x),
+          *y = ops_alloc((size_t)(M * N), sizeof *y);
     uint8_t *rows = ops_alloc((size_t)(N * row), 1);
     nb_error err = {.message = ""};
     nb_weight *packed = NULL;
@@ -238,7 +244,10 @@ static void amx_tiles(check *c)
         return;
     if (!(nb_cpu_of(be)->isa & NB_ISA_AMX)) {
         c->n_check = 0; /* nothing of it was tested */
-        check_skip(c, getenv("NIBBLE_ISA") ? "NIBBLE_ISA may leave AMX out" : "this machine has no AMX with bf16, or its system does not give it out");
+        check_skip(c,
+                   getenv("NIBBLE_ISA")
+                       ? "NIBBLE_ISA may leave AMX out"
+                       : "this machine has no AMX with bf16, or its system does not give it out");
     } else {
         whole_numbers(c, be, "q4_0", 33, 40, 544);
         whole_numbers(c, be, "q4_0", 520, 272, 2080); /* rows beyond a slab, panels in groups */

@@ -1,4 +1,5 @@
-/* drift.c -- drift_accumulate on every backend: against ref, and against W times gram's own C. NUMERICS.md "drift_accumulate". */
+/* drift.c -- drift_accumulate on every backend: against ref, and against W times gram's own C.
+ * NUMERICS.md "drift_accumulate". */
 #include "ops/bounds.h"
 #include "ops/ops.h"
 
@@ -32,13 +33,15 @@ static bool run_drift(ops *o, const void *args, void *out)
     return good;
 }
 
-/* y of a token and a row of W, and how far it may be off: differences and y rounded to f32, sums of a block of inputs. */
+/* y of a token and a row of W, and how far it may be off: differences and y rounded to f32, sums of
+ * a block of inputs. */
 static double y_of(const drift_case *c, int64_t m, int64_t n, double *off)
 {
     bound_sum s = {0, 0};
     double y = 0, differences = 0;
     for (int64_t k = 0; k < c->K; k++) {
-        const double d = (double)c->orig[m * c->ld_orig + k] - (double)c->x[m * c->ldx + k], t = (double)c->w[n * c->K + k] * d;
+        const double d = (double)c->orig[m * c->ld_orig + k] - (double)c->x[m * c->ldx + k],
+                     t = (double)c->w[n * c->K + k] * d;
         if (k % BLOCK == 0)
             s.sum = 0;
         bound_add(&s, t);
@@ -67,7 +70,9 @@ static void compare_drift(ops *o, const void *args, const void *got, const void 
                 bound_add(&s, y[m] * x);
                 of_y += off[m] * off[m] * x * x;
             }
-            CHECK_NEAR(o->c, d[n * c->K + k], ref[n * c->K + k], BOUND_U * 8 * sqrt(s.drift) + sqrt(of_y) + 0x1p-50 * fabs(ref[n * c->K + k]), o->what);
+            CHECK_NEAR(o->c, d[n * c->K + k], ref[n * c->K + k],
+                       BOUND_U * 8 * sqrt(s.drift) + sqrt(of_y) + 0x1p-50 * fabs(ref[n * c->K + k]),
+                       o->what);
         }
     }
     free(y);
@@ -76,7 +81,8 @@ static void compare_drift(ops *o, const void *args, const void *got, const void 
 
 static const ops_test drift_test = {run_drift, compare_drift};
 
-/* Inputs as they are behind quantized layers: those of the original near x. The caller frees what the case borrows. */
+/* Inputs as they are behind quantized layers: those of the original near x. The caller frees what
+ * the case borrows. */
 static drift_case make(nb_rng *r, int64_t M, int64_t K, int64_t N, int64_t gap)
 {
     drift_case k = {.M = M, .K = K, .N = N, .ldx = K + gap, .ld_orig = K + gap / 2};
@@ -104,7 +110,8 @@ static void unmake(const drift_case *k)
 
 static const struct {
     int64_t M, K, N;
-} shapes[] = {{1, 1, 1}, {1, 32, 15}, {7, 64, 16}, {15, 257, 3}, {16, 172, 49}, {33, 96, 40}, {64, 300, 64}, {300, 80, 17}, {513, 48, 5}, {17, 576, 193}};
+} shapes[] = {{1, 1, 1},    {1, 32, 15},   {7, 64, 16},   {15, 257, 3}, {16, 172, 49},
+              {33, 96, 40}, {64, 300, 64}, {300, 80, 17}, {513, 48, 5}, {17, 576, 193}};
 
 static void each_drift(check *c, ops_set *set)
 {
@@ -114,9 +121,11 @@ static void each_drift(check *c, ops_set *set)
         const drift_case k = make(&r, shapes[i].M, shapes[i].K, shapes[i].N, (int64_t)(i % 3) * 4);
         const size_t bytes = (size_t)(k.N * k.K) * sizeof(double);
         char what[96];
-        snprintf(what, sizeof what, "M %d K %d N %d ldx %d", (int)k.M, (int)k.K, (int)k.N, (int)k.ldx);
+        snprintf(what, sizeof what, "M %d K %d N %d ldx %d", (int)k.M, (int)k.K, (int)k.N,
+                 (int)k.ldx);
         if (set)
-            ops_against_ref(set, &drift_test, &k, bytes, k.M * k.K * k.N / 16, what); /* matrix instructions */
+            /* matrix instructions */
+            ops_against_ref(set, &drift_test, &k, bytes, k.M * k.K * k.N / 16, what);
         else
             ops_same_bits(c, &drift_test, &k, bytes, k.M * k.K * k.N / 16, what);
         unmake(&k);
@@ -128,8 +137,17 @@ static void each_drift(check *c, ops_set *set)
 /* W times C of gram_accumulate on ref, [N,K]. */
 static double *product_of(check *c, nb_backend *ref, const drift_case *k)
 {
-    double *h = ops_alloc((size_t)(k->K * k->K), sizeof *h), *cross = ops_alloc((size_t)(k->K * k->K), sizeof *cross), *t = ops_alloc((size_t)(k->N * k->K), sizeof *t);
-    const nb_gram_args a = {.x = k->x, .x_orig = k->orig, .M = k->M, .K = k->K, .ldx = k->ldx, .ld_orig = k->ld_orig, .h = h, .c = cross};
+    double *h = ops_alloc((size_t)(k->K * k->K), sizeof *h),
+           *cross = ops_alloc((size_t)(k->K * k->K), sizeof *cross),
+           *t = ops_alloc((size_t)(k->N * k->K), sizeof *t);
+    const nb_gram_args a = {.x = k->x,
+                            .x_orig = k->orig,
+                            .M = k->M,
+                            .K = k->K,
+                            .ldx = k->ldx,
+                            .ld_orig = k->ld_orig,
+                            .h = h,
+                            .c = cross};
     CHECK_EQ(c, ref->op->gram_accumulate(ref, &a, NULL), NB_OK);
     for (int64_t n = 0; n < k->N; n++)
         for (int64_t i = 0; i < k->K; i++)
@@ -149,13 +167,15 @@ static void as_the_product(check *c)
         nb_rng r;
         nb_rng_seed(&r, 380 + (uint64_t)p);
         drift_case k = make(&r, 70, p ? 96 : 129, p ? 40 : 17, 0);
-        double *zero = ops_alloc((size_t)(k.N * k.K), sizeof *zero), *want = product_of(c, set.o[0].be, &k);
+        double *zero = ops_alloc((size_t)(k.N * k.K), sizeof *zero),
+               *want = product_of(c, set.o[0].be, &k);
         free((void *)(uintptr_t)k.d);
         k.d = zero;
         for (int i = 0; i < set.n; i++) {
             ops *o = &set.o[i];
             double *got = ops_alloc((size_t)(k.N * k.K), sizeof *got);
-            snprintf(o->what, sizeof o->what, "%s, W C of N %d K %d", o->row->label, (int)k.N, (int)k.K);
+            snprintf(o->what, sizeof o->what, "%s, W C of N %d K %d", o->row->label, (int)k.N,
+                     (int)k.K);
             const bool there = o->be->op->drift_accumulate && run_drift(o, &k, got);
             if (ops_finish(o) && there)
                 for (int64_t n = 0; n < k.N; n++) {
@@ -176,7 +196,8 @@ static void as_the_product(check *c)
 
 static void a_worked_sum(check *c)
 {
-    /* X = [[1 2] [3 -1]], X_orig - X = [[1 0] [0 2]], W = [2 -1]: Y = [2 -2], D = 2 [1 2] - 2 [3 -1] = [-4 6] = W [[1 2] [6 -2]] */
+    /* X = [[1 2] [3 -1]], X_orig - X = [[1 0] [0 2]], W = [2 -1]: Y = [2 -2], D = 2 [1 2] - 2 [3
+     * -1] = [-4 6] = W [[1 2] [6 -2]] */
     static const float x[] = {1, 2, 3, -1}, orig[] = {2, 2, 3, 1}, w[] = {2, -1};
     double d[] = {0, 10};
     nb_backend *be = NULL;
@@ -184,7 +205,8 @@ static void a_worked_sum(check *c)
     CHECK_EQ(c, nb_backend_open("ref", &opt, &be, NULL), NB_OK);
     if (!be)
         return;
-    const nb_drift_args a = {.x = x, .x_orig = orig, .M = 2, .K = 2, .ldx = 2, .ld_orig = 2, .w = w, .N = 1, .d = d};
+    const nb_drift_args a = {
+        .x = x, .x_orig = orig, .M = 2, .K = 2, .ldx = 2, .ld_orig = 2, .w = w, .N = 1, .d = d};
     CHECK_EQ(c, be->op->drift_accumulate(be, &a, NULL), NB_OK);
     CHECK_NEAR(c, d[0], -4, 0, "D");
     CHECK_NEAR(c, d[1], 16, 0, "D");

@@ -1,9 +1,9 @@
 /* factor.c -- the reversed Cholesky factor and the least-squares correction, on every backend.
  * NUMERICS.md "factor", "correct".
  *
- * out of factor: failed_minor as a double, then R. In place: R's lower triangle must still be H's (it is
- * then set to 0), what lay above H's diagonal and on it is never read (NaN here), and unfactor
- * gives H back to the bit. */
+ * out of factor: failed_minor as a double, then R. In place: R's lower triangle must still be H's
+ * (it is then set to 0), what lay above H's diagonal and on it is never read (NaN here), and
+ * unfactor gives H back to the bit. */
 #include "ops/bounds.h"
 #include "ops/hessian.h"
 #include "ops/ops.h"
@@ -31,12 +31,19 @@ static bool run_in_place(ops *o, const factor_case *k, double *to)
     const size_t square = (size_t)(K * K) * sizeof(double);
     if (!o->be->op->unfactor) /* the device has a matrix for R */
         return false;
-    double *lower = lower_of(k->h, K), *diag = ops_alloc((size_t)K, sizeof *diag), *back = ops_alloc((size_t)(K * K), sizeof *back);
+    double *lower = lower_of(k->h, K), *diag = ops_alloc((size_t)K, sizeof *diag),
+           *back = ops_alloc((size_t)(K * K), sizeof *back);
     for (int64_t i = 0; i < K; i++)
         diag[i] = k->h[i * (K + 1)];
     int64_t failed = -1;
     double *h = ops_inout(o, lower, square);
-    const nb_factor_args a = {.h = h, .diag = diag, .diag_add = k->add, .perm = k->perm, .K = K, .r = h, .failed_minor = &failed};
+    const nb_factor_args a = {.h = h,
+                              .diag = diag,
+                              .diag_add = k->add,
+                              .perm = k->perm,
+                              .K = K,
+                              .r = h,
+                              .failed_minor = &failed};
     const nb_unfactor_args u = {.h = h, .diag = diag, .K = K};
     bool good = ops_ok(o, o->be->op->factor(o->be, &a, &err), &err);
     to[0] = (double)failed;
@@ -48,7 +55,8 @@ static bool run_in_place(ops *o, const factor_case *k, double *to)
             CHECK_NEAR(o->c, to[1 + i * K + j], k->h[i * K + j], 0, o->what);
             to[1 + i * K + j] = 0;
         }
-    good = good && ops_ok(o, o->be->op->unfactor(o->be, &u, &err), &err); /* also behind a minor that failed */
+    /* also behind a minor that failed */
+    good = good && ops_ok(o, o->be->op->unfactor(o->be, &u, &err), &err);
     if (good) {
         ops_get(o, h, back);
         o->c->n_check++;
@@ -170,7 +178,8 @@ static bool run_correct(ops *o, const void *args, void *out)
                          .N = k->N,
                          .K = k->K,
                          .c = k->wc ? NULL : ops_in(o, k->c, square),
-                         .wc = k->wc ? ops_in(o, k->wc, (size_t)(k->N * k->K) * sizeof(double)) : NULL,
+                         .wc = k->wc ? ops_in(o, k->wc, (size_t)(k->N * k->K) * sizeof(double))
+                                     : NULL,
                          .r = ops_in(o, k->r, square),
                          .perm = k->perm,
                          .alpha = k->alpha};
@@ -301,7 +310,9 @@ static void a_worked_factor(check *c)
     for (int i = 0; i < 3; i++)
         CHECK_NEAR(c, w[i], 2 * (i == 0 ? 1 : i == 1 ? -2 : 3), 1e-5, "W + W H' H'^-1");
     float twice[] = {1, -2, 3};
-    const double given[] = {prime[0] - 2 * prime[3] + 3 * prime[6], prime[1] - 2 * prime[4] + 3 * prime[7], prime[2] - 2 * prime[5] + 3 * prime[8]};
+    const double given[] = {prime[0] - 2 * prime[3] + 3 * prime[6],
+                            prime[1] - 2 * prime[4] + 3 * prime[7],
+                            prime[2] - 2 * prime[5] + 3 * prime[8]};
     cor.w = twice;
     cor.c = NULL;
     cor.wc = given;

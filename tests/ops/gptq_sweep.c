@@ -1,7 +1,8 @@
 /* gptq_sweep.c -- GPTQ over all columns, on every grid and backend, against the textbook form of
  * ref. NUMERICS.md "gptq_sweep".
  *
- * out of a run: groups, codes, and the sum of the rows' errors, NaN from a device that does not know it. */
+ * out of a run: groups, codes, and the sum of the rows' errors, NaN from a device that does not
+ * know it. */
 #include "ops/hessian.h"
 #include "ops/ops.h"
 
@@ -54,7 +55,8 @@ static bool run_sweep(ops *o, const void *args, void *out)
     return good;
 }
 
-/* tr(D (H + add) D^T) of groups and codes as a run leaves them; *added: what add is of it, or NULL. */
+/* tr(D (H + add) D^T) of groups and codes as a run leaves them; *added: what add is of it, or
+ * NULL. */
 static double objective(const sweep_case *c, const void *result, double *added)
 {
     const int64_t K = c->K, G = groups_a_row(c), group = c->grid.group ? c->grid.group : K;
@@ -86,13 +88,15 @@ static void compare_sweep(ops *o, const void *args, const void *got, const void 
     const nb_group *pa = got, *pb = want;
     size_t codes = 0, groups = 0;
     /* f16 swallows what f32 rounds; a scale kept in f32 shows it, some 2^-22 of sums of K terms */
-    const float room = !c->fixed && c->grid.dtype && c->grid.dtype->scale == NB_SCALE_F32 ? 0x1p-18f : 0.0f;
+    const float room =
+        !c->fixed && c->grid.dtype && c->grid.dtype->scale == NB_SCALE_F32 ? 0x1p-18f : 0.0f;
     for (size_t i = 0; i < n; i++) {
         codes += a[i] != b[i];
         CHECK(o->c, a[i] <= c->grid.code_max);
     }
     for (size_t i = 0; i < n_group; i++)
-        groups += fabsf(pa[i].scale - pb[i].scale) > room * fabsf(pb[i].scale) || pa[i].zero != pb[i].zero || pa[i].min != pb[i].min;
+        groups += fabsf(pa[i].scale - pb[i].scale) > room * fabsf(pb[i].scale) ||
+                  pa[i].zero != pb[i].zero || pa[i].min != pb[i].min;
     o->c->n_check += 2;
     if (codes * 1000 > n + 999) /* ties, and what follows in their rows: at most 0.1 % and one */
         check_report(o->c, __FILE__, __LINE__, "%s: %zu of %zu codes differ", o->what, codes, n);
@@ -104,7 +108,8 @@ static void compare_sweep(ops *o, const void *args, const void *got, const void 
     const double ours = objective(c, got, &added), ref = objective(c, want, NULL);
     CHECK_NEAR(o->c, ours, ref, 1e-3 * ref, o->what);
     memcpy(&error, (const uint8_t *)got + g + n, sizeof error);
-    if (!isnan(error)) /* sums of f32 products: what is left of a difference is as good as the whole */
+    /* sums of f32 products: what is left of a difference is as good as the whole */
+    if (!isnan(error))
         CHECK_NEAR(o->c, error, ours - added, 0x1p-20 * ours, o->what);
 }
 
@@ -186,9 +191,11 @@ static void each_shape(check *c, ops_set *set, nb_backend *ref)
         snprintf(what, sizeof what, "%s group %d%s N %d K %d%s%s", s->grid, s->group,
                  s->sym ? " sym" : "", (int)N, (int)K, s->fixed ? " fixed" : "",
                  s->order ? " ordered" : "");
-        const size_t bytes = (size_t)(N * groups_a_row(&k)) * sizeof(nb_group) + (size_t)(N * K) + sizeof(double);
+        const size_t bytes =
+            (size_t)(N * groups_a_row(&k)) * sizeof(nb_group) + (size_t)(N * K) + sizeof(double);
         if (set)
-            ops_against_ref(set, &test, &k, bytes, N * K * K / 8, what); /* a lane an update, or matrix instructions */
+            /* a lane an update, or matrix instructions */
+            ops_against_ref(set, &test, &k, bytes, N * K * K / 8, what);
         else
             ops_same_bits(c, &test, &k, bytes, N * K * K / 8, what);
         free(h);

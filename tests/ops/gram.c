@@ -119,7 +119,8 @@ static void each_gram(check *c, ops_set *set)
                  k.orig ? " with C" : "");
         const size_t bytes = (size_t)(k.K * k.K) * sizeof(double) * (k.orig ? 2 : 1);
         if (set)
-            ops_against_ref(set, &gram_test, &k, bytes, k.M * k.K * k.K / 16, what); /* matrix instructions */
+            /* matrix instructions */
+            ops_against_ref(set, &gram_test, &k, bytes, k.M * k.K * k.K / 16, what);
         else
             ops_same_bits(c, &gram_test, &k, bytes, k.M * k.K * k.K / 16, what);
         free(x);

@@ -18,7 +18,10 @@ static bool run_limit(ops *o, const void *args, void *out)
     if (!ops_has(o, o->be->op->limit_rows != NULL, "limit_rows"))
         return false;
     const size_t bytes = (size_t)(k->M * k->K) * sizeof(float);
-    nb_limit_rows_args a = {.M = k->M, .K = k->K, .limit = k->limit, .scratch = ops_out(o, (size_t)(k->M + 1) * sizeof(double))};
+    nb_limit_rows_args a = {.M = k->M,
+                            .K = k->K,
+                            .limit = k->limit,
+                            .scratch = ops_out(o, (size_t)(k->M + 1) * sizeof(double))};
     a.y = k->in_place ? ops_inout(o, k->x, bytes) : ops_out(o, bytes);
     a.x = k->in_place ? a.y : ops_in(o, k->x, bytes);
     if (k->orig) {
@@ -53,7 +56,10 @@ static void each_shape(check *c, ops_set *set)
         for (int j = 0; j < 3; j++) {
             nb_rng r;
             nb_rng_seed(&r, 200 + (uint64_t)(i * 3 + j));
-            limit_case k = {.M = all_M[i], .K = all_K[j], .limit = limits[(i + j) % 3], .in_place = (i + j) % 2};
+            limit_case k = {.M = all_M[i],
+                            .K = all_K[j],
+                            .limit = limits[(i + j) % 3],
+                            .in_place = (i + j) % 2};
             float *x = ops_normals(&r, k.M * k.K, 1.0f), *orig = ops_normals(&r, k.M * k.K, 1.0f);
             for (int64_t m = 0; m < k.M; m++) { /* some far longer, some equal, one of zeros */
                 const float s = m == 3 ? 0.0f : m % 5 == 0 ? 1000.0f : m % 7 == 0 ? 3.0f : 1.0f;
@@ -63,8 +69,8 @@ static void each_shape(check *c, ops_set *set)
             k.x = x;
             k.orig = (i + j) % 3 ? orig : NULL;
             char what[96];
-            snprintf(what, sizeof what, "M %d K %d limit %g%s%s", (int)k.M, (int)k.K, (double)k.limit, k.orig ? " both streams" : "",
-                     k.in_place ? " in place" : "");
+            snprintf(what, sizeof what, "M %d K %d limit %g%s%s", (int)k.M, (int)k.K,
+                     (double)k.limit, k.orig ? " both streams" : "", k.in_place ? " in place" : "");
             const size_t bytes = (size_t)(k.M * k.K) * sizeof(float) * (k.orig ? 2 : 1);
             if (set)
                 ops_against_ref(set, &test, &k, bytes, k.M * (k.K + k.M), what);
@@ -77,8 +83,10 @@ static void each_shape(check *c, ops_set *set)
 
 static void worked_rows(check *c)
 {
-    /* lengths 10, 1, 5: the median is 5, so at a limit of 1 the first row is halved in both streams */
-    static const float x[] = {6, 8, 0, 1, 3, 4}, orig[] = {2, 4, 1, 1, 1, 1}, want[] = {3, 4, 0, 1, 3, 4}, want_orig[] = {1, 2, 1, 1, 1, 1};
+    /* lengths 10, 1, 5: the median is 5, so at a limit of 1 the first row is halved in both
+     * streams */
+    static const float x[] = {6, 8, 0, 1, 3, 4}, orig[] = {2, 4, 1, 1, 1, 1},
+                       want[] = {3, 4, 0, 1, 3, 4}, want_orig[] = {1, 2, 1, 1, 1, 1};
     float y[6], y_orig[6];
     double scratch[4];
     nb_error err = {.message = ""};
@@ -87,7 +95,14 @@ static void worked_rows(check *c)
     CHECK_EQ(c, nb_backend_open("ref", &opt, &be, &err), NB_OK);
     if (!be)
         return;
-    nb_limit_rows_args a = {.x = x, .x_orig = orig, .M = 3, .K = 2, .limit = 1.0f, .y = y, .y_orig = y_orig, .scratch = scratch};
+    nb_limit_rows_args a = {.x = x,
+                            .x_orig = orig,
+                            .M = 3,
+                            .K = 2,
+                            .limit = 1.0f,
+                            .y = y,
+                            .y_orig = y_orig,
+                            .scratch = scratch};
     CHECK_EQ(c, be->op->limit_rows(be, &a, &err), NB_OK);
     for (int i = 0; i < 6; i++) {
         CHECK_NEAR(c, y[i], want[i], 0, "x");

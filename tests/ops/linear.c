@@ -5,7 +5,8 @@
 #include "ops/ops.h"
 #include "ops/weights.h"
 
-static const int64_t all_M[] = {1, 7, 8, 9, 17, 33, 64}, all_K[] = {32, 64, 96, 172, 256, 576, 1536};
+static const int64_t all_M[] = {1, 7, 8, 9, 17, 33, 64},
+                     all_K[] = {32, 64, 96, 172, 256, 576, 1536};
 static const int64_t all_N[] = {1, 15, 16, 17, 64, 272, 576};
 enum { N_M = 7, N_K = 7, N_N = 7, MAX_PART = 3 };
 static const int64_t max_steps =
@@ -41,7 +42,8 @@ static void cut(const ops_weight *w, int n, nb_matrix *part)
 /* Where linears of any M are sent (by_library), NULL: as a device thinks best. */
 static const char *wanted_row;
 
-/* The row that runs is the one that is wanted, where y has an address that the library takes; and another one where it has not. */
+/* The row that runs is the one that is wanted, where y has an address that the library takes; and
+ * another one where it has not. */
 static void check_row(ops *o, const nb_linear_args *a, const char *row)
 {
     const bool aligned = a->ldy % 4 == 0;
@@ -97,7 +99,8 @@ static void compare_linear(ops *o, const void *args, const void *got, const void
         for (int64_t n = 0; n < c->N; n++) {
             bound_sum whole = {0, 0};
             double rss = 0;
-            ops_product(o, c->kind, c->w->value + n * c->K, c->w->part + n * c->K, x, half, c->K, &whole, &rss);
+            ops_product(o, c->kind, c->w->value + n * c->K, c->w->part + n * c->K, x, half, c->K,
+                        &whole, &rss);
             bound_add(&whole, c->bias ? (double)c->bias[n] : 0);
             bound_add(&whole, c->add ? (double)c->y[m * c->ldy + n] : 0);
             const double tol = bound_of(&whole) + 4 * sqrt(rss),
@@ -120,9 +123,10 @@ static void compare_linear(ops *o, const void *args, const void *got, const void
 
 static const ops_test test = {run_linear, compare_linear};
 
-/* Makes the case `seed` of one shape and runs it against ref, or twice where set is NULL. It counts as no more than most_work steps: a case that an
- * emulator must not leave out says 1. */
-static void case_of(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K, uint64_t seed, int64_t most_work)
+/* Makes the case `seed` of one shape and runs it against ref, or twice where set is NULL. It counts
+ * as no more than most_work steps: a case that an emulator must not leave out says 1. */
+static void case_of(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K,
+                    uint64_t seed, int64_t most_work)
 {
     nb_rng r;
     nb_rng_seed(&r, seed * 1000003 + (uint64_t)(kind * 7919 + M * 131 + N * 17 + K));
@@ -168,7 +172,8 @@ static void case_of(check *c, ops_set *set, int kind, int64_t M, int64_t N, int6
     ops_weight_free(&w);
 }
 
-static void with_case(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K, uint64_t seed)
+static void with_case(check *c, ops_set *set, int kind, int64_t M, int64_t N, int64_t K,
+                      uint64_t seed)
 {
     case_of(c, set, kind, M, N, K, seed, INT64_MAX);
 }
@@ -252,21 +257,51 @@ static void every_shape(check *c)
     ops_set_close(&set);
 }
 
-/* Deep pipelines, sums cut over blocks, tiles with a part missing, and each tile of tokens: what small shapes do not reach on a GPU. */
+/* Deep pipelines, sums cut over blocks, tiles with a part missing, and each tile of tokens: what
+ * small shapes do not reach on a GPU. */
 static const struct {
     const char *kind;
     int64_t M, N, K;
 } deep[] = {
-    {"int4 group 128 sym", 1, 640, 5120},  {"q4_0", 7, 192, 5120},           {"int4 group 128", 9, 576, 2112}, {"q4_k", 17, 960, 1024},
-    {"int4 group 64", 33, 576, 1600},      {"q4_1", 65, 320, 576},           {"iq4_nl", 5, 128, 4096},         {"mxfp4", 130, 192, 576},
-    {"q8_0", 16, 128, 3072},               {"int8 group 128 act-order", 70, 192, 640}, {"bf16", 3, 192, 4096},   {"bf16", 130, 320, 576},
-    {"int4 group 64 act-order", 12, 192, 3008}, {"int4 group 48", 2, 64, 1536}, {"int4 group 0", 30, 320, 1984},
-    {"int4 group 128 sym", 150, 1024, 128}, {"q2_k", 1, 192, 4096},        {"q2_k", 140, 320, 512},          {"q3_k", 11, 128, 2048},
-    {"q3_k", 33, 576, 256},                {"q4_k", 3, 128, 4096},           {"q5_k", 2, 192, 2048},           {"q5_k", 35, 320, 512},
-    {"q6_k", 1, 192, 4096},                {"q6_k", 16, 128, 1536},          {"q6_k", 140, 320, 512},          {"q5_0", 4, 128, 2048},
-    {"q5_1", 40, 320, 576},                {"iq4_xs", 8, 64, 2048},          {"iq2_xxs", 1, 128, 2048},        {"iq2_s", 10, 128, 2048},
-    {"iq1_m", 34, 320, 512},               {"iq3_s", 70, 320, 512},          {"nvfp4", 6, 128, 2048},          {"nvfp4", 65, 320, 512},
-    {"int2 group 128", 1, 128, 4096},      {"int3 group 128", 12, 128, 2048}, {"int4 group 16", 9, 128, 1600},  {"int8 group 16 min", 20, 320, 320},
+    {"int4 group 128 sym", 1, 640, 5120},
+    {"q4_0", 7, 192, 5120},
+    {"int4 group 128", 9, 576, 2112},
+    {"q4_k", 17, 960, 1024},
+    {"int4 group 64", 33, 576, 1600},
+    {"q4_1", 65, 320, 576},
+    {"iq4_nl", 5, 128, 4096},
+    {"mxfp4", 130, 192, 576},
+    {"q8_0", 16, 128, 3072},
+    {"int8 group 128 act-order", 70, 192, 640},
+    {"bf16", 3, 192, 4096},
+    {"bf16", 130, 320, 576},
+    {"int4 group 64 act-order", 12, 192, 3008},
+    {"int4 group 48", 2, 64, 1536},
+    {"int4 group 0", 30, 320, 1984},
+    {"int4 group 128 sym", 150, 1024, 128},
+    {"q2_k", 1, 192, 4096},
+    {"q2_k", 140, 320, 512},
+    {"q3_k", 11, 128, 2048},
+    {"q3_k", 33, 576, 256},
+    {"q4_k", 3, 128, 4096},
+    {"q5_k", 2, 192, 2048},
+    {"q5_k", 35, 320, 512},
+    {"q6_k", 1, 192, 4096},
+    {"q6_k", 16, 128, 1536},
+    {"q6_k", 140, 320, 512},
+    {"q5_0", 4, 128, 2048},
+    {"q5_1", 40, 320, 576},
+    {"iq4_xs", 8, 64, 2048},
+    {"iq2_xxs", 1, 128, 2048},
+    {"iq2_s", 10, 128, 2048},
+    {"iq1_m", 34, 320, 512},
+    {"iq3_s", 70, 320, 512},
+    {"nvfp4", 6, 128, 2048},
+    {"nvfp4", 65, 320, 512},
+    {"int2 group 128", 1, 128, 4096},
+    {"int3 group 128", 12, 128, 2048},
+    {"int4 group 16", 9, 128, 1600},
+    {"int8 group 16 min", 20, 320, 320},
     {"int2 group 64 sym act-order", 20, 320, 640},
 };
 
@@ -292,14 +327,17 @@ static void same_bits(check *c)
         with_case(c, NULL, kind, 17, 64, 256, 1);
         with_case(c, NULL, kind, 40, 80, 512, 3);
     }
-    case_of(c, NULL, kind_named("q4_0"), 130, 576, 4096, 1, INT64_MAX); /* more of x than a cache holds: outputs go in groups */
+    /* more of x than a cache holds: outputs go in groups */
+    case_of(c, NULL, kind_named("q4_0"), 130, 576, 4096, 1, INT64_MAX);
 }
 
-/* The row that gives bf16 to the vendor's library serves all kinds and any number of tokens, if only it is asked to. On simt the library has a stand-in, 256 KiB of
- * unpacked weights are a chunk, and chunks have 256 rows: shapes of one, of several, and with a last one of few rows. */
+/* The row that gives bf16 to the vendor's library serves all kinds and any number of tokens, if
+ * only it is asked to. On simt the library has a stand-in, 256 KiB of unpacked weights are a chunk,
+ * and chunks have 256 rows: shapes of one, of several, and with a last one of few rows. */
 static const struct {
     int64_t M, N, K;
-} by_library_shape[] = {{1, 16, 256}, {7, 64, 576}, {17, 272, 256}, {5, 576, 1536}, {130, 64, 256}, {2, 1092, 512}, {33, 60, 64}, {9, 64, 576}};
+} by_library_shape[] = {{1, 16, 256},   {7, 64, 576},   {17, 272, 256}, {5, 576, 1536},
+                        {130, 64, 256}, {2, 1092, 512}, {33, 60, 64},   {9, 64, 576}};
 enum { N_BY_LIBRARY = sizeof by_library_shape / sizeof *by_library_shape };
 
 static int64_t fitting(int kind, int64_t K)
@@ -317,15 +355,19 @@ static void by_library(check *c)
     ops_set_open(&set, c);
     for (int kind = 0; kind < ops_kind_count(); kind++)
         for (int i = 0; i < 4; i++) {
-            const int s = (kind + i * 2) % N_BY_LIBRARY; /* bias, add and strides as the seed says: every combination comes */
-            case_of(c, &set, kind, by_library_shape[s].M, by_library_shape[s].N, fitting(kind, by_library_shape[s].K), (uint64_t)(kind + i * 5), 1);
+            /* bias, add and strides as the seed says: every combination comes */
+            const int s = (kind + i * 2) % N_BY_LIBRARY;
+            case_of(c, &set, kind, by_library_shape[s].M, by_library_shape[s].N,
+                    fitting(kind, by_library_shape[s].K), (uint64_t)(kind + i * 5), 1);
         }
     for (int i = 0; i < N_BY_LIBRARY; i++)
         for (int j = 0; j < 2; j++)
-            case_of(c, &set, kind_named(j ? "bf16" : "q4_0"), by_library_shape[i].M, by_library_shape[i].N, by_library_shape[i].K, (uint64_t)(i * 4 + j), 1);
+            case_of(c, &set, kind_named(j ? "bf16" : "q4_0"), by_library_shape[i].M,
+                    by_library_shape[i].N, by_library_shape[i].K, (uint64_t)(i * 4 + j), 1);
     ops_set_close(&set);
     for (int i = 0; i < N_BY_LIBRARY; i++)
-        case_of(c, NULL, kind_named("q4_k"), by_library_shape[i].M, by_library_shape[i].N, fitting(kind_named("q4_k"), by_library_shape[i].K), (uint64_t)i, 1);
+        case_of(c, NULL, kind_named("q4_k"), by_library_shape[i].M, by_library_shape[i].N,
+                fitting(kind_named("q4_k"), by_library_shape[i].K), (uint64_t)i, 1);
     wanted_row = NULL;
     unsetenv("NIBBLE_CUBLASLT_FROM");
 }
@@ -355,21 +397,27 @@ static void without_library(check *c)
     unsetenv("NIBBLE_SIMT_LIBRARIES");
     setenv("NIBBLE_CUBLASLT_FROM", "all", 1);
     if (nb_backend_open("simt", &opt, &be, &err) == NB_USAGE)
-        CHECK_STR(c, err.message, "NIBBLE_CUBLASLT_FROM=all is no number of tokens; 0 is none, 1 all");
+        CHECK_STR(c, err.message,
+                  "NIBBLE_CUBLASLT_FROM=all is no number of tokens; 0 is none, 1 all");
     else
         CHECK_HAS(c, err.message, "libnibble_simt.so"); /* not built */
     CHECK(c, !be);
     unsetenv("NIBBLE_CUBLASLT_FROM");
 }
 
-/* Left alone, the library gets large matrices and many tokens: never fewer than a few hundred, and from some number on all. Its scratch does not grow
- * with the outputs, and what is asked for many tokens is enough for fewer. */
+/* Left alone, the library gets large matrices and many tokens: never fewer than a few hundred, and
+ * from some number on all. Its scratch does not grow with the outputs, and what is asked for many
+ * tokens is enough for fewer. */
 static void left_alone(check *c)
 {
     static const struct {
         const char *format;
         int64_t N, K;
-    } weight[] = {{"q4_0", 8192, 8192}, {"q4_k", 57344, 8192}, {"nvfp4", 4096, 14336}, {"bf16", 28672, 4096}, {"q8_0", 1024, 1024}};
+    } weight[] = {{"q4_0", 8192, 8192},
+                  {"q4_k", 57344, 8192},
+                  {"nvfp4", 4096, 14336},
+                  {"bf16", 28672, 4096},
+                  {"q8_0", 1024, 1024}};
     nb_error err = {.message = ""};
     nb_backend *be = NULL;
     const nb_backend_options opt = {.exact = false};
@@ -379,7 +427,8 @@ static void left_alone(check *c)
     }
     CHECK(c, be->op->product_library(be) != NULL);
     for (size_t i = 0; i < sizeof weight / sizeof *weight; i++) {
-        const nb_matrix m = {.N = weight[i].N, .K = weight[i].K, .dtype = nb_dtype_by_name(weight[i].format)};
+        const nb_matrix m = {
+            .N = weight[i].N, .K = weight[i].K, .dtype = nb_dtype_by_name(weight[i].format)};
         nb_weight *w = NULL;
         size_t before = 0;
         bool there = false;
@@ -402,7 +451,8 @@ static void left_alone(check *c)
     nb_backend_close(be);
 }
 
-/* At one token the bytes of the weights decide. A format with codes keeps their bits and no more than one for scales, or what its file has. */
+/* At one token the bytes of the weights decide. A format with codes keeps their bits and no more
+ * than one for scales, or what its file has. */
 static void packed_bits(check *c)
 {
     enum { N = 128, K = 4096 };
@@ -416,13 +466,17 @@ static void packed_bits(check *c)
         nb_weight *w = NULL;
         if (!t->split)
             continue;
-        const double file = 8.0 * t->bytes / t->block, most = fmax(t->bits + 1.0, file + 0.25) + 0.01; /* the last: what does not grow with the matrix */
+        /* the last: what does not grow with the matrix */
+        const double file = 8.0 * t->bytes / t->block,
+                     most = fmax(t->bits + 1.0, file + 0.25) + 0.01;
         const nb_matrix m = {.N = N, .K = K, .dtype = t};
         CHECK_EQ(c, be->op->measure_weight(be, &m, 1, &w, &err), NB_OK);
         const double bits = w ? 8.0 * (double)be->op->weight_bytes(w) / (N * K) : 0;
         c->n_check++;
         if (!(bits >= t->bits && bits <= most))
-            check_report(c, __FILE__, __LINE__, "%s: %.3f bits a weight on the device, %.3f in the file, at most %.3f", t->name, bits, file, most);
+            check_report(c, __FILE__, __LINE__,
+                         "%s: %.3f bits a weight on the device, %.3f in the file, at most %.3f",
+                         t->name, bits, file, most);
         be->op->release_weight(be, w);
     }
     nb_backend_close(be);
@@ -436,7 +490,9 @@ static const check_case cases[] = {
     {"the bits do not depend on the run or the number of threads", same_bits},
     {"a packed weight has the bits of its format on a GPU", packed_bits},
     {"every backend with a row over the vendor's library agrees with ref there", by_library},
-    {"without the library, or with a setting that is no number, the tiles serve or a sentence says so", without_library},
+    {"without the library, or with a setting that is no number, the tiles serve or a sentence says "
+     "so",
+     without_library},
     {"the library is given large products, and its scratch is planned", left_alone},
 };
 CHECK_MAIN(cases)

@@ -1,4 +1,5 @@
-/* moe.c -- route_experts, grouped_linear, combine_experts, gather_rows and add_scaled on every backend. NUMERICS.md, entries of these names. */
+/* moe.c -- route_experts, grouped_linear, combine_experts, gather_rows and add_scaled on every
+ * backend. NUMERICS.md, entries of these names. */
 #include "ops/bounds.h"
 #include "ops/ops.h"
 #include "ops/weights.h"
@@ -21,7 +22,8 @@ static bool run_route(ops *o, const void *args, void *out)
     if (!ops_has(o, o->be->op->route_experts != NULL, "route_experts"))
         return false;
     const size_t n = (size_t)(k->M * k->n_used);
-    const nb_route_args a = {.logits = ops_in(o, k->logits, (size_t)(k->M * k->ldl) * sizeof(float)),
+    const nb_route_args a = {.logits =
+                                 ops_in(o, k->logits, (size_t)(k->M * k->ldl) * sizeof(float)),
                              .M = k->M,
                              .ldl = k->ldl,
                              .n_expert = k->n_expert,
@@ -47,7 +49,9 @@ static void compare_route(ops *o, const void *args, const void *got, const void 
         const float *l = c->logits + i / c->n_used * c->ldl;
         CHECK_EQ(o->c, expert[i], right[i]);
         const double below = (double)l[right[i / c->n_used * c->n_used]] - (double)l[right[i]];
-        CHECK_NEAR(o->c, w[i], ref[i], BOUND_U * (16 + 4 * fmin(below, 104)) * fabs((double)ref[i]) + 0x1p-120, o->what);
+        CHECK_NEAR(o->c, w[i], ref[i],
+                   BOUND_U * (16 + 4 * fmin(below, 104)) * fabs((double)ref[i]) + 0x1p-120,
+                   o->what);
     }
 }
 
@@ -59,7 +63,10 @@ static void each_route(check *c, ops_set *set)
     for (int i = 0; i < 24; i++) {
         nb_rng r;
         nb_rng_seed(&r, (uint64_t)(9000 + i));
-        route_case k = {.M = all_M[i % 4], .n_expert = all_E[i % 6], .n_used = all_used[i % 6], .renormalize = i / 6 % 2};
+        route_case k = {.M = all_M[i % 4],
+                        .n_expert = all_E[i % 6],
+                        .n_used = all_used[i % 6],
+                        .renormalize = i / 6 % 2};
         k.n_used = k.n_used < k.n_expert ? k.n_used : k.n_expert;
         k.ldl = k.n_expert + (i % 3);
         float *l = ops_rows(&r, k.M, k.n_expert, k.ldl, i % 5 == 4 ? 40.0f : 2.0f);
@@ -68,7 +75,8 @@ static void each_route(check *c, ops_set *set)
                 l[m * k.ldl + e] = floorf(l[m * k.ldl + e]);
         k.logits = l;
         char what[128];
-        snprintf(what, sizeof what, "route M %d, %d of %d%s", (int)k.M, k.n_used, k.n_expert, k.renormalize ? " renormalized" : "");
+        snprintf(what, sizeof what, "route M %d, %d of %d%s", (int)k.M, k.n_used, k.n_expert,
+                 k.renormalize ? " renormalized" : "");
         const size_t bytes = (size_t)(k.M * k.n_used) * 8;
         if (set)
             ops_against_ref(set, &test, &k, bytes, k.M * k.n_expert * k.n_used, what);
@@ -98,16 +106,19 @@ static bool run_grouped(ops *o, const void *args, void *out)
     for (int e = 0; e < k->n_expert && good; e++)
         good = ops_ok(o, o->be->op->pack_weight(o->be, &k->w[e].m, 1, &w[e], &err), &err);
     if (good) {
-        nb_grouped_args a = {.x = ops_in(o, k->x, (size_t)(k->P / k->share * k->ldx) * sizeof(float)),
-                             .P = k->P,
-                             .ldx = k->ldx,
-                             .ldy = k->ldy,
-                             .share = k->share,
-                             .n_expert = k->n_expert,
-                             .expert = ops_in(o, k->expert, (size_t)k->P * sizeof(int32_t)),
-                             .w = (const nb_weight *const *)w,
-                             .y = ops_out(o, (size_t)(k->P * k->ldy) * sizeof(float))};
-        a.scratch = ops_out(o, o->be->op->grouped_linear_scratch ? o->be->op->grouped_linear_scratch(o->be, &a) : 0);
+        nb_grouped_args a = {
+            .x = ops_in(o, k->x, (size_t)(k->P / k->share * k->ldx) * sizeof(float)),
+            .P = k->P,
+            .ldx = k->ldx,
+            .ldy = k->ldy,
+            .share = k->share,
+            .n_expert = k->n_expert,
+            .expert = ops_in(o, k->expert, (size_t)k->P * sizeof(int32_t)),
+            .w = (const nb_weight *const *)w,
+            .y = ops_out(o, (size_t)(k->P * k->ldy) * sizeof(float))};
+        a.scratch = ops_out(o, o->be->op->grouped_linear_scratch
+                                   ? o->be->op->grouped_linear_scratch(o->be, &a)
+                                   : 0);
         good = ops_ok(o, o->be->op->grouped_linear(o->be, &a, &err), &err);
         if (good)
             ops_get(o, a.y, out);
@@ -130,8 +141,10 @@ static void compare_grouped(ops *o, const void *args, const void *got, const voi
         for (int64_t n = 0; n < c->N; n++) {
             bound_sum whole = {0, 0};
             double rss = 0;
-            ops_product(o, c->kind, w->value + n * c->K, w->part + n * c->K, x, half, c->K, &whole, &rss);
-            CHECK_NEAR(o->c, y[p * c->ldy + n], ref[p * c->ldy + n], bound_of(&whole) + 4 * sqrt(rss), o->what);
+            ops_product(o, c->kind, w->value + n * c->K, w->part + n * c->K, x, half, c->K, &whole,
+                        &rss);
+            CHECK_NEAR(o->c, y[p * c->ldy + n], ref[p * c->ldy + n],
+                       bound_of(&whole) + 4 * sqrt(rss), o->what);
         }
     }
     free(half);
@@ -146,8 +159,13 @@ static void with_grouped(check *c, ops_set *set, int kind, uint64_t seed)
     ops_weight w[MOST_EXPERTS];
     nb_rng r;
     nb_rng_seed(&r, 77000 + seed * 101 + (uint64_t)kind);
-    grouped_case k = {.P = all_P[i], .N = all_N[(i + kind) % 4], .K = ops_kind_fits(kind, 96) ? 96 : 256, .n_expert = all_E[(i + kind / 4) % 4],
-                      .share = seed / 4 % 2 ? 1 : 2, .kind = kind, .w = w};
+    grouped_case k = {.P = all_P[i],
+                      .N = all_N[(i + kind) % 4],
+                      .K = ops_kind_fits(kind, 96) ? 96 : 256,
+                      .n_expert = all_E[(i + kind / 4) % 4],
+                      .share = seed / 4 % 2 ? 1 : 2,
+                      .kind = kind,
+                      .w = w};
     k.ldx = k.K + (int64_t)(seed % 3) * 4;
     k.ldy = k.N + (int64_t)(seed % 2) * 5;
     bool made = true;
@@ -161,7 +179,8 @@ static void with_grouped(check *c, ops_set *set, int kind, uint64_t seed)
     k.expert = expert;
     char name[64], what[160];
     ops_kind_name(kind, name, sizeof name);
-    snprintf(what, sizeof what, "grouped %s P %d N %d K %d of %d experts, share %d", name, (int)k.P, (int)k.N, (int)k.K, k.n_expert, k.share);
+    snprintf(what, sizeof what, "grouped %s P %d N %d K %d of %d experts, share %d", name, (int)k.P,
+             (int)k.N, (int)k.K, k.n_expert, k.share);
     const size_t bytes = (size_t)(k.P * k.ldy) * sizeof(float);
     const int64_t work = k.P * k.N * k.K / 4; /* the emulator's limit is meant for slower cases */
     if (!made)
@@ -197,16 +216,30 @@ static bool run_sum(ops *o, const void *args, void *out)
 {
     const sum_case *k = args;
     nb_error err = {.message = ""};
-    const size_t rows = (size_t)k->M * (size_t)(k->n_used ? k->n_used : 1), y_bytes = (size_t)(k->M * k->ldy) * sizeof(float);
-    if (!ops_has(o, k->n_used ? o->be->op->combine_experts != NULL : o->be->op->add_scaled != NULL, k->n_used ? "combine_experts" : "add_scaled"))
+    const size_t rows = (size_t)k->M * (size_t)(k->n_used ? k->n_used : 1),
+                 y_bytes = (size_t)(k->M * k->ldy) * sizeof(float);
+    if (!ops_has(o, k->n_used ? o->be->op->combine_experts != NULL : o->be->op->add_scaled != NULL,
+                 k->n_used ? "combine_experts" : "add_scaled"))
         return false;
     const float *x = ops_in(o, k->x, rows * (size_t)k->ldx * sizeof(float));
     float *y = k->add ? ops_inout(o, k->y, y_bytes) : ops_out(o, y_bytes);
-    const nb_add_args add = {.x = x, .M = k->M, .N = k->N, .ldx = k->ldx, .ldy = k->ldy, .scale = k->scale, .y = y};
-    nb_combine_args mix = {.x = x, .M = k->M, .N = k->N, .ldx = k->ldx, .ldy = k->ldy, .n_used = k->n_used, .scale = k->scale, .add = k->add, .y = y};
+    const nb_add_args add = {
+        .x = x, .M = k->M, .N = k->N, .ldx = k->ldx, .ldy = k->ldy, .scale = k->scale, .y = y};
+    nb_combine_args mix = {.x = x,
+                           .M = k->M,
+                           .N = k->N,
+                           .ldx = k->ldx,
+                           .ldy = k->ldy,
+                           .n_used = k->n_used,
+                           .scale = k->scale,
+                           .add = k->add,
+                           .y = y};
     if (k->n_used)
         mix.weight = ops_in(o, k->weight, rows * sizeof(float));
-    const bool good = ops_ok(o, k->n_used ? o->be->op->combine_experts(o->be, &mix, &err) : o->be->op->add_scaled(o->be, &add, &err), &err);
+    const bool good = ops_ok(o,
+                             k->n_used ? o->be->op->combine_experts(o->be, &mix, &err)
+                                       : o->be->op->add_scaled(o->be, &add, &err),
+                             &err);
     if (good)
         ops_get(o, y, out);
     return good;
@@ -221,12 +254,14 @@ static void compare_sum(ops *o, const void *args, const void *got, const void *w
         for (int64_t n = 0; n < c->N; n++) {
             bound_sum s = {0, 0};
             for (int64_t j = 0; j < c->n_used; j++)
-                bound_add(&s, (double)c->scale * (double)c->weight[m * c->n_used + j] * (double)c->x[(m * c->n_used + j) * c->ldx + n]);
+                bound_add(&s, (double)c->scale * (double)c->weight[m * c->n_used + j] *
+                                  (double)c->x[(m * c->n_used + j) * c->ldx + n]);
             if (!c->n_used)
                 bound_add(&s, (double)c->scale * (double)c->x[m * c->ldx + n]);
             const double product = fabs(s.sum); /* times the scale: one rounding more */
             bound_add(&s, c->add ? (double)c->y[m * c->ldy + n] : 0);
-            CHECK_NEAR(o->c, y[m * c->ldy + n], ref[m * c->ldy + n], bound_of(&s) + 2 * BOUND_U * product, o->what);
+            CHECK_NEAR(o->c, y[m * c->ldy + n], ref[m * c->ldy + n],
+                       bound_of(&s) + 2 * BOUND_U * product, o->what);
         }
 }
 
@@ -238,17 +273,22 @@ static void each_sum(check *c, ops_set *set)
     for (int i = 0; i < 40; i++) {
         nb_rng r;
         nb_rng_seed(&r, (uint64_t)(31000 + i));
-        sum_case k = {.M = all_M[i % 4], .N = all_N[i % 5], .n_used = all_used[i / 4 % 4], .scale = i % 3 ? 1.0f : 0.22f};
+        sum_case k = {.M = all_M[i % 4],
+                      .N = all_N[i % 5],
+                      .n_used = all_used[i / 4 % 4],
+                      .scale = i % 3 ? 1.0f : 0.22f};
         k.add = !k.n_used || i % 2;
         k.ldx = k.N + i % 3;
         k.ldy = k.N + i % 2 * 3;
         const int64_t rows = k.M * (k.n_used ? k.n_used : 1);
-        float *x = ops_rows(&r, rows, k.N, k.ldx, 1.0f), *w = ops_normals(&r, rows, 0.5f), *y = ops_rows(&r, k.M, k.N, k.ldy, 3.0f);
+        float *x = ops_rows(&r, rows, k.N, k.ldx, 1.0f), *w = ops_normals(&r, rows, 0.5f),
+              *y = ops_rows(&r, k.M, k.N, k.ldy, 3.0f);
         k.x = x;
         k.weight = w;
         k.y = y;
         char what[128];
-        snprintf(what, sizeof what, "sum of %d, M %d N %d scale %g%s", k.n_used, (int)k.M, (int)k.N, (double)k.scale, k.add ? " add" : "");
+        snprintf(what, sizeof what, "sum of %d, M %d N %d scale %g%s", k.n_used, (int)k.M, (int)k.N,
+                 (double)k.scale, k.add ? " add" : "");
         const size_t bytes = (size_t)(k.M * k.ldy) * sizeof(float);
         if (set)
             ops_against_ref(set, &test, &k, bytes, rows * k.N, what);
@@ -274,15 +314,17 @@ static bool run_gather(ops *o, const void *args, void *out)
     nb_error err = {.message = ""};
     if (!ops_has(o, o->be->op->gather_rows != NULL, "gather_rows"))
         return false;
-    const nb_gather_args a = {.x = ops_in(o, k->x, (size_t)(k->rows * k->ldx) * sizeof(float)),
-                              .other = k->others ? ops_in(o, k->other, (size_t)(k->others * k->ldo) * sizeof(float)) : NULL,
-                              .row = ops_in(o, k->row, (size_t)k->M * sizeof(int32_t)),
-                              .M = k->M,
-                              .K = k->K,
-                              .ldx = k->ldx,
-                              .ldo = k->ldo,
-                              .ldy = k->ldy,
-                              .y = ops_out(o, (size_t)(k->M * k->ldy) * sizeof(float))};
+    const nb_gather_args a = {
+        .x = ops_in(o, k->x, (size_t)(k->rows * k->ldx) * sizeof(float)),
+        .other =
+            k->others ? ops_in(o, k->other, (size_t)(k->others * k->ldo) * sizeof(float)) : NULL,
+        .row = ops_in(o, k->row, (size_t)k->M * sizeof(int32_t)),
+        .M = k->M,
+        .K = k->K,
+        .ldx = k->ldx,
+        .ldo = k->ldo,
+        .ldy = k->ldy,
+        .y = ops_out(o, (size_t)(k->M * k->ldy) * sizeof(float))};
     const bool good = ops_ok(o, o->be->op->gather_rows(o->be, &a, &err), &err);
     if (good)
         ops_get(o, a.y, out);
@@ -310,7 +352,8 @@ static void each_gather(check *c, ops_set *set)
         k.ldx = k.K + i % 3;
         k.ldo = k.K + i % 2;
         k.ldy = k.K + i % 5;
-        float *x = ops_rows(&r, k.rows, k.K, k.ldx, 1.0f), *other = ops_rows(&r, 9, k.K, k.ldo, 1.0f);
+        float *x = ops_rows(&r, k.rows, k.K, k.ldx, 1.0f),
+              *other = ops_rows(&r, 9, k.K, k.ldo, 1.0f);
         int32_t *row = calloc((size_t)k.M, sizeof *row);
         for (int64_t m = 0; row && m < k.M; m++)
             row[m] = (int32_t)(nb_rng_u64(&r) % (uint64_t)(k.rows + k.others)) - (int32_t)k.others;
@@ -318,7 +361,8 @@ static void each_gather(check *c, ops_set *set)
         k.other = other;
         k.row = row;
         char what[128];
-        snprintf(what, sizeof what, "gather M %d K %d%s", (int)k.M, (int)k.K, k.others ? " of two" : "");
+        snprintf(what, sizeof what, "gather M %d K %d%s", (int)k.M, (int)k.K,
+                 k.others ? " of two" : "");
         const size_t bytes = (size_t)(k.M * k.ldy) * sizeof(float);
         if (set)
             ops_against_ref(set, &test, &k, bytes, k.M * k.K, what);
@@ -340,11 +384,18 @@ static void worked_values(check *c)
     CHECK_EQ(c, nb_backend_open("ref", &opt, &be, &err), NB_OK);
     if (!be)
         return;
-    /* logits ln 1, ln 4, ln 1, ln 2: softmax 1/8, 4/8, 1/8, 2/8; two of them 4/8, 2/8, or 2/3, 1/3; the third choice is the lower of equals */
+    /* logits ln 1, ln 4, ln 1, ln 2: softmax 1/8, 4/8, 1/8, 2/8; two of them 4/8, 2/8, or 2/3, 1/3;
+     * the third choice is the lower of equals */
     const float logits[] = {0, 1.3862944f, 0, 0.6931472f};
     int32_t expert[3];
     float weight[3];
-    nb_route_args a = {.logits = logits, .M = 1, .ldl = 4, .n_expert = 4, .n_used = 3, .expert = expert, .weight = weight};
+    nb_route_args a = {.logits = logits,
+                       .M = 1,
+                       .ldl = 4,
+                       .n_expert = 4,
+                       .n_used = 3,
+                       .expert = expert,
+                       .weight = weight};
     CHECK_EQ(c, be->op->route_experts(be, &a, &err), NB_OK);
     CHECK(c, expert[0] == 1 && expert[1] == 3 && expert[2] == 0);
     CHECK_NEAR(c, weight[0], 0.5, 1e-6, "weight");
@@ -353,21 +404,40 @@ static void worked_values(check *c)
     a.renormalize = true;
     CHECK_EQ(c, be->op->route_experts(be, &a, &err), NB_OK);
     CHECK_NEAR(c, weight[0], 2.0 / 3, 1e-6, "renormalized weight");
-    /* two pairs of one token: W0 = [[1 2]], W1 = [[10 0]], x = [3 4]: the first choice is expert 1 */
+    /* two pairs of one token: W0 = [[1 2]], W1 = [[10 0]], x = [3 4]: the first choice is expert
+     * 1 */
     static const float w0[] = {1, 2}, w1[] = {10, 0}, x[] = {3, 4};
     const nb_dtype *f32 = nb_dtype_by_name("f32");
-    const nb_matrix m0 = {.N = 1, .K = 2, .dtype = f32, .rows = (const uint8_t *)w0}, m1 = {.N = 1, .K = 2, .dtype = f32, .rows = (const uint8_t *)w1};
+    const nb_matrix m0 = {.N = 1, .K = 2, .dtype = f32, .rows = (const uint8_t *)w0},
+                    m1 = {.N = 1, .K = 2, .dtype = f32, .rows = (const uint8_t *)w1};
     nb_weight *w[2] = {NULL, NULL};
     CHECK_EQ(c, be->op->pack_weight(be, &m0, 1, &w[0], &err), NB_OK);
     CHECK_EQ(c, be->op->pack_weight(be, &m1, 1, &w[1], &err), NB_OK);
     static const int32_t choice[] = {1, 0};
     float y[2] = {0, 0}, sum = 100;
-    const nb_grouped_args g = {.x = x, .P = 2, .ldx = 2, .ldy = 1, .share = 2, .n_expert = 2, .expert = choice, .w = (const nb_weight *const *)w, .y = y};
+    const nb_grouped_args g = {.x = x,
+                               .P = 2,
+                               .ldx = 2,
+                               .ldy = 1,
+                               .share = 2,
+                               .n_expert = 2,
+                               .expert = choice,
+                               .w = (const nb_weight *const *)w,
+                               .y = y};
     CHECK_EQ(c, be->op->grouped_linear(be, &g, &err), NB_OK);
     CHECK_NEAR(c, y[0], 30, 0, "the first choice");
     CHECK_NEAR(c, y[1], 11, 0, "the second choice");
     static const float quarter[] = {0.25f, 0.75f};
-    nb_combine_args mix = {.x = y, .weight = quarter, .M = 1, .N = 1, .ldx = 1, .ldy = 1, .n_used = 2, .scale = 2, .add = true, .y = &sum};
+    nb_combine_args mix = {.x = y,
+                           .weight = quarter,
+                           .M = 1,
+                           .N = 1,
+                           .ldx = 1,
+                           .ldy = 1,
+                           .n_used = 2,
+                           .scale = 2,
+                           .add = true,
+                           .y = &sum};
     CHECK_EQ(c, be->op->combine_experts(be, &mix, &err), NB_OK);
     CHECK_NEAR(c, sum, 100 + 2 * (7.5 + 8.25), 0, "combined");
     const nb_add_args add = {.x = y, .M = 1, .N = 1, .ldx = 1, .ldy = 1, .scale = 0.5f, .y = &sum};
@@ -376,7 +446,15 @@ static void worked_values(check *c)
     static const float rows[] = {1, 2, 3}, others[] = {10, 20};
     static const int32_t from[] = {2, -2, 0};
     float taken[3];
-    const nb_gather_args take = {.x = rows, .other = others, .row = from, .M = 3, .K = 1, .ldx = 1, .ldo = 1, .ldy = 1, .y = taken};
+    const nb_gather_args take = {.x = rows,
+                                 .other = others,
+                                 .row = from,
+                                 .M = 3,
+                                 .K = 1,
+                                 .ldx = 1,
+                                 .ldo = 1,
+                                 .ldy = 1,
+                                 .y = taken};
     CHECK_EQ(c, be->op->gather_rows(be, &take, &err), NB_OK);
     CHECK(c, taken[0] == 3.0f && taken[1] == 20.0f && taken[2] == 1.0f);
     be->op->release_weight(be, w[0]);

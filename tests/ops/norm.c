@@ -40,7 +40,8 @@ static void compare_norm(ops *o, const void *args, const void *got, const void *
     const int64_t n_part = c->n_part ? c->n_part : 1;
     ops_gaps(o, got, sizeof(float), c->M, n_part * c->K, c->ldy);
     for (int64_t i = 0; i < c->M * n_part; i++) {
-        const int64_t at_x = i / n_part * c->ldx + i % n_part * c->K, at_y = i / n_part * c->ldy + i % n_part * c->K;
+        const int64_t at_x = i / n_part * c->ldx + i % n_part * c->K,
+                      at_y = i / n_part * c->ldy + i % n_part * c->K;
         bound_sum squares = {0, 0};
         for (int64_t k = 0; k < c->K; k++)
             bound_add(&squares, (double)c->x[at_x + k] * (double)c->x[at_x + k]);
@@ -49,7 +50,8 @@ static void compare_norm(ops *o, const void *args, const void *got, const void *
         const double relative =
             4 * BOUND_U + (squares.sum > 0 ? bound_of(&squares) / squares.sum / 2 : 0);
         for (int64_t k = 0; k < c->K; k++)
-            CHECK_NEAR(o->c, y[at_y + k], ref[at_y + k], relative * fabs((double)ref[at_y + k]), o->what);
+            CHECK_NEAR(o->c, y[at_y + k], ref[at_y + k], relative * fabs((double)ref[at_y + k]),
+                       o->what);
     }
 }
 
@@ -77,8 +79,8 @@ static void each_shape(check *c, ops_set *set)
             k.x = x;
             k.weight = w;
             char what[128];
-            snprintf(what, sizeof what, "M %d K %d x %d ldx %d ldy %d scale %g%s", (int)k.M, k.n_part, (int)k.K,
-                     (int)k.ldx, (int)k.ldy, (double)scales[(i + j) % 4],
+            snprintf(what, sizeof what, "M %d K %d x %d ldx %d ldy %d scale %g%s", (int)k.M,
+                     k.n_part, (int)k.K, (int)k.ldx, (int)k.ldy, (double)scales[(i + j) % 4],
                      k.in_place ? " in place" : "");
             const size_t bytes = (size_t)(k.M * k.ldy) * sizeof(float);
             if (set)

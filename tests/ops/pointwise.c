@@ -203,9 +203,11 @@ static void each_argmax(check *c, ops_set *set)
             if (set)
                 ops_against_ref(set, &argmax_test, &k, (size_t)k.M * sizeof(int32_t), k.M * k.N,
                                 what);
-            for (int64_t m = 0; m < k.M && set; m++) /* a fault anywhere in a row; of every third none */
+            /* a fault anywhere in a row; of every third none */
+            for (int64_t m = 0; m < k.M && set; m++)
                 if (m % 3 != 1)
-                    x[m * k.ldx + (int64_t)(nb_rng_u64(&r) % (uint64_t)k.N)] = m % 2 ? HUGE_VALF : NAN;
+                    x[m * k.ldx + (int64_t)(nb_rng_u64(&r) % (uint64_t)k.N)] =
+                        m % 2 ? HUGE_VALF : NAN;
             snprintf(what, sizeof what, "M %d N %d with NaN and Inf", (int)k.M, (int)k.N);
             if (set)
                 ops_against_ref(set, &argmax_test, &k, (size_t)k.M * sizeof(int32_t), k.M * k.N,
@@ -256,7 +258,8 @@ static void worked_values(check *c)
     CHECK_EQ(c, be->op->argmax(be, &am, &err), NB_OK);
     CHECK_EQ(c, best[0], 1);
     CHECK_EQ(c, best[1], 0);
-    static const float faults[4][4] = {{1, 3, 3, NAN}, {-5, HUGE_VALF, -5, -9}, {-HUGE_VALF, -9, -HUGE_VALF, -9}, {NAN, 1, 2, 3}};
+    static const float faults[4][4] = {
+        {1, 3, 3, NAN}, {-5, HUGE_VALF, -5, -9}, {-HUGE_VALF, -9, -HUGE_VALF, -9}, {NAN, 1, 2, 3}};
     int32_t got[4];
     const nb_argmax_args bad = {.x = &faults[0][0], .M = 4, .N = 4, .ldx = 4, .out = got};
     CHECK_EQ(c, be->op->argmax(be, &bad, &err), NB_OK);
@@ -301,7 +304,8 @@ static const check_case cases[] = {
     {"ref gives worked values of silu, gelu, soft cap and argmax", worked_values},
     {"every backend agrees with ref on gated activations, in place and not", gated_agrees},
     {"every backend agrees with ref on soft-capped logits", cap_agrees},
-    {"every backend finds the lowest index of the greatest value, and what is not finite", argmax_agrees},
+    {"every backend finds the lowest index of the greatest value, and what is not finite",
+     argmax_agrees},
     {"the bits do not depend on the run or the number of threads", same_bits},
 };
 CHECK_MAIN(cases)

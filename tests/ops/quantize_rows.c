@@ -123,11 +123,12 @@ static void each_grid(check *c, ops_set *set)
             for (int64_t j = k.K / 2; j < k.K; j++)
                 w[j] = fabsf(w[j]);  /* one of one sign */
             w[k.N * k.K - 1] = 3.0f; /* an outlier in the last, maybe short, group */
-            if (k.N > 1) { /* extremes of the same magnitude */
+            if (k.N > 1) {           /* extremes of the same magnitude */
                 w[k.K] = 0.7f;
                 w[k.K + 1] = -0.7f;
             }
-            for (int64_t j = 0; k.N > 2 && j < k.K; j++) /* steps of 1/2 and 1/4 in q4_0 and q5_0, values at their halves */
+            /* steps of 1/2 and 1/4 in q4_0 and q5_0, values at their halves */
+            for (int64_t j = 0; k.N > 2 && j < k.K; j++)
                 w[2 * k.K + j] = j % 32 ? (float)(j % 32 - 16) * 0.125f : -4.0f;
             k.w = w;
             char what[96];

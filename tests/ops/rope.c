@@ -77,7 +77,8 @@ static bool run_rope(ops *o, const void *args, void *out)
     return good;
 }
 
-/* How far apart two roundings of the same value may be: one step of the type where the value is b; of q8 also a last bit of the scale, which moves 127 codes. */
+/* How far apart two roundings of the same value may be: one step of the type where the value is b;
+ * of q8 also a last bit of the scale, which moves 127 codes. */
 static double one_step(const nb_kv *kv, const uint8_t *cache, int64_t at, double b)
 {
     switch (kv->type) {
@@ -86,7 +87,9 @@ static double one_step(const nb_kv *kv, const uint8_t *cache, int64_t at, double
     case NB_KV_BF16:
         return 0x1p-7 * fabs(b);
     case NB_KV_Q8:
-        return (double)nb_f32_from_f16(nb_kv_scales(kv, cache, at)[at % kv->head_dim / NB_KV_GROUP]) + 0x1p-10 * fabs(b);
+        return (double)nb_f32_from_f16(
+                   nb_kv_scales(kv, cache, at)[at % kv->head_dim / NB_KV_GROUP]) +
+               0x1p-10 * fabs(b);
     case NB_KV_FP8:
         return 0x1p-3 * fabs(b) + 0x1p-9;
     default:
@@ -124,7 +127,8 @@ static void compare_rope(ops *o, const void *args, const void *got, const void *
                   (const float *)(const void *)w);
     g += k_bytes(c);
     w += k_bytes(c);
-    /* what was not written is still the poison in both; a k that differs in a last bit may be rounded the other way */
+    /* what was not written is still the poison in both; a k that differs in a last bit may be
+     * rounded the other way */
     const nb_kv kv = cache_of(c);
     const int64_t n = (int64_t)kv_count(c);
     int64_t poison = 0;
@@ -132,7 +136,8 @@ static void compare_rope(ops *o, const void *args, const void *got, const void *
         for (int64_t i = 0; i < n; i++) {
             const double a = (double)nb_kv_get(&kv, g, i), b = (double)nb_kv_get(&kv, w, i);
             poison += isnan(b);
-            CHECK_NEAR(o->c, a, b, of_v ? 0 : one_step(&kv, w, i, b) + 16 * BOUND_U * (fabs(b) + 4), o->what);
+            CHECK_NEAR(o->c, a, b, of_v ? 0 : one_step(&kv, w, i, b) + 16 * BOUND_U * (fabs(b) + 4),
+                       o->what);
         }
     CHECK_EQ(o->c, poison, 2 * (n - (int64_t)c->M * c->n_kv_head * c->head_dim));
 }
@@ -190,10 +195,13 @@ static void each_shape(check *c, ops_set *set)
             pos[m] = next[t]++;
             k.max_len = pos[m] + 1 > k.max_len ? pos[m] + 1 : k.max_len;
         }
-        static const float odd[] = {500.0f, -1e-9f, 7e4f, -0.0f, 448.0f, 464.0f, -0x1p-10f, 3e-3f, 1.0625f, -1.1875f}; /* beyond a type, below it, halfway */
+        /* beyond a type, below it, halfway */
+        static const float odd[] = {500.0f, -1e-9f,    7e4f,  -0.0f,   448.0f,
+                                    464.0f, -0x1p-10f, 3e-3f, 1.0625f, -1.1875f};
         for (size_t j = 0; s->type > NB_KV_F16 && j < sizeof odd / sizeof *odd; j++)
             v[j] = odd[j];
-        for (int32_t j = 0; s->type > NB_KV_F16 && k.M > 1 && j < NB_KV_GROUP && j < s->head_dim; j++)
+        for (int32_t j = 0; s->type > NB_KV_F16 && k.M > 1 && j < NB_KV_GROUP && j < s->head_dim;
+             j++)
             v[k.ldv + j] = 0.0f; /* a group without a scale */
         k.q = q;
         k.k = kk;
@@ -287,7 +295,8 @@ static void same_bits(check *c)
 
 static const check_case cases[] = {
     {"ref turns pairs by a quarter and fills the cache", a_quarter_turn},
-    {"every backend agrees with ref on every shape, both pairings, every type of the cache", every_shape},
+    {"every backend agrees with ref on every shape, both pairings, every type of the cache",
+     every_shape},
     {"the bits do not depend on the run or the number of threads", same_bits},
 };
 CHECK_MAIN(cases)

@@ -1,5 +1,6 @@
-/* sample.c -- drawing a token: worked by hand, and every backend against ref. The op is defined to the bit (csrc/backend/sample.h), so tokens are compared, not
- * distributions; that the weights are those of e^x is held to libm here. */
+/* sample.c -- drawing a token: worked by hand, and every backend against ref. The op is defined to
+ * the bit (csrc/backend/sample.h), so tokens are compared, not distributions; that the weights are
+ * those of e^x is held to libm here. */
 #include "backend/sample.h"
 #include "ops/ops.h"
 
@@ -17,8 +18,15 @@ static bool run_sample(ops *o, const void *args, void *out)
     nb_error err = {.message = ""};
     if (!ops_has(o, o->be->op->sample != NULL, "sample"))
         return false;
-    nb_sample_args a = {.x = ops_in(o, k->x, (size_t)(k->M * k->ldx) * sizeof(float)), .M = k->M, .N = k->N, .ldx = k->ldx, .temp = k->temp, .top_k = k->top_k,
-                        .top_p = k->top_p, .min_p = k->min_p, .draw = ops_in(o, k->draw, (size_t)k->M * sizeof *k->draw)};
+    nb_sample_args a = {.x = ops_in(o, k->x, (size_t)(k->M * k->ldx) * sizeof(float)),
+                        .M = k->M,
+                        .N = k->N,
+                        .ldx = k->ldx,
+                        .temp = k->temp,
+                        .top_k = k->top_k,
+                        .top_p = k->top_p,
+                        .min_p = k->min_p,
+                        .draw = ops_in(o, k->draw, (size_t)k->M * sizeof *k->draw)};
     a.out = ops_out(o, (size_t)k->M * sizeof(int32_t));
     a.scratch = ops_out(o, o->be->op->sample_scratch(o->be, &a));
     const bool good = ops_ok(o, o->be->op->sample(o->be, &a, &err), &err);
@@ -34,13 +42,15 @@ static void compare_sample(ops *o, const void *args, const void *got, const void
     for (int64_t m = 0; m < c->M; m++) {
         o->c->n_check++;
         if (y[m] != ref[m])
-            check_report(o->c, __FILE__, __LINE__, "%s: row %d: token %d, expected %d", o->what, (int)m, y[m], ref[m]);
+            check_report(o->c, __FILE__, __LINE__, "%s: row %d: token %d, expected %d", o->what,
+                         (int)m, y[m], ref[m]);
     }
 }
 
 static const ops_test sample_test = {run_sample, compare_sample};
 
-/* What each row is like: normal; few levels, so that many tie; all equal; a third -infinite; one far above the others. */
+/* What each row is like: normal; few levels, so that many tie; all equal; a third -infinite; one
+ * far above the others. */
 static void fill(nb_rng *r, float *x, int64_t N, int kind)
 {
     for (int64_t n = 0; n < N; n++)
@@ -57,13 +67,16 @@ static const struct {
     float temp, top_p, min_p;
     int32_t top_k;
 } settings[] = {
-    {1.0f, 1.0f, 0.0f, 0},   {0.8f, 0.95f, 0.05f, 40}, {0.01f, 1.0f, 0.0f, 0},   {50.0f, 1.0f, 0.0f, 0}, {1.0f, 0.5f, 0.0f, 0},
-    {1.3f, 1.0f, 0.1f, 0},   {1.0f, 1.0f, 0.0f, 1},    {2.0f, 0.999f, 0.0f, 17}, {1.0f, 0.0f, 2.0f, 0},  {1.0f, 1e-9f, 0.0f, 0},
-    {3.0f, 0.9f, 1e-4f, 300}, {1.0f, 1.0f, 1.0f, 1 << 30}, {1e-30f, 1.0f, 0.0f, 0},
+    {1.0f, 1.0f, 0.0f, 0},   {0.8f, 0.95f, 0.05f, 40}, {0.01f, 1.0f, 0.0f, 0},
+    {50.0f, 1.0f, 0.0f, 0},  {1.0f, 0.5f, 0.0f, 0},    {1.3f, 1.0f, 0.1f, 0},
+    {1.0f, 1.0f, 0.0f, 1},   {2.0f, 0.999f, 0.0f, 17}, {1.0f, 0.0f, 2.0f, 0},
+    {1.0f, 1e-9f, 0.0f, 0},  {3.0f, 0.9f, 1e-4f, 300}, {1.0f, 1.0f, 1.0f, 1 << 30},
+    {1e-30f, 1.0f, 0.0f, 0},
 };
 enum { N_SETTINGS = sizeof settings / sizeof *settings };
 
-static void one_case(check *c, ops_set *set, int64_t M, int64_t N, int64_t ldx, int s, uint64_t seed)
+static void one_case(check *c, ops_set *set, int64_t M, int64_t N, int64_t ldx, int s,
+                     uint64_t seed)
 {
     nb_rng r;
     nb_rng_seed(&r, seed);
@@ -71,13 +84,21 @@ static void one_case(check *c, ops_set *set, int64_t M, int64_t N, int64_t ldx, 
     uint64_t *draw = ops_alloc((size_t)M, sizeof *draw);
     for (int64_t m = 0; m < M; m++) {
         fill(&r, x + m * ldx, N, (int)((m + (int64_t)seed) % 5));
-        draw[m] = m % 7 == 5 ? 0 : m % 7 == 6 ? UINT64_MAX : nb_rng_u64(&r); /* both ends of what is kept */
+        /* both ends of what is kept */
+        draw[m] = m % 7 == 5 ? 0 : m % 7 == 6 ? UINT64_MAX : nb_rng_u64(&r);
     }
-    sample_case k = {.M = M, .N = N, .ldx = ldx, .x = x, .draw = draw, .temp = settings[s].temp, .top_p = settings[s].top_p, .min_p = settings[s].min_p,
+    sample_case k = {.M = M,
+                     .N = N,
+                     .ldx = ldx,
+                     .x = x,
+                     .draw = draw,
+                     .temp = settings[s].temp,
+                     .top_p = settings[s].top_p,
+                     .min_p = settings[s].min_p,
                      .top_k = settings[s].top_k};
     char what[128];
-    snprintf(what, sizeof what, "M %d N %d ldx %d temp %g top-k %d top-p %g min-p %g", (int)M, (int)N, (int)ldx, (double)k.temp, k.top_k, (double)k.top_p,
-             (double)k.min_p);
+    snprintf(what, sizeof what, "M %d N %d ldx %d temp %g top-k %d top-p %g min-p %g", (int)M,
+             (int)N, (int)ldx, (double)k.temp, k.top_k, (double)k.top_p, (double)k.min_p);
     if (set)
         ops_against_ref(set, &sample_test, &k, (size_t)M * sizeof(int32_t), M * N, what);
     else
@@ -104,16 +125,27 @@ static void agrees(check *c)
     for (int i = 0; i < 5; i++)
         one_case(c, &set, 1, 49152, 49152, i, 1000 + (uint64_t)i); /* one of each kind of row */
     one_case(c, &set, 1, 262144, 262144, 1, 5);
-    one_case(c, &set, 3, 262208, 262208, 10, 6); /* not on the emulator: gemma3's images have tokens of their own */
+    /* not on the emulator: gemma3's images have tokens of their own */
+    one_case(c, &set, 3, 262208, 262208, 10, 6);
     ops_set_close(&set);
 }
 
-static int32_t draw_on(check *c, nb_backend *be, const float *x, int64_t N, const sample_case *k, double where)
+static int32_t draw_on(check *c, nb_backend *be, const float *x, int64_t N, const sample_case *k,
+                       double where)
 {
     nb_error err = {.message = ""};
     const uint64_t draw = (uint64_t)(where * 0x1p32) << 32;
     int32_t out = -7;
-    nb_sample_args a = {.x = x, .M = 1, .N = N, .ldx = N, .temp = k->temp, .top_k = k->top_k, .top_p = k->top_p, .min_p = k->min_p, .draw = &draw, .out = &out};
+    nb_sample_args a = {.x = x,
+                        .M = 1,
+                        .N = N,
+                        .ldx = N,
+                        .temp = k->temp,
+                        .top_k = k->top_k,
+                        .top_p = k->top_p,
+                        .min_p = k->min_p,
+                        .draw = &draw,
+                        .out = &out};
     a.scratch = ops_alloc(be->op->sample_scratch(be, &a), 1);
     CHECK_EQ(c, be->op->sample(be, &a, &err), NB_OK);
     free(a.scratch);
@@ -159,11 +191,14 @@ static void worked_values(check *c)
             const int32_t got = draw_on(c, be, x, 5, &rows[i].k, rows[i].where);
             c->n_check++;
             if (got != rows[i].want)
-                check_report(c, __FILE__, __LINE__, "%s, row %zu: token %d, expected %d", devices[d], i, got, rows[i].want);
+                check_report(c, __FILE__, __LINE__, "%s, row %zu: token %d, expected %d",
+                             devices[d], i, got, rows[i].want);
         }
         const float none[] = {-HUGE_VALF, -HUGE_VALF}, edge[] = {0.0f, -19.9f, -20.1f};
-        CHECK_EQ(c, draw_on(c, be, none, 2, &rows[0].k, 0.7), 1); /* none is likelier than another */
-        CHECK_EQ(c, draw_on(c, be, edge, 3, &rows[0].k, 1 - 0x1p-32), 1); /* the third is no candidate */
+        /* none is likelier than another */
+        CHECK_EQ(c, draw_on(c, be, none, 2, &rows[0].k, 0.7), 1);
+        /* the third is no candidate */
+        CHECK_EQ(c, draw_on(c, be, edge, 3, &rows[0].k, 1 - 0x1p-32), 1);
         nb_backend_close(be);
     }
 }
@@ -173,7 +208,9 @@ static void weights(check *c)
     double worst = 0;
     float last = 0;
     for (int i = 0; i <= 2000000; i++) {
-        const float d = NB_SAMPLE_LEAST + 1e-5f * (float)i > 0 ? 0 : NB_SAMPLE_LEAST + 1e-5f * (float)i, p = nb_sample_p(d);
+        const float d = NB_SAMPLE_LEAST + 1e-5f * (float)i > 0 ? 0
+                                                               : NB_SAMPLE_LEAST + 1e-5f * (float)i,
+                    p = nb_sample_p(d);
         const double off = fabs((double)p / exp((double)d) - 1);
         worst = off > worst ? off : worst;
         last = p;
@@ -183,8 +220,10 @@ static void weights(check *c)
     CHECK(c, nb_sample_weight(1.0f) == (uint64_t)1 << 44);
     CHECK(c, nb_sample_spot(0, 12345) == 0 && nb_sample_spot(UINT64_MAX, 12345) == 12344);
     CHECK(c, nb_sample_spot((uint64_t)1 << 63, ((uint64_t)1 << 62) + 2) == ((uint64_t)1 << 61) + 1);
-    CHECK(c, nb_sample_spot(0xfedcba9876543210u, 0x0123456789abcdefu) == 0x0121fa00ad77d742u); /* the upper half of the product, by Python */
-    CHECK(c, nb_sample_share(0.5f, 9) == 5 && nb_sample_share(0.5f, 10) == 5 && nb_sample_share(1e-9f, 10) == 1);
+    /* the upper half of the product, by Python */
+    CHECK(c, nb_sample_spot(0xfedcba9876543210u, 0x0123456789abcdefu) == 0x0121fa00ad77d742u);
+    CHECK(c, nb_sample_share(0.5f, 9) == 5 && nb_sample_share(0.5f, 10) == 5 &&
+                 nb_sample_share(1e-9f, 10) == 1);
 }
 
 static void same_bits(check *c)

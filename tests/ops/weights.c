@@ -8,7 +8,8 @@
 
 enum { POOL = 256, TRIES = 100000, MAX_BLOCK = 1024 };
 
-/* How inputs belong to groups: in turn; shuffled, each group of its size (act-order); any, groups of any size. */
+/* How inputs belong to groups: in turn; shuffled, each group of its size (act-order); any, groups
+ * of any size. */
 enum { IN_TURN, SHUFFLED, ANY };
 
 /* The canonical rows: bits x group, symmetric and not, one with a minimum. group 0 is the row. */
@@ -17,17 +18,22 @@ static const struct canonical {
     bool sym, has_min;
     int order;
 } canonical[] = {
-    {4, 32, true, false, IN_TURN}, {4, 32, false, true, IN_TURN}, {4, 64, false, false, IN_TURN},
-    {4, 128, true, false, IN_TURN}, {4, 128, false, false, IN_TURN}, {4, 0, false, false, IN_TURN},
-    {2, 32, false, false, IN_TURN}, {2, 64, true, false, IN_TURN}, {2, 128, false, false, IN_TURN},
-    {2, 0, false, false, IN_TURN}, {3, 32, true, false, IN_TURN}, {3, 64, false, false, IN_TURN},
-    {3, 128, false, false, IN_TURN}, {3, 0, true, false, IN_TURN}, {8, 32, true, false, IN_TURN},
-    {8, 64, false, false, IN_TURN}, {8, 128, true, false, IN_TURN}, {8, 0, false, false, IN_TURN},
-    {4, 48, false, false, IN_TURN}, {4, 96, false, true, IN_TURN}, {4, 192, true, false, IN_TURN},
-    {4, 32, true, false, SHUFFLED}, {4, 64, false, false, SHUFFLED}, {4, 128, true, false, SHUFFLED},
+    {4, 32, true, false, IN_TURN},    {4, 32, false, true, IN_TURN},
+    {4, 64, false, false, IN_TURN},   {4, 128, true, false, IN_TURN},
+    {4, 128, false, false, IN_TURN},  {4, 0, false, false, IN_TURN},
+    {2, 32, false, false, IN_TURN},   {2, 64, true, false, IN_TURN},
+    {2, 128, false, false, IN_TURN},  {2, 0, false, false, IN_TURN},
+    {3, 32, true, false, IN_TURN},    {3, 64, false, false, IN_TURN},
+    {3, 128, false, false, IN_TURN},  {3, 0, true, false, IN_TURN},
+    {8, 32, true, false, IN_TURN},    {8, 64, false, false, IN_TURN},
+    {8, 128, true, false, IN_TURN},   {8, 0, false, false, IN_TURN},
+    {4, 48, false, false, IN_TURN},   {4, 96, false, true, IN_TURN},
+    {4, 192, true, false, IN_TURN},   {4, 32, true, false, SHUFFLED},
+    {4, 64, false, false, SHUFFLED},  {4, 128, true, false, SHUFFLED},
     {8, 128, false, false, SHUFFLED}, {3, 64, false, true, ANY},
-    {2, 16, false, false, IN_TURN}, {3, 16, true, false, IN_TURN}, {4, 16, false, false, IN_TURN}, {8, 16, false, true, IN_TURN},
-    {5, 64, false, false, IN_TURN}, {2, 64, true, false, SHUFFLED},
+    {2, 16, false, false, IN_TURN},   {3, 16, true, false, IN_TURN},
+    {4, 16, false, false, IN_TURN},   {8, 16, false, true, IN_TURN},
+    {5, 64, false, false, IN_TURN},   {2, 64, true, false, SHUFFLED},
 };
 enum { N_CANONICAL = sizeof canonical / sizeof *canonical };
 
@@ -64,7 +70,10 @@ void ops_kind_name(int kind, char *dst, size_t n)
     const struct canonical *c = canonical_of(kind);
     if (c)
         snprintf(dst, n, "int%d group %d%s%s%s", c->bits, c->group, c->sym ? " sym" : "",
-                 c->has_min ? " min" : "", c->order == SHUFFLED ? " act-order" : c->order == ANY ? " any order" : "");
+                 c->has_min ? " min" : "",
+                 c->order == SHUFFLED ? " act-order"
+                 : c->order == ANY    ? " any order"
+                                      : "");
     else
         snprintf(dst, n, "%s", format_of(kind)->name);
 }
@@ -162,7 +171,8 @@ static void make_canonical(const struct canonical *c, nb_rng *r, ops_weight *w)
     if (c->order != IN_TURN) {
         w->g_idx = ops_alloc((size_t)K, sizeof *w->g_idx);
         for (int64_t k = 0; k < K; k++)
-            w->g_idx[k] = (int32_t)(c->order == ANY ? (int64_t)(nb_rng_u64(r) % (uint64_t)G) : k / group);
+            w->g_idx[k] =
+                (int32_t)(c->order == ANY ? (int64_t)(nb_rng_u64(r) % (uint64_t)G) : k / group);
         for (int64_t k = K - 1; k > 0 && c->order == SHUFFLED; k--) {
             const int64_t j = (int64_t)(nb_rng_u64(r) % (uint64_t)(k + 1));
             const int32_t g = w->g_idx[k];
@@ -221,9 +231,11 @@ void ops_int8_half_steps(const float *x, int64_t K, float *half)
     }
 }
 
-void ops_product(const ops *o, int kind, const float *w, const float *part, const float *x, const float *half, int64_t K, bound_sum *whole, double *rss)
+void ops_product(const ops *o, int kind, const float *w, const float *part, const float *x,
+                 const float *half, int64_t K, bound_sum *whole, double *rss)
 {
-    const bool int8 = o->row->arith == OPS_INT8 && !ops_kind_float(kind) && !o->no_int8, bf16 = o->row->arith != OPS_F32;
+    const bool int8 = o->row->arith == OPS_INT8 && !ops_kind_float(kind) && !o->no_int8,
+               bf16 = o->row->arith != OPS_F32;
     bound_sum codes = {0, 0}, mins = {0, 0};
     for (int64_t k = 0; k < K; k++) {
         const double wk = (double)w[k], xk = (double)x[k];

@@ -26,11 +26,14 @@ bool ops_kind_float(int kind);           /* f32, f16, bf16: no codes */
 bool ops_weight_make(int kind, int64_t N, int64_t K, nb_rng *r, ops_weight *out);
 void ops_weight_free(ops_weight *w);
 
-/* half[k]: half a step of the int8 scale that covers x[k], if a row shares one over 256 inputs; finer scales do better. */
+/* half[k]: half a step of the int8 scale that covers x[k], if a row shares one over 256 inputs;
+ * finer scales do better. */
 void ops_int8_half_steps(const float *x, int64_t K, float *half);
 
-/* NUMERICS.md "linear" for one sum over k of w x: adds its terms to `whole` (and the drift of the other orders that are allowed), and to rss the squares of the
- * largest roundings of the operands that o's row may make. w, part: the rows of value and part. */
-void ops_product(const ops *o, int kind, const float *w, const float *part, const float *x, const float *half, int64_t K, bound_sum *whole, double *rss);
+/* NUMERICS.md "linear" for one sum over k of w x: adds its terms to `whole` (and the drift of the
+ * other orders that are allowed), and to rss the squares of the largest roundings of the operands
+ * that o's row may make. w, part: the rows of value and part. */
+void ops_product(const ops *o, int kind, const float *w, const float *part, const float *x,
+                 const float *half, int64_t K, bound_sum *whole, double *rss);
 
 #endif

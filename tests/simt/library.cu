@@ -5,7 +5,16 @@
 #include <string.h>
 
 typedef void *H;
-enum { kBf16 = 14, kF32 = 0, kCompute32F = 68, kTransA = 3, kOrder = 1, kWorkspace = 1, kReductions = 3, kAlignA = 5 };
+enum {
+    kBf16 = 14,
+    kF32 = 0,
+    kCompute32F = 68,
+    kTransA = 3,
+    kOrder = 1,
+    kWorkspace = 1,
+    kReductions = 3,
+    kAlignA = 5
+};
 enum { kOk = 0, kInvalid = 7, kUnsupported = 15 };
 
 static void *lt;
@@ -13,8 +22,8 @@ template <class F> static F *get(const char *name, F *)
 {
     return reinterpret_cast<F *>(gpu_symbol(lt, name));
 }
-#define TYPE(name, ...)                                                                                                                            \
-    typedef int name##_type(__VA_ARGS__);                                                                                                          \
+#define TYPE(name, ...)                                                                            \
+    typedef int name##_type(__VA_ARGS__);                                                          \
     static name##_type *name;
 TYPE(create, H *)
 TYPE(desc_create, H *, int, int)
@@ -24,7 +33,8 @@ TYPE(layout_set, H, int, const void *, size_t)
 TYPE(preference_create, H *)
 TYPE(preference_set, H, int, const void *, size_t)
 TYPE(propose, H, H, H, H, H, H, H, int, void *, int *)
-TYPE(multiply, H, H, const void *, const void *, H, const void *, H, const void *, const void *, H, void *, H, const void *, void *, size_t, cudaStream_t)
+TYPE(multiply, H, H, const void *, const void *, H, const void *, H, const void *, const void *, H,
+     void *, H, const void *, void *, size_t, cudaStream_t)
 
 static int failed;
 static void expect(const char *what, long long got, long long want)
@@ -35,7 +45,8 @@ static void expect(const char *what, long long got, long long want)
     }
 }
 
-/* y^T [8,8] = w [8,8] x^T [8,8] with w[n][k] = n + 1 where k = n, x[m][k] = m: y[m][n] = (n + 1) m. */
+/* y^T [8,8] = w [8,8] x^T [8,8] with w[n][k] = n + 1 where k = n, x[m][k] = m: y[m][n] = (n + 1)
+ * m. */
 enum { kN = 8 };
 struct Problem {
     uint16_t *w, *x; // device
@@ -44,16 +55,19 @@ struct Problem {
     H handle, desc, layout, sums, preference;
     char proposal[96];
 };
-static const uint16_t bf16_of[] = {0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100};
+static const uint16_t bf16_of[] = {0,      0x3f80, 0x4000, 0x4040, 0x4080,
+                                   0x40a0, 0x40c0, 0x40e0, 0x4100};
 
 static int ask(Problem &p, int *n)
 {
-    return propose(p.handle, p.desc, p.layout, p.layout, p.sums, p.sums, p.preference, 1, p.proposal, n);
+    return propose(p.handle, p.desc, p.layout, p.layout, p.sums, p.sums, p.preference, 1,
+                   p.proposal, n);
 }
 static int product(Problem &p, float *y, char *workspace, size_t bytes, float beta, cudaStream_t s)
 {
     const float one = 1.0f;
-    return multiply(p.handle, p.desc, &one, p.w, p.layout, p.x, p.layout, &beta, y, p.sums, y, p.sums, p.proposal, workspace, bytes, s);
+    return multiply(p.handle, p.desc, &one, p.w, p.layout, p.x, p.layout, &beta, y, p.sums, y,
+                    p.sums, p.proposal, workspace, bytes, s);
 }
 
 static void described(Problem &p, cudaStream_t s)
@@ -103,9 +117,15 @@ static void works(Problem &p, cudaStream_t s)
     layout_create(&columns, kBf16, kN, kN, kN);
     expect("an order", layout_set(by_rows, kOrder, &rows, sizeof rows), kOk);
     desc_set(p.desc, kTransA, &off, sizeof off);
-    expect("a proposal by rows", propose(p.handle, p.desc, by_rows, columns, p.sums, p.sums, p.preference, 1, p.proposal, &n), kOk);
+    expect("a proposal by rows",
+           propose(p.handle, p.desc, by_rows, columns, p.sums, p.sums, p.preference, 1, p.proposal,
+                   &n),
+           kOk);
     const float one = 1.0f, zero = 0.0f;
-    expect("a product by rows", multiply(p.handle, p.desc, &one, p.w, by_rows, p.x, columns, &zero, p.y, p.sums, p.y, p.sums, p.proposal, p.workspace, 8192, s), kOk);
+    expect("a product by rows",
+           multiply(p.handle, p.desc, &one, p.w, by_rows, p.x, columns, &zero, p.y, p.sums, p.y,
+                    p.sums, p.proposal, p.workspace, 8192, s),
+           kOk);
     cudaMemcpyAsync(y, p.y, sizeof y, cudaMemcpyDeviceToHost, s);
     expect("a sum by rows", (long long)y[5][6], 7 * 5);
     const int32_t on = 1, by_columns = 0;
@@ -123,19 +143,31 @@ static void refuses(Problem &p, cudaStream_t s)
     const uint32_t byte = 1, align = 16;
     char kept[sizeof p.proposal];
     expect("another type of sums", desc_create(&other, kCompute32F + 1, kF32), kUnsupported);
-    expect("an unknown attribute of a product", desc_set(p.desc, 99, &three, sizeof three), kInvalid);
+    expect("an unknown attribute of a product", desc_set(p.desc, 99, &three, sizeof three),
+           kInvalid);
     expect("an attribute of another size", desc_set(p.desc, kTransA, &three, 8), kInvalid);
     expect("an unknown transposition", desc_set(p.desc, kTransA, &three, sizeof three), kInvalid);
     expect("an unknown order", layout_set(p.layout, kOrder, &three, sizeof three), kInvalid);
-    expect("an unknown attribute of a layout", layout_set(p.layout, 42, &three, sizeof three), kInvalid);
-    expect("an unknown preference", preference_set(p.preference, 77, &three, sizeof three), kInvalid);
+    expect("an unknown attribute of a layout", layout_set(p.layout, 42, &three, sizeof three),
+           kInvalid);
+    expect("an unknown preference", preference_set(p.preference, 77, &three, sizeof three),
+           kInvalid);
     expect("an unknown type", layout_create(&other, 99, kN, kN, kN), kInvalid);
     layout_create(&other, kBf16, 2 * kN, kN, 2 * kN);
-    expect("sizes that do not fit", propose(p.handle, p.desc, p.layout, other, p.sums, p.sums, p.preference, 1, p.proposal, &n), kInvalid);
+    expect(
+        "sizes that do not fit",
+        propose(p.handle, p.desc, p.layout, other, p.sums, p.sums, p.preference, 1, p.proposal, &n),
+        kInvalid);
     layout_create(&wide, kBf16, kN, kN, kN - 1);
-    expect("columns that overlap", propose(p.handle, p.desc, wide, p.layout, p.sums, p.sums, p.preference, 1, p.proposal, &n), kInvalid);
+    expect(
+        "columns that overlap",
+        propose(p.handle, p.desc, wide, p.layout, p.sums, p.sums, p.preference, 1, p.proposal, &n),
+        kInvalid);
     layout_create(&wide, kBf16, kN, kN, kN + 1);
-    expect("columns at odd addresses", propose(p.handle, p.desc, wide, p.layout, p.sums, p.sums, p.preference, 1, p.proposal, &n), kUnsupported);
+    expect(
+        "columns at odd addresses",
+        propose(p.handle, p.desc, wide, p.layout, p.sums, p.sums, p.preference, 1, p.proposal, &n),
+        kUnsupported);
     preference_set(p.preference, kWorkspace, &little, sizeof little);
     expect("too little room", ask(p, &n), kUnsupported);
     preference_set(p.preference, kWorkspace, &room, sizeof room);

@@ -59,7 +59,8 @@ static void replayed_graphs(check *c)
 
 static void captures_refuse(check *c)
 {
-    static const int want[] = {900, 900, 906, 900, 900}; /* allocate, wait, copy at once, free, wait for the device */
+    /* allocate, wait, copy at once, free, wait for the device */
+    static const int want[] = {900, 900, 906, 900, 900};
     float y[kN];
     for (int i = 0; i < 5; i++) {
         int call = -1, next = -1;

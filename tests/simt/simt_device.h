@@ -249,7 +249,8 @@ DEVI void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_
 {
     simt_mma(SC_MMA_BF16, d, a, b);
 }
-DEVI void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4])
+DEVI void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                            const float (&c)[4])
 {
     for (int i = 0; i < 4; i++)
         d[i] = c[i];

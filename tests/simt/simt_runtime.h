@@ -245,8 +245,8 @@ void run(const Kernel &k);
 void thread_exit(Thread *t); // warp.cpp: it is waited for no longer
 
 // ---- host.cpp
-void host_op(cudaStream_t s, const char *name, std::function<void()> fn, std::vector<SimtRange> reads,
-             std::vector<SimtRange> writes);
+void host_op(cudaStream_t s, const char *name, std::function<void()> fn,
+             std::vector<SimtRange> reads, std::vector<SimtRange> writes);
 
 // ---- check.cpp
 bool state_allows(u64 offset, u32 n, bool write, void *pc);

@@ -57,9 +57,9 @@ static void error_matrix(const nb_grid *g, const float *w, const float *s, int64
                 held[i] = w[n * K + k0 + i] * s[k0 + i];
             g->params(g, held, m, &p);
             for (int i = 0; i < m; i++)
-                d[n * K + k0 + i] =
-                    (double)nb_grid_value(g, &p, nb_grid_round(g, &p, held[i])) / (double)s[k0 + i] -
-                    (double)w[n * K + k0 + i];
+                d[n * K + k0 + i] = (double)nb_grid_value(g, &p, nb_grid_round(g, &p, held[i])) /
+                                        (double)s[k0 + i] -
+                                    (double)w[n * K + k0 + i];
         }
 }
 

@@ -229,7 +229,8 @@ static void names(check *c)
 static const check_case cases[] = {
     {"a sentence has its file, offset, code and hint", sentences},
     {"a sentence longer than its place is cut", long_sentences},
-    {"no sentence and no hint holds a control character, whatever was put in", nothing_gets_through},
+    {"no sentence and no hint holds a control character, whatever was put in",
+     nothing_gets_through},
     {"text from files is shown without control characters, at most 128 bytes of it", escapes},
     {"sizes that overflow are refused", sizes},
     {"an arena gives aligned memory that does not move", arenas},

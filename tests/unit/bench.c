@@ -1,4 +1,5 @@
-/* bench.c -- the measuring half of nibble.h and its commands: fields, forms, exit codes; no figure is judged by its size. */
+/* bench.c -- the measuring half of nibble.h and its commands: fields, forms, exit codes; no figure
+ * is judged by its size. */
 #include "check.h"
 
 #include "api/doctor.h"
@@ -17,7 +18,8 @@
 static int cli(const char *args, char *out, size_t n)
 {
     char line[1200];
-    snprintf(line, sizeof line, "OMP_NUM_THREADS=1 '%s/nibble' %s 2>'%s/bench-test.err'", NB_BINARY_DIR, args, NB_BINARY_DIR);
+    snprintf(line, sizeof line, "OMP_NUM_THREADS=1 '%s/nibble' %s 2>'%s/bench-test.err'",
+             NB_BINARY_DIR, args, NB_BINARY_DIR);
     FILE *f = popen(line, "r");
     out[0] = 0;
     if (!f)
@@ -114,7 +116,8 @@ static void model_rows(check *c)
     CHECK_EQ(c, nb_model_open(TINY, &mo, &m, &err), NB_OK);
     if (!m)
         return;
-    nb_bench_options o = {.n_prompt = 16, .n_gen = 4, .batch = batch, .n_run = 3, .row = keep, .arg = &k};
+    nb_bench_options o = {
+        .n_prompt = 16, .n_gen = 4, .batch = batch, .n_run = 3, .row = keep, .arg = &k};
     CHECK_EQ(c, nb_bench_model(m, &o, &err), NB_OK);
     CHECK_EQ(c, k.n, 4);
     CHECK_STR(c, k.row[0].test, "load");
@@ -125,14 +128,18 @@ static void model_rows(check *c)
         const nb_bench_row *r = &k.row[i];
         const double tokens = i == 1 ? 16 : i == 2 ? 4 : 12;
         CHECK_NEAR(c, r->tok_per_s * r->seconds / tokens, 1, 1e-9, "tok_per_s x seconds / tokens");
-        CHECK_NEAR(c, r->share_of_bandwidth * r->bandwidth_gb_per_s / r->gb_per_s, 1, 1e-9, "share of bandwidth");
-        CHECK_NEAR(c, r->share_of_peak * r->peak_flop_per_s / r->flop_per_s, 1, 1e-9, "share of peak");
+        CHECK_NEAR(c, r->share_of_bandwidth * r->bandwidth_gb_per_s / r->gb_per_s, 1, 1e-9,
+                   "share of bandwidth");
+        CHECK_NEAR(c, r->share_of_peak * r->peak_flop_per_s / r->flop_per_s, 1, 1e-9,
+                   "share of peak");
     }
-    /* tiny-llama: 2 layers of 64x64 + 2 x 32x64 + 64x64 + 3 x 128x64, and the output 272x64: as counted by hand; attention
-     * 4 x 2 layers x 64 x (1 + 2 + 3 + 4) */
+    /* tiny-llama: 2 layers of 64x64 + 2 x 32x64 + 64x64 + 3 x 128x64, and the output 272x64: as
+     * counted by hand; attention 4 x 2 layers x 64 x (1 + 2 + 3 + 4) */
     const double linears = 2.0 * (64 * 64 * 2 + 32 * 64 * 2 + 3 * 128 * 64) + 272.0 * 64;
-    CHECK_NEAR(c, k.row[2].flop_per_s * k.row[2].seconds, 4 * 2 * linears + 4 * 2 * 64 * 10, 1, "flop of tg4");
-    CHECK_NEAR(c, k.row[1].flop_per_s * k.row[1].seconds, 2 * (16 * (linears - 272.0 * 64) + 272.0 * 64) + 4 * 2 * 64 * 136, 1,
+    CHECK_NEAR(c, k.row[2].flop_per_s * k.row[2].seconds, 4 * 2 * linears + 4 * 2 * 64 * 10, 1,
+               "flop of tg4");
+    CHECK_NEAR(c, k.row[1].flop_per_s * k.row[1].seconds,
+               2 * (16 * (linears - 272.0 * 64) + 272.0 * 64) + 4 * 2 * 64 * 136, 1,
                "flop of pp16: the output layer once");
     o.n_prompt = 100000;
     CHECK_EQ(c, nb_bench_model(m, &o, &err), NB_USAGE);
@@ -142,14 +149,16 @@ static void model_rows(check *c)
 
 static void bench_forms(check *c)
 {
-    static const char *const keys[] = {"test",       "tok_per_s",     "stddev", "gb_per_s", "share_of_bandwidth",
-                                       "flop_per_s", "share_of_peak", NULL};
+    static const char *const keys[] = {
+        "test",       "tok_per_s",     "stddev", "gb_per_s", "share_of_bandwidth",
+        "flop_per_s", "share_of_peak", NULL};
     char out[8192];
     CHECK_EQ(c, cli("bench " TINY " -t 1 -p 16 -n 2 -r 1 -b 1,2 -o json", out, sizeof out), 0);
     CHECK_EQ(c, json_lines(c, out, keys), 4);
     CHECK_HAS(c, out, "{\"test\":\"tg2@2\",\"tok_per_s\":");
     CHECK_EQ(c, cli("bench " TINY " -t 1 -p 0 -n 2 -r 1 -o csv -v", out, sizeof out), 0);
-    CHECK_HAS(c, out, "test,tok_per_s,stddev,gb_per_s,share_of_bandwidth,flop_per_s,share_of_peak,");
+    CHECK_HAS(c, out,
+              "test,tok_per_s,stddev,gb_per_s,share_of_bandwidth,flop_per_s,share_of_peak,");
     CHECK_HAS(c, out, "\ntg2,");
     CHECK(c, !strstr(out, "\npp"));
     read_err(out, sizeof out);
@@ -176,12 +185,18 @@ static void kernel_forms(check *c)
                                        "ratio_to_cublas_bf16",
                                        NULL};
     char out[32768];
-    CHECK_EQ(c, cli("bench kernels -t 1 --device cpu --shape 48x256 -m 1,3 --kind q4_k -o json", out, sizeof out), 0);
+    CHECK_EQ(c,
+             cli("bench kernels -t 1 --device cpu --shape 48x256 -m 1,3 --kind q4_k -o json", out,
+                 sizeof out),
+             0);
     CHECK_EQ(c, json_lines(c, out, keys), 2);
     CHECK_HAS(c, out, "\"row\":\"int8_");
     CHECK_HAS(c, out, "\"kind\":\"q4_k\",\"m\":3,\"n\":48,\"k\":256,");
     CHECK_HAS(c, out, "\"ratio_to_cublas_bf16\":null");
-    CHECK_EQ(c, cli("bench kernels -t 1 --device cpu --exact --shape 32x64 -m 1 --kind int4g32 -o csv", out, sizeof out), 0);
+    CHECK_EQ(c,
+             cli("bench kernels -t 1 --device cpu --exact --shape 32x64 -m 1 --kind int4g32 -o csv",
+                 out, sizeof out),
+             0);
     CHECK_HAS(c, out, "\nlinear,f32_");
     CHECK_EQ(c, cli("bench kernels --device cpu --rows -m 1 -o json", out, sizeof out), 0);
     CHECK(c, json_lines(c, out, (const char *const[]){"op", "row", "kind", "m", NULL}) > 20);
@@ -196,8 +211,15 @@ static void kernels_of_a_device(check *c)
         check_skip(c, "no emulator in this build");
         return;
     }
-    CHECK_EQ(c, cli("bench kernels --device simt --shape 128x128 -m 1,17 --kind q4_0 --json", out, sizeof out), 0);
-    CHECK_EQ(c, json_lines(c, out, (const char *const[]){"row", "us", "share_of_limit", "limit_gb_per_s", "limit_tflop_per_s", NULL}), 2);
+    CHECK_EQ(c,
+             cli("bench kernels --device simt --shape 128x128 -m 1,17 --kind q4_0 --json", out,
+                 sizeof out),
+             0);
+    CHECK_EQ(c,
+             json_lines(c, out,
+                        (const char *const[]){"row", "us", "share_of_limit", "limit_gb_per_s",
+                                              "limit_tflop_per_s", NULL}),
+             2);
     CHECK_HAS(c, out, "\"row\":\"stream\"");
     CHECK_HAS(c, out, "\"row\":\"tile_256x32\"");
     CHECK(c, !strstr(out, "\"share_of_limit\":null"));
@@ -226,13 +248,15 @@ static void doctor_product_library(check *c)
         nb_doctor_product_library(&be, &r);
         CHECK_EQ(c, r.n_library, there);
         CHECK_EQ(c, r.n_note, !there);
-        CHECK_HAS(c, there ? r.library[0].version : r.note[0], there ? "13.1.0" : "libcublasLt is not there");
+        CHECK_HAS(c, there ? r.library[0].version : r.note[0],
+                  there ? "13.1.0" : "libcublasLt is not there");
     }
 }
 
 static void doctor_forms(check *c)
 {
-    static const char *const keys[] = {"cpu", "isa", "threads", "memory_bytes", "bandwidth_gb_per_s", "gpus", "libraries", NULL};
+    static const char *const keys[] = {
+        "cpu", "isa", "threads", "memory_bytes", "bandwidth_gb_per_s", "gpus", "libraries", NULL};
     char out[65536];
     const int code = cli("doctor --json", out, sizeof out);
     CHECK(c, code == 0 || code == 1); /* 1: a GPU is there and cannot be used */
@@ -258,7 +282,8 @@ static void doctor_sets(check *c)
         {NB_ISA_AVX2, "avx2 fma f16c", NULL},
         {NB_ISA_AVX2 | NB_ISA_AVX512, "avx2 fma f16c avx512 vnni", NULL},
         {NB_ISA_AVX2 | NB_ISA_AVX512 | NB_ISA_BF16, "avx2 fma f16c avx512 vnni bf16", NULL},
-        {NB_ISA_AVX2 | NB_ISA_AVX512 | NB_ISA_BF16 | NB_ISA_AMX, "avx2 fma f16c avx512 vnni bf16 amx", NULL},
+        {NB_ISA_AVX2 | NB_ISA_AVX512 | NB_ISA_BF16 | NB_ISA_AMX,
+         "avx2 fma f16c avx512 vnni bf16 amx", NULL},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         nb_doctor_report r = {.n_note = 0};
@@ -283,7 +308,8 @@ static void refusals(check *c)
         {"bench kernels --kind q9", 2, "--kind q9 is no number format"},
         {"bench kernels --kind int4g", 2, "is no number format"},
         {"bench kernels --kind i32 --shape 4x4", 5, "holds whole numbers"},
-        {"bench kernels --kind q4_0 --shape 4x33", 2, "rows of 33 values are no whole number of q4_0 blocks"},
+        {"bench kernels --kind q4_0 --shape 4x33", 2,
+         "rows of 33 values are no whole number of q4_0 blocks"},
         {"bench kernels --shape 64", 2, "--shape 64 is no shape"},
         {"bench kernels --shape 64x0", 2, "is no shape"},
         {"bench kernels -m 1,,2", 2, "--tokens 1,,2"},
@@ -309,7 +335,8 @@ static void refusals(check *c)
 static void one_table(check *c)
 {
     static const struct {
-        const char *command, *dashes, *dash; /* as it writes the -- before a name and the - inside */
+        /* as it writes the -- before a name and the - inside */
+        const char *command, *dashes, *dash;
     } where[] = {{"man", "\\-\\-", "\\-"},
                  {"completions bash", "--", "-"},
                  {"completions zsh", "--", "-"},
@@ -328,12 +355,14 @@ static void one_table(check *c)
         for (int i = 0; i < n; i++) {
             char args[64];
             if (!strstr(text, names[i]))
-                check_report(c, __FILE__, __LINE__, "%s does not name %s", where[w].command, names[i]);
+                check_report(c, __FILE__, __LINE__, "%s does not name %s", where[w].command,
+                             names[i]);
             snprintf(args, sizeof args, "help %.31s", names[i]);
             CHECK_EQ(c, cli(args, out, sizeof out), 0);
             for (const char *p = out; (p = strstr(p, "--")) != NULL; p += 2) {
                 char flag[40], shown[80];
-                snprintf(flag, sizeof flag, "%.*s", (int)strspn(p + 2, "abcdefghijklmnopqrstuvwxyz0123456789-"), p + 2);
+                snprintf(flag, sizeof flag, "%.*s",
+                         (int)strspn(p + 2, "abcdefghijklmnopqrstuvwxyz0123456789-"), p + 2);
                 snprintf(shown, sizeof shown, "%s", where[w].dashes);
                 for (const char *f = flag; *f && strlen(shown) + 3 < sizeof shown; f++) {
                     const char one[] = {*f, 0};
@@ -341,13 +370,15 @@ static void one_table(check *c)
                 }
                 c->n_check++;
                 if (!strstr(text, shown))
-                    check_report(c, __FILE__, __LINE__, "%s does not name --%s of %s", where[w].command, flag, names[i]);
+                    check_report(c, __FILE__, __LINE__, "%s does not name --%s of %s",
+                                 where[w].command, flag, names[i]);
             }
         }
     }
 }
 
-/* Loads the bash script and asks it as the shell would; the empty word ends the line that is completed. */
+/* Loads the bash script and asks it as the shell would; the empty word ends the line that is
+ * completed. */
 static void bash_completes(check *c)
 {
     static const struct {
@@ -367,7 +398,8 @@ static void bash_completes(check *c)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char line[2400], got[400] = "";
         snprintf(line, sizeof line,
-                 "cd /var/empty 2>/dev/null || cd /; bash -c 'eval \"$(\"$0\" completions bash)\"; COMP_WORDS=(\"$@\"); "
+                 "cd /var/empty 2>/dev/null || cd /; bash -c 'eval \"$(\"$0\" completions bash)\"; "
+                 "COMP_WORDS=(\"$@\"); "
                  "COMP_CWORD=$(($# - 1)); _nibble; echo \"${COMPREPLY[*]}\"' '%s/nibble' %s",
                  NB_BINARY_DIR, rows[i].words);
         FILE *f = popen(line, "r");
@@ -387,7 +419,8 @@ static const check_case cases[] = {
     {"nibble bench kernels prints its fields and names its rows", kernel_forms},
     {"nibble doctor prints its fields, and features from the tables", doctor_forms},
     {"nibble doctor names the sets of instructions", doctor_sets},
-    {"nibble doctor says whether the vendor's library for products is there", doctor_product_library},
+    {"nibble doctor says whether the vendor's library for products is there",
+     doctor_product_library},
     {"what cannot be measured is refused with one sentence and its code", refusals},
     {"help, manual page and completions name every command and flag", one_table},
     {"the bash script offers commands, flags and the words of their operands", bash_completes},

@@ -1,5 +1,6 @@
-/* bpe.c -- the joining of long words against the textbook: look for the pair of lowest rank, the leftmost of equals, join it, again. By
- * merges, where the two tokens are the pair, and by scores, where whatever spells a token is one. */
+/* bpe.c -- the joining of long words against the textbook: look for the pair of lowest rank, the
+ * leftmost of equals, join it, again. By merges, where the two tokens are the pair, and by scores,
+ * where whatever spells a token is one. */
 #include "hostile/bytes.h"
 #include "text/vocab.h"
 #include "tokenizers.h"
@@ -65,7 +66,8 @@ static int textbook(const struct made *m, const char *word, bool by_score, int *
         int best = kMerges, at = -1;
         for (int i = 0; i + 1 < n; i++)
             for (int k = 0; k < best; k++)
-                if (by_score ? spells(m, id[i], id[i + 1], k) : m->left[k] == id[i] && m->right[k] == id[i + 1]) {
+                if (by_score ? spells(m, id[i], id[i + 1], k)
+                             : m->left[k] == id[i] && m->right[k] == id[i + 1]) {
                     best = k;
                     at = i;
                 }
@@ -82,10 +84,12 @@ static void open_made(tokenizer_of *k, const struct made *m)
     static char json[1 << 16];
     size_t at = (size_t)snprintf(json, sizeof json, "{\"model\":{\"type\":\"BPE\",\"vocab\":{");
     for (int i = 0; i < kTokens; i++)
-        at += (size_t)snprintf(json + at, sizeof json - at, "%s\"%s\":%d", i ? "," : "", m->text[i], i);
+        at += (size_t)snprintf(json + at, sizeof json - at, "%s\"%s\":%d", i ? "," : "", m->text[i],
+                               i);
     at += (size_t)snprintf(json + at, sizeof json - at, "},\"merges\":[");
     for (int i = 0; i < kMerges; i++)
-        at += (size_t)snprintf(json + at, sizeof json - at, "%s\"%s %s\"", i ? "," : "", m->text[m->left[i]], m->text[m->right[i]]);
+        at += (size_t)snprintf(json + at, sizeof json - at, "%s\"%s %s\"", i ? "," : "",
+                               m->text[m->left[i]], m->text[m->right[i]]);
     at += (size_t)snprintf(json + at, sizeof json - at, "]}}");
     tokenizer_from_text(k, json, at, NULL);
 }
@@ -109,7 +113,9 @@ static void put_piece(bytes *b, const char *text, float score, uint32_t type)
 /* The same tokens by score; the unknown piece comes last, so that ids agree. */
 static void open_scored(tokenizer_of *k, const struct made *m, bytes *b)
 {
-    static const char trainer[] = {2 << 3 | 2, 2, 3 << 3, 2}, normalizer[] = {3 << 3 | 2, 4, 3 << 3, 0, 4 << 3, 0}; /* BPE, no spaces added */
+    /* BPE, no spaces added */
+    static const char trainer[] = {2 << 3 | 2, 2, 3 << 3, 2},
+                      normalizer[] = {3 << 3 | 2, 4, 3 << 3, 0, 4 << 3, 0};
     b->n = 0;
     for (int i = 0; i < kTokens; i++)
         put_piece(b, m->text[i], i < kLetters ? -1000.0f : (float)(kLetters - i), 1);

@@ -1,8 +1,9 @@
-/* experts.c -- the statistics of a mixture's experts (quant/routing.c, quant/experts.c) against plain arithmetic, on the small mixtures of
- * tests/data/models.
+/* experts.c -- the statistics of a mixture's experts (quant/routing.c, quant/experts.c) against
+ * plain arithmetic, on the small mixtures of tests/data/models.
  *
- * With o's weights at zero, which every format holds exactly, the first layer's feed-forward reads the normed embeddings, so which tokens go where
- * and what each expert sees is computed here from the checkpoint alone, in double. */
+ * With o's weights at zero, which every format holds exactly, the first layer's feed-forward reads
+ * the normed embeddings, so which tokens go where and what each expert sees is computed here from
+ * the checkpoint alone, in double. */
 #include "check.h"
 #include "convert/gguf_sink.h"
 #include "hostile/folder.h"
@@ -65,8 +66,12 @@ static void forget(void)
     n_call = 0;
 }
 
-static const nb_quantizer remembering = {
-    .name = "remembering", .summary = "", .cost = "", .needs = NB_NEEDS_HESSIAN, .corrects = true, .layer = remember};
+static const nb_quantizer remembering = {.name = "remembering",
+                                         .summary = "",
+                                         .cost = "",
+                                         .needs = NB_NEEDS_HESSIAN,
+                                         .corrects = true,
+                                         .layer = remember};
 
 /* ---- models ---- */
 
@@ -105,7 +110,8 @@ static void without_attention(check *c, const char *family, char path[1024])
         snprintf(in, sizeof in, "%.700s/%.100s", from, files[i]);
         uint8_t *p = read_file(in, &n);
         for (int l = 0; i == 1 && l < m->hp.n_layer; l++) {
-            const nb_tensor *t = nb_family_tensor(m->family, m->container, (nb_slot){.role = NB_ROLE_ATTN_O, .layer = l}, name);
+            const nb_tensor *t = nb_family_tensor(
+                m->family, m->container, (nb_slot){.role = NB_ROLE_ATTN_O, .layer = l}, name);
             CHECK(c, t->offset + t->bytes <= n);
             memset(p + t->offset, 0, t->bytes);
         }
@@ -116,14 +122,16 @@ static void without_attention(check *c, const char *family, char path[1024])
     nb_model_close(m);
 }
 
-/* A copy of mixtral's checkpoint whose experts are kWider times as wide inside, by repeating their numbers: down is narrow then. */
+/* A copy of mixtral's checkpoint whose experts are kWider times as wide inside, by repeating their
+ * numbers: down is narrow then. */
 static void with_wide_experts(check *c, char path[1024])
 {
     enum { kWider = 4, kRoom = 1 << 20 };
     char from[700];
     size_t n = 0, offset = 0, n_head = 0;
     snprintf(from, sizeof from, "%s/tests/data/models/tiny-mixtral/config.json", NB_SOURCE_DIR);
-    char *config = (char *)read_file(from, &n), *head = calloc(1, kRoom), *at = config ? strstr(config, "\"intermediate_size\": 32,") : NULL;
+    char *config = (char *)read_file(from, &n), *head = calloc(1, kRoom),
+         *at = config ? strstr(config, "\"intermediate_size\": 32,") : NULL;
     uint8_t *data = calloc(1, kRoom);
     from[strlen(from) - strlen("/config.json")] = 0;
     nb_model *m = open_model(c, from, "ref");
@@ -136,14 +144,18 @@ static void with_wide_experts(check *c, char path[1024])
         folder_write(&here, "wide/config.json", config, n + 1);
         for (int64_t i = 0; i < m->container->n_tensor; i++) {
             const nb_tensor *t = &m->container->tensor[i];
-            const bool wide = strstr(t->name, ".experts.") != NULL, down = strstr(t->name, ".w2.") != NULL;
+            const bool wide = strstr(t->name, ".experts.") != NULL,
+                       down = strstr(t->name, ".w2.") != NULL;
             const int times = wide ? kWider : 1;
             CHECK(c, offset + (size_t)times * t->bytes <= kRoom && n_head < kRoom - 300);
-            n_head += (size_t)sprintf(head + n_head, "%c\"%s\":{\"dtype\":\"BF16\",\"shape\":[%lld", i ? ',' : '{', t->name,
+            n_head += (size_t)sprintf(head + n_head, "%c\"%s\":{\"dtype\":\"BF16\",\"shape\":[%lld",
+                                      i ? ',' : '{', t->name,
                                       (long long)t->shape[0] * (wide && !down ? times : 1));
             if (t->n_dim == 2)
-                n_head += (size_t)sprintf(head + n_head, ",%lld", (long long)t->shape[1] * (down ? times : 1));
-            n_head += (size_t)sprintf(head + n_head, "],\"data_offsets\":[%zu,%zu]}", offset, offset + (size_t)times * t->bytes);
+                n_head += (size_t)sprintf(head + n_head, ",%lld",
+                                          (long long)t->shape[1] * (down ? times : 1));
+            n_head += (size_t)sprintf(head + n_head, "],\"data_offsets\":[%zu,%zu]}", offset,
+                                      offset + (size_t)times * t->bytes);
             for (int k = 0; k < times; k++, offset += t->bytes)
                 memcpy(data + offset, t->data, t->bytes);
         }
@@ -175,7 +187,8 @@ static void calibration(const nb_model *m, int32_t *ids, int n)
 }
 
 /* Runs the pipeline into 8 bits and leaves its calls, and its records in report. */
-static int64_t pipeline(check *c, nb_model *m, int n_seq, int ctx, int batch, double correction, nb_linear_report *report)
+static int64_t pipeline(check *c, nb_model *m, int n_seq, int ctx, int batch, double correction,
+                        nb_linear_report *report)
 {
     int32_t ids[kTokens];
     char out[1024];
@@ -185,7 +198,8 @@ static int64_t pipeline(check *c, nb_model *m, int n_seq, int ctx, int batch, do
     int64_t n_report = 0;
     calibration(m, ids, n_seq * ctx);
     const nb_calib calib = {.ids = ids, .n_seq = n_seq, .ctx = ctx};
-    const nb_gguf_sink_spec spec = {.model = m, .out = folder_in(&here, "out.gguf", out), .choose = eight_bits, .n_thread = 1};
+    const nb_gguf_sink_spec spec = {
+        .model = m, .out = folder_in(&here, "out.gguf", out), .choose = eight_bits, .n_thread = 1};
     CHECK_EQ(c, nb_grid_find("q8_0", 0, true, &grid, &err), NB_OK);
     const nb_pipeline_options o = {.quantizer = &remembering,
                                    .grid = grid,
@@ -215,7 +229,8 @@ static float *decoded(const nb_model *m, nb_slot at)
     int64_t N, K;
     nb_family_shape(&m->hp, at, &N, &K);
     float *w = calloc((size_t)((N ? N : 1) * K), sizeof *w);
-    const nb_status st = N ? nb_model_matrix(m, at, &a, &made, &err) : nb_model_decode_vector(m, at, w, &err);
+    const nb_status st =
+        N ? nb_model_matrix(m, at, &a, &made, &err) : nb_model_decode_vector(m, at, w, &err);
     for (int64_t n = 0; n < N && st == NB_OK; n++)
         nb_dtype_decode_row(a.dtype, a.rows + n * nb_dtype_row_bytes(a.dtype, K), w + n * K, K);
     free(made);
@@ -228,7 +243,8 @@ static void route(const nb_model *m, double *h, bool *to)
     const int64_t d = m->hp.hidden_size;
     const int E = m->hp.n_expert;
     int32_t ids[kTokens];
-    float *embed = decoded(m, (nb_slot){.role = NB_ROLE_EMBED}), *norm = decoded(m, (nb_slot){.role = NB_ROLE_FFN_NORM});
+    float *embed = decoded(m, (nb_slot){.role = NB_ROLE_EMBED}),
+          *norm = decoded(m, (nb_slot){.role = NB_ROLE_FFN_NORM});
     float *router = decoded(m, (nb_slot){.role = NB_ROLE_ROUTER});
     calibration(m, ids, kTokens);
     for (int t = 0; t < kTokens; t++) {
@@ -269,7 +285,8 @@ static void activate(const call *gate_up, const double *x, double *f)
     }
 }
 
-static int64_t moments(const nb_model *m, int e, const double *h, const bool *to, const call *gate_up, double *out)
+static int64_t moments(const nb_model *m, int e, const double *h, const bool *to,
+                       const call *gate_up, double *out)
 {
     const int64_t d = m->hp.hidden_size, K = gate_up ? gate_up->N / 2 : d;
     int64_t n = 0;
@@ -311,7 +328,8 @@ static void check_dense(check *c, const call *k, const double *h)
     nb_grid grid;
     const nb_backend_options bo = {.exact = true};
     nb_quant_stats stats = {0};
-    const size_t n = (size_t)(k->N * k->K), bytes[] = {4 * n, 4 * n, (size_t)(k->K * k->K) * 8, n, n / 32 * sizeof(nb_group)};
+    const size_t n = (size_t)(k->N * k->K),
+                 bytes[] = {4 * n, 4 * n, (size_t)(k->K * k->K) * 8, n, n / 32 * sizeof(nb_group)};
     void *p[5] = {NULL};
     int differ = 0;
     CHECK_EQ(c, nb_backend_open("ref", &bo, &be, &err), NB_OK);
@@ -355,7 +373,8 @@ static void own_tokens(check *c, const char *family)
     const int E = m->hp.n_expert;
     const bool narrow = m->hp.intermediate_size % 32 != 0; /* down is kept */
     nb_linear_report *report = calloc((size_t)nb_pipeline_most_reports(m), sizeof *report);
-    double *h = calloc((size_t)(kTokens * m->hp.hidden_size), sizeof *h), *want = calloc(kMostK * kMostK, sizeof *want);
+    double *h = calloc((size_t)(kTokens * m->hp.hidden_size), sizeof *h),
+           *want = calloc(kMostK * kMostK, sizeof *want);
     bool *to = calloc((size_t)(kTokens * E), sizeof *to);
     const int64_t n_report = pipeline(c, m, kSeq, kCtx, 0, 0.0, report);
     int64_t pairs = 0;
@@ -409,7 +428,8 @@ static void any_batch(check *c)
     char path[700];
     snprintf(path, sizeof path, "%s/tests/data/models/tiny-mixtral", NB_SOURCE_DIR);
     nb_model *m = open_model(c, path, "cpu");
-    nb_linear_report *report = m ? calloc((size_t)nb_pipeline_most_reports(m), sizeof *report) : NULL;
+    nb_linear_report *report =
+        m ? calloc((size_t)nb_pipeline_most_reports(m), sizeof *report) : NULL;
     uint64_t want = 0;
     for (int batch = 0; batch < 4 && report; batch++) {
         pipeline(c, m, kSeq, kCtx, batch, 1.0, report);
@@ -423,20 +443,23 @@ static void any_batch(check *c)
 
 /* ---- experts that saw little ---- */
 
-/* Two tokens: at most two of 64 inputs' sixteenth. What they saw nothing of has no error, the rest a measured one. */
+/* Two tokens: at most two of 64 inputs' sixteenth. What they saw nothing of has no error, the rest
+ * a measured one. */
 static void few_tokens(check *c)
 {
     char path[700];
     snprintf(path, sizeof path, "%s/tests/data/models/tiny-mixtral", NB_SOURCE_DIR);
     nb_model *m = open_model(c, path, "cpu");
-    nb_linear_report *report = m ? calloc((size_t)nb_pipeline_most_reports(m), sizeof *report) : NULL;
+    nb_linear_report *report =
+        m ? calloc((size_t)nb_pipeline_most_reports(m), sizeof *report) : NULL;
     const int64_t n = report ? pipeline(c, m, 1, 2, 0, 1.0, report) : 0;
     int unseen = 0, rounded = 0;
     for (int64_t i = 0; i < n; i++) {
         const nb_linear_report *r = &report[i];
         if (!r->expert)
             continue;
-        const bool down = strstr(r->name, ".w2.") != NULL; /* of 32 inputs 2 tokens are a sixteenth */
+        /* of 32 inputs 2 tokens are a sixteenth */
+        const bool down = strstr(r->name, ".w2.") != NULL;
         CHECK_EQ(c, r->rounded, down ? r->n_token < 2 : r->n_token < 4);
         CHECK(c, isfinite(r->error) == (r->n_token > 0));
         CHECK(c, strstr(r->note, r->n_token == 0 ? "saw no token: rounded to nearest"
@@ -447,11 +470,15 @@ static void few_tokens(check *c)
     }
     CHECK(c, rounded > unseen);
     for (int i = 0; i < n_call; i++)
-        CHECK(c, calls[i].K == 32 || i % 10 < 2 || calls[i].h == NULL); /* nothing was decided by them */
-    pipeline(c, m, 1, 32, 0, 1.0, report);                              /* between 4 and 64 of 64: more damping */
+        /* nothing was decided by them */
+        CHECK(c, calls[i].K == 32 || i % 10 < 2 || calls[i].h == NULL);
+    /* between 4 and 64 of 64: more damping */
+    pipeline(c, m, 1, 32, 0, 1.0, report);
     for (int i = 0; i < n_call; i++)
         if (i % 10 >= 2 && calls[i].h && calls[i].n_token < calls[i].K)
-            CHECK_NEAR(c, calls[i].damp, fmin(1.0, 0.01 * (double)calls[i].K / (double)calls[i].n_token), 1e-12, "damping");
+            CHECK_NEAR(c, calls[i].damp,
+                       fmin(1.0, 0.01 * (double)calls[i].K / (double)calls[i].n_token), 1e-12,
+                       "damping");
     forget();
     free(report);
     nb_model_close(m);
@@ -475,7 +502,8 @@ static void on_simt(check *c)
     double error[2] = {0, 0};
     for (int i = 0; i < 2; i++) {
         nb_model *m = open_model(c, path, i ? "simt" : "cpu");
-        nb_linear_report *report = m ? calloc((size_t)nb_pipeline_most_reports(m), sizeof *report) : NULL;
+        nb_linear_report *report =
+            m ? calloc((size_t)nb_pipeline_most_reports(m), sizeof *report) : NULL;
         const int64_t n = report ? pipeline(c, m, 1, 48, 2, 1.0, report) : 0;
         for (int64_t k = 0; k < n; k++)
             error[i] += isfinite(report[k].error) ? report[k].error / (double)n : 0.0;
@@ -484,14 +512,15 @@ static void on_simt(check *c)
     }
     printf("      mean error %.3g, on the CPU %.3g\n", error[1], error[0]);
     CHECK(c, error[0] > 0);
-    CHECK_NEAR(c, error[1], error[0], 0.3 * error[0], "the mean of the errors"); /* the device's activations are BF16 */
+    /* the device's activations are BF16 */
+    CHECK_NEAR(c, error[1], error[0], 0.3 * error[0], "the mean of the errors");
     forget();
 }
 
 /* ---- the drift of narrow linears ---- */
 
-/* Of the first layer's groups, which see the same inputs whatever is summed for them: W C as it was summed, against W times the C of a device that
- * cannot sum it. */
+/* Of the first layer's groups, which see the same inputs whatever is summed for them: W C as it was
+ * summed, against W times the C of a device that cannot sum it. */
 static void summed_product(check *c)
 {
     for (int f = 0; f < 2; f++) {
@@ -522,7 +551,8 @@ static void summed_product(check *c)
             if (!a->wc || i >= n / m->hp.n_layer)
                 continue;
             n_product++;
-            CHECK(c, 2 * a->N <= a->K && memcmp(a->w, b->w, (size_t)(a->N * a->K) * sizeof *a->w) == 0);
+            CHECK(c, 2 * a->N <= a->K &&
+                         memcmp(a->w, b->w, (size_t)(a->N * a->K) * sizeof *a->w) == 0);
             for (int64_t r = 0; r < a->N && b->c; r++) {
                 double off = 0, all = 0;
                 for (int64_t j = 0; j < a->K; j++) {
@@ -547,11 +577,14 @@ static void summed_product(check *c)
 }
 
 static const check_case cases[] = {
-    {"an expert of mixtral has the moments of its own tokens, and a dense linear's codes", mixtral_own_tokens},
+    {"an expert of mixtral has the moments of its own tokens, and a dense linear's codes",
+     mixtral_own_tokens},
     {"an expert of qwen3_moe has the moments of its own tokens", qwen3_moe_own_tokens},
     {"the codes do not depend on how many experts are measured at once", any_batch},
     {"an expert that saw little is damped more, or rounded, and says so", few_tokens},
-    {"what W makes of the drift is summed with the weights of each linear, in a dense layer and in a mixture", summed_product},
+    {"what W makes of the drift is summed with the weights of each linear, in a dense layer and in "
+     "a mixture",
+     summed_product},
     {"the CUDA sources quantize a mixture as the CPU does", on_simt},
 };
 

@@ -133,12 +133,14 @@ static void by_hand(check *c)
     }
 }
 
-/* No level is nearer, but for the roundings of w / scale and of the bounds between levels: 2^-23 of what they are. */
+/* No level is nearer, but for the roundings of w / scale and of the bounds between levels: 2^-23 of
+ * what they are. */
 static void check_nearest(check *c, const nb_grid *g, const nb_group *p, float w)
 {
     const float is = fabsf(nb_grid_value(g, p, nb_grid_round(g, p, w)) - w);
     for (int code = 0; code <= g->code_max; code++)
-        CHECK(c, is <= fabsf(nb_grid_value(g, p, code) - w) + 0x1p-21f * (fabsf(w) + fabsf(p->scale * g->far)));
+        CHECK(c, is <= fabsf(nb_grid_value(g, p, code) - w) +
+                           0x1p-21f * (fabsf(w) + fabsf(p->scale * g->far)));
     CHECK_EQ(c, nb_grid_round(g, p, 0.0f), (int)p->zero);
 }
 
@@ -190,7 +192,8 @@ static void blocks(check *c)
     for (int k = kInts; k < n_every(); k++) {
         const nb_grid g = grid_of(c, every(k), 0, false);
         const nb_dtype *t = g.dtype;
-        CHECK(c, t->block == t->group && t->block <= kMostBlock); /* one group a block, as all grids have it so far */
+        /* one group a block, as all grids have it so far */
+        CHECK(c, t->block == t->group && t->block <= kMostBlock);
         for (int n_test = 0; n_test < 200; n_test++) {
             float w[kMostBlock], got[kMostBlock];
             uint8_t code[kMostBlock], block[2 * kMostBlock];
@@ -221,7 +224,8 @@ static float bf16_normal(nb_rng *r)
     return out;
 }
 
-/* Blocks of BF16 and F16 values, ties among them, by a grid that meets its extreme: the encoder's bytes, which tests/golden/dtype holds to llama.cpp's. */
+/* Blocks of BF16 and F16 values, ties among them, by a grid that meets its extreme: the encoder's
+ * bytes, which tests/golden/dtype holds to llama.cpp's. */
 static void ties(check *c)
 {
     nb_rng r;
@@ -271,7 +275,8 @@ static void edges(check *c)
                     for (int j = 0; j < 4 && rows[i] == huge; j++)
                         check_nearest(c, &g, &p, rows[i][j]);
                 }
-                if (rows[i] == tiny && !wide) /* a step of 6e-8 still tells 0 from the smallest f16 */
+                /* a step of 6e-8 still tells 0 from the smallest f16 */
+                if (rows[i] == tiny && !wide)
                     CHECK_NEAR(c, fabsf(p.scale), 0x1p-24f, 0.0, every(k));
                 if ((rows[i] == huge || rows[i] == ends) && !wide)
                     CHECK_NEAR(c, fabsf(p.scale), 65504.0f, 0.0, every(k));

@@ -18,7 +18,8 @@ static void names(check *c)
         {"HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB", "SmolLM2-135M-Instruct", "main"},
         {"o/n_1.5@v1.0", "o", "n_1.5", "v1.0"},
         {"o/n@refs/pr/12", "o", "n", "refs/pr/12"},
-        {"o/n@0123456789abcdef0123456789abcdef01234567", "o", "n", "0123456789abcdef0123456789abcdef01234567"},
+        {"o/n@0123456789abcdef0123456789abcdef01234567", "o", "n",
+         "0123456789abcdef0123456789abcdef01234567"},
         {"o", NULL, NULL, NULL},
         {"o/", NULL, NULL, NULL},
         {"/n", NULL, NULL, NULL},
@@ -68,9 +69,11 @@ static void places(check *c)
         {NULL, NULL, "~/x", NULL, "/e", "/e/x/hub"},
         {"~", NULL, NULL, NULL, "/e", "/e"},
     };
-    static const char *const variables[] = {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"};
+    static const char *const variables[] = {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME",
+                                            "XDG_CACHE_HOME", "HOME"};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const char *const value[] = {rows[i].hub_cache, rows[i].older, rows[i].hf_home, rows[i].xdg, rows[i].home};
+        const char *const value[] = {rows[i].hub_cache, rows[i].older, rows[i].hf_home, rows[i].xdg,
+                                     rows[i].home};
         char path[NB_HUB_PATH], want[NB_HUB_PATH];
         nb_hub_name n;
         for (int k = 0; k < 5; k++)
@@ -99,15 +102,22 @@ static void places(check *c)
 /* What `git hash-object` and `sha256sum` say of the same bytes. */
 static void blob_names(check *c)
 {
-    static const char *const kinds[] = {"0000000000000000000000000000000000000000",
-                                        "0000000000000000000000000000000000000000000000000000000000000000"};
+    static const char *const kinds[] = {
+        "0000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000000"};
     static const struct {
         size_t n; /* bytes, each 'a', and a newline */
         const char *name[2];
     } rows[] = {
-        {0, {"8b137891791fe96927ad78e64b0aad7bded08bdc", "01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b"}},
-        {54, {"82c3fcbfc306c1f01046c71ffd36105b3bf8b22b", "6c15ca090686c041bc81baae678e91bfaaae97ef7b6bf365cde736dd05e93d66"}},
-        {1000, {"2b813e9dc38a4c1b0c96cb5b6d29d816e24227a2", "2d0dff699d8e0a69179922c9ff80205f9cbcfae959079b27e4c9c3ef37c70974"}},
+        {0,
+         {"8b137891791fe96927ad78e64b0aad7bded08bdc",
+          "01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b"}},
+        {54,
+         {"82c3fcbfc306c1f01046c71ffd36105b3bf8b22b",
+          "6c15ca090686c041bc81baae678e91bfaaae97ef7b6bf365cde736dd05e93d66"}},
+        {1000,
+         {"2b813e9dc38a4c1b0c96cb5b6d29d816e24227a2",
+          "2d0dff699d8e0a69179922c9ff80205f9cbcfae959079b27e4c9c3ef37c70974"}},
     };
     char text[1001], name[NB_BLOB_NAME];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -121,8 +131,10 @@ static void blob_names(check *c)
             nb_blob_hash_end(&s, name);
             CHECK_STR(c, name, rows[i].name[k]);
         }
-    CHECK(c, nb_blob_name_ok(kinds[0]) && nb_blob_name_ok(kinds[1]) && !nb_blob_name_ok("") && !nb_blob_name_ok("abc"));
-    CHECK(c, !nb_blob_name_ok("000000000000000000000000000000000000000/") && !nb_blob_name_ok("000000000000000000000000000000000000000A"));
+    CHECK(c, nb_blob_name_ok(kinds[0]) && nb_blob_name_ok(kinds[1]) && !nb_blob_name_ok("") &&
+                 !nb_blob_name_ok("abc"));
+    CHECK(c, !nb_blob_name_ok("000000000000000000000000000000000000000/") &&
+                 !nb_blob_name_ok("000000000000000000000000000000000000000A"));
 }
 
 static void addresses(check *c)
@@ -163,8 +175,10 @@ static void addresses(check *c)
 
 static void paths(check *c)
 {
-    static const char *const right[] = {"a", "a/b.json", ".gitattributes", "...", "a b", "\xc3\xa4"};
-    static const char *const wrong[] = {"", "/a", "a/", "a//b", "..", ".", "a/..", "../a", "a/./b", "a\\b", "a\nb", "a\xff"};
+    static const char *const right[] = {"a",   "a/b.json", ".gitattributes",
+                                        "...", "a b",      "\xc3\xa4"};
+    static const char *const wrong[] = {"",     "/a",   "a/",    "a//b", "..",   ".",
+                                        "a/..", "../a", "a/./b", "a\\b", "a\nb", "a\xff"};
     for (size_t i = 0; i < sizeof right / sizeof *right; i++)
         CHECK(c, nb_tree_path_ok(right[i], strlen(right[i])));
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
@@ -176,23 +190,40 @@ static void numbers(check *c)
 {
 #ifdef HAVE_CURL_H
     static const int rows[][2] = {
-        {NB_CURL_LOW_SPEED_LIMIT, CURLOPT_LOW_SPEED_LIMIT},   {NB_CURL_LOW_SPEED_TIME, CURLOPT_LOW_SPEED_TIME},
-        {NB_CURL_NOPROGRESS, CURLOPT_NOPROGRESS},             {NB_CURL_NOBODY, CURLOPT_NOBODY},
-        {NB_CURL_FOLLOWLOCATION, CURLOPT_FOLLOWLOCATION},     {NB_CURL_HTTPGET, CURLOPT_HTTPGET},
-        {NB_CURL_CONNECTTIMEOUT, CURLOPT_CONNECTTIMEOUT},     {NB_CURL_NOSIGNAL, CURLOPT_NOSIGNAL},
-        {NB_CURL_PROTOCOLS, (int)181 /* deprecated by name */}, {NB_CURL_WRITEDATA, CURLOPT_WRITEDATA},
-        {NB_CURL_URL, CURLOPT_URL},                           {NB_CURL_USERAGENT, CURLOPT_USERAGENT},
-        {NB_CURL_HTTPHEADER, CURLOPT_HTTPHEADER},             {NB_CURL_HEADERDATA, CURLOPT_HEADERDATA},
-        {NB_CURL_XFERINFODATA, CURLOPT_XFERINFODATA},         {NB_CURL_CAINFO, CURLOPT_CAINFO},
-        {NB_CURL_WRITEFUNCTION, CURLOPT_WRITEFUNCTION},       {NB_CURL_HEADERFUNCTION, CURLOPT_HEADERFUNCTION},
-        {NB_CURL_XFERINFOFUNCTION, CURLOPT_XFERINFOFUNCTION}, {NB_CURLINFO_RESPONSE_CODE, CURLINFO_RESPONSE_CODE},
-        {NB_CURLINFO_REDIRECT_URL, CURLINFO_REDIRECT_URL},    {NB_CURLPROTO_HTTP, CURLPROTO_HTTP},
-        {NB_CURLPROTO_HTTPS, CURLPROTO_HTTPS},                {NB_CURL_GLOBAL_DEFAULT, CURL_GLOBAL_DEFAULT},
-        {NB_CURLE_OK, CURLE_OK},                              {NB_CURLE_WRITE_ERROR, CURLE_WRITE_ERROR},
-        {NB_CURLE_ABORTED_BY_CALLBACK, CURLE_ABORTED_BY_CALLBACK}, {NB_CURLE_UNSUPPORTED_PROTOCOL, CURLE_UNSUPPORTED_PROTOCOL},
-        {NB_CURLE_URL_MALFORMAT, CURLE_URL_MALFORMAT},        {NB_CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_RESOLVE_PROXY},
-        {NB_CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_HOST}, {NB_CURLE_COULDNT_CONNECT, CURLE_COULDNT_CONNECT},
-        {NB_CURLE_PEER_FAILED_VERIFICATION, CURLE_PEER_FAILED_VERIFICATION}, {NB_CURLE_SSL_CACERT_BADFILE, CURLE_SSL_CACERT_BADFILE},
+        {NB_CURL_LOW_SPEED_LIMIT, CURLOPT_LOW_SPEED_LIMIT},
+        {NB_CURL_LOW_SPEED_TIME, CURLOPT_LOW_SPEED_TIME},
+        {NB_CURL_NOPROGRESS, CURLOPT_NOPROGRESS},
+        {NB_CURL_NOBODY, CURLOPT_NOBODY},
+        {NB_CURL_FOLLOWLOCATION, CURLOPT_FOLLOWLOCATION},
+        {NB_CURL_HTTPGET, CURLOPT_HTTPGET},
+        {NB_CURL_CONNECTTIMEOUT, CURLOPT_CONNECTTIMEOUT},
+        {NB_CURL_NOSIGNAL, CURLOPT_NOSIGNAL},
+        {NB_CURL_PROTOCOLS, (int)181 /* deprecated by name */},
+        {NB_CURL_WRITEDATA, CURLOPT_WRITEDATA},
+        {NB_CURL_URL, CURLOPT_URL},
+        {NB_CURL_USERAGENT, CURLOPT_USERAGENT},
+        {NB_CURL_HTTPHEADER, CURLOPT_HTTPHEADER},
+        {NB_CURL_HEADERDATA, CURLOPT_HEADERDATA},
+        {NB_CURL_XFERINFODATA, CURLOPT_XFERINFODATA},
+        {NB_CURL_CAINFO, CURLOPT_CAINFO},
+        {NB_CURL_WRITEFUNCTION, CURLOPT_WRITEFUNCTION},
+        {NB_CURL_HEADERFUNCTION, CURLOPT_HEADERFUNCTION},
+        {NB_CURL_XFERINFOFUNCTION, CURLOPT_XFERINFOFUNCTION},
+        {NB_CURLINFO_RESPONSE_CODE, CURLINFO_RESPONSE_CODE},
+        {NB_CURLINFO_REDIRECT_URL, CURLINFO_REDIRECT_URL},
+        {NB_CURLPROTO_HTTP, CURLPROTO_HTTP},
+        {NB_CURLPROTO_HTTPS, CURLPROTO_HTTPS},
+        {NB_CURL_GLOBAL_DEFAULT, CURL_GLOBAL_DEFAULT},
+        {NB_CURLE_OK, CURLE_OK},
+        {NB_CURLE_WRITE_ERROR, CURLE_WRITE_ERROR},
+        {NB_CURLE_ABORTED_BY_CALLBACK, CURLE_ABORTED_BY_CALLBACK},
+        {NB_CURLE_UNSUPPORTED_PROTOCOL, CURLE_UNSUPPORTED_PROTOCOL},
+        {NB_CURLE_URL_MALFORMAT, CURLE_URL_MALFORMAT},
+        {NB_CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_RESOLVE_PROXY},
+        {NB_CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_HOST},
+        {NB_CURLE_COULDNT_CONNECT, CURLE_COULDNT_CONNECT},
+        {NB_CURLE_PEER_FAILED_VERIFICATION, CURLE_PEER_FAILED_VERIFICATION},
+        {NB_CURLE_SSL_CACERT_BADFILE, CURLE_SSL_CACERT_BADFILE},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         CHECK_EQ(c, rows[i][0], rows[i][1]);

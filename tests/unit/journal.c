@@ -1,4 +1,5 @@
-/* journal.c -- the journal's bytes against SHA-256 worked out elsewhere; what a cut, a flip, a swap of records does; two processes and a work folder. */
+/* journal.c -- the journal's bytes against SHA-256 worked out elsewhere; what a cut, a flip, a swap
+ * of records does; two processes and a work folder. */
 #include "file/journal.h"
 #include "check.h"
 #include "file/workdir.h"
@@ -9,9 +10,10 @@
 #include <unistd.h>
 
 /* Python's hashlib: sha256("abc"), then sha256(that in hex + "xy"). */
-static const char golden[] = "nibble-journal 1\n"
-                             "3 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad abc\n"
-                             "2 0f1af6bf171fe44400dca669ada7bf1a0c4c00372ae377989d4c989aa6951217 xy\n";
+static const char golden[] =
+    "nibble-journal 1\n"
+    "3 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad abc\n"
+    "2 0f1af6bf171fe44400dca669ada7bf1a0c4c00372ae377989d4c989aa6951217 xy\n";
 
 static size_t file_bytes(const char *path, char *p, size_t most)
 {
@@ -55,7 +57,8 @@ static void cuts(check *c)
 {
     const size_t n = sizeof golden - 1, first = 17, second = 17 + 2 + 64 + 1 + 3 + 1;
     size_t n_record = 0, good = 0;
-    for (size_t cut = 0; cut <= n; cut++) { /* every prefix is a journal: of the records that are whole */
+    /* every prefix is a journal: of the records that are whole */
+    for (size_t cut = 0; cut <= n; cut++) {
         CHECK_EQ(c, parse(golden, cut, &n_record, &good), NB_OK);
         CHECK_EQ(c, n_record, cut == n ? 2 : cut >= second ? 1 : 0);
         CHECK_EQ(c, good, cut == n ? n : cut >= second ? second : cut >= first ? first : 0);
@@ -72,7 +75,8 @@ static void flips(check *c)
             memcpy(text, golden, sizeof text);
             text[at] = (char)(text[at] ^ 1 << bit);
             const nb_status st = parse(text, n, &n_record, &good);
-            /* in the last record it looks like an append that was cut off; anywhere else it is seen */
+            /* in the last record it looks like an append that was cut off; anywhere else it is
+             * seen */
             if (at < second)
                 CHECK(c, st == NB_BAD_INPUT);
             else

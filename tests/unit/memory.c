@@ -1,4 +1,5 @@
-/* memory.c -- what memory is free: machines and control groups as they look in /proc and /sys, and a plan that goes by it. */
+/* memory.c -- what memory is free: machines and control groups as they look in /proc and /sys, and
+ * a plan that goes by it. */
 #include "base/free_memory.h"
 #include "check.h"
 #include "hostile/folder.h"
@@ -35,33 +36,59 @@ static const struct {
     } file[8];
     int64_t bytes, free;
 } machines[] = {
-    {"no groups", {{"proc/meminfo", "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    600 kB\n"}}, 1024000, 614400},
+    {"no groups",
+     {{"proc/meminfo",
+       "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    600 kB\n"}},
+     1024000,
+     614400},
     {"a kernel that says nothing", {{"proc/meminfo", "MemTotal:       1000 kB\n"}}, 1024000, 0},
     {"nothing at all", {{"proc/x", ""}}, 0, 0},
     {"version 2, no limit",
-     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"}, {"proc/self/cgroup", "0::/user/a\n"}, {"sys/fs/cgroup/user/a/memory.max", "max\n"},
+     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"},
+      {"proc/self/cgroup", "0::/user/a\n"},
+      {"sys/fs/cgroup/user/a/memory.max", "max\n"},
       {"sys/fs/cgroup/user/a/memory.current", "500000\n"}},
-     1024000, 614400},
+     1024000,
+     614400},
     {"version 2, its own limit less what is held, without inactive cache",
-     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"}, {"proc/self/cgroup", "0::/user/a\n"}, {"sys/fs/cgroup/user/a/memory.max", "400000\n"},
-      {"sys/fs/cgroup/user/a/memory.current", "300000\n"}, {"sys/fs/cgroup/user/a/memory.stat", "anon 1\nfile 120000\ninactive_file 100000\n"}},
-     400000, 200000},
+     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"},
+      {"proc/self/cgroup", "0::/user/a\n"},
+      {"sys/fs/cgroup/user/a/memory.max", "400000\n"},
+      {"sys/fs/cgroup/user/a/memory.current", "300000\n"},
+      {"sys/fs/cgroup/user/a/memory.stat", "anon 1\nfile 120000\ninactive_file 100000\n"}},
+     400000,
+     200000},
     {"version 2, a limit above it",
-     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"}, {"proc/self/cgroup", "0::/user/a\n"}, {"sys/fs/cgroup/user/memory.max", "500000\n"},
-      {"sys/fs/cgroup/user/memory.current", "450000\n"}, {"sys/fs/cgroup/user/a/memory.max", "400000\n"}, {"sys/fs/cgroup/user/a/memory.current", "1000\n"}},
-     400000, 50000},
+     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"},
+      {"proc/self/cgroup", "0::/user/a\n"},
+      {"sys/fs/cgroup/user/memory.max", "500000\n"},
+      {"sys/fs/cgroup/user/memory.current", "450000\n"},
+      {"sys/fs/cgroup/user/a/memory.max", "400000\n"},
+      {"sys/fs/cgroup/user/a/memory.current", "1000\n"}},
+     400000,
+     50000},
     {"a container, whose path is not there but its root is",
-     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"}, {"proc/self/cgroup", "0::/docker/1234\n"}, {"sys/fs/cgroup/memory.max", "300000\n"},
+     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"},
+      {"proc/self/cgroup", "0::/docker/1234\n"},
+      {"sys/fs/cgroup/memory.max", "300000\n"},
       {"sys/fs/cgroup/memory.current", "310000\n"}},
-     300000, 0},
+     300000,
+     0},
     {"version 1 beside other controllers",
-     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"}, {"proc/self/cgroup", "9:cpu,cpuacct:/x\n4:hugetlb,memory:/job\n0::/\n"},
-      {"sys/fs/cgroup/memory/job/memory.limit_in_bytes", "200000\n"}, {"sys/fs/cgroup/memory/job/memory.usage_in_bytes", "150000\n"},
-      {"sys/fs/cgroup/memory/job/memory.stat", "inactive_file 9\ntotal_inactive_file 20000\n"}, {"sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"}},
-     200000, 70000},
+     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n"},
+      {"proc/self/cgroup", "9:cpu,cpuacct:/x\n4:hugetlb,memory:/job\n0::/\n"},
+      {"sys/fs/cgroup/memory/job/memory.limit_in_bytes", "200000\n"},
+      {"sys/fs/cgroup/memory/job/memory.usage_in_bytes", "150000\n"},
+      {"sys/fs/cgroup/memory/job/memory.stat", "inactive_file 9\ntotal_inactive_file 20000\n"},
+      {"sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"}},
+     200000,
+     70000},
     {"less is available than the group leaves",
-     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 10 kB\n"}, {"proc/self/cgroup", "0::/\n"}, {"sys/fs/cgroup/memory.max", "400000\n"}},
-     400000, 10240},
+     {{"proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 10 kB\n"},
+      {"proc/self/cgroup", "0::/\n"},
+      {"sys/fs/cgroup/memory.max", "400000\n"}},
+     400000,
+     10240},
 };
 
 static void look(check *c)
@@ -73,7 +100,8 @@ static void look(check *c)
             put(name, machines[i].file[k].name, machines[i].file[k].text);
         const nb_host_memory m = nb_host_memory_at(folder_in(&here, name, root));
         if (m.bytes != machines[i].bytes || m.free != machines[i].free)
-            check_report(c, __FILE__, __LINE__, "%s: %lld free of %lld, expected %lld of %lld", machines[i].machine, (long long)m.free, (long long)m.bytes,
+            check_report(c, __FILE__, __LINE__, "%s: %lld free of %lld, expected %lld of %lld",
+                         machines[i].machine, (long long)m.free, (long long)m.bytes,
                          (long long)machines[i].free, (long long)machines[i].bytes);
         CHECK_EQ(c, m.bytes, machines[i].bytes);
     }
@@ -83,12 +111,14 @@ static void look(check *c)
 
 static void plans(check *c)
 {
-    static const tiny_shape shape = {.n_layer = 1, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
+    static const tiny_shape shape = {
+        .n_layer = 1, .hidden = 64, .ffn = 64, .n_head = 2, .n_kv_head = 1, .ctx = 64};
     char model[1024];
     nb_plan p;
     nb_error err = {.offset = -1};
     tiny_gguf_in(&here, "tiny.gguf", &shape);
-    const nb_plan_options o = {.model = folder_in(&here, "tiny.gguf", model), .device = "cpu", .n_thread = 1};
+    const nb_plan_options o = {
+        .model = folder_in(&here, "tiny.gguf", model), .device = "cpu", .n_thread = 1};
     CHECK_EQ(c, nb_plan_model(&o, &p, &err), NB_OK);
     CHECK(c, p.fits && p.free_bytes <= p.memory_bytes);
     pretended = p.total_bytes;
@@ -119,8 +149,13 @@ static void quantizes(check *c)
     char model[1024], out[1024];
     nb_error err = {.offset = -1};
     nb_quantize_result r;
-    nb_quantize_options o = {.model = folder_in(&here, "tiny.gguf", model), .out = folder_in(&here, "out.gguf", out), .method = "rtn", .device = "cpu", .n_thread = 1,
-                             .dry_run = true, .progress = hear};
+    nb_quantize_options o = {.model = folder_in(&here, "tiny.gguf", model),
+                             .out = folder_in(&here, "out.gguf", out),
+                             .method = "rtn",
+                             .device = "cpu",
+                             .n_thread = 1,
+                             .dry_run = true,
+                             .progress = hear};
     CHECK_EQ(c, nb_quantize(&o, &r, &err), NB_OK);
     CHECK_STR(c, said, "");
     nb_quantize_result_free(&r);

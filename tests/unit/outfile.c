@@ -147,9 +147,11 @@ static void file_size_limit(check *c)
         CHECK_EQ(c, setrlimit(RLIMIT_FSIZE, &old), 0);
         CHECK_EQ(c, first, NB_OK);
         CHECK_EQ(c, second, NB_IO);
-        CHECK_HAS(c, err.message, "files may have 100000 bytes here (ulimit -f): 31072 bytes are missing");
+        CHECK_HAS(c, err.message,
+                  "files may have 100000 bytes here (ulimit -f): 31072 bytes are missing");
         CHECK_EQ(c, third, NB_IO);
-        CHECK_HAS(c, reserve.message, "files may have 100000 bytes here (ulimit -f): 100000 bytes are missing");
+        CHECK_HAS(c, reserve.message,
+                  "files may have 100000 bytes here (ulimit -f): 100000 bytes are missing");
     }
     signal(SIGXFSZ, handler);
     nb_outfile_close(f);

@@ -1,4 +1,5 @@
-/* pool.c -- the pool of threads runs every task once, whatever the sizes, and survives many short jobs. */
+/* pool.c -- the pool of threads runs every task once, whatever the sizes, and survives many short
+ * jobs. */
 #include "base/pool.h"
 #include "check.h"
 
@@ -52,7 +53,8 @@ static void every_task_once(check *c)
     CHECK_EQ(c, atomic_load(&s.bad_worker), 0);
 }
 
-/* Two job records take turns: jobs of changing size, one upon the other, must not see each other's. */
+/* Two job records take turns: jobs of changing size, one upon the other, must not see each
+ * other's. */
 static void short_jobs(check *c)
 {
     static struct seen s[2];

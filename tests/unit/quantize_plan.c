@@ -374,7 +374,9 @@ static void all_of_it(check *c)
          .group = 128,
          .correction = 1.0},
     };
-    const double piece = 4 << 20; /* of a tensor on its way to the file (convert/rows_out.c), which may fall together with the peak or not */
+    /* of a tensor on its way to the file (convert/rows_out.c), which may fall together with the
+     * peak or not */
+    const double piece = 4 << 20;
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         int64_t plan = 0;
         measured(c, &some[i], "greater.gguf", 8, 256, &plan);
@@ -402,15 +404,18 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = (char)('a' + (i * i + i / 7) % 26);
     folder_write(&here, "text.txt", text, sizeof text);
-    tiny_gguf_in(&here, "tiny.gguf",
-         &(tiny_shape){
-             .n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 64});
-    tiny_gguf_in(&here, "odd.gguf",
-         &(tiny_shape){
-             .n_layer = 2, .hidden = 64, .ffn = 80, .n_head = 2, .n_kv_head = 1, .ctx = 64});
-    tiny_gguf_in(&here, "greater.gguf",
-         &(tiny_shape){
-             .n_layer = 2, .hidden = 512, .ffn = 1536, .n_head = 8, .n_kv_head = 4, .ctx = 256});
+    tiny_gguf_in(
+        &here, "tiny.gguf",
+        &(tiny_shape){
+            .n_layer = 2, .hidden = 64, .ffn = 128, .n_head = 4, .n_kv_head = 2, .ctx = 64});
+    tiny_gguf_in(
+        &here, "odd.gguf",
+        &(tiny_shape){
+            .n_layer = 2, .hidden = 64, .ffn = 80, .n_head = 2, .n_kv_head = 1, .ctx = 64});
+    tiny_gguf_in(
+        &here, "greater.gguf",
+        &(tiny_shape){
+            .n_layer = 2, .hidden = 512, .ffn = 1536, .n_head = 8, .n_kv_head = 4, .ctx = 256});
     const int rc = check_main(cases, sizeof cases / sizeof *cases, argc, argv);
     folder_gone(&here);
     return rc;

@@ -1,4 +1,5 @@
-/* report.c -- the page of a quantization: well formed whatever the names are, complete, without anything from outside. */
+/* report.c -- the page of a quantization: well formed whatever the names are, complete, without
+ * anything from outside. */
 #include "quant/report.h"
 #include "check.h"
 #include "file/utf8.h"
@@ -7,7 +8,8 @@
 
 #include <math.h>
 
-/* ---- is it well formed? tags balance, attributes are quoted, & < > stand only where they may ---- */
+/* ---- is it well formed? tags balance, attributes are quoted, & < > stand only where they may
+ * ---- */
 
 enum { kDeep = 64, kName = 24 };
 
@@ -26,7 +28,8 @@ static void complain(page *g, const char *what)
 
 static bool name_char(char ch)
 {
-    return (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '-';
+    return (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||
+           ch == '-';
 }
 
 /* At '&': a named or a decimal entity. */
@@ -100,8 +103,10 @@ static void check_form(check *c, const nb_text *t)
     for (size_t i = 0; i < t->n;) {
         uint32_t code = 0;
         const size_t len = nb_utf8_at((const unsigned char *)t->p + i, t->n - i, &code);
-        if (!len || (code < 0x20 && code != '\n') || (code >= 0x7f && code < 0xa0) || (code >= 0x202a && code <= 0x202e)) {
-            check_report(c, __FILE__, __LINE__, "byte %zu: %02x", i, (unsigned)(unsigned char)t->p[i]);
+        if (!len || (code < 0x20 && code != '\n') || (code >= 0x7f && code < 0xa0) ||
+            (code >= 0x202a && code <= 0x202e)) {
+            check_report(c, __FILE__, __LINE__, "byte %zu: %02x", i,
+                         (unsigned)(unsigned char)t->p[i]);
             break;
         }
         i += len;
@@ -123,14 +128,16 @@ static void check_form(check *c, const nb_text *t)
 static void check_page(check *c, const nb_text *t)
 {
     check_form(c, t);
-    static const char *const outside[] = {"<script", "src=", "href=", "url(", "@import", "http", "onload", "onclick", "javascript"};
+    static const char *const outside[] = {"<script", "src=",   "href=",   "url(",      "@import",
+                                          "http",    "onload", "onclick", "javascript"};
     for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
         CHECK(c, !strstr(t->p, outside[i]));
 }
 
 /* ---- pages ---- */
 
-static const char *const kinds[] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+static const char *const kinds[] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                    "ffn_gate", "ffn_up", "ffn_down"};
 
 static nb_report_linear *linears(int n_layer, char (**names)[40])
 {
@@ -146,12 +153,13 @@ static nb_report_linear *linears(int n_layer, char (**names)[40])
                                   .error = 1e-3 * (1 + i % 13),
                                   .error_rtn = 2e-3 * (1 + i % 11),
                                   .bits_per_weight = i % 14 < 7 ? 4.5 : 6.5625,
-                                                                    .note = ""};
+                                  .note = ""};
     }
     return l;
 }
 
-static const nb_report_eval eval = {12.345678, 0.101, 12.6, 0.104, 0.023456, 0.0004, 0.0112, 0.31, 0.9312};
+static const nb_report_eval eval = {12.345678, 0.101,  12.6, 0.104, 0.023456,
+                                    0.0004,    0.0112, 0.31, 0.9312};
 
 static nb_text made(check *c, const nb_report *r)
 {
@@ -177,8 +185,10 @@ static void whole(check *c)
 {
     char(*names)[40];
     nb_report_linear *l = linears(4, &names);
-    static const nb_report_pair figure[] = {{"bits a weight", "4.55"}, {"file", "88 MiB"}}, setting[] = {{"method", "gptq"}, {"grid", "q4_0"}};
-    static const nb_report_phase phase[] = {{"load", 0.4}, {"calibration", 65}, {"layers", 600}, {"evaluation", 3 * 3600 + 61}};
+    static const nb_report_pair figure[] = {{"bits a weight", "4.55"}, {"file", "88 MiB"}},
+                                setting[] = {{"method", "gptq"}, {"grid", "q4_0"}};
+    static const nb_report_phase phase[] = {
+        {"load", 0.4}, {"calibration", 65}, {"layers", 600}, {"evaluation", 3 * 3600 + 61}};
     static const char *const warning[] = {"blk.3.ffn_down.weight: damping 0.1"};
     const nb_report r = {.title = "tiny.gguf, gptq q4_0",
                          .figure = figure,
@@ -219,11 +229,13 @@ static void whole(check *c)
     free(names);
 }
 
-/* Where the numbers are: the error of 0.001 lies on the lowest line of the scale, that of 0.1 on the highest. */
+/* Where the numbers are: the error of 0.001 lies on the lowest line of the scale, that of 0.1 on
+ * the highest. */
 static void places(check *c)
 {
-    const nb_report_linear l[] = {
-        {"a0", 0, "a", 0.001, 0.1, 4, ""}, {"a1", 1, "a", 0.01, 0.1, 4, ""}, {"a2", 2, "a", 0.1, 0.1, 8, ""}};
+    const nb_report_linear l[] = {{"a0", 0, "a", 0.001, 0.1, 4, ""},
+                                  {"a1", 1, "a", 0.01, 0.1, 4, ""},
+                                  {"a2", 2, "a", 0.1, 0.1, 8, ""}};
     const nb_report r = {.title = "t", .linear = l, .n_linear = 3};
     nb_text t = made(c, &r);
     CHECK_HAS(c, t.p, "<path class=\"line\" d=\"M42.0 130.0h0L167.0 69.0L292.0 8.0\"/>");
@@ -231,9 +243,11 @@ static void places(check *c)
     CHECK_HAS(c, t.p, "text-anchor=\"end\">0.001</text>");
     CHECK_HAS(c, t.p, "text-anchor=\"end\">0.1</text>");
     CHECK_HAS(c, t.p,
-              "<rect class=\"piece\" x=\"0.00%\" y=\"1\" width=\"66.67%\" height=\"22\" fill-opacity=\"0.08\"><title>layers 0 to 1: 4 bits</title>");
+              "<rect class=\"piece\" x=\"0.00%\" y=\"1\" width=\"66.67%\" height=\"22\" "
+              "fill-opacity=\"0.08\"><title>layers 0 to 1: 4 bits</title>");
     CHECK_HAS(c, t.p,
-              "<rect class=\"piece\" x=\"66.67%\" y=\"1\" width=\"33.33%\" height=\"22\" fill-opacity=\"0.52\"><title>layer 2: 8 bits</title>");
+              "<rect class=\"piece\" x=\"66.67%\" y=\"1\" width=\"33.33%\" height=\"22\" "
+              "fill-opacity=\"0.52\"><title>layer 2: 8 bits</title>");
     nb_text_free(&t);
 }
 
@@ -266,7 +280,8 @@ static void unmeasured(check *c)
                              .phase = phase,
                              .n_phase = n % 3};
         nb_text t = made(c, &r);
-        CHECK(c, !strstr(t.p, "nan\"") && !strstr(t.p, "nan%") && !strstr(t.p, "inf\"") && !strstr(t.p, "inf%") && !strstr(t.p, "nan "));
+        CHECK(c, !strstr(t.p, "nan\"") && !strstr(t.p, "nan%") && !strstr(t.p, "inf\"") &&
+                     !strstr(t.p, "inf%") && !strstr(t.p, "nan "));
         nb_text_free(&t);
     }
 }
@@ -289,7 +304,8 @@ static void hostile_names(check *c)
                                       ""};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const nb_report_pair pair = {bad[i], bad[i]};
-        const nb_report_linear l[] = {{bad[i], 0, bad[i], 0.1, 0.2, 4, bad[i]}, {bad[i], 1, bad[i], 0.1, 0.2, 4, bad[i]}};
+        const nb_report_linear l[] = {{bad[i], 0, bad[i], 0.1, 0.2, 4, bad[i]},
+                                      {bad[i], 1, bad[i], 0.1, 0.2, 4, bad[i]}};
         const nb_report_phase phase = {bad[i], 1};
         const nb_report r = {.title = bad[i],
                              .figure = &pair,
@@ -337,7 +353,8 @@ static void a_thousand_layers(check *c)
 {
     char(*names)[40];
     nb_report_linear *l = linears(1000, &names);
-    const nb_report r = {.title = "large", .linear = l, .n_linear = 7000, .has_eval = true, .eval = eval};
+    const nb_report r = {
+        .title = "large", .linear = l, .n_linear = 7000, .has_eval = true, .eval = eval};
     nb_text t = made(c, &r);
     CHECK(c, t.n < 2000000);
     CHECK_HAS(c, t.p, "<th scope=\"row\">model.layers.999.ffn_down.weight</th>");
@@ -366,8 +383,13 @@ static void names_to_kinds(check *c)
     char path[1024];
     folder d = folder_new();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        nb_quantize_layer l = {.name = rows[i].name, .error = 0.1, .error_rtn = 0.2, .bits_per_weight = 4.5, .note = ""};
-        const nb_quantize_result r = {.method = "gptq", .grid = "q4_0", .format = "gguf", .layers = &l, .n_layer = 1};
+        nb_quantize_layer l = {.name = rows[i].name,
+                               .error = 0.1,
+                               .error_rtn = 0.2,
+                               .bits_per_weight = 4.5,
+                               .note = ""};
+        const nb_quantize_result r = {
+            .method = "gptq", .grid = "q4_0", .format = "gguf", .layers = &l, .n_layer = 1};
         const nb_quantize_options o = {.model = "m.gguf", .out = "folder/o.gguf"};
         nb_error err = {.offset = -1};
         char want[200];

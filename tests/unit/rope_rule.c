@@ -1,5 +1,6 @@
-/* rope_rule.c -- the llama3 rule of rotary frequencies through GGUF's divisors and back: the divisors give the same frequencies wherever a number of
- * f32 does, and the numbers that are found behind them are those that made them. */
+/* rope_rule.c -- the llama3 rule of rotary frequencies through GGUF's divisors and back: the
+ * divisors give the same frequencies wherever a number of f32 does, and the numbers that are found
+ * behind them are those that made them. */
 #include "check.h"
 #include "convert/config_out.h"
 #include "convert/gguf_meta.h"
@@ -14,9 +15,12 @@ typedef struct rule {
 } rule;
 
 static const rule rules[] = {
-    {"Llama 3.1 8B", 500000.0, 128, {8.0, 1.0, 4.0, 8192.0}, true},         {"Llama 3.2 1B", 500000.0, 64, {32.0, 1.0, 4.0, 8192.0}, true},
-    {"another context", 500000.0, 128, {8.0, 1.0, 4.0, 4096.0}, true},      {"another band", 10000.0, 128, {4.0, 1.0, 8.0, 2048.0}, true},
-    {"a wide band", 1000000.0, 256, {16.0, 1.0, 32.0, 32768.0}, true},      {"one frequency in the band", 10000.0, 16, {8.0, 1.0, 4.0, 64.0}, false},
+    {"Llama 3.1 8B", 500000.0, 128, {8.0, 1.0, 4.0, 8192.0}, true},
+    {"Llama 3.2 1B", 500000.0, 64, {32.0, 1.0, 4.0, 8192.0}, true},
+    {"another context", 500000.0, 128, {8.0, 1.0, 4.0, 4096.0}, true},
+    {"another band", 10000.0, 128, {4.0, 1.0, 8.0, 2048.0}, true},
+    {"a wide band", 1000000.0, 256, {16.0, 1.0, 32.0, 32768.0}, true},
+    {"one frequency in the band", 10000.0, 16, {8.0, 1.0, 4.0, 64.0}, false},
     {"no frequency in the band", 10000.0, 8, {8.0, 1.0, 4.0, 30.0}, false},
 };
 enum { kRules = sizeof rules / sizeof *rules };
@@ -24,8 +28,12 @@ enum { kRules = sizeof rules / sizeof *rules };
 static void make(const rule *x, nb_hparams *hp)
 {
     const nb_container nowhere = {.path = "test"};
-    *hp =
-        (nb_hparams){.rope_dim = x->dim, .rope = {.theta = x->theta, .local_theta = x->theta, .factor = 1.0, .rule = NB_ROPE_LLAMA3, .llama3 = x->r}};
+    *hp = (nb_hparams){.rope_dim = x->dim,
+                       .rope = {.theta = x->theta,
+                                .local_theta = x->theta,
+                                .factor = 1.0,
+                                .rule = NB_ROPE_LLAMA3,
+                                .llama3 = x->r}};
     if (nb_rope_plain(&nowhere, x->theta, x->dim / 2, hp->inv_freq, NULL) != NB_OK ||
         nb_rope_slow_long(&nowhere, &x->r, x->dim / 2, hp->inv_freq, NULL) != NB_OK)
         exit(1);
@@ -43,7 +51,8 @@ static void divisors(check *c)
             const float plain = (float)pow(rules[i].theta, -(double)k / (rules[i].dim / 2));
             n++;
             same += plain / factor[k] == hp.inv_freq[k];
-            CHECK_NEAR(c, plain / factor[k], hp.inv_freq[k], 0x1p-23 * (double)hp.inv_freq[k], rules[i].what);
+            CHECK_NEAR(c, plain / factor[k], hp.inv_freq[k], 0x1p-23 * (double)hp.inv_freq[k],
+                       rules[i].what);
         }
     }
     printf("%d of %d frequencies to the bit\n", same, n);
@@ -66,7 +75,8 @@ static void found(check *c)
         }
         make(&back, &again);
         for (int k = 0; k < rules[i].dim / 2; k++)
-            CHECK_NEAR(c, again.inv_freq[k], hp.inv_freq[k], 4e-7 * (double)hp.inv_freq[k], rules[i].what);
+            CHECK_NEAR(c, again.inv_freq[k], hp.inv_freq[k], 4e-7 * (double)hp.inv_freq[k],
+                       rules[i].what);
     }
 }
 

@@ -102,7 +102,8 @@ static void roundings(check *c)
 static void eight_bits(check *c)
 {
     for (int i = 0; i < 127; i++) {
-        const float v = nb_f32_from_e4m3((uint8_t)i), next = nb_f32_from_e4m3((uint8_t)(i + 1)), half = v + (next - v) / 2;
+        const float v = nb_f32_from_e4m3((uint8_t)i), next = nb_f32_from_e4m3((uint8_t)(i + 1)),
+                    half = v + (next - v) / 2;
         const double want = i < 8 ? i * 0x1p-9 : (8 + i % 8) * ldexp(1, i / 8 - 10);
         CHECK_NEAR(c, v, want, 0, "value");
         CHECK_EQ(c, nb_e4m3_from_f32(v), i);
@@ -120,7 +121,8 @@ static void eight_bits(check *c)
     CHECK(c, isnan(nb_f32_from_e4m3(0x7f)) && isnan(nb_f32_from_e4m3(0xff)));
 }
 
-/* docs/FORMATS.md, "The cache": a head of 34 values, the first group up to 127, the second of two. */
+/* docs/FORMATS.md, "The cache": a head of 34 values, the first group up to 127, the second of
+ * two. */
 static void cache_of_codes(check *c)
 {
     enum { kDim = 34 };
@@ -138,11 +140,13 @@ static void cache_of_codes(check *c)
     CHECK_EQ(c, nb_load_u16(raw + 128), 0); /* the other position */
     CHECK_EQ(c, nb_load_u16(raw + 132), 0x3c00);
     CHECK_EQ(c, nb_load_u16(raw + 134), 0x1c08);
-    CHECK(c, code[0] == 127 && code[1] == -2 && code[2] == 3 && code[3] == 0 && code[32] == 127 && code[33] == -64);
+    CHECK(c, code[0] == 127 && code[1] == -2 && code[2] == 3 && code[3] == 0 && code[32] == 127 &&
+                 code[33] == -64);
     CHECK_NEAR(c, nb_kv_get(&kv, raw, kDim + 33), -64 * 2064 * 0x1p-19, 0, "scale code");
     x[5] = NAN; /* its group is lost, the other is not */
     nb_kv_put(&kv, raw, kDim, x);
-    CHECK(c, isnan(nb_kv_get(&kv, raw, kDim)) && isnan(nb_kv_get(&kv, raw, kDim + 31)) && code[32] == 127);
+    CHECK(c, isnan(nb_kv_get(&kv, raw, kDim)) && isnan(nb_kv_get(&kv, raw, kDim + 31)) &&
+                 code[32] == 127);
     x[5] = INFINITY;
     nb_kv_put(&kv, raw, kDim, x);
     CHECK(c, !isfinite(nb_kv_get(&kv, raw, kDim + 5)));
@@ -159,7 +163,9 @@ static void loads(check *c)
 static const check_case cases[] = {
     {"every f16 and bf16 code has its value and comes back", values},
     {"f16 and bf16 round to nearest, ties to even, past the end to infinity", roundings},
-    {"every E4M3 code has its value and comes back; ties to even, past the end to 448, infinity to NaN", eight_bits},
+    {"every E4M3 code has its value and comes back; ties to even, past the end to 448, infinity to "
+     "NaN",
+     eight_bits},
     {"a cache of 8-bit codes has the scales and codes that were worked by hand", cache_of_codes},
     {"loads are unaligned and little-endian", loads},
 };

@@ -1,5 +1,5 @@
-/* sha256.c -- SHA-256 against the examples of FIPS 180-4 (NIST's SHA256.pdf and the "Secure Hash Algorithm Validation System" vectors), and
- * against itself in pieces. */
+/* sha256.c -- SHA-256 against the examples of FIPS 180-4 (NIST's SHA256.pdf and the "Secure Hash
+ * Algorithm Validation System" vectors), and against itself in pieces. */
 #include "base/sha256.h"
 #include "check.h"
 
@@ -10,8 +10,10 @@ static void the_examples_of_the_standard(check *c)
     } rows[] = {
         {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
         {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
-        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
-        {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu",
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+        {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrl"
+         "mnopqrsmnopqrstnopqrstu",
          "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1"},
     };
     uint8_t h[NB_SHA256_BYTES];

@@ -1,4 +1,5 @@
-/* text.c -- growing text: what nb_text_json and nb_text_number write, the strict reader reads back. */
+/* text.c -- growing text: what nb_text_json and nb_text_number write, the strict reader reads
+ * back. */
 #include "check.h"
 #include "base/text.h"
 #include "file/json.h"
@@ -8,7 +9,8 @@
 
 static void strings(check *c)
 {
-    static const char all[] = "quote \" back \\ tab \t line \n nul \0 bell \a \x7f \xC3\xA9 \xF0\x9F\x98\x80";
+    static const char all[] =
+        "quote \" back \\ tab \t line \n nul \0 bell \a \x7f \xC3\xA9 \xF0\x9F\x98\x80";
     nb_text t = {0};
     nb_json *doc = NULL;
     nb_error err = {0};
@@ -21,14 +23,18 @@ static void strings(check *c)
     CHECK(c, n == sizeof all - 1 && memcmp(s, all, n) == 0);
     nb_json_close(doc);
     nb_text_free(&t);
-    nb_text_json(&t, "a\xC3(\xED\xA0\x80\xFF", 7); /* a cut sequence, a surrogate, a byte that never occurs */
-    CHECK(c, t.p && strcmp(t.p, "\"a\xEF\xBF\xBD(\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"") == 0);
+    /* a cut sequence, a surrogate, a byte that never occurs */
+    nb_text_json(&t, "a\xC3(\xED\xA0\x80\xFF", 7);
+    CHECK(c,
+          t.p && strcmp(t.p,
+                        "\"a\xEF\xBF\xBD(\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"") == 0);
     nb_text_free(&t);
 }
 
 static void numbers(check *c)
 {
-    static const double x[] = {0.0, -1.0, 0.1, 1.0 / 3.0, 6.02214076e23, 5e-324, 1.7976931348623157e308};
+    static const double x[] = {
+        0.0, -1.0, 0.1, 1.0 / 3.0, 6.02214076e23, 5e-324, 1.7976931348623157e308};
     for (size_t i = 0; i < sizeof x / sizeof *x; i++) {
         nb_text t = {0};
         nb_json *doc = NULL;

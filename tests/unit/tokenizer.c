@@ -120,7 +120,8 @@ static void strip(check *c)
         char json[512];
         tokenizer_of k;
         snprintf(json, sizeof json,
-                 "{\"normalizer\":{\"type\":\"Strip\"%s},\"model\":{\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"a\":1,\" \":2,"
+                 "{\"normalizer\":{\"type\":\"Strip\"%s},\"model\":{\"unk_token\":\"u\",\"vocab\":{"
+                 "\"u\":0,\"a\":1,\" \":2,"
                  "\"\\u3000\":3},\"merges\":[]}}",
                  rows[i].flags);
         tokenizer_from_text(&k, json, strlen(json), NULL);
@@ -134,12 +135,26 @@ static void strip(check *c)
 /* ids by tokenizers 0.23.3 */
 static void single_words(check *c)
 {
-    static const char json[] = "{\"model\":{\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"a\":1,\"b\":2,\"_\":3,\" \":4,\"-\":5},\"merges\":[]},"
-                               "\"added_tokens\":[{\"id\":6,\"content\":\"x\",\"single_word\":true},{\"id\":7,\"content\":\"xa\"}]}";
-    static const char *const rows[][2] = {{"x", "6"},         {"ax", "1 0"},        {"xb", "0 2"},   {"a x b", "1 4 6 4 2"},
-                                          {"-x-", "5 6 5"},   {"_x", "3 0"},        {"x_", "0 3"},   {"x x", "6 4 6"},
-                                          {"\xc3\xa9 x", "0 4 6"}, {"\xc3\xa9x", "0 0"}, {"x\xcc\x81", "0 0"}, {"xx", "0 0"},
-                                          {"axa", "1 7"},     {"x1", "0 0"},        {"x\xc2\xb2", "6 0"}, {"x\xe2\x85\xa0", "0 0"}};
+    static const char json[] = "{\"model\":{\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"a\":1,\"b\":2,"
+                               "\"_\":3,\" \":4,\"-\":5},\"merges\":[]},"
+                               "\"added_tokens\":[{\"id\":6,\"content\":\"x\",\"single_word\":true}"
+                               ",{\"id\":7,\"content\":\"xa\"}]}";
+    static const char *const rows[][2] = {{"x", "6"},
+                                          {"ax", "1 0"},
+                                          {"xb", "0 2"},
+                                          {"a x b", "1 4 6 4 2"},
+                                          {"-x-", "5 6 5"},
+                                          {"_x", "3 0"},
+                                          {"x_", "0 3"},
+                                          {"x x", "6 4 6"},
+                                          {"\xc3\xa9 x", "0 4 6"},
+                                          {"\xc3\xa9x", "0 0"},
+                                          {"x\xcc\x81", "0 0"},
+                                          {"xx", "0 0"},
+                                          {"axa", "1 7"},
+                                          {"x1", "0 0"},
+                                          {"x\xc2\xb2", "6 0"},
+                                          {"x\xe2\x85\xa0", "0 0"}};
     tokenizer_of k;
     tokenizer_from_text(&k, json, sizeof json - 1, NULL);
     CHECK_EQ(c, k.st, NB_OK);

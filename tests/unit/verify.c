@@ -1,4 +1,5 @@
-/* verify.c -- nb_checkpoint_verify of a GGUF file against its manifest: no byte of it is anybody's guess. */
+/* verify.c -- nb_checkpoint_verify of a GGUF file against its manifest: no byte of it is anybody's
+ * guess. */
 #include "check.h"
 #include "hostile/folder.h"
 #include "nibble.h"
@@ -23,13 +24,18 @@ static nb_status look(nb_error *err)
 /* 8 rows of k and v in blocks of 32: 144 bytes each, so that there is padding between tensors. */
 static void make(void)
 {
-    static const tiny_shape shape = {.n_layer = 1, .hidden = 32, .ffn = 32, .n_head = 4, .n_kv_head = 1, .ctx = 32};
+    static const tiny_shape shape = {
+        .n_layer = 1, .hidden = 32, .ffn = 32, .n_head = 4, .n_kv_head = 1, .ctx = 32};
     char model[1024];
     nb_quantize_result r;
     nb_error err = {.offset = -1};
     here = folder_new();
     tiny_gguf_in(&here, "tiny.gguf", &shape);
-    const nb_quantize_options o = {.model = folder_in(&here, "tiny.gguf", model), .out = folder_in(&here, "out.gguf", path), .method = "rtn", .device = "cpu", .n_thread = 1};
+    const nb_quantize_options o = {.model = folder_in(&here, "tiny.gguf", model),
+                                   .out = folder_in(&here, "out.gguf", path),
+                                   .method = "rtn",
+                                   .device = "cpu",
+                                   .n_thread = 1};
     if (nb_quantize(&o, &r, &err) != NB_OK) {
         fprintf(stderr, "%s\n", err.message);
         exit(1);
@@ -53,15 +59,20 @@ static void every_byte(check *c)
     CHECK_STR(c, err.message, "");
     char *p = folder_bytes(&here, "out.gguf", &n);
     CHECK(c, n > 4096);
-    for (size_t at = 0; at < n; at += at < 1024 ? 1 : 5) { /* the first kilobyte: keys with numbers and texts; 5 and the alignment of 32 have no factor in common */
+    /* the first kilobyte: keys with numbers and texts; 5 and the alignment of 32 have no factor in
+     * common */
+    for (size_t at = 0; at < n; at += at < 1024 ? 1 : 5) {
         change(at, (char)(p[at] ^ 1));
         const nb_status st = look(&err);
-        if (st != NB_NEGATIVE && st != NB_BAD_INPUT && st != NB_UNSUPPORTED) /* what cannot be read at all is refused before */
-            check_report(c, __FILE__, __LINE__, "byte %zu changed: status %d, \"%s\"", at, (int)st, err.message);
+        /* what cannot be read at all is refused before */
+        if (st != NB_NEGATIVE && st != NB_BAD_INPUT && st != NB_UNSUPPORTED)
+            check_report(c, __FILE__, __LINE__, "byte %zu changed: status %d, \"%s\"", at, (int)st,
+                         err.message);
         CHECK_HAS(c, err.message, "out.gguf");
         change(at, p[at]);
         in_head += st == NB_NEGATIVE && strstr(err.message, "its head, the ") != NULL;
-        in_padding += st == NB_NEGATIVE && strstr(err.message, "the padding behind tensor ") != NULL;
+        in_padding +=
+            st == NB_NEGATIVE && strstr(err.message, "the padding behind tensor ") != NULL;
     }
     CHECK(c, in_head > 500); /* a text, a float, an id: it reads as well as before */
     CHECK(c, in_padding > 2);
@@ -89,7 +100,8 @@ static void other_lengths(check *c)
 }
 
 /* `word` of the manifest becomes `instead`. */
-static void with_manifest(check *c, const char *word, const char *instead, nb_status want, const char *sentence)
+static void with_manifest(check *c, const char *word, const char *instead, nb_status want,
+                          const char *sentence)
 {
     size_t n = 0;
     nb_error err;
@@ -97,7 +109,8 @@ static void with_manifest(check *c, const char *word, const char *instead, nb_st
     CHECK(c, at != NULL);
     if (at) {
         char *q = calloc(1, n + 64);
-        const int m = q ? snprintf(q, n + 64, "%.*s%s%s", (int)(at - p), p, instead, at + strlen(word)) : 0;
+        const int m =
+            q ? snprintf(q, n + 64, "%.*s%s%s", (int)(at - p), p, instead, at + strlen(word)) : 0;
         folder_write(&here, "out.gguf.manifest.json", q, (size_t)m);
         free(q);
         CHECK_EQ(c, look(&err), want);
@@ -109,16 +122,20 @@ static void with_manifest(check *c, const char *word, const char *instead, nb_st
 
 static void other_manifests(check *c)
 {
-    with_manifest(c, "\"head\":{\"bytes\":", "\"head\":{\"bytes\":1", NB_NEGATIVE, "its tensors begin at byte ");
-    with_manifest(c, "\"head\":{\"bytes\":", "\"head\":{\"bytes\":-", NB_NEGATIVE, "its tensors begin at byte ");
-    with_manifest(c, "\"head\":{\"bytes\":", "\"head\":{\"byte\":", NB_BAD_INPUT, "manifest.json: no manifest: a head without bytes and sha256");
+    with_manifest(c, "\"head\":{\"bytes\":", "\"head\":{\"bytes\":1", NB_NEGATIVE,
+                  "its tensors begin at byte ");
+    with_manifest(c, "\"head\":{\"bytes\":", "\"head\":{\"bytes\":-", NB_NEGATIVE,
+                  "its tensors begin at byte ");
+    with_manifest(c, "\"head\":{\"bytes\":", "\"head\":{\"byte\":", NB_BAD_INPUT,
+                  "manifest.json: no manifest: a head without bytes and sha256");
     with_manifest(c, "\"head\":", "\"older\":", NB_OK, "");
 }
 
 static const check_case cases[] = {
     {"one byte changed anywhere in a GGUF file is found", every_byte},
     {"so is one byte too many or too few", other_lengths},
-    {"a manifest that does not say what it must is refused, an older one holds the tensors alone", other_manifests},
+    {"a manifest that does not say what it must is refused, an older one holds the tensors alone",
+     other_manifests},
 };
 
 int main(int argc, char **argv)

@@ -1,7 +1,8 @@
-/* clip_rows.c -- the range of every group with the least error, NB_CLIP_ROWS rows of W at a time so that H of a group is read once for all of them.
+/* clip_rows.c -- the range of every group with the least error, NB_CLIP_ROWS rows of W at a time so
+ * that H of a group is read once for all of them.
  *
- * With H a group costs n_step n^2 / 2 products a row, 128 wide 10 steps: 82,000; eight rows in the lanes of a vector. Scratch a thread: a group of
- * f64 for eight rows, and one of f32. */
+ * With H a group costs n_step n^2 / 2 products a row, 128 wide 10 steps: 82,000; eight rows in the
+ * lanes of a vector. Scratch a thread: a group of f64 for eight rows, and one of f32. */
 #include "backend/cpu/kernels.h"
 #include "dtype/clip.h"
 
@@ -16,7 +17,8 @@ struct clip {
 static struct clip clip_of(nb_backend *be, const nb_clip_rows_args *a)
 {
     const int64_t group = a->grid->group && a->grid->group < a->K ? a->grid->group : a->K;
-    return (struct clip){.a = a, .cpu = nb_cpu_of(be), .group = group, .G = (a->K + group - 1) / group};
+    return (struct clip){
+        .a = a, .cpu = nb_cpu_of(be), .group = group, .G = (a->K + group - 1) / group};
 }
 
 static size_t thread_bytes(const struct clip *s)
@@ -31,13 +33,16 @@ size_t nb_cpu_clip_rows_scratch(nb_backend *be, const nb_clip_rows_args *a)
 }
 
 /* Errors e of M rows under the parameters p[m], and d of them left behind. */
-static void errors(const struct clip *s, const float *const *w, int M, int n, const nb_group *p, const double *h, double *d, double *e)
+static void errors(const struct clip *s, const float *const *w, int M, int n, const nb_group *p,
+                   const double *h, double *d, double *e)
 {
     const nb_grid *grid = s->a->grid;
     for (int i = 0; i < n; i++)
         for (int m = 0; m < NB_CLIP_ROWS; m++)
             d[i * NB_CLIP_ROWS + m] =
-                m < M ? (double)nb_grid_value(grid, &p[m], nb_grid_round(grid, &p[m], w[m][i])) - (double)w[m][i] : 0.0;
+                m < M ? (double)nb_grid_value(grid, &p[m], nb_grid_round(grid, &p[m], w[m][i])) -
+                            (double)w[m][i]
+                      : 0.0;
     if (h) {
         s->cpu->run->block_error(d, h, s->a->K, n, e);
         return;
@@ -50,7 +55,8 @@ static void errors(const struct clip *s, const float *const *w, int M, int n, co
 }
 
 /* The best parameters of one group of M rows, into best[m]. */
-static void clip_group(const struct clip *s, const float *const *w, int M, int n, const double *h, nb_group *best, double *d, float *held)
+static void clip_group(const struct clip *s, const float *const *w, int M, int n, const double *h,
+                       nb_group *best, double *d, float *held)
 {
     const nb_clip_rows_args *a = s->a;
     double e[NB_CLIP_ROWS], least[NB_CLIP_ROWS];
@@ -90,11 +96,13 @@ static void clip_chunk(const void *arg, int64_t chunk, int worker)
         nb_group best[NB_CLIP_ROWS];
         for (int m = 0; m < M; m++)
             w[m] = a->w + (n0 + m) * K + first;
-        clip_group(s, w, M, (int)(end - first), a->h ? a->h + first * K + first : NULL, best, d, held);
+        clip_group(s, w, M, (int)(end - first), a->h ? a->h + first * K + first : NULL, best, d,
+                   held);
         for (int m = 0; m < M; m++) {
             a->groups[(n0 + m) * s->G + g] = best[m];
             for (int64_t k = first; a->codes && k < end; k++)
-                a->codes[(n0 + m) * K + k] = (uint8_t)nb_grid_round(a->grid, &best[m], w[m][k - first]);
+                a->codes[(n0 + m) * K + k] =
+                    (uint8_t)nb_grid_round(a->grid, &best[m], w[m][k - first]);
         }
     }
 }

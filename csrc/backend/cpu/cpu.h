@@ -7,9 +7,9 @@
  *   avx2     AVX2, FMA, F16C
  *   avx512   AVX-512 F, BW, DQ, VL and VNNI (Ice Lake, Zen 4 and later)
  *
- * and beside them single bits: BF16 (vdpbf16ps), AMX (tiles of bf16). The environment variable NIBBLE_ISA=scalar | avx2
- * | avx512 caps the level, so that tests can reach every row on one machine; `avx512` leaves BF16
- * and AMX out, `amx` (or nothing) caps nothing.
+ * and beside them single bits: BF16 (vdpbf16ps), AMX (tiles of bf16). The environment variable
+ * NIBBLE_ISA=scalar | avx2 | avx512 caps the level, so that tests can reach every row on one
+ * machine; `avx512` leaves BF16 and AMX out, `amx` (or nothing) caps nothing.
  *
  * Memory is the host's heap and ops run in the caller: nothing is ever in flight. Threads are the
  * backend's own pool; an op is one or two jobs of it. Work is cut by output tiles only, so bits do
@@ -52,7 +52,8 @@ nb_status nb_cpu_detect(uint32_t *isa, nb_error *err) NB_CHECKED;
 /* ---- weights and inference ---- */
 nb_status nb_cpu_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
                              nb_error *err);
-nb_status nb_cpu_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
+nb_status nb_cpu_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                                nb_error *err);
 void nb_cpu_release_weight(nb_backend *be, nb_weight *w);
 size_t nb_cpu_weight_bytes(const nb_weight *w);
 

@@ -2,7 +2,8 @@
  * f64 (quantizers.md 2.2).
  *
  * In R's own upper triangle, by blocks of kBlock columns from the last one on:
- *   the block's columns take out the products with all later ones, A[:end, b] -= R[:end, later] R[b, later]^T (product_f64, a task some rows)
+ *   the block's columns take out the products with all later ones, A[:end, b] -= R[:end, later]
+ *       R[b, later]^T (product_f64, a task some rows)
  *   the diagonal block is factored
  *   the rows above it are solved against it (solve_back)
  * The lower triangle is never written, so it may hold H (r is h).

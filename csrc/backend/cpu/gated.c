@@ -1,7 +1,8 @@
 /* gated.c -- the two ops that look at one element at a time; compiled once per level.
  *
  *   gated_activation   out = act(gate) * up    silu(g) = g / (1 + e^-g)
- *                                              gelu(g) = g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3)))   (Hendrycks and Gimpel 2016)
+ *                                              gelu(g) = g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715
+ *                                                  g^3)))   (Hendrycks and Gimpel 2016)
  *   logits_soft_cap    x = cap tanh(x / cap)
  *
  * Cost: about 20 vector instructions for 16 elements. */

@@ -4,9 +4,9 @@
  * 12 columns side by side (A; the product subtracts); the difference of the streams likewise as an
  * A. Blocks of the result are independent (the tasks of the pool); an element's products are summed
  * in f32 within NB_DEPTH tokens and added in f64. H is symmetric: blocks from the diagonal on are
- * computed, the others are their mirror, made when no more tokens follow. Cost M K^2 FLOP for H, 2 M K^2 for C;
- * scratch 8 M K bytes, half as much again with C. Where there are AMX tiles gram_amx.c computes the
- * blocks. */
+ * computed, the others are their mirror, made when no more tokens follow. Cost M K^2 FLOP for H, 2
+ * M K^2 for C; scratch 8 M K bytes, half as much again with C. Where there are AMX tiles gram_amx.c
+ * computes the blocks. */
 #include "backend/cpu/kernels.h"
 
 enum {

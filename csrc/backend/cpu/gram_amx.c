@@ -9,7 +9,12 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/split_amx.h"
 
-enum { kBlock = 4 * NB_SPLIT_WIDTH, kDepth = NB_DEPTH / NB_AMX_K, kParts = 3, kStep = kParts * NB_SPLIT_TILE };
+enum {
+    kBlock = 4 * NB_SPLIT_WIDTH,
+    kDepth = NB_DEPTH / NB_AMX_K,
+    kParts = 3,
+    kStep = kParts * NB_SPLIT_TILE
+};
 
 struct gram_job {
     const nb_gram_args *a;
@@ -37,7 +42,8 @@ static void step_of(const nb_gram_args *a, const float *x, int64_t ldx, const fl
                     int64_t ld_less, int64_t m, int64_t k0, uint16_t *to)
 {
     const int64_t left = a->K - k0;
-    const __mmask16 in = (__mmask16)(left >= NB_AMX_ROWS ? 0xffffu : (1u << (left > 0 ? left : 0)) - 1u);
+    const __mmask16 in =
+        (__mmask16)(left >= NB_AMX_ROWS ? 0xffffu : (1u << (left > 0 ? left : 0)) - 1u);
     for (int p = 0; p < NB_AMX_ROWS; p++) {
         __m512i part[kParts];
         nb_split_32(kParts, load_row(a, x, ldx, less, ld_less, m + 2 * p, k0, in),
@@ -59,8 +65,7 @@ static void panel_task(const void *arg, int64_t p, int worker)
     const nb_gram_args *a = j->a;
     (void)worker;
     for (int64_t s = 0; s < j->steps; s++) {
-        const int64_t at = p * j->panel + s * kStep, m = s * NB_AMX_K,
-                      k0 = p * NB_AMX_ROWS;
+        const int64_t at = p * j->panel + s * kStep, m = s * NB_AMX_K, k0 = p * NB_AMX_ROWS;
         step_of(a, a->x, a->ldx, NULL, 0, m, k0, j->b + at);
         turn_step(j->b + at, j->turned + at);
         if (a->x_orig) {

@@ -5,7 +5,8 @@
 
 #include "backend/cpu/cpu.h"
 
-/* C[M,N] -= A[M,K] B[K,N], row major, ld in elements; b_by_rows: b is [N,K], so A B^T. c overlaps neither. One thread. */
+/* C[M,N] -= A[M,K] B[K,N], row major, ld in elements; b_by_rows: b is [N,K], so A B^T. c overlaps
+ * neither. One thread. */
 typedef struct nb_product_f64 {
     double *c;
     const double *a, *b;
@@ -13,9 +14,11 @@ typedef struct nb_product_f64 {
     bool b_by_rows;
 } nb_product_f64;
 
-enum { NB_DEPTH = 256, NB_TURNED = 12 }; /* of K summed in f32; rows of A side by side when it is turned */
+/* of K summed in f32; rows of A side by side when it is turned */
+enum { NB_DEPTH = 256, NB_TURNED = 12 };
 
-/* The same in f32: within NB_DEPTH of K, sums of f32 products, which are then taken from C in f64. */
+/* The same in f32: within NB_DEPTH of K, sums of f32 products, which are then taken from C in
+ * f64. */
 typedef struct nb_product_f32 {
     double *c;
     const float *a;      /* [M,K], or turned: [M / NB_TURNED][K][NB_TURNED], whole at the end */
@@ -25,8 +28,9 @@ typedef struct nb_product_f32 {
     bool b_by_rows, turned;
 } nb_product_f32;
 
-enum { NB_SOLVE = 64 };     /* columns that a triangular solve takes at once */
-/* Rows of N that go together through a K x K matrix: many, so that it is read seldom, and yet some tasks a thread. Bits do not depend on it. */
+enum { NB_SOLVE = 64 }; /* columns that a triangular solve takes at once */
+/* Rows of N that go together through a K x K matrix: many, so that it is read seldom, and yet some
+ * tasks a thread. Bits do not depend on it. */
 static inline int64_t nb_cpu_chunk_rows(const nb_backend *be, int64_t N)
 {
     enum { kStep = 48, kMost = 4 * kStep };
@@ -34,13 +38,14 @@ static inline int64_t nb_cpu_chunk_rows(const nb_backend *be, int64_t N)
     return want < kMost ? want : kMost;
 }
 
-/* The row stride of K floats that product_f32 reads side by side: rows a power of two apart would share one set of the first cache. */
+/* The row stride of K floats that product_f32 reads side by side: rows a power of two apart would
+ * share one set of the first cache. */
 static inline int64_t nb_cpu_apart(int64_t K)
 {
     return (K + 15) / 16 * 16 + 16;
 }
 
-enum { NB_CLIP_ROWS = 8 };   /* rows of W that block_error takes side by side */
+enum { NB_CLIP_ROWS = 8 }; /* rows of W that block_error takes side by side */
 
 typedef struct nb_cpu_kernels {
     void (*rms_norm)(const nb_cpu *cpu, const nb_rms_norm_args *a);
@@ -54,11 +59,14 @@ typedef struct nb_cpu_kernels {
     void (*product_f32)(const nb_product_f32 *p);
     void (*axpy_f64)(double *y, const double *x, double s, int64_t n); /* y += s x, fused */
     /* Codes of n values of one group: nb_grid_round of each. */
-    void (*round_group)(const nb_grid *g, const nb_group *p, const float *w, int64_t n, uint8_t *code);
-    /* x [M,n] := x R^-T (back: the last column first), or x R^-1 (the first column first); R [n,n] upper, n <= NB_SOLVE. */
+    void (*round_group)(const nb_grid *g, const nb_group *p, const float *w, int64_t n,
+                        uint8_t *code);
+    /* x [M,n] := x R^-T (back: the last column first), or x R^-1 (the first column first); R [n,n]
+     * upper, n <= NB_SOLVE. */
     void (*solve_back)(double *x, int64_t ldx, int64_t M, const double *r, int64_t ldr, int64_t n);
     void (*solve_on)(double *x, int64_t ldx, int64_t M, const double *r, int64_t ldr, int64_t n);
-    /* e[c] = sum over i of d[i][c] (H[i][i] d[i][c] + 2 sum over j < i of H[i][j] d[j][c]) for NB_CLIP_ROWS rows c; d [n][NB_CLIP_ROWS]. */
+    /* e[c] = sum over i of d[i][c] (H[i][i] d[i][c] + 2 sum over j < i of H[i][j] d[j][c]) for
+     * NB_CLIP_ROWS rows c; d [n][NB_CLIP_ROWS]. */
     void (*block_error)(const double *d, const double *h, int64_t ldh, int64_t n, double *e);
 } nb_cpu_kernels;
 

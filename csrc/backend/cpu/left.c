@@ -61,6 +61,14 @@ void nb_left_take(const nb_left *a, const nb_left_product *p)
         return;
     }
 #endif
-    a->cpu->run->product_f32(&(nb_product_f32){.c = p->c, .a = a->f32 + p->from, .b = p->b, .ldc = p->ldc, .lda = nb_cpu_apart(a->K), .ldb = p->ldb,
-                                               .M = p->M, .N = p->N, .K = p->K, .b_by_rows = p->b_by_rows});
+    a->cpu->run->product_f32(&(nb_product_f32){.c = p->c,
+                                               .a = a->f32 + p->from,
+                                               .b = p->b,
+                                               .ldc = p->ldc,
+                                               .lda = nb_cpu_apart(a->K),
+                                               .ldb = p->ldb,
+                                               .M = p->M,
+                                               .N = p->N,
+                                               .K = p->K,
+                                               .b_by_rows = p->b_by_rows});
 }

@@ -1,7 +1,9 @@
-/* limit_rows.c -- rows longer than `limit` times the median row are scaled down to that length (backend.h).
+/* limit_rows.c -- rows longer than `limit` times the median row are scaled down to that length
+ * (backend.h).
  *
- * Squares are summed in f64, kLanes sums side by side. scratch: the squared lengths, sorted by their places: rank m of row i is how many are less, or
- * equal and before it, so no two have one rank. O(M K + M^2). */
+ * Squares are summed in f64, kLanes sums side by side. scratch: the squared lengths, sorted by
+ * their places: rank m of row i is how many are less, or equal and before it, so no two have one
+ * rank. O(M K + M^2). */
 #include "backend/cpu/cpu.h"
 
 #include <math.h>

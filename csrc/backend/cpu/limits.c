@@ -163,7 +163,10 @@ const char *nb_cpu_limits_row(nb_backend *be, const nb_linear_args *a, nb_arith 
     static const struct {
         const char *begin;
         nb_arith arith;
-    } kinds[] = {{"int8", NB_ARITH_INT8}, {"bf16_amx", NB_ARITH_BF16_TILES}, {"bf16", NB_ARITH_BF16}, {"f32", NB_ARITH_F32}};
+    } kinds[] = {{"int8", NB_ARITH_INT8},
+                 {"bf16_amx", NB_ARITH_BF16_TILES},
+                 {"bf16", NB_ARITH_BF16},
+                 {"f32", NB_ARITH_F32}};
     const nb_cpu_row *row = nb_cpu_linear_row(nb_cpu_of(be), a);
     *arith = NB_ARITH_F32;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)

@@ -12,8 +12,8 @@
 
 static const nb_cpu_row rows[] = {
 #if NB_CPU_X86
-    {"bf16_amx", "linear", "u4, u8 in groups of 16 or 32; M from 32; any N", TILES, true, 32, BLOCKS,
-     nb_cpu_linear_amx, nb_cpu_linear_amx_scratch},
+    {"bf16_amx", "linear", "u4, u8 in groups of 16 or 32; M from 32; any N", TILES, true, 32,
+     BLOCKS, nb_cpu_linear_amx, nb_cpu_linear_amx_scratch},
     {"bf16_amx", "linear", "f16, bf16; M from 8; any N, K", TILES, true, 8,
      BIT(NB_CODES_F16) | BIT(NB_CODES_BF16), nb_cpu_linear_amx, nb_cpu_linear_amx_scratch},
     {"int8_avx512", "linear", "u4, u8 in groups of 16 or 32; any M, N", NB_ISA_AVX512, true, 1,

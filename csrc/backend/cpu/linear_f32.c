@@ -10,8 +10,10 @@
  * kRows at a time in registers:
  *
  *                    w0[k] w1[k]
- *      x[0][k]        acc   acc                AVX-512: 12 rows x 2 vectors = 24 accumulators, 24 fma for 14 loads
- *      ...                                     AVX2: 6 rows x 1 tile (2 vectors) = 12 of 16 registers
+ *      x[0][k]        acc   acc                AVX-512: 12 rows x 2 vectors = 24 accumulators, 24
+ *                                              fma for 14 loads
+ *      ...                                     AVX2: 6 rows x 1 tile (2 vectors) = 12 of 16
+ *                                              registers
  *      x[11][k]       acc   acc
  *
  * Between chunks the sums wait in the thread's slice of scratch, [M][32] f32.

@@ -1,7 +1,8 @@
 /* linear_int8.c -- y = x W^T over U4 and U8 blocks with activations rounded to int8; compiled once
  * per level.
  *
- *   x[m][k] ~ d[m][g] q[m][k]       d = amax of 32 inputs / 127, q = rne(x * (127 / amax)), once a call
+ *   x[m][k] ~ d[m][g] q[m][k]       d = amax of 32 inputs / 127, q = rne(x * (127 / amax)), once a
+ *                                   call
  *   value = scale (code - zero)     y += (scale d) * (sum code q - zero sum q)
  *   value = scale code + min        y += (scale d) * (sum code q), then y += min * (d sum q)
  *
@@ -14,8 +15,8 @@
  * accumulators), all K before the next: a tile is 15 KiB for K = 1536 and stays in the first cache.
  * Many rows are cut into slabs whose q fits the second cache.
  *
- * scratch: q [M][K] | d [M][G] | add [M][U] | sum [M][U], G = K / 32, U = K / unit: at most M
- * K 1.625 bytes. */
+ * scratch: q [M][K] | d [M][G] | add [M][U] | sum [M][U], G = K / 32, U = K / unit: at most M K
+ * 1.625 bytes. */
 #include "backend/cpu/dot.h"
 #include "backend/cpu/kernels.h"
 

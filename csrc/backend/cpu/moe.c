@@ -1,8 +1,10 @@
-/* moe.c -- mixtures of experts (backend.h): choosing, multiplying by, and mixing them; and the residual of what was normed or scaled first.
+/* moe.c -- mixtures of experts (backend.h): choosing, multiplying by, and mixing them; and the
+ * residual of what was normed or scaled first.
  *
- * grouped_linear gathers the rows of each expert that has any, runs the linear of its weight over them, and scatters the results. The rows of an expert keep
- * the order of the pairs, and each is multiplied by itself, so nothing depends on threads. Scratch: the pairs by expert, the gathered rows,
- * their results, and a linear's own. Cost: that of the linears, and 2 P (K + N) floats moved.
+ * grouped_linear gathers the rows of each expert that has any, runs the linear of its weight over
+ * them, and scatters the results. The rows of an expert keep the order of the pairs, and each is
+ * multiplied by itself, so nothing depends on threads. Scratch: the pairs by expert, the gathered
+ * rows, their results, and a linear's own. Cost: that of the linears, and 2 P (K + N) floats moved.
  * The loops over rows are as the compiler makes them: they move bytes. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/weight.h"
@@ -24,7 +26,8 @@ static void route_row(const void *arg, int64_t m, int worker)
     (void)worker;
     for (int32_t j = 0; j < a->n_used; j++)
         expert[j] = -1;
-    for (int32_t e = 0; e < a->n_expert; e++) { /* insertion keeps the greatest so far in order: O(n_expert n_used) */
+    /* insertion keeps the greatest so far in order: O(n_expert n_used) */
+    for (int32_t e = 0; e < a->n_expert; e++) {
         int32_t j = a->n_used;
         while (j > 0 && (expert[j - 1] < 0 || l[e] > l[expert[j - 1]]))
             j--;
@@ -66,10 +69,12 @@ typedef struct room {
 static size_t room_of(const nb_grouped_args *a, room *r)
 {
     const size_t P = (size_t)a->P, K = (size_t)a->w[0]->K, N = (size_t)a->w[0]->N;
-    const size_t at_x = whole(P * sizeof(int32_t)), at_y = at_x + whole(P * K * sizeof(float)), at_linear = at_y + whole(P * N * sizeof(float));
+    const size_t at_x = whole(P * sizeof(int32_t)), at_y = at_x + whole(P * K * sizeof(float)),
+                 at_linear = at_y + whole(P * N * sizeof(float));
     if (r) {
         char *base = a->scratch;
-        *r = (room){(int32_t *)base, (float *)(base + at_x), (float *)(base + at_y), base + at_linear};
+        *r = (room){(int32_t *)base, (float *)(base + at_x), (float *)(base + at_y),
+                    base + at_linear};
     }
     return at_linear;
 }
@@ -122,7 +127,8 @@ nb_status nb_cpu_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_err
         if (!n)
             continue;
         const move v = {.a = a, .pair = r.pair, .x = r.x, .y = r.y};
-        const nb_linear_args one = {.x = r.x, .M = n, .ldx = K, .ldy = N, .w = a->w[e], .y = r.y, .scratch = r.linear};
+        const nb_linear_args one = {
+            .x = r.x, .M = n, .ldx = K, .ldy = N, .w = a->w[e], .y = r.y, .scratch = r.linear};
         nb_pool_run(n * K > kThreadsFrom ? cpu->pool : NULL, n, gather_row, &v);
         st = nb_cpu_linear(be, &one, err);
         nb_pool_run(n * N > kThreadsFrom ? cpu->pool : NULL, n, scatter_row, &v);
@@ -137,7 +143,8 @@ static void copy_row(const void *arg, int64_t i, int worker)
     const nb_gather_args *a = arg;
     const int64_t row = a->row[i];
     (void)worker;
-    memcpy(a->y + i * a->ldy, row >= 0 ? a->x + row * a->ldx : a->other + (-1 - row) * a->ldo, (size_t)a->K * sizeof(float));
+    memcpy(a->y + i * a->ldy, row >= 0 ? a->x + row * a->ldx : a->other + (-1 - row) * a->ldo,
+           (size_t)a->K * sizeof(float));
 }
 
 nb_status nb_cpu_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err)

@@ -4,7 +4,8 @@
  *   affine, or a table of small integers; groups a
  *   multiple of 16 and K a multiple of 32             U4 or U8
  *   f32, f16, bf16                                    their own type
- *   all else (fp8, other tables, odd K, groups by index ...)        decoded to F32: 4 bytes a weight
+ *   all else (fp8, other tables, odd K, groups by index ...)        decoded to F32: 4 bytes a
+ *       weight
  * All of them keep the values as the format defines them, in fast mode too: only activations are
  * rounded there. Parts of several kinds in one stack take the first layout that holds all, F32 at
  * worst.
@@ -433,7 +434,8 @@ done:
     return NB_OK;
 }
 
-/* Two-level scales (a super-scale times a small integer) are rarely f16; scales of a block of its own are. */
+/* Two-level scales (a super-scale times a small integer) are rarely f16; scales of a block of its
+ * own are. */
 static bool guess_wide(const source *s)
 {
     for (int i = 0; i < s->n_part; i++) {
@@ -441,14 +443,16 @@ static bool guess_wide(const source *s)
         if (m->dtype && m->dtype->group < m->dtype->block)
             return true;
         const int64_t n = m->dtype ? 0 : m->N * (m->group ? (m->K + m->group - 1) / m->group : 1);
-        for (int64_t g = 0; g < n; g++) /* canonical: they are there, as choose() has looked at them */
+        /* canonical: they are there, as choose() has looked at them */
+        for (int64_t g = 0; g < n; g++)
             if (!is_f16(m->groups[g].scale) || !is_f16(m->groups[g].min))
                 return true;
     }
     return false;
 }
 
-nb_status nb_cpu_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+nb_status nb_cpu_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                                nb_error *err)
 {
     source s;
     (void)be;

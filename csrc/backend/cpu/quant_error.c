@@ -1,7 +1,8 @@
 /* quant_error.c -- tr(D H D^T), D = W - Q (or W): the objective of GPTQ.
  *
- * H is symmetric, so by blocks b of kBlock columns:  sum_b  2 <D[:,:b] H[:b,b], D[:,b]> + <D[:,b] H[b,b], D[:,b]>.  Rows are independent, a chunk of them together.
- * D and H are rounded to f32 in D H (left.h, sums in f64 every NB_DEPTH columns), the rest is f64. Cost N K^2 FLOP. */
+ * H is symmetric, so by blocks b of kBlock columns:  sum_b  2 <D[:,:b] H[:b,b], D[:,b]> + <D[:,b]
+ * H[b,b], D[:,b]>.  Rows are independent, a chunk of them together. D and H are rounded to f32 in D
+ * H (left.h, sums in f64 every NB_DEPTH columns), the rest is f64. Cost N K^2 FLOP. */
 #include "backend/cpu/left.h"
 
 #include <string.h>
@@ -29,7 +30,8 @@ static size_t row_bytes(int64_t N) /* what follows is aligned */
 
 size_t nb_cpu_quant_error_scratch(nb_backend *be, const nb_quant_error_args *a)
 {
-    return row_bytes(a->N) + (size_t)be->n_thread * worker_bytes(nb_cpu_of(be), nb_left_rows(be, a->N), a->K);
+    return row_bytes(a->N) +
+           (size_t)be->n_thread * worker_bytes(nb_cpu_of(be), nb_left_rows(be, a->N), a->K);
 }
 
 /* row[m] += -weight <t[m], d[m]>; t holds minus the product. */
@@ -43,7 +45,8 @@ static void take(const double *t, const float *d, int64_t M, int64_t n, double w
     }
 }
 
-/* The products of D with what lies above block b, then with the block itself: D's columns are put as they are reached. */
+/* The products of D with what lies above block b, then with the block itself: D's columns are put
+ * as they are reached. */
 static void chunk_task(const void *arg, int64_t i, int worker)
 {
     const struct error_job *j = arg;
@@ -56,10 +59,12 @@ static void chunk_task(const void *arg, int64_t i, int worker)
     memset(row, 0, (size_t)M * sizeof *row);
     for (int64_t b = 0; b < K; b += kBlock) {
         const int64_t n = K - b < kBlock ? K - b : kBlock;
-        nb_left_product p = {.c = t, .b = a->h + b, .ldc = kBlock, .ldb = K, .M = M, .N = n, .K = b};
+        nb_left_product p = {
+            .c = t, .b = a->h + b, .ldc = kBlock, .ldb = K, .M = M, .N = n, .K = b};
         for (int64_t m = 0; m < M; m++)
             for (int64_t k = 0; k < n; k++)
-                d[m * kBlock + k] = a->w[(n0 + m) * K + b + k] - (a->q ? a->q[(n0 + m) * K + b + k] : 0.0f);
+                d[m * kBlock + k] =
+                    a->w[(n0 + m) * K + b + k] - (a->q ? a->q[(n0 + m) * K + b + k] : 0.0f);
         nb_left_put(&left, b, n, M, d, kBlock);
         memset(t, 0, sizeof *t * (size_t)(M * kBlock));
         nb_left_take(&left, &p);
@@ -77,7 +82,8 @@ nb_status nb_cpu_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_er
 {
     (void)err;
     double *row = a->scratch;
-    const struct error_job j = {nb_cpu_of(be), a, row, (char *)a->scratch + row_bytes(a->N), nb_left_rows(be, a->N)};
+    const struct error_job j = {nb_cpu_of(be), a, row, (char *)a->scratch + row_bytes(a->N),
+                                nb_left_rows(be, a->N)};
     nb_pool_run(j.cpu->pool, (a->N + j.rows - 1) / j.rows, chunk_task, &j);
     *a->out = 0.0;
     for (int64_t n = 0; n < a->N; n++) /* in the order of the rows, whatever the threads */

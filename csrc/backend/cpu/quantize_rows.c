@@ -22,7 +22,8 @@ static void round_row(const void *arg, int64_t n, int worker)
         nb_group *p = &a->groups[n * G + g];
         a->grid->params(a->grid, a->w + n * K + from, (int)(to - from), p);
         if (a->codes)
-            j->cpu->run->round_group(a->grid, p, a->w + n * K + from, to - from, a->codes + n * K + from);
+            j->cpu->run->round_group(a->grid, p, a->w + n * K + from, to - from,
+                                     a->codes + n * K + from);
     }
 }
 
@@ -32,7 +33,8 @@ static void value_row(const void *arg, int64_t n, int worker)
     const int64_t K = a->K, group = group_of(a->grid, K), G = (K + group - 1) / group;
     (void)worker;
     for (int64_t k = 0; k < K; k++)
-        a->q[n * K + k] = nb_grid_value(a->grid, &a->groups[n * G + k / group], a->codes[n * K + k]);
+        a->q[n * K + k] =
+            nb_grid_value(a->grid, &a->groups[n * G + k / group], a->codes[n * K + k]);
 }
 
 nb_status nb_cpu_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err)

@@ -1,8 +1,10 @@
-/* sample.c -- from logits to a token (backend.h), rows shared out among as many tasks as there are threads.
+/* sample.c -- from logits to a token (backend.h), rows shared out among as many tasks as there are
+ * threads.
  *
- * Sums of weights need no order, so candidates are put in order only as far as they are asked for: a heap gives the likeliest one by one, and most draws
- * end within the first few. What top-k, top-p and min-p keep are beginnings of one order, so each only lowers the sum that is drawn from.
- * Cost: O(N) for the weights, O(kept log N) for the order. Scratch: N candidates a task. */
+ * Sums of weights need no order, so candidates are put in order only as far as they are asked for:
+ * a heap gives the likeliest one by one, and most draws end within the first few. What top-k, top-p
+ * and min-p keep are beginnings of one order, so each only lowers the sum that is drawn from. Cost:
+ * O(N) for the weights, O(kept log N) for the order. Scratch: N candidates a task. */
 #include "backend/cpu/cpu.h"
 #include "backend/sample.h"
 
@@ -13,7 +15,8 @@ typedef struct candidate {
     int32_t id;
 } candidate;
 
-/* c[0 .. n) is a heap, the likeliest first; behind it lie those that were taken out: number i of the order is c[all - 1 - i]. */
+/* c[0 .. n) is a heap, the likeliest first; behind it lie those that were taken out: number i of
+ * the order is c[all - 1 - i]. */
 typedef struct heap {
     candidate *c;
     int64_t n, all;
@@ -108,7 +111,8 @@ static void sample_task(const void *arg, int64_t t, int worker)
     const nb_sample_args *a = j->a;
     (void)worker;
     for (int64_t m = t; m < a->M; m += j->n_task)
-        a->out[m] = sample_row(a, a->x + m * a->ldx, a->draw[m], (candidate *)a->scratch + t * a->N);
+        a->out[m] =
+            sample_row(a, a->x + m * a->ldx, a->draw[m], (candidate *)a->scratch + t * a->N);
 }
 
 static int64_t tasks(const nb_backend *be, int64_t M)
@@ -126,6 +130,7 @@ nb_status nb_cpu_sample(nb_backend *be, const nb_sample_args *a, nb_error *err)
     const job j = {a, tasks(be, a->M)};
     const nb_status st = nb_sample_check(be, a, err);
     if (st == NB_OK)
-        nb_pool_run(a->M * a->N > kThreadsFrom ? nb_cpu_of(be)->pool : NULL, j.n_task, sample_task, &j);
+        nb_pool_run(a->M * a->N > kThreadsFrom ? nb_cpu_of(be)->pool : NULL, j.n_task, sample_task,
+                    &j);
     return st;
 }

@@ -5,9 +5,10 @@
  *
  * six products of bf16, exact in f32, summed in f32 as tdpbf16ps does it: the accuracy of f32
  * operands at the cost of six sixteenths of their instructions. (Henry, Tang and Heinecke 2019,
- * "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations".)
- * Of two parts, x = h + m, three products: |x - h - m| <= 2^-18 |x|, m m' left out, which is at most 2^-18 |x y| again;
- * half the cost where 17 bits of an operand do (the figures of the report). Parts below 2^-126 are taken for 0.
+ * "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations".) Of
+ * two parts, x = h + m, three products: |x - h - m| <= 2^-18 |x|, m m' left out, which is at most
+ * 2^-18 |x y| again; half the cost where 17 bits of an operand do (the figures of the report).
+ * Parts below 2^-126 are taken for 0.
  *
  * An operand lies as tiles, zeros where it ends:
  *
@@ -21,8 +22,9 @@
 #include "backend/cpu/amx.h"
 
 enum {
-    NB_SPLIT_TILE = NB_AMX_ROWS * NB_AMX_K,          /* bf16 in a tile; a step of a panel, 32 of k, is one of each part */
-    NB_SPLIT_WIDTH = 2 * NB_AMX_ROWS,                /* of a pair of panels */
+    NB_SPLIT_TILE = NB_AMX_ROWS * NB_AMX_K, /* bf16 in a tile; a step of a panel, 32 of k, is one
+                                             * of each part */
+    NB_SPLIT_WIDTH = 2 * NB_AMX_ROWS,       /* of a pair of panels */
     NB_SPLIT_SUMS = NB_SPLIT_WIDTH * NB_SPLIT_WIDTH, /* of two pairs: [2][2][16][16] */
 };
 
@@ -35,7 +37,8 @@ static inline int64_t nb_split_steps(int64_t K)
 /* bf16 in an operand of n rows or columns in `parts` parts. */
 static inline int64_t nb_split_size(int parts, int64_t n, int64_t K)
 {
-    return (n + NB_SPLIT_WIDTH - 1) / NB_SPLIT_WIDTH * 2 * nb_split_steps(K) * parts * NB_SPLIT_TILE;
+    return (n + NB_SPLIT_WIDTH - 1) / NB_SPLIT_WIDTH * 2 * nb_split_steps(K) * parts *
+           NB_SPLIT_TILE;
 }
 
 /* ---- into parts ---- */
@@ -110,9 +113,10 @@ static inline void nb_split_turn(const uint16_t *from, uint16_t *to)
 
 /* sums [NB_SPLIT_SUMS] of a pair of panels of A with one of B, `steps` steps of `parts` parts, a
  * constant; a panel's second is `next` bf16 behind its first. Tiles are open. */
-static inline __attribute__((always_inline)) void
-nb_split_sums(const int parts, const uint16_t *a, int64_t next_a, const uint16_t *b, int64_t next_b,
-              int64_t steps, float *sums)
+static inline __attribute__((always_inline)) void nb_split_sums(const int parts, const uint16_t *a,
+                                                                int64_t next_a, const uint16_t *b,
+                                                                int64_t next_b, int64_t steps,
+                                                                float *sums)
 {
     enum { kRow = NB_AMX_BYTES, kM = NB_SPLIT_TILE, kL = 2 * NB_SPLIT_TILE };
     nb_amx_fence();

@@ -1,8 +1,10 @@
 /* triangle.c -- solves against a triangular block of at most NB_SOLVE columns; compiled once per
  * level.
  *
- *     back   X R^T = S   x_k = (s_k - sum over j > k of x_j R[k][j]) / R[k][k],  k from the last column, j descending
- *     on     X R = S     x_k = (s_k - sum over j < k of x_j R[j][k]) / R[k][k],  k from the first column, j ascending
+ *     back   X R^T = S   x_k = (s_k - sum over j > k of x_j R[k][j]) / R[k][k],  k from the last
+ *                        column, j descending
+ *     on     X R = S     x_k = (s_k - sum over j < k of x_j R[j][k]) / R[k][k],  k from the first
+ *                        column, j ascending
  *
  * kRows rows of X lie side by side, turned round: t[k][row]. So a step is a few vectors, and a
  * row's operations are those of one row alone. */

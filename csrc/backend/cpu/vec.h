@@ -241,8 +241,9 @@ static inline void nb_v_to_f16(uint16_t *p, nb_v a)
 static inline nb_v nb_v_from_bf16(const uint16_t *p)
 {
     const __m128i *q = (const __m128i *)(const void *)p;
-    return (nb_v){_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(q)), 16)),
-                  _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(q + 1)), 16))};
+    return (nb_v){
+        _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(q)), 16)),
+        _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(q + 1)), 16))};
 }
 static inline void nb_v_from_bf16_pairs(const uint16_t *p, nb_v *even, nb_v *odd)
 {

@@ -1,10 +1,13 @@
-/* attention.c -- causal attention over the cache (Vaswani et al. 2017, eq. 1), one query head at a time.
+/* attention.c -- causal attention over the cache (Vaswani et al. 2017, eq. 1), one query head at a
+ * time.
  *
- *   s[t] = scale * q . k[t]       first <= t <= pos,  first = max(0, pos - window + 1), or 0 without a window
+ *   s[t] = scale * q . k[t]       first <= t <= pos,  first = max(0, pos - window + 1), or 0
+ *                                 without a window
  *   s[t] = cap tanh(s[t] / cap)   if there is a soft cap
  *   out  = sum_t exp(s[t] - max s) v[t] / sum_t exp(s[t] - max s)
  *
- * scratch: the scores of one query, max_len doubles. Cost: 4 head_dim flops for each query head and visible position. */
+ * scratch: the scores of one query, max_len doubles. Cost: 4 head_dim flops for each query head and
+ * visible position. */
 #include "backend/kv.h"
 #include "backend/ref/ref_ops.h"
 

@@ -1,6 +1,7 @@
 /* clip_rows.c -- group by group: try every candidate range, keep the one with the least error.
  *
- *   candidate i:   p_i = params(w held within 1 - i step of its extremes),  d = value(round(w, p_i)) - w
+ *   candidate i:   p_i = params(w held within 1 - i step of its extremes),  d = value(round(w,
+ *                  p_i)) - w
  *   error:         sum d^2,   or   sum_i d_i (H_ii d_i + 2 sum_{j<i} H_ij d_j)
  *
  * Cost: N K n_step, with H times the group. scratch: a group of f32 and f64. */
@@ -19,7 +20,8 @@ size_t nb_ref_clip_rows_scratch(nb_backend *be, const nb_clip_rows_args *a)
 }
 
 /* h points at the group's block of H, or is NULL. */
-static double group_error(const nb_clip_rows_args *a, const nb_group *p, const float *w, int n, const double *h, double *d)
+static double group_error(const nb_clip_rows_args *a, const nb_group *p, const float *w, int n,
+                          const double *h, double *d)
 {
     double e = 0;
     for (int i = 0; i < n; i++) {
@@ -32,7 +34,8 @@ static double group_error(const nb_clip_rows_args *a, const nb_group *p, const f
     return e;
 }
 
-static void clip_group(const nb_clip_rows_args *a, const float *w, int n, const double *h, nb_group *best, double *d, float *held)
+static void clip_group(const nb_clip_rows_args *a, const float *w, int n, const double *h,
+                       nb_group *best, double *d, float *held)
 {
     if (a->quantile > 0.0f) {
         nb_clip_quantile(w, n, a->quantile, held);
@@ -63,7 +66,8 @@ nb_status nb_ref_clip_rows(nb_backend *be, const nb_clip_rows_args *a, nb_error 
             const int64_t first = g * group, end = first + group < K ? first + group : K;
             const float *w = a->w + n * K;
             nb_group *p = &a->groups[n * G + g];
-            clip_group(a, w + first, (int)(end - first), a->h ? a->h + first * K + first : NULL, p, d, held);
+            clip_group(a, w + first, (int)(end - first), a->h ? a->h + first * K + first : NULL, p,
+                       d, held);
             for (int64_t k = first; a->codes && k < end; k++)
                 a->codes[n * K + k] = (uint8_t)nb_grid_round(a->grid, p, w[k]);
         }

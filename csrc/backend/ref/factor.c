@@ -1,13 +1,15 @@
 /* factor.c -- the triangular factor behind GPTQ, and the correction that reuses it.
  *
  *   A = P (H + diag(add)) P^T,  A[i][j] = H[p_i][p_j] + (i == j) add[p_i]
- *   R upper with A = R R^T:   A[i][j] = sum over k >= max(i, j) of R[i][k] R[j][k],  so column j from the last to the first:
- *     R[j][j] = sqrt(A[j][j] - sum_{k>j} R[j][k]^2)
+ *   R upper with A = R R^T:   A[i][j] = sum over k >= max(i, j) of R[i][k] R[j][k],  so column j
+ *     from the last to the first: R[j][j] = sqrt(A[j][j] - sum_{k>j} R[j][k]^2)
  *     R[i][j] = (A[i][j] - sum_{k>j} R[i][k] R[j][k]) / R[j][j]       i < j
- * which is Cholesky of A read backwards; step j finishes the minor of order K - j of that reversed matrix.
+ * which is Cholesky of A read backwards; step j finishes the minor of order K - j of that reversed
+ * matrix.
  *
- *   correct:  W += alpha T A'^-1,  T = W C (or given),  A' = H + diag(add) = P^T R R^T P:  for every row t of T, in the order P,
- *     v R^T = t (from the last element),  z R = v (from the first),  w[p_j] += alpha z[j]
+ *   correct:  W += alpha T A'^-1,  T = W C (or given),  A' = H + diag(add) = P^T R R^T P:  for
+ *     every row t of T, in the order P, v R^T = t (from the last element),  z R = v (from the
+ *     first),  w[p_j] += alpha z[j]
  *
  * Cost: K^3 / 3 flops; 2 N K^2 for T and 2 N K^2 for the two solves. scratch of correct: two rows
  * of doubles. */

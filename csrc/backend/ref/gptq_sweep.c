@@ -1,7 +1,8 @@
 /* gptq_sweep.c -- GPTQ in its textbook form (Frantar et al. 2022, algorithm 1 without the lazy
  * blocks), all in double.
  *
- *   U = R^-1, upper triangular with U^T U = (H + diag(add))^-1 in the order P;  w = a row of W in that order
+ *   U = R^-1, upper triangular with U^T U = (H + diag(add))^-1 in the order P;  w = a row of W in
+ *       that order
  *   for column j:   q = round(w[j]);   e = (w[j] - q) / U[j][j];   w[i] -= e U[j][i] for i > j
  *
  * R is upper, so row j of U needs only the rows of U behind it ... seen by columns: U R = I gives

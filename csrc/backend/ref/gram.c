@@ -2,7 +2,8 @@
  *
  *   gram_accumulate   H += X^T X;   C += (X_orig - X)^T X       H: the Hessian of ||X W^T - X Q^T||^2, up to a factor
  *   drift_accumulate  D += ((X_orig - X) W^T)^T X = W C
- *   quant_error       tr(D H D^T) = sum_n d_n H d_n^T           D = W - Q, or W itself when there is no Q
+ *   quant_error       tr(D H D^T) = sum_n d_n H d_n^T           D = W - Q, or W itself when there
+ *                     is no Q
  *
  * Cost: 2 M K^2 flops, twice that with C; 4 M N K for D; 2 N K^2 for the error. */
 #include "backend/ref/ref_ops.h"

@@ -1,7 +1,8 @@
 /* grid.c -- round to nearest and back, group by group; a row has ceil(K / group) groups, the last
  * one may be short.
  *
- *   quantize_rows   groups[n][g] = params(w of the group),  codes = clamp(rne((w - min) / scale) + zero)
+ *   quantize_rows   groups[n][g] = params(w of the group),  codes = clamp(rne((w - min) / scale) +
+ *                   zero)
  *   dequantize      q = scale * (code - zero) + min
  * or, with a table, the code of the level nearest to w / scale, and q = scale * table[code].
  *
@@ -32,6 +33,7 @@ nb_status nb_ref_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_erro
     const int64_t G = (K + group - 1) / group;
     for (int64_t n = 0; n < a->N; n++)
         for (int64_t k = 0; k < K; k++)
-            a->q[n * K + k] = nb_grid_value(a->grid, &a->groups[n * G + k / group], a->codes[n * K + k]);
+            a->q[n * K + k] =
+                nb_grid_value(a->grid, &a->groups[n * G + k / group], a->codes[n * K + k]);
     return NB_OK;
 }

@@ -1,4 +1,5 @@
-/* limit_rows.c -- rows longer than `limit` times the median row are scaled down to that length (backend.h). */
+/* limit_rows.c -- rows longer than `limit` times the median row are scaled down to that length
+ * (backend.h). */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>

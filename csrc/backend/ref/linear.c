@@ -1,7 +1,8 @@
 /* linear.c -- the two ops that read a packed weight.
  *
  *   embed    y[m][k] = scale * W[ids[m]][k]
- *   linear   y[m][n] = sum_k x[m][k] W[n][k] (+ bias[n]) (+ y[m][n])      k ascending, in double, rounded once
+ *   linear   y[m][n] = sum_k x[m][k] W[n][k] (+ bias[n]) (+ y[m][n])      k ascending, in double,
+ *            rounded once
  *
  * Cost: M K and M N K multiplications. */
 #include "backend/ref/ref_ops.h"

@@ -1,7 +1,8 @@
-/* moe.c -- mixtures of experts (Shazeer et al. 2017, eq. 2; Fedus et al. 2021): choosing, multiplying by, and mixing them; and the residual of what was normed
- * or scaled first.
+/* moe.c -- mixtures of experts (Shazeer et al. 2017, eq. 2; Fedus et al. 2021): choosing,
+ * multiplying by, and mixing them; and the residual of what was normed or scaled first.
  *
- *   route_experts    p = softmax(logits of a token); its n_used greatest, one by one, the lower expert of equals; divided by their sum if asked
+ *   route_experts    p = softmax(logits of a token); its n_used greatest, one by one, the lower
+ *                    expert of equals; divided by their sum if asked
  *   grouped_linear   y[p] = x[p / share] W[expert[p]]^T
  *   combine_experts  y[m] (+)= scale sum_j weight[m][j] x[m n_used + j]
  *   gather_rows      y[i] = x[row[i]], or other[-1 - row[i]]
@@ -38,7 +39,8 @@ nb_status nb_ref_route_experts(nb_backend *be, const nb_route_args *a, nb_error 
         for (int32_t j = 0; j < a->n_used; j++)
             picked += exp((double)l[expert[j]] - top);
         for (int32_t j = 0; j < a->n_used; j++)
-            a->weight[m * a->n_used + j] = (float)(exp((double)l[expert[j]] - top) / (a->renormalize ? picked : all));
+            a->weight[m * a->n_used + j] =
+                (float)(exp((double)l[expert[j]] - top) / (a->renormalize ? picked : all));
     }
     return NB_OK;
 }
@@ -47,7 +49,11 @@ nb_status nb_ref_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_err
 {
     nb_status st = NB_OK;
     for (int64_t p = 0; p < a->P && st == NB_OK; p++) {
-        const nb_linear_args one = {.x = a->x + p / a->share * a->ldx, .M = 1, .ldx = a->ldx, .ldy = a->ldy, .w = a->w[a->expert[p]],
+        const nb_linear_args one = {.x = a->x + p / a->share * a->ldx,
+                                    .M = 1,
+                                    .ldx = a->ldx,
+                                    .ldy = a->ldy,
+                                    .w = a->w[a->expert[p]],
                                     .y = a->y + p * a->ldy};
         st = nb_ref_linear(be, &one, err);
     }
@@ -61,7 +67,8 @@ nb_status nb_ref_combine_experts(nb_backend *be, const nb_combine_args *a, nb_er
         for (int64_t n = 0; n < a->N; n++) {
             double sum = 0;
             for (int64_t j = 0; j < a->n_used; j++)
-                sum += (double)a->weight[m * a->n_used + j] * (double)a->x[(m * a->n_used + j) * a->ldx + n];
+                sum += (double)a->weight[m * a->n_used + j] *
+                       (double)a->x[(m * a->n_used + j) * a->ldx + n];
             float *y = a->y + m * a->ldy + n;
             *y = (float)((double)a->scale * sum + (a->add ? (double)*y : 0.0));
         }
@@ -73,7 +80,8 @@ nb_status nb_ref_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *
     (void)be, (void)err;
     for (int64_t i = 0; i < a->M; i++)
         for (int64_t k = 0; k < a->K; k++)
-            a->y[i * a->ldy + k] = a->row[i] >= 0 ? a->x[a->row[i] * a->ldx + k] : a->other[(-1 - a->row[i]) * a->ldo + k];
+            a->y[i * a->ldy + k] = a->row[i] >= 0 ? a->x[a->row[i] * a->ldx + k]
+                                                  : a->other[(-1 - a->row[i]) * a->ldo + k];
     return NB_OK;
 }
 

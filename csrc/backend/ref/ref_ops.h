@@ -15,7 +15,8 @@ struct nb_weight {
 
 nb_status nb_ref_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
                              nb_error *err);
-nb_status nb_ref_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err);
+nb_status nb_ref_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                                nb_error *err);
 void nb_ref_release_weight(nb_backend *be, nb_weight *w);
 size_t nb_ref_weight_bytes(const nb_weight *w);
 

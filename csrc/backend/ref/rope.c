@@ -1,8 +1,10 @@
 /* rope.c -- rotary positions (Su et al. 2021, eq. 34) on q and k, and the append to the cache.
  *
- *   angle = pos * inv_freq[i], rounded to f32: the product is part of the op's definition, since at pos 10^5 its rounding moves the angle by up to
- *           2^-8 and every device must rotate by the same one
- *   (a, b) -> (a cos - b sin, b cos + a sin)      pair i: elements (2i, 2i+1) interleaved, else (i, i + rope_dim/2)
+ *   angle = pos * inv_freq[i], rounded to f32: the product is part of the op's definition, since at
+ *           pos 10^5 its rounding moves the angle by up to 2^-8 and every device must rotate by the
+ *           same one
+ *   (a, b) -> (a cos - b sin, b cos + a sin)      pair i: elements (2i, 2i+1) interleaved, else (i,
+ *                                                 i + rope_dim/2)
  *
  * The cache takes the k just rotated and v as it is; what the types of a cache round: kv.h.
  * Cost: O(M (n_head + 2 n_kv_head) head_dim). */

@@ -1,5 +1,6 @@
-/* sample.c -- from logits to a token (backend.h): temperature, top-k, top-p (Holtzman et al. 2020), min-p (Nguyen et al. 2024), one draw. All candidates
- * in their order, then what is kept of them, one after the other; weights are integers (sample.h), so the sums are exact. */
+/* sample.c -- from logits to a token (backend.h): temperature, top-k, top-p (Holtzman et al. 2020),
+ * min-p (Nguyen et al. 2024), one draw. All candidates in their order, then what is kept of them,
+ * one after the other; weights are integers (sample.h), so the sums are exact. */
 #include "backend/ref/ref_ops.h"
 #include "backend/sample.h"
 

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 
 /* The checked size of the stack. */
-static nb_status measure(const nb_matrix *part, int n_part, uint64_t *n_row, uint64_t *n_value, nb_error *err)
+static nb_status measure(const nb_matrix *part, int n_part, uint64_t *n_row, uint64_t *n_value,
+                         nb_error *err)
 {
     if (n_part < 1)
         return nb_fail(err, NB_INTERNAL, "ref: pack_weight was given no matrix");
@@ -45,7 +46,8 @@ static nb_status measure(const nb_matrix *part, int n_part, uint64_t *n_row, uin
     return NB_OK;
 }
 
-nb_status nb_ref_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out, nb_error *err)
+nb_status nb_ref_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
+                                nb_error *err)
 {
     uint64_t N = 0, count = 0;
     (void)be;

@@ -1,5 +1,5 @@
-/* qwen2.c -- Qwen2 and Qwen2.5 (Yang et al. 2024): Llama's decoder with biases on q, k and v. A sliding window is there when use_sliding_window says so,
- * from layer max_window_layers on. */
+/* qwen2.c -- Qwen2 and Qwen2.5 (Yang et al. 2024): Llama's decoder with biases on q, k and v. A
+ * sliding window is there when use_sliding_window says so, from layer max_window_layers on. */
 #include "model/family.h"
 
 static const char *const hf_names[] = {"Qwen2ForCausalLM", NULL};
@@ -12,7 +12,8 @@ static const nb_role_name roles[] = {
     {NB_ROLE_COUNT, NULL, NULL, false},
 };
 
-static const nb_hf_default defaults[] = {{"use_sliding_window", 0}, {"sliding_window", 4096}, {"max_window_layers", 28}, {NULL, 0}};
+static const nb_hf_default defaults[] = {
+    {"use_sliding_window", 0}, {"sliding_window", 4096}, {"max_window_layers", 28}, {NULL, 0}};
 
 const nb_family nb_family_qwen2 = {
     .name = "qwen2",

@@ -1,21 +1,31 @@
-/* gptq.c -- GPTQ (Frantar et al. 2022): round column by column, each error is made good by the columns not yet rounded.
+/* gptq.c -- GPTQ (Frantar et al. 2022): round column by column, each error is made good by the
+ * columns not yet rounded.
  *
  *   H = sum x x^T (+ lambda I)        minimise tr((W - Q) H (W - Q)^T)
  *   H_kk = 0: the input k is dead, W_k = 0, H_kk = 1
- *   C or W C given: W := W + alpha W C (H + lambda_c I)^-1, the least-squares target for inputs that drifted (quantizers.md 2.3)
- *   order: columns by falling H_kk with static groups (parameters of every group from W before any update); or natural order with parameters from
- *          the current values when a group begins; or act-order: by falling H_kk, groups formed in that order (g_idx says which input is in which)
- *   R R^T = P (H + lambda I) P^T, U = R^-1 (one factorisation; backend.h nb_factor_args), then the sweep (nb_gptq_sweep_args)
+ *   C or W C given: W := W + alpha W C (H + lambda_c I)^-1, the least-squares target for inputs
+ *       that drifted (quantizers.md 2.3)
+ *   order: columns by falling H_kk with static groups (parameters of every group from W before any
+ *          update); or natural order with parameters from the current values when a group begins;
+ *          or act-order: by falling H_kk, groups formed in that order (g_idx says which input is in
+ *          which)
+ *   R R^T = P (H + lambda I) P^T, U = R^-1 (one factorisation; backend.h nb_factor_args), then the
+ *       sweep (nb_gptq_sweep_args)
  *
- * lambda = damp x the mean of H's diagonal; lambda_c = (damp + kRidge K / tokens) x that mean. W C (H + lambda_c I)^-1 is a ridge regression of the drift's
- * effect on the inputs. Of that effect only a part is linear in them, and fitting the rest costs as much as K / tokens of it elsewhere: the prior that it is
- * isotropic, and 1 / kRidge of what is no function of the inputs, gives that lambda_c (Hoerl and Kennard 1970). docs/QUALITY.md has what was tried.
+ * lambda = damp x the mean of H's diagonal; lambda_c = (damp + kRidge K / tokens) x that mean. W C
+ * (H + lambda_c I)^-1 is a ridge regression of the drift's effect on the inputs. Of that effect
+ * only a part is linear in them, and fitting the rest costs as much as K / tokens of it elsewhere:
+ * the prior that it is isotropic, and 1 / kRidge of what is no function of the inputs, gives that
+ * lambda_c (Hoerl and Kennard 1970). docs/QUALITY.md has what was tried.
  *
- * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to nearest. All of it goes into the note.
- * Without H (an expert that too few tokens were sent to) it is rounded with the ranges of least squared error.
- * Where the device can, R lies in H's upper triangle, and H comes back from the lower one at the end (backend.h, unfactor).
- * Cost: K^3 / 3 + N K^2 FLOP (K^3 / 3 + 4 N K^2 more to correct, 2 N K^2 where W C is given); 8 K^2 bytes, 8 K^2 more for C or 8 N K for W C, and 8 K^2 for R
- * where it has its own. */
+ * When the factor fails lambda grows tenfold, from damp up to 1; then the matrix is rounded to
+ * nearest. All of it goes into the note.
+ * Without H (an expert that too few tokens were sent to) it is rounded with the ranges of least
+ * squared error.
+ * Where the device can, R lies in H's upper triangle, and H comes back from the lower one at the
+ * end (backend.h, unfactor).
+ * Cost: K^3 / 3 + N K^2 FLOP (K^3 / 3 + 4 N K^2 more to correct, 2 N K^2 where W C is given); 8 K^2
+ * bytes, 8 K^2 more for C or 8 N K for W C, and 8 K^2 for R where it has its own. */
 #include "backend/count.h"
 #include "base/memory.h"
 #include "quant/quantizer.h"
@@ -30,13 +40,14 @@ static const double kRidge = 3.0;
 struct gptq {
     const nb_quant_job *j;
     int64_t K, G;
-    double *diag, *add, *sorted_add; /* [K] host: H_kk; what is added to it; act-order: in the order perm */
-    int32_t *perm;      /* [K] host, or NULL: natural order */
-    double *r;          /* [K,K] device: H's own memory, or `own` */
-    double *own;        /* [K,K] device, or NULL */
-    bool taken;         /* H's upper triangle is not H's at the moment */
-    float *sorted;      /* [N,K] device, act-order: W with its columns in the order perm */
-    nb_group *fixed;    /* [N,G] device, static groups */
+    double *diag, *add, *sorted_add; /* [K] host: H_kk; what is added to it; act-order: in the
+                                      * order perm */
+    int32_t *perm;                   /* [K] host, or NULL: natural order */
+    double *r;                       /* [K,K] device: H's own memory, or `own` */
+    double *own;                     /* [K,K] device, or NULL */
+    bool taken;                      /* H's upper triangle is not H's at the moment */
+    float *sorted;   /* [N,K] device, act-order: W with its columns in the order perm */
+    nb_group *fixed; /* [N,G] device, static groups */
     void *scratch;
 };
 
@@ -50,7 +61,8 @@ static nb_status read_diagonal(struct gptq *g, nb_error *err)
         st = be->op->download(be, &g->diag[k], g->j->h + k * g->K + k, sizeof *g->diag, err);
     for (int64_t k = 0; k < g->K && st == NB_OK; k++)
         if (!isfinite(g->diag[k]))
-            st = nb_fail(err, NB_BAD_INPUT, "the calibration activations of input %lld are not finite", (long long)k);
+            st = nb_fail(err, NB_BAD_INPUT,
+                         "the calibration activations of input %lld are not finite", (long long)k);
     return st;
 }
 
@@ -76,8 +88,9 @@ static nb_status clear_dead(struct gptq *g, nb_error *err)
     return st;
 }
 
-/* lambda = damp x mean of the diagonal after the dead inputs got their 1. Of scaled inputs it is that of the unscaled ones, lambda / s_k^2: what is known
- * of the inputs does not grow with the scales, which make small ones as large as the others. */
+/* lambda = damp x mean of the diagonal after the dead inputs got their 1. Of scaled inputs it is
+ * that of the unscaled ones, lambda / s_k^2: what is known of the inputs does not grow with the
+ * scales, which make small ones as large as the others. */
 static void set_damping(struct gptq *g, double damp)
 {
     const float *s = g->j->scale;
@@ -86,7 +99,8 @@ static void set_damping(struct gptq *g, double damp)
         mean += g->diag[k] == 0.0 ? 1.0 : s ? g->diag[k] * (double)s[k] * (double)s[k] : g->diag[k];
     mean /= (double)g->K;
     for (int64_t k = 0; k < g->K; k++)
-        g->add[k] = damp * mean / (s ? (double)s[k] * (double)s[k] : 1.0) + (g->diag[k] == 0.0 ? 1.0 : 0.0);
+        g->add[k] =
+            damp * mean / (s ? (double)s[k] * (double)s[k] : 1.0) + (g->diag[k] == 0.0 ? 1.0 : 0.0);
 }
 
 struct key {
@@ -115,14 +129,21 @@ static nb_status order_columns(struct gptq *g, nb_error *err)
 
 /* ---- the steps ---- */
 
-/* H's factor, from damp on in steps of ten until there is one; *damp: which it was, *done false: not even the mean of the diagonal helped. */
+/* H's factor, from damp on in steps of ten until there is one; *damp: which it was, *done false:
+ * not even the mean of the diagonal helped. */
 static nb_status factor(struct gptq *g, double *damp, bool *done, nb_error *err)
 {
     nb_backend *be = g->j->be;
     for (*done = false;; *damp *= 10.0) {
         int64_t failed = 0;
         set_damping(g, *damp);
-        const nb_factor_args a = {.h = g->j->h, .diag = g->diag, .diag_add = g->add, .perm = g->perm, .K = g->K, .r = g->r, .failed_minor = &failed};
+        const nb_factor_args a = {.h = g->j->h,
+                                  .diag = g->diag,
+                                  .diag_add = g->add,
+                                  .perm = g->perm,
+                                  .K = g->K,
+                                  .r = g->r,
+                                  .failed_minor = &failed};
         g->taken = !g->own;
         const nb_status st = be->op->factor(be, &a, err);
         *done = failed == 0;
@@ -148,12 +169,20 @@ static nb_status with_scratch(struct gptq *g, size_t bytes, nb_error *err)
     return g->j->be->op->alloc(g->j->be, bytes ? bytes : 64, "scratch of GPTQ", &g->scratch, err);
 }
 
-/* Moves W to where the drifted inputs give what the original's gave; an H that has no factor moves nothing. */
+/* Moves W to where the drifted inputs give what the original's gave; an H that has no factor moves
+ * nothing. */
 static nb_status correct(struct gptq *g, nb_error *err)
 {
     nb_backend *be = g->j->be;
     const nb_quant_job *j = g->j;
-    nb_correct_args a = {.w = j->w, .N = j->N, .K = g->K, .c = j->c, .wc = j->wc, .r = g->r, .perm = g->perm, .alpha = j->correction};
+    nb_correct_args a = {.w = j->w,
+                         .N = j->N,
+                         .K = g->K,
+                         .c = j->c,
+                         .wc = j->wc,
+                         .r = g->r,
+                         .perm = g->perm,
+                         .alpha = j->correction};
     double damp = j->damp + (j->n_token ? kRidge * (double)g->K / (double)j->n_token : 0.0);
     bool factored = false;
     nb_status st = nb_op_check(be, be->op->correct != NULL, "correct", err);
@@ -168,7 +197,8 @@ static nb_status correct(struct gptq *g, nb_error *err)
 }
 
 /* By way of host [2][N K elements of `size` bytes]. */
-static nb_status reorder(const struct gptq *g, void *to, const void *from, size_t size, bool back, uint8_t *host, nb_error *err)
+static nb_status reorder(const struct gptq *g, void *to, const void *from, size_t size, bool back,
+                         uint8_t *host, nb_error *err)
 {
     nb_backend *be = g->j->be;
     const size_t n = (size_t)(g->j->N * g->K) * size;
@@ -176,24 +206,29 @@ static nb_status reorder(const struct gptq *g, void *to, const void *from, size_
     const nb_status st = be->op->download(be, host, from, n, err);
     for (int64_t i = 0; i < g->j->N && st == NB_OK; i++)
         for (int64_t j = 0; j < g->K; j++) {
-            const int64_t a = i * g->K + (back ? g->perm[j] : j), b = i * g->K + (back ? j : g->perm[j]);
+            const int64_t a = i * g->K + (back ? g->perm[j] : j),
+                          b = i * g->K + (back ? j : g->perm[j]);
             memcpy(out + (size_t)a * size, host + (size_t)b * size, size);
         }
     return st == NB_OK ? be->op->upload(be, to, out, n, err) : st;
 }
 
-/* to[n][j] = from[n][perm[j]], or back: to[n][perm[j]] = from[n][j]. Elements of `size` bytes, device to device by way of the host. */
-static nb_status permute_columns(const struct gptq *g, void *to, const void *from, size_t size, bool back, nb_error *err)
+/* to[n][j] = from[n][perm[j]], or back: to[n][perm[j]] = from[n][j]. Elements of `size` bytes,
+ * device to device by way of the host. */
+static nb_status permute_columns(const struct gptq *g, void *to, const void *from, size_t size,
+                                 bool back, nb_error *err)
 {
     void *room = NULL;
-    nb_status st = nb_host_alloc(g->j->be, (size_t)(g->j->N * g->K) * size, 2, "columns in another order", &room, err);
+    nb_status st = nb_host_alloc(g->j->be, (size_t)(g->j->N * g->K) * size, 2,
+                                 "columns in another order", &room, err);
     if (st == NB_OK && !nb_backend_counts(g->j->be))
         st = reorder(g, to, from, size, back, room, err);
     nb_host_free(g->j->be, room);
     return st;
 }
 
-/* Codes and q of the sorted columns go back to their places; groups stay in sorted order, g_idx leads to them. */
+/* Codes and q of the sorted columns go back to their places; groups stay in sorted order, g_idx
+ * leads to them. */
 static nb_status unsort(struct gptq *g, nb_error *err)
 {
     const nb_quant_job *j = g->j;
@@ -208,11 +243,21 @@ static nb_status sweep(struct gptq *g, nb_error *err)
 {
     const nb_quant_job *j = g->j;
     nb_backend *be = j->be;
-    nb_gptq_sweep_args a = {.w = j->w, .N = j->N, .K = g->K, .r = g->r, .perm = j->act_order ? NULL : g->perm, .grid = j->grid,
-                            .groups_fixed = g->fixed, .groups = j->groups, .codes = j->codes, .diag_add = g->add, .error = j->row_error};
+    nb_gptq_sweep_args a = {.w = j->w,
+                            .N = j->N,
+                            .K = g->K,
+                            .r = g->r,
+                            .perm = j->act_order ? NULL : g->perm,
+                            .grid = j->grid,
+                            .groups_fixed = g->fixed,
+                            .groups = j->groups,
+                            .codes = j->codes,
+                            .diag_add = g->add,
+                            .error = j->row_error};
     nb_status st = g->fixed ? nb_quant_round(j, g->fixed, NULL, err) : NB_OK;
     if (st == NB_OK && j->act_order) {
-        a.w = g->sorted; /* R is that of the sorted inputs, so to the sweep their order is the natural one */
+        /* R is that of the sorted inputs, so to the sweep their order is the natural one */
+        a.w = g->sorted;
         for (int64_t k = 0; k < g->K; k++)
             g->sorted_add[k] = g->add[g->perm[k]];
         a.diag_add = g->sorted_add;
@@ -254,13 +299,17 @@ static nb_status open_buffers(struct gptq *g, nb_error *err)
         st = g->perm ? NB_OK : NB_NO_ROOM;
     }
     if (st == NB_OK && j->act_order)
-        st = j->be->op->alloc(j->be, (size_t)(j->N * g->K) * sizeof *g->sorted, "columns in order", (void **)&g->sorted, err);
+        st = j->be->op->alloc(j->be, (size_t)(j->N * g->K) * sizeof *g->sorted, "columns in order",
+                              (void **)&g->sorted, err);
     else if (st == NB_OK && j->static_groups)
-        st = j->be->op->alloc(j->be, (size_t)(j->N * g->G) * sizeof *g->fixed, "static groups", (void **)&g->fixed, err);
+        st = j->be->op->alloc(j->be, (size_t)(j->N * g->G) * sizeof *g->fixed, "static groups",
+                              (void **)&g->fixed, err);
     g->r = j->h;
-    if (st != NB_OK || (j->be->op->unfactor && j->clip != NB_CLIP_OUTPUT)) /* that clipping reads H behind the factor */
+    /* that clipping reads H behind the factor */
+    if (st != NB_OK || (j->be->op->unfactor && j->clip != NB_CLIP_OUTPUT))
         return st;
-    st = j->be->op->alloc(j->be, (size_t)(g->K * g->K) * sizeof(double), "a factor", (void **)&g->own, err);
+    st = j->be->op->alloc(j->be, (size_t)(g->K * g->K) * sizeof(double), "a factor",
+                          (void **)&g->own, err);
     g->r = g->own;
     return st;
 }
@@ -275,7 +324,9 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
         unseen.clip = j->clip == NB_CLIP_NONE ? NB_CLIP_MSE : j->clip;
         return round_to_nearest(&unseen, err);
     }
-    nb_status st = nb_op_check(j->be, op->factor && op->gptq_sweep && op->quantize_rows && op->dequantize, "gptq_sweep", err);
+    nb_status st =
+        nb_op_check(j->be, op->factor && op->gptq_sweep && op->quantize_rows && op->dequantize,
+                    "gptq_sweep", err);
     if (st == NB_OK)
         st = open_buffers(&g, err);
     if (st == NB_OK)
@@ -300,7 +351,8 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
     if (st == NB_OK)
         st = give_back(&g, err);
     if (st == NB_OK && !factored) {
-        snprintf(j->stats->note, sizeof j->stats->note, "not positive definite at damping %.3g: rounded to nearest", damp);
+        snprintf(j->stats->note, sizeof j->stats->note,
+                 "not positive definite at damping %.3g: rounded to nearest", damp);
         st = round_to_nearest(j, err);
     }
     free(g.diag);
@@ -314,20 +366,22 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
     return st;
 }
 
-const nb_quantizer nb_quantizer_gptq = {.name = "gptq",
-                                        .summary = "error feedback through the Hessian of the inputs, corrected for drift",
-                                        .cost = "K^3 / 3 + 5 N K^2 FLOP, 16 K^2 bytes",
-                                        .needs = NB_NEEDS_HESSIAN,
-                                        .orders = true,
-                                        .corrects = true,
-                                        .layer = gptq_layer};
+const nb_quantizer nb_quantizer_gptq = {
+    .name = "gptq",
+    .summary = "error feedback through the Hessian of the inputs, corrected for drift",
+    .cost = "K^3 / 3 + 5 N K^2 FLOP, 16 K^2 bytes",
+    .needs = NB_NEEDS_HESSIAN,
+    .orders = true,
+    .corrects = true,
+    .layer = gptq_layer};
 
-const nb_quantizer nb_quantizer_awq_gptq = {.name = "awq-gptq",
-                                            .summary = "inputs scaled as awq does it, rounded as gptq does it",
-                                            .cost = "both of theirs",
-                                            .needs = NB_NEEDS_HESSIAN,
-                                            .orders = true,
-                                            .corrects = true,
-                                            .input_scales = true,
-                                            .clip = NB_CLIP_OUTPUT,
-                                            .layer = gptq_layer};
+const nb_quantizer nb_quantizer_awq_gptq = {
+    .name = "awq-gptq",
+    .summary = "inputs scaled as awq does it, rounded as gptq does it",
+    .cost = "both of theirs",
+    .needs = NB_NEEDS_HESSIAN,
+    .orders = true,
+    .corrects = true,
+    .input_scales = true,
+    .clip = NB_CLIP_OUTPUT,
+    .layer = gptq_layer};

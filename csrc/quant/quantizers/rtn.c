@@ -1,5 +1,6 @@
-/* rtn.c -- round to nearest: code = clamp(round(w / scale) + zero), scale and zero from the group's own values (affine scheme, Jacob et al. 2018,
- * eq. 1), their range clipped when asked for. No data; the floor others must beat. */
+/* rtn.c -- round to nearest: code = clamp(round(w / scale) + zero), scale and zero from the group's
+ * own values (affine scheme, Jacob et al. 2018, eq. 1), their range clipped when asked for. No
+ * data; the floor others must beat. */
 #include "quant/quantizer.h"
 
 static nb_status rtn_layer(const nb_quant_job *j, nb_error *err)
