@@ -15,7 +15,8 @@ static void promise_spec(const nb_scheme_spec *s)
     FUZZ_PROMISE(n >= 1 && n <= NB_SCHEME_TENSORS, "tensors");
     for (int i = 0; i < n; i++)
         FUZZ_PROMISE(t[i].suffix && t[i].dtype && t[i].n_dim >= 1 && t[i].n_dim <= 2 &&
-                         t[i].shape[0] >= 1 && (t[i].n_dim < 2 || t[i].shape[1] >= 1),
+                         (t[i].shape[0] >= 1 || (t[i].shape[0] == -1 && s->config)) &&
+                         (t[i].n_dim < 2 || t[i].shape[1] >= 1),
                      "a tensor");
     FUZZ_PROMISE(nb_scheme_bytes(s, 64, 4096) > 0, "bytes");
 }
