@@ -248,7 +248,8 @@ typedef struct nb_quantize_options {
     bool restart; /* throw away what OUT.nibble/ holds */
     const char *eval_path; /* --eval FILE, NULL: none */
     /* What is done of how many: layers, tokens of the text that the model writes, chunks of --eval.
-     * eta_s < 0: a line that stands alone. */
+     * Also says within a layer how far it is. eta_s < 0: a line that stands alone; INFINITY: not
+     * known yet. */
     void (*progress)(void *arg, const char *line, int32_t done, int32_t total, double eta_s);
     void *arg;
     const volatile int *stop; /* set by a signal handler: finish the tensor, token or chunk, then

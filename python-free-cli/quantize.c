@@ -1,4 +1,5 @@
 /* quantize.c -- `nibble quantize MODEL -o OUT`: a smaller model, and what was lost. */
+#include "base/clock.h"
 #include "base/status.h"
 #include "out.h"
 
@@ -92,18 +93,34 @@ static void watch_signals(void)
     sigaction(SIGUSR1, &a, NULL);
 }
 
-static void show(void *arg, const char *line, int32_t layer, int32_t n_layer, double eta_s)
+typedef struct watcher { /* who reads the progress lines */
+    bool tty;
+    int32_t done; /* of the line before */
+    int64_t said_ns;
+} watcher;
+
+/* Redrawn on a terminal; elsewhere a line per step, within a step at most one in kQuietS seconds. */
+static void show(void *arg, const char *line, int32_t done, int32_t total, double eta_s)
 {
-    const bool *tty = arg;
+    enum { kQuietS = 30 };
+    watcher *w = arg;
+    const int64_t now = nb_clock_ns();
     if (eta_s < 0)
         snprintf(last_said, sizeof last_said, "%s", line);
+    else if (isinf(eta_s))
+        snprintf(last_said, sizeof last_said, "[%d/%d] %s", done, total, line);
     else
-        snprintf(last_said, sizeof last_said, "[%d/%d] %s  eta %dm%02ds", layer, n_layer, line,
+        snprintf(last_said, sizeof last_said, "[%d/%d] %s  eta %dm%02ds", done, total, line,
                  (int)eta_s / 60, (int)eta_s % 60);
-    if (eta_s >= 0 && *tty)
-        fprintf(stderr, "\r\x1b[K%s%s", last_said, layer == n_layer ? "\n" : "");
-    else
-        fprintf(stderr, "%s\n", last_said);
+    if (eta_s >= 0 && w->tty) {
+        fprintf(stderr, "\r\x1b[K%s%s", last_said, done == total ? "\n" : "");
+        return;
+    }
+    if (eta_s >= 0 && done == w->done && now - w->said_ns < kQuietS * (int64_t)1000000000)
+        return;
+    w->done = done;
+    w->said_ns = now;
+    fprintf(stderr, "%s\n", last_said);
 }
 
 static void put_number(const char *key, double v)
@@ -269,7 +286,7 @@ static nb_status parse_range(const char *text, int32_t *from, int32_t *to, nb_er
 
 static nb_status run(const nb_args *a, nb_error *err)
 {
-    bool tty = isatty(STDERR_FILENO);
+    watcher w = {.tty = isatty(STDERR_FILENO), .said_ns = nb_clock_ns()};
     nb_quantize_result r = {.n_layer = 0};
     nb_quantize_options o = {.model = a->n_operand ? a->operand[0] : NULL,
                              .out = nb_flag_text(a, "output"),
@@ -290,7 +307,7 @@ static nb_status run(const nb_args *a, nb_error *err)
                              .dry_run = nb_flag_on(a, "dry-run"),
                              .eval_path = nb_flag_text(a, "eval"),
                              .stop = &stop,
-                             .arg = &tty,
+                             .arg = &w,
                              .resume = nb_flag_on(a, "resume"),
                              .restart = nb_flag_on(a, "restart"),
                              .layers_set = nb_flag_on(a, "layers"),

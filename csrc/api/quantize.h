@@ -1,5 +1,5 @@
-/* quantize.h -- what the files of nb_quantize share: choices (quantize_choose.c), formats of
- * tensors (quantize_formats.c), calibration (quantize_calib.c), settings as words
+/* quantize.h -- what the files of nb_quantize share: choices (quantize_choose.c, quantize_grid.c),
+ * formats of tensors (quantize_formats.c), calibration (quantize_calib.c), settings as words
  * (quantize_settings.c), the work folder (quantize_work.c), the plan (quantize_plan.c), room on
  * disk (quantize_room.c), figures (quantize_figures.c), and the run itself (quantize.c). */
 #ifndef NB_API_QUANTIZE_H
@@ -62,6 +62,13 @@ typedef struct nb_quantize_job {
 /* Method, format, grid, embedding and ranges of the options: NB_USAGE or NB_UNSUPPORTED before any
  * file is touched. */
 nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err) NB_CHECKED;
+/* Of them, the grid: --grid, --bits, --group, --sym, --range; --embedding. */
+nb_status nb_quantize_choose_grid(nb_quantize_job *j, nb_error *err) NB_CHECKED;
+nb_status nb_quantize_choose_embedding(nb_quantize_job *j, nb_error *err) NB_CHECKED;
+/* With the model open, in a folder, where --group says nothing: the greatest of 128, 64, 32 that
+ * packs the most linears. NB_UNSUPPORTED: one that was asked for leaves linears out which another
+ * packs. */
+nb_status nb_quantize_choose_group(nb_quantize_job *j, nb_error *err) NB_CHECKED;
 /* With the model open: what was left to defaults gets its value, so that settings can be compared
  * and written down. */
 nb_status nb_quantize_resolve(nb_quantize_job *j, nb_error *err) NB_CHECKED;

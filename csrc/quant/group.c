@@ -1,11 +1,8 @@
 /* group.c -- one group of linears that share an input (q,k,v; o; gate,up; down; of one expert the
  * last two): decoded, quantized, written, reported.
  *
- * The quantized stream runs through what the sink holds, read back and decoded: exactly what a
- * loader of the file will see, and the same bits when an interrupted run is replayed. Buffers live
- * as short as they can: the peak is the sweep's (H, C or W C, and W twice; R lies in H where the
- * device can). */
-#include "base/pool.h"
+ * Buffers live as short as they can: the peak is the sweep's (H, C or W C, and W twice; R lies in H
+ * where the device can). */
 #include "quant/pipe.h"
 
 #include <math.h>
@@ -62,117 +59,6 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
     return st;
 }
 
-/* ---- from matrices to f32 ---- */
-
-static nb_slot slot_of(nb_group_at at, nb_role role)
-{
-    return (nb_slot){.role = role, .layer = at.layer, .expert = at.expert};
-}
-
-/* What people call a linear: its tensor; where that holds all experts, with the expert's number
- * before the last dot, as if it lay alone. */
-static const char *linear_name(const nb_pipe *p, nb_slot at, char name[NB_TENSOR_NAME])
-{
-    char tail[NB_TENSOR_NAME];
-    (void)nb_family_tensor(p->m->family, p->m->container, at, name);
-    char *dot = strrchr(name, '.');
-    if (dot && nb_family_slice(p->m->family, &p->m->hp, p->m->container->kind, at).stacked) {
-        snprintf(tail, sizeof tail, "%s", dot);
-        snprintf(dot, (size_t)(name + NB_TENSOR_NAME - dot), ".%d%.100s", at.expert, tail);
-    }
-    return name;
-}
-
-struct decoding {
-    const nb_pipe *p;
-    const nb_matrix *a;
-    nb_role role;
-    bool packed;
-    float *to;
-    int64_t *bad; /* one of the rows with a value that is not finite */
-};
-
-static void decode_task(const void *arg, int64_t n, int worker)
-{
-    const struct decoding *d = arg;
-    const int64_t K = d->a->K;
-    float *row =
-        d->to +
-        (d->packed ? nb_family_packed_row(d->p->m->family, &d->p->m->hp, d->role, n) : n) * K;
-    uint32_t most = 0; /* of the magnitudes' bits: NaN and Inf are above all numbers */
-    (void)worker;
-    nb_matrix_row(d->a, n, row);
-    for (int64_t k = 0; k < K; k++) {
-        uint32_t bits;
-        memcpy(&bits, &row[k], sizeof bits);
-        most = (bits & 0x7fffffff) > most ? bits & 0x7fffffff : most;
-    }
-    /* the last one, whatever the threads */
-    for (int64_t was = __atomic_load_n(d->bad, __ATOMIC_RELAXED); most >= 0x7f800000 && n > was;)
-        if (__atomic_compare_exchange_n(d->bad, &was, n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            break;
-}
-
-/* Decodes a matrix; *bad: a row with a value that is not finite, or -1. packed: its rows in the
- * order in which the role's are packed. */
-static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed,
-                          float *to, int64_t *bad)
-{
-    nb_pool *pool = NULL;
-    const struct decoding d = {p, a, role, packed, to, bad};
-    *bad = -1;
-    if (p->o->n_thread > 1 && nb_pool_open(p->o->n_thread, &pool, NULL) != NB_OK)
-        pool = NULL;
-    nb_pool_run(pool, a->N, decode_task, &d);
-    nb_pool_close(pool);
-}
-
-/* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a
- * checkpoint like that must not be quantized silently. */
-nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
-{
-    nb_role role[3];
-    const int n_role = nb_group_roles(at.g, role);
-    nb_status st = NB_OK;
-    for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
-        nb_matrix a;
-        void *made = NULL;
-        int64_t bad = -1;
-        char name[NB_TENSOR_NAME];
-        st = nb_model_matrix(p->m, slot_of(at, role[i]), &a, &made, err);
-        if (st == NB_OK)
-            decode_matrix(p, &a, role[i], false, to, &bad);
-        free(made);
-        if (st != NB_OK)
-            break;
-        if (bad >= 0)
-            st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1,
-                            "tensor %s holds NaN or Inf in row %lld",
-                            linear_name(p, slot_of(at, role[i]), name), (long long)bad);
-        else
-            nb_pipe_apply_scales(p, at, role[i], a.N, a.K, to);
-        to += a.N * a.K;
-    }
-    return st;
-}
-
-nb_status nb_pipe_upload(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
-{
-    int64_t K;
-    const int64_t N = nb_pipe_group_shape(p, at.g, &K);
-    const size_t bytes = (size_t)(N * K) * sizeof(float);
-    float *host = NULL;
-    nb_status st = nb_pipe_host(p, 1, bytes, "weights of a layer", (void **)&host, err);
-    if (st == NB_OK)
-        st = nb_pipe_decode(p, at, host, err);
-    if (st == NB_OK)
-        st = p->be->op->upload(p->be, to, host, bytes, err);
-    if (st == NB_OK)
-        st = p->be->op->sync(p->be, err); /* before host goes */
-    nb_pipe_host_free(p, host);
-    return st;
-}
-
 /* The weights of the group, and whose they are. */
 static nb_status open_weights(nb_pipe *p, const nb_moments *s, struct work *k, nb_error *err)
 {
@@ -185,127 +71,9 @@ static nb_status open_weights(nb_pipe *p, const nb_moments *s, struct work *k, n
     return st == NB_OK ? nb_pipe_upload(p, k->at, k->w, err) : st;
 }
 
-int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K)
-{
-    nb_role role[3];
-    int64_t N = 0;
-    for (int i = nb_group_roles(g, role) - 1; i >= 0; i--) {
-        int64_t n;
-        nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &n, K);
-        N += n;
-    }
-    return N;
-}
-
 static int64_t value_rows(const nb_pipe *p)
 {
     return (int64_t)p->m->hp.n_kv_head * p->m->hp.head_dim;
-}
-
-/* What was written for the group, as one packed weight of the quantized stream. */
-static nb_status stack_from_sink(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
-{
-    nb_role role[3];
-    const int n_role = nb_group_roles(g, role);
-    int64_t K = 0, n0 = 0;
-    const int64_t N = nb_pipe_group_shape(p, g, &K);
-    float *host = NULL;
-    nb_status st =
-        nb_pipe_host(p, (size_t)(N * K), sizeof *host, "weights of a layer", (void **)&host, err);
-    for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
-        nb_matrix a;
-        int64_t bad = -1;
-        char name[NB_TENSOR_NAME];
-        const nb_slot at = {.role = role[i], .layer = layer};
-        st = p->sink->op->read(p->sink, at, &a, err);
-        if (st != NB_OK)
-            break;
-        if (a.K != K || n0 + a.N > N)
-            st = nb_fail(err, NB_INTERNAL, "tensor %s is read back as %lld x %lld",
-                         linear_name(p, at, name), (long long)a.N, (long long)a.K);
-        else
-            decode_matrix(p, &a, role[i], true, host + n0 * K, &bad);
-        if (bad >= 0)
-            st = nb_fail(err, NB_BAD_INPUT, "tensor %s is written with NaN or Inf in row %lld",
-                         linear_name(p, at, name), (long long)bad);
-        n0 += a.N;
-    }
-    if (st == NB_OK)
-        st = nb_stack_from_f32(p->be, host, N, K, &p->quantized.layer.stack[g], err);
-    nb_pipe_host_free(p, host);
-    return st;
-}
-
-static nb_status original_stack(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
-{
-    return p->two ? nb_stack_load(p->m, g, layer, &p->original.layer.stack[g], err) : NB_OK;
-}
-
-nb_status nb_pipe_read_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
-{
-    if (nb_pipe_is_mixed(p, g))
-        return nb_pipe_read_experts(p, g, layer, err);
-    const nb_status st = original_stack(p, g, layer, err);
-    return st == NB_OK ? stack_from_sink(p, g, layer, err) : st;
-}
-
-nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err)
-{
-    if (nb_pipe_is_mixed(p, g))
-        return nb_pipe_source_experts(p, g, layer, err);
-    const nb_status st = original_stack(p, g, layer, err);
-    return st == NB_OK ? nb_stack_load(p->m, g, layer, &p->quantized.layer.stack[g], err) : st;
-}
-
-int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a)
-{
-    enum { kPiece = 1024 }; /* whole blocks of every format */
-    int64_t worst = -1;
-    if (p->dry || !a->dtype || !a->dtype->decode)
-        return -1;
-#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
-    for (int64_t n = 0; n < a->N; n++)
-        for (int64_t k = 0; k < a->K; k += kPiece) {
-            float piece[kPiece];
-            const int64_t len = a->K - k < kPiece ? a->K - k : kPiece;
-            nb_dtype_decode_row(a->dtype,
-                                a->rows + n * nb_dtype_row_bytes(a->dtype, a->K) +
-                                    nb_dtype_row_bytes(a->dtype, k),
-                                piece, len);
-            for (int64_t i = 0; i < len; i++)
-                worst = isfinite(piece[i]) ? worst : n;
-        }
-    return worst;
-}
-
-nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err)
-{
-    char name[NB_TENSOR_NAME];
-    const nb_place place = nb_family_place(p->m->family, &p->m->hp, p->m->container, at, name);
-    if (!place.t)
-        return NB_OK;
-    const int64_t row = place.N ? 0 : place.row * place.t->dtype->bytes;
-    nb_matrix m = {.N = 1, .K = place.K, .dtype = place.t->dtype, .rows = place.t->data + row};
-    void *made = NULL;
-    nb_status st = place.N ? nb_model_matrix(p->m, at, &m, &made, err) : NB_OK;
-    const int64_t bad = st == NB_OK ? nb_pipe_bad_row(p, &m) : -1;
-    if (bad >= 0)
-        st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, (int64_t)place.t->offset,
-                        "tensor %s holds NaN or Inf in row %lld", place.t->name, (long long)bad);
-    if (st == NB_OK)
-        st = p->sink->op->dense(p->sink, at, &m, err);
-    free(made);
-    nb_container_release(p->m->container, place.t);
-    return st;
-}
-
-void nb_pipe_release_pages(nb_pipe *p, nb_group_at at)
-{
-    nb_role role[3];
-    char name[NB_TENSOR_NAME];
-    for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--)
-        nb_container_release(p->m->container, nb_family_tensor(p->m->family, p->m->container,
-                                                               slot_of(at, role[i]), name));
 }
 
 /* ---- the report ---- */
@@ -394,7 +162,7 @@ static nb_linear_report *begin_report(nb_pipe *p, nb_group_at at, double bits)
                                   .error_rtn = (double)NAN,
                                   .expert = nb_pipe_is_mixed(p, at.g)};
         snprintf(r[i].name, sizeof r[i].name, "%s",
-                 linear_name(p, slot_of(at, role[i]), (char[NB_TENSOR_NAME]){0}));
+                 nb_pipe_linear_name(p, nb_slot_of(at, role[i]), (char[NB_TENSOR_NAME]){0}));
     }
     p->n_report += n_role;
     return r;
@@ -437,7 +205,7 @@ static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *ro
                              .bits = p->o->grid.bits,
                              .group = p->o->grid.group,
                              .g_idx = p->o->act_order ? k->g_idx : NULL};
-        st = p->sink->op->linear(p->sink, slot_of(k->at, role[i]), &m, err);
+        st = p->sink->op->linear(p->sink, nb_slot_of(k->at, role[i]), &m, err);
         n0 += N;
     }
     nb_pipe_host_free(p, codes);
@@ -452,8 +220,8 @@ static nb_status name_fault(const nb_pipe *p, nb_status st, nb_slot at, nb_error
     if (st != NB_BAD_INPUT || !err)
         return st;
     snprintf(what, sizeof what, "%.299s", err->message);
-    return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s", linear_name(p, at, name),
-                      what);
+    return nb_fail_at(err, st, p->m->container->path, -1, "tensor %s: %s",
+                      nb_pipe_linear_name(p, at, name), what);
 }
 
 /* The group's matrices as they are, or with the layer's scales where it has some. */
@@ -465,7 +233,7 @@ static nb_status copy_group(nb_pipe *p, nb_group_at at, nb_error *err)
     float *host = NULL, *w;
     int64_t K = 0;
     for (int i = 0; i < n_role && st == NB_OK && !nb_pipe_is_scaled(p, at.g); i++)
-        st = nb_pipe_copy(p, slot_of(at, role[i]), err);
+        st = nb_pipe_copy(p, nb_slot_of(at, role[i]), err);
     if (!nb_pipe_is_scaled(p, at.g))
         return st;
     const int64_t N = nb_pipe_group_shape(p, at.g, &K);
@@ -476,7 +244,7 @@ static nb_status copy_group(nb_pipe *p, nb_group_at at, nb_error *err)
     for (int i = 0; i < n_role && st == NB_OK; i++) {
         nb_matrix m = {.dtype = nb_dtype_by_name("f32"), .rows = (const uint8_t *)w};
         nb_family_shape(&p->m->hp, (nb_slot){.role = role[i]}, &m.N, &m.K);
-        st = p->sink->op->dense(p->sink, slot_of(at, role[i]), &m, err);
+        st = p->sink->op->dense(p->sink, nb_slot_of(at, role[i]), &m, err);
         w += m.N * m.K;
     }
     nb_pipe_host_free(p, host);
@@ -498,7 +266,7 @@ nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
     nb_role role[3];
     nb_linear_report *r = begin_report(p, at, 16.0);
     for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--) {
-        r[i].bits_per_weight = kept_bits(p, slot_of(at, role[i]));
+        r[i].bits_per_weight = kept_bits(p, nb_slot_of(at, role[i]));
         if (!p->o->quantizer->layer)
             snprintf(r[i].note, sizeof r[i].note, "kept: nothing is rounded");
         else if (p->o->scheme)
@@ -561,7 +329,7 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
         job.h = decides ? s->h : NULL;
         job.c = decides ? s->c : NULL;
         job.wc = decides ? s->wc : NULL;
-        st = name_fault(p, p->o->quantizer->layer(&job, err), slot_of(at, role[0]), err);
+        st = name_fault(p, p->o->quantizer->layer(&job, err), nb_slot_of(at, role[0]), err);
     }
     nb_times_lap(p->o->times, NB_LAP_ROUND);
     if (st == NB_OK)
@@ -602,9 +370,7 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
         p->be->op->release(p->be, s.w);
     }
     if (st == NB_OK && p->calib)
-        st = original_stack(p, g, layer, err);
-    if (st == NB_OK && p->calib)
-        st = stack_from_sink(p, g, layer, err);
+        st = nb_pipe_read_group(p, g, layer, err);
     nb_pipe_release_pages(p, at);
     return st;
 }

@@ -68,6 +68,7 @@ typedef struct nb_pipe {
     size_t scratch_bytes;
     int spill;        /* file descriptor of the spilled rows, -1: none */
     float *stage;     /* host: rows of one sequence on their way to or from the file */
+    int64_t start_ns; /* when the first layer of this run began */
     int64_t token_ns; /* spent on tokens in this layer: statistics, forward */
     int batch;        /* experts that are measured at once */
     nb_linear_report *report;
@@ -146,6 +147,35 @@ size_t nb_moments_scratch(const nb_pipe *p, const nb_moments *s, const nb_token_
 nb_status nb_moments_add(nb_pipe *p, const nb_moments *s, const nb_token_rows *t,
                          nb_error *err) NB_CHECKED;
 
+/* ---- their matrices (matrices.c) ---- */
+
+static inline nb_slot nb_slot_of(nb_group_at at, nb_role role)
+{
+    return (nb_slot){.role = role, .layer = at.layer, .expert = at.expert};
+}
+/* What people call a linear: its tensor; where that holds all experts, with the expert's number
+ * before the last dot, as if it lay alone. */
+const char *nb_pipe_linear_name(const nb_pipe *p, nb_slot at, char name[NB_TENSOR_NAME]);
+/* Rows and inputs of the group's matrices, stacked. */
+int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K);
+/* The group's matrices, stacked [N,K], from the source, with the layer's scales. NB_BAD_INPUT names
+ * a tensor that is not finite. */
+nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
+/* The same on the device. */
+nb_status nb_pipe_upload(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
+/* A row with a value that is not finite, or -1. Of codes: -1, their scales were looked at when they
+ * were read. */
+int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a);
+/* Leaves the stacks of a group that an earlier run wrote. */
+nb_status nb_pipe_read_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
+/* Leaves the source's own stack in the quantized stream (and the original one, when it runs). */
+nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
+/* Writes a slot as the sink decided for it, if the model has it; its tensor's pages of the source
+ * may go. */
+nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err) NB_CHECKED;
+/* The pages of the group's tensors may go. */
+void nb_pipe_release_pages(nb_pipe *p, nb_group_at at);
+
 /* ---- groups (group.c) ---- */
 
 /* Quantizes group g of a layer into the sink, reports its linears, and leaves the stacks of both
@@ -157,30 +187,11 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s,
                            nb_error *err) NB_CHECKED;
 /* Writes the linears of a group that has no place in the grid as they are, reports them. */
 nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err) NB_CHECKED;
-/* Rows and inputs of the group's matrices, stacked. */
-int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K);
-/* The group's matrices, stacked [N,K], from the source, with the layer's scales. NB_BAD_INPUT names
- * a tensor that is not finite. */
-nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
-/* The same on the device. */
-nb_status nb_pipe_upload(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
-/* A row with a value that is not finite, or -1. Of codes: -1, their scales were looked at when they
- * were read. */
-int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a);
 /* Whether the group's linears get codes; else they are kept. */
 static inline bool nb_pipe_rounds(const nb_pipe *p, nb_group_id g)
 {
     return p->o->quantizer->layer && nb_pipeline_fits(p->m, g, p->o);
 }
-/* Leaves the stacks of a group that an earlier run wrote. */
-nb_status nb_pipe_read_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
-/* Leaves the source's own stack in the quantized stream (and the original one, when it runs). */
-nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *err) NB_CHECKED;
-/* Writes a slot as the sink decided for it, if the model has it; its tensor's pages of the source
- * may go. */
-nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err) NB_CHECKED;
-/* The pages of the group's tensors may go. */
-void nb_pipe_release_pages(nb_pipe *p, nb_group_at at);
 
 /* ---- experts of a mixture (experts.c, routing.c) ---- */
 

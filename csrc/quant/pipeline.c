@@ -86,6 +86,31 @@ static nb_status copy_roles(nb_pipe *p, int layer, bool linears, nb_error *err)
     return st;
 }
 
+/* Seconds that the layers left will take, by those that are done; INFINITY, not known: none is, or
+ * the others are only copied. */
+static double eta_of(const nb_pipe *p, int n_layer_done)
+{
+    const nb_pipeline_options *o = p->o;
+    const int first = o->n_done > o->layer_from ? o->n_done : o->layer_from;
+    if (n_layer_done == p->m->hp.n_layer)
+        return 0.0;
+    if (n_layer_done <= first || n_layer_done >= o->layer_to)
+        return INFINITY;
+    return (double)(nb_clock_ns() - p->start_ns) * 1e-9 / (n_layer_done - first) *
+           (o->layer_to - n_layer_done);
+}
+
+/* Within a layer: it takes minutes where hidden_size is thousands. */
+static void say_group(const nb_pipe *p, int layer, int n_group_done)
+{
+    char line[64];
+    if (!p->o->progress)
+        return;
+    snprintf(line, sizeof line, "in layer %d: %d of %d groups of linears", layer, n_group_done,
+             NB_GROUP_COUNT);
+    p->o->progress(p->o->arg, line, layer, p->m->hp.n_layer, eta_of(p, layer));
+}
+
 typedef nb_status (*group_fn)(nb_pipe *p, nb_group_id g, int layer, nb_error *err);
 
 /* Walks the groups of a layer: `group` leaves the stacks, then the streams run through them. */
@@ -101,6 +126,8 @@ static nb_status walk_layer(nb_pipe *p, int layer, group_fn group, bool forward,
     for (int g = 0; g < NB_GROUP_COUNT && st == NB_OK; g++) {
         st = group(p, (nb_group_id)g, layer, err);
         nb_times_lap(p->o->times, NB_LAP_READ);
+        if (st == NB_OK && group == nb_pipe_quantize_group && g + 1 < NB_GROUP_COUNT)
+            say_group(p, layer, g + 1);
         if (st == NB_OK && p->o->stop && *p->o->stop)
             st = nb_fail(err, NB_INTERRUPTED,
                          "stopped in layer %d, nothing was written under the final name", layer);
@@ -160,7 +187,7 @@ static nb_status run_ends(nb_pipe *p, nb_error *err)
 
 /* ---- all of them ---- */
 
-static void say(nb_pipe *p, int layer, int64_t first_report, int64_t start_ns)
+static void say_layer(const nb_pipe *p, int layer, int64_t first_report)
 {
     char line[256];
     double worst = 0.0, ratio = 0.0;
@@ -172,14 +199,12 @@ static void say(nb_pipe *p, int layer, int64_t first_report, int64_t start_ns)
                 p->report[i].error_rtn > 0.0 ? p->report[i].error / p->report[i].error_rtn : 1.0;
             n++;
         }
-    const double spent = (double)(nb_clock_ns() - start_ns) * 1e-9;
-    const double eta = spent / (layer + 1 - p->o->n_done) * (p->m->hp.n_layer - layer - 1);
     if (n)
         snprintf(line, sizeof line, "layer %d: worst error %.2e, %.2f of rounding's", layer, worst,
                  ratio / n);
     else
         snprintf(line, sizeof line, "layer %d", layer);
-    p->o->progress(p->o->arg, line, layer + 1, p->m->hp.n_layer, eta);
+    p->o->progress(p->o->arg, line, layer + 1, p->m->hp.n_layer, eta_of(p, layer + 1));
 }
 
 nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_calib *calib,
@@ -200,15 +225,14 @@ nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_ca
         p.calib = NULL;
     p.T = p.calib ? (int64_t)calib->n_seq * calib->ctx : 0;
     nb_status st = p.calib ? nb_pipe_open_streams(&p, err) : NB_OK;
-    int64_t start = nb_clock_ns();
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++) {
         const int64_t first = p.n_report;
-        if (l == o->n_done)
-            start = nb_clock_ns();
+        if (l == o->n_done || l == o->layer_from || l == 0)
+            p.start_ns = nb_clock_ns();
         if (st == NB_OK)
             st = run_layer(&p, l, err);
         if (st == NB_OK && o->progress && l >= o->n_done)
-            say(&p, l, first, start);
+            say_layer(&p, l, first);
     }
     nb_pipe_close_streams(&p);
     if (st == NB_OK && !o->ends_done)

@@ -43,6 +43,8 @@ typedef struct nb_pipeline_options {
                        * 0: all. The bytes do not depend on it */
     int n_thread;
     nb_times *times; /* where the time of the layers went; NULL: nobody asks */
+    /* After each layer, and within one after each group of linears; layer: so many are done.
+     * INFINITY: not known yet. */
     void (*progress)(void *arg, const char *line, int32_t layer, int32_t n_layer, double eta_s);
     void *arg;
     const volatile int *stop;

@@ -79,13 +79,10 @@ static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, 
     nb_text_printf(t,
                    "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":%d,\"zero_point\":true,"
                    "\"version\":\"gemm\",\"format\":\"gemm\","
-                   "\"modules_to_not_convert\":[",
+                   "\"modules_to_not_convert\":",
                    s->group ? s->group : -1);
-    for (int i = 0; skip[i]; i++) {
-        nb_text_puts(t, i ? "," : "");
-        nb_text_json(t, skip[i], strlen(skip[i]));
-    }
-    nb_text_puts(t, "]}");
+    nb_names_put(t, skip);
+    nb_text_puts(t, "}");
     return NB_OK;
 }
 
@@ -94,8 +91,7 @@ static nb_status module_spec(const nb_scheme_spec *base, const char *path, const
 {
     const nb_config c = {path, base->config, err};
     bool left_out = false;
-    const nb_status st = nb_list_has_part(path, nb_config_at(&c, "modules_to_not_convert", NULL),
-                                          module, &left_out, err);
+    const nb_status st = nb_config_has_part(&c, "modules_to_not_convert", module, &left_out);
     (void)out;
     *quantized = !left_out;
     return st;

@@ -88,13 +88,10 @@ static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, 
                    "\"bnb_4bit_quant_storage\":\"uint8\","
                    "\"llm_int8_threshold\":6.0,\"llm_int8_has_fp16_weight\":false,\"llm_int8_"
                    "enable_fp32_cpu_offload\":false,"
-                   "\"llm_int8_skip_modules\":[",
+                   "\"llm_int8_skip_modules\":",
                    s->grid->name);
-    for (int i = 0; skip[i]; i++) {
-        nb_text_puts(t, i ? "," : "");
-        nb_text_json(t, skip[i], strlen(skip[i]));
-    }
-    nb_text_puts(t, "]}");
+    nb_names_put(t, skip);
+    nb_text_puts(t, "}");
     return NB_OK;
 }
 
@@ -103,8 +100,7 @@ static nb_status module_spec(const nb_scheme_spec *base, const char *path, const
 {
     const nb_config c = {path, base->config, err};
     bool left_out = false;
-    const nb_status st = nb_list_has_part(path, nb_config_at(&c, "llm_int8_skip_modules", NULL),
-                                          module, &left_out, err);
+    const nb_status st = nb_config_has_part(&c, "llm_int8_skip_modules", module, &left_out);
     (void)out;
     *quantized = !left_out;
     return st;

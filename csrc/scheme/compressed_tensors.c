@@ -135,13 +135,10 @@ static nb_status write_config(const nb_scheme_spec *s, const char *const *skip, 
 {
     (void)err;
     nb_text_puts(t, "{\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\","
-                    "\"quantization_status\":\"compressed\",\"ignore\":[");
-    for (int i = 0; skip[i]; i++) {
-        nb_text_puts(t, i ? "," : "");
-        nb_text_json(t, skip[i], strlen(skip[i]));
-    }
+                    "\"quantization_status\":\"compressed\",\"ignore\":");
+    nb_names_put(t, skip);
     nb_text_printf(t,
-                   "],\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{\"num_"
+                   ",\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{\"num_"
                    "bits\":%d,\"type\":\"int\",\"symmetric\":%s,",
                    s->bits, s->sym ? "true" : "false");
     if (s->group)

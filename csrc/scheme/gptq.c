@@ -147,8 +147,7 @@ static nb_status module_spec(const nb_scheme_spec *base, const char *path, const
         return st;
     }
     bool left_out = false;
-    const nb_status st = nb_list_has_part(path, nb_config_at(&c, "modules_to_not_convert", NULL),
-                                          module, &left_out, err);
+    const nb_status st = nb_config_has_part(&c, "modules_to_not_convert", module, &left_out);
     *quantized = !left_out;
     return st;
 }

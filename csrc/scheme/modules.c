@@ -105,19 +105,27 @@ void nb_pattern_of_name(nb_text *t, const char *prefix, const char *name)
     nb_text_puts(t, "$\"");
 }
 
-nb_status nb_list_has_part(const char *path, const nb_json_node *list, const char *name, bool *yes,
-                           nb_error *err)
+nb_status nb_config_has_part(const nb_config *c, const char *key, const char *name, bool *yes)
 {
+    const nb_json_node *list = nb_config_at(c, key, NULL);
     *yes = false;
     if (list && nb_json_typeof(list) != NB_JSON_ARRAY)
-        return nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)nb_json_offset(list),
-                          "quantization_config: modules_to_not_convert is no list");
+        return wrong(c, list, key, "no list");
     for (const nb_json_node *e = nb_json_first(list); e; e = nb_json_next(e)) {
         const char *s = NULL;
         if (!nb_json_string(e, &s, NULL))
-            return nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)nb_json_offset(e),
-                              "quantization_config: modules_to_not_convert holds what is no name");
+            return wrong(c, e, key, "a list that holds what is no name");
         *yes = *yes || (*s && strstr(name, s));
     }
     return NB_OK;
+}
+
+void nb_names_put(nb_text *t, const char *const *names)
+{
+    nb_text_puts(t, "[");
+    for (int i = 0; names[i]; i++) {
+        nb_text_puts(t, i ? "," : "");
+        nb_text_json(t, names[i], strlen(names[i]));
+    }
+    nb_text_puts(t, "]");
 }

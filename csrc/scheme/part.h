@@ -67,8 +67,9 @@ nb_status nb_pattern_matches(const char *path, const nb_json_node *at, const cha
 /* The name as a pattern that matches nothing else, in JSON between quotes: "^a\\.b$". prefix goes
  * before it. */
 void nb_pattern_of_name(nb_text *t, const char *prefix, const char *name);
-/* Whether one of the list's texts (an array, or NULL) is part of the name. */
-nb_status nb_list_has_part(const char *path, const nb_json_node *list, const char *name, bool *yes,
-                           nb_error *err);
+/* Whether one of the texts of the list at key (an array, or absent) is part of the name. */
+nb_status nb_config_has_part(const nb_config *c, const char *key, const char *name, bool *yes);
+/* Names, the last of them NULL, as the JSON list that such a key holds. */
+void nb_names_put(nb_text *t, const char *const *names);
 
 #endif

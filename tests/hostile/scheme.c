@@ -8,7 +8,8 @@
 
 #include <math.h>
 
-/* gptq, asym (gptq_v2), awq, ct, ctasym: tiny-llama in groups of 32; plain: as it is */
+/* gptq, asym (gptq_v2), awq, ct, ctasym: tiny-llama in groups of 32; bnb: nf4 in its groups of 64;
+ * plain: as it is */
 static folder here;
 
 typedef enum place {
@@ -189,7 +190,10 @@ static const edit edits[] = {
     {"dynamic that is a list", "gptq", CONFIG, "\"pack_dtype\"", "\"dynamic\":[1],\"pack_dtype\"",
      NB_BAD_INPUT, "dynamic is no object", 0, 0, 0},
     {"a list of modules with a number", "awq", CONFIG, "[\"lm_head\"]", "[7]", NB_BAD_INPUT,
-     "modules_to_not_convert holds what is no name", 0, 0, 0},
+     "modules_to_not_convert is a list that holds what is no name", 0, 0, 0},
+    {"a list of modules under bitsandbytes' own name", "bnb", CONFIG,
+     "\"llm_int8_skip_modules\":[\"lm_head\"]", "\"llm_int8_skip_modules\":\"lm_head\"",
+     NB_BAD_INPUT, "llm_int8_skip_modules is no list", 0, 0, 0},
     {"a pattern that does not end", "gptq", CONFIG, "\"pack_dtype\"",
      "\"dynamic\":{\"(\":{}},\"pack_dtype\"", NB_BAD_INPUT, "the pattern \"(\" cannot be used", 0,
      0, 0},
@@ -366,13 +370,15 @@ static const check_case cases[] = {
 int main(int argc, char **argv)
 {
     static const struct {
-        const char *name, *format;
+        const char *name, *format, *grid;
+        int group;
         bool sym;
-    } rows[] = {{"gptq", "gptq", true},
-                {"asym", "gptq_v2", false},
-                {"awq", "awq", false},
-                {"ct", "compressed-tensors", true},
-                {"ctasym", "compressed-tensors", false}};
+    } rows[] = {{"gptq", "gptq", NULL, 32, true},
+                {"asym", "gptq_v2", NULL, 32, false},
+                {"awq", "awq", NULL, 32, false},
+                {"ct", "compressed-tensors", NULL, 32, true},
+                {"ctasym", "compressed-tensors", NULL, 32, false},
+                {"bnb", "bnb", "nf4", 64, true}};
     char path[1024];
     nb_error err = {.message = ""};
     here = folder_new();
@@ -383,7 +389,8 @@ int main(int argc, char **argv)
                                        .out = folder_in(&here, rows[i].name, path),
                                        .method = "rtn",
                                        .format = rows[i].format,
-                                       .group = 32,
+                                       .grid = rows[i].grid,
+                                       .group = rows[i].group,
                                        .sym_set = true,
                                        .sym = rows[i].sym,
                                        .device = "cpu",
