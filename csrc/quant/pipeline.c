@@ -95,7 +95,7 @@ static double eta_of(const nb_pipe *p, int n_layer_done)
     if (n_layer_done == p->m->hp.n_layer)
         return 0.0;
     if (n_layer_done <= first || n_layer_done >= o->layer_to)
-        return INFINITY;
+        return (double)INFINITY;
     return (double)(nb_clock_ns() - p->start_ns) * 1e-9 / (n_layer_done - first) *
            (o->layer_to - n_layer_done);
 }
