@@ -67,8 +67,8 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
     const size_t K = (size_t)j->K;
     struct key *key = nb_alloc(K, sizeof *key, "an order of inputs", err);
     int32_t *perm = nb_alloc(K, sizeof *perm, "an order of inputs", err);
-    double *add = nb_alloc(2 * K, sizeof *add, "a diagonal", err), *diag = add + K, mean = 0.0,
-           *r = NULL;
+    double *add = nb_alloc(2 * K, sizeof *add, "a diagonal", err), *diag = add ? add + K : NULL,
+           mean = 0.0, *r = NULL;
     int64_t failed = 0;
     nb_status st = key && perm && add
                        ? be->op->alloc(be, K * K * sizeof *r, "a factor", (void **)&r, err)

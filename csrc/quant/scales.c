@@ -283,7 +283,7 @@ static bool settle(float *s, const float *v, const float *held, int64_t K)
 static nb_status fold_norm(nb_pipe *p, nb_role role, float *s, int layer, nb_error *err)
 {
     const int64_t K = p->m->hp.hidden_size;
-    float *v = nb_alloc(2 * (size_t)K, sizeof *v, "a norm", err), *held = v + K;
+    float *v = nb_alloc(2 * (size_t)K, sizeof *v, "a norm", err), *held = v ? v + K : NULL;
     nb_status st = v ? nb_model_decode_vector(p->m, (nb_slot){.role = role, .layer = layer}, v, err)
                      : NB_NO_ROOM;
     bool settled = false;

@@ -199,7 +199,7 @@ nb_status nb_pipe_gather(nb_pipe *p, nb_group_id g, nb_moments *out, nb_error *e
         st = nb_moments_zero(p, out, 1, err);
     out->n_token = p->T;
     w.room = p->scratch;
-    t.scratch = (char *)p->scratch + aside;
+    t.scratch = p->scratch ? (char *)p->scratch + aside : NULL; /* a device that counts has none */
     for (int32_t i = 0; i < n_seq && st == NB_OK; i++) {
         t.x_orig = NULL;
         t.more = i + 1 < n_seq;
