@@ -3,9 +3,9 @@
  *
  * Of the drift the correction needs W C (backend.h). Either C is summed, [K,K], for 2 T K^2 FLOP
  * and 2 N K^2 at the end, or W C itself, [N,K], for 4 T N K. Up to N = K / 2 (down: N = K / 3.5 in
- * Llama) the second is less work and less memory, whatever T is: so it is done there, on devices
- * that have the op. It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the sums,
- * still less than 8 K^2 up to N = 2 K / 3, and no more than is held when W is rounded. Scaled
+ * Llama) the second is less work and less memory, whatever T is: so it is done there (a device
+ * without the op sums C). It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the
+ * sums, still less than 8 K^2 up to N = 2 K / 3, and no more than is held when W is rounded. Scaled
  * inputs (awq.h) keep C: the original stream's come undivided, which nb_pipe_scale_drift makes good
  * in C.
  *

@@ -27,7 +27,16 @@ static bool run_drift(ops *o, const void *args, void *out)
                        .N = k->N,
                        .d = ops_inout(o, k->d, (size_t)(k->N * k->K) * sizeof(double))};
     a.scratch = ops_out(o, o->be->op->drift_scratch(o->be, &a));
-    const bool good = ops_ok(o, o->be->op->drift_accumulate(o->be, &a, &err), &err);
+    bool good = true;
+    if (k->M > BLOCK) { /* in two calls: the tokens of whole blocks, and the rest */
+        nb_drift_args first = a;
+        first.M = k->M / BLOCK * BLOCK;
+        good = ops_ok(o, o->be->op->drift_accumulate(o->be, &first, &err), &err);
+        a.x += first.M * a.ldx;
+        a.x_orig += first.M * a.ld_orig;
+        a.M -= first.M;
+    }
+    good = good && ops_ok(o, o->be->op->drift_accumulate(o->be, &a, &err), &err);
     if (good)
         ops_get(o, a.d, out);
     return good;
@@ -81,21 +90,43 @@ static void compare_drift(ops *o, const void *args, const void *got, const void 
 
 static const ops_test drift_test = {run_drift, compare_drift};
 
+/* Powers of two apart: tokens 2^-8 to 2^8, rows of W 2^-20 to 2^20, inputs 2^-12 to 2^12. The last
+ * token has no drift, the last row of W and the last input are zero. */
+static void spread(nb_rng *r, const drift_case *k, float *x, float *orig, float *w)
+{
+    for (int64_t m = 0; m < k->M; m++) {
+        const int token = (int)(nb_rng_u64(r) % 17) - 8;
+        for (int64_t j = 0; j < k->K; j++) {
+            const float by = j == k->K - 1 ? 0.0f : ldexpf(1.0f, token + (int)(j * 7 % 25) - 12);
+            x[m * k->ldx + j] *= by;
+            orig[m * k->ld_orig + j] *= by;
+            if (m == k->M - 1)
+                orig[m * k->ld_orig + j] = x[m * k->ldx + j];
+        }
+    }
+    for (int64_t n = 0; n < k->N; n++)
+        for (int64_t j = 0; j < k->K; j++)
+            w[n * k->K + j] *= n == k->N - 1 ? 0.0f : ldexpf(1.0f, (int)(n * 11 % 41) - 20);
+}
+
 /* Inputs as they are behind quantized layers: those of the original near x. The caller frees what
  * the case borrows. */
-static drift_case make(nb_rng *r, int64_t M, int64_t K, int64_t N, int64_t gap)
+static drift_case make(nb_rng *r, int64_t M, int64_t K, int64_t N, int64_t gap, bool wide)
 {
     drift_case k = {.M = M, .K = K, .N = N, .ldx = K + gap, .ld_orig = K + gap / 2};
     float *x = ops_rows(r, M, K, k.ldx, 1.0f), *orig = ops_rows(r, M, K, k.ld_orig, 0.1f);
+    float *w = ops_normals(r, N * K, 1.0f);
     double *d = ops_alloc((size_t)(N * K), sizeof *d);
     for (int64_t m = 0; m < M; m++)
         for (int64_t j = 0; j < K; j++)
             orig[m * k.ld_orig + j] += x[m * k.ldx + j];
     for (int64_t i = 0; i < N * K; i++)
         d[i] = (double)nb_rng_normal(r);
+    if (wide)
+        spread(r, &k, x, orig, w);
     k.x = x;
     k.orig = orig;
-    k.w = ops_normals(r, N * K, 1.0f);
+    k.w = w;
     k.d = d;
     return k;
 }
@@ -110,19 +141,23 @@ static void unmake(const drift_case *k)
 
 static const struct {
     int64_t M, K, N;
-} shapes[] = {{1, 1, 1},    {1, 32, 15},   {7, 64, 16},   {15, 257, 3}, {16, 172, 49},
-              {33, 96, 40}, {64, 300, 64}, {300, 80, 17}, {513, 48, 5}, {17, 576, 193}};
+    bool wide;
+} shapes[] = {{1, 1, 1, false},      {1, 32, 15, false},   {7, 64, 16, false},
+              {15, 257, 3, false},   {16, 172, 49, false}, {33, 96, 40, false},
+              {64, 300, 64, false},  {300, 80, 17, false}, {513, 48, 5, false},
+              {17, 576, 193, false}, {70, 130, 67, true},  {300, 65, 20, true}};
 
 static void each_drift(check *c, ops_set *set)
 {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         nb_rng r;
         nb_rng_seed(&r, 360 + i);
-        const drift_case k = make(&r, shapes[i].M, shapes[i].K, shapes[i].N, (int64_t)(i % 3) * 4);
+        const drift_case k =
+            make(&r, shapes[i].M, shapes[i].K, shapes[i].N, (int64_t)(i % 3) * 4, shapes[i].wide);
         const size_t bytes = (size_t)(k.N * k.K) * sizeof(double);
         char what[96];
-        snprintf(what, sizeof what, "M %d K %d N %d ldx %d", (int)k.M, (int)k.K, (int)k.N,
-                 (int)k.ldx);
+        snprintf(what, sizeof what, "M %d K %d N %d ldx %d%s", (int)k.M, (int)k.K, (int)k.N,
+                 (int)k.ldx, shapes[i].wide ? ", powers of two apart" : "");
         if (set)
             /* matrix instructions */
             ops_against_ref(set, &drift_test, &k, bytes, k.M * k.K * k.N / 16, what);
@@ -166,7 +201,7 @@ static void as_the_product(check *c)
     for (int p = 0; p < 2 && set.n; p++) {
         nb_rng r;
         nb_rng_seed(&r, 380 + (uint64_t)p);
-        drift_case k = make(&r, 70, p ? 96 : 129, p ? 40 : 17, 0);
+        drift_case k = make(&r, 70, p ? 96 : 129, p ? 40 : 17, 0, false);
         double *zero = ops_alloc((size_t)(k.N * k.K), sizeof *zero),
                *want = product_of(c, set.o[0].be, &k);
         free((void *)(uintptr_t)k.d);
