@@ -1,36 +1,51 @@
 /* drift.cu -- D += Y^T X, Y = (X_orig - X) W^T, on the tensor cores with f64 sums.
  *
- *   Y [M,N]   difference times W^T: rows of both are scaled by a power of two and split into two f16
+ *   d [M,K]   the difference, X_orig divided by the scales where there are some, in f32
+ *   Y [M,N]   d W^T: rows of both are scaled by a power of two and split into two f16
  *             (split_tile.h), f32 sums over 64 inputs, those in f64, rounded to f32 once
  *   D [N,K]   Y^T X as gram.cu sums over tokens, whose columns are scaled there
  *
- * Cost 6 M N K multiply-adds of f16 for C's 3 M K^2; scratch [M,N] and the scales. */
+ * Cost 6 M N K multiply-adds of f16 for C's 3 M K^2; scratch d, Y and their scales. */
 #include "quantize/gram.h"
 
 constexpr int kRows = 4; /* warps a block */
 
+struct Difference { /* orig NULL: x itself, which stays where it is */
+    const float *x, *orig, *scale;
+    int64_t ldx, ld_orig;
+    float *to; /* [n,K] */
+};
+
 struct Drift {
-    Rows left;      /* [M,K] */
-    const float *w; /* [N,K] */
+    const float *left, *w; /* [M,K], [N,K] */
     int M, N, K;
     const float *scale_left, *scale; /* [M], [N] */
     float *y;                        /* [M,N] */
 };
 
-/* A warp a row of a [n,K]. */
-__global__ void __launch_bounds__(32 * kRows) row_scale_kernel(Rows a, int n, int K, float *scale)
+/* A warp a row of [n,K]: makes it, and its power of two. */
+__global__ void __launch_bounds__(32 * kRows) row_kernel(Difference a, int n, int K, float *power)
 {
-    const int lane = threadIdx.x & 31, r = blockIdx.x * kRows + (threadIdx.x >> 5);
+    const int lane = threadIdx.x & 31;
+    const int64_t r = (int64_t)blockIdx.x * kRows + (threadIdx.x >> 5);
     if (r >= n)
         return;
     float top = 0.0f;
-    for (int k = lane; k < K; k += 32)
-        top = fmaxf(top, fabsf(rows_at(a, r, k)));
+    for (int k = lane; k < K; k += 32) {
+        float v = a.x[r * a.ldx + k];
+        if (a.orig) {
+            const float o = a.orig[r * a.ld_orig + k];
+            /* rounded once: it is small beside both */
+            v = a.scale ? fmaf(-a.scale[k], v, o) / a.scale[k] : o - v;
+            a.to[r * K + k] = v;
+        }
+        top = fmaxf(top, fabsf(v));
+    }
 #pragma unroll
     for (int o = 16; o; o >>= 1)
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, o));
     if (lane == 0)
-        scale[r] = split_scale(top);
+        power[r] = split_scale(top);
 }
 
 __global__ void __launch_bounds__(kSplitThreads) drift_kernel(Drift a)
@@ -46,7 +61,7 @@ __global__ void __launch_bounds__(kSplitThreads) drift_kernel(Drift a)
 #pragma unroll
             for (int p = 0; p < 2; p++) {
                 const int k = k0 + 2 * c + p;
-                x[p] = i < a.M && k < a.K ? rows_at(a.left, i, k) * a.scale_left[i] : 0.0f;
+                x[p] = i < a.M && k < a.K ? a.left[(int64_t)i * a.K + k] * a.scale_left[i] : 0.0f;
                 y[p] = j < a.N && k < a.K ? a.w[(int64_t)j * a.K + k] * a.scale[j] : 0.0f;
             }
             split_put(left[0], r, c, x[0], x[1]);
@@ -69,34 +84,34 @@ __global__ void __launch_bounds__(kSplitThreads) drift_kernel(Drift a)
             }
 }
 
-/* Y, then the scales of tokens and outputs, then those of the columns of Y and of X. */
+/* d, Y, then the powers of two of their rows and W's, then those of the columns of Y and of X. */
 size_t nb_cuda_drift_scratch(nb_backend *, const nb_drift_args *a)
 {
-    return (size_t)(a->M * a->N + a->M + 2 * a->N + a->K) * sizeof(float);
+    return (size_t)(a->M * (a->K + a->N + 1) + 2 * a->N + a->K) * sizeof(float);
 }
 
-static nb_status row_scale(nb_backend *be, const Rows &a, int n, int K, float *scale, nb_error *err)
+static nb_status rows(nb_backend *be, const Difference &a, int n, int K, float *power,
+                      nb_error *err)
 {
-    return nb_launch(be, "drift.scale", row_scale_kernel, dim3((unsigned)nb_ceil_div(n, kRows)),
-                     dim3(32 * kRows), 0, err, a, n, K, scale);
+    return nb_launch(be, "drift.rows", row_kernel, dim3((unsigned)nb_ceil_div(n, kRows)),
+                     dim3(32 * kRows), 0, err, a, n, K, power);
 }
 
 nb_status nb_cuda_drift_accumulate(nb_backend *be, const nb_drift_args *a, nb_error *err)
 {
     const int M = (int)a->M, N = (int)a->N, K = (int)a->K;
-    const Rows moved = {a->x_orig, a->x, a->ld_orig, a->ldx}, w = {a->w, NULL, K, 0},
-               x = {a->x, NULL, a->ldx, 0};
-    float *made = (float *)a->scratch, *of_token = made + a->M * a->N, *of_output = of_token + M,
-          *of_y = of_output + N, *of_x = of_y + N;
-    const Rows y = {made, NULL, N, 0};
-    nb_status st = row_scale(be, moved, M, K, of_token, err);
+    float *left = (float *)a->scratch, *made = left + a->M * a->K, *of_token = made + a->M * a->N,
+          *of_output = of_token + M, *of_y = of_output + N, *of_x = of_y + N;
+    const Rows y = {made, NULL, N, 0}, x = {a->x, NULL, a->ldx, 0};
+    nb_status st =
+        rows(be, {a->x, a->x_orig, a->scale, a->ldx, a->ld_orig, left}, M, K, of_token, err);
     if (st == NB_OK)
-        st = row_scale(be, w, N, K, of_output, err);
+        st = rows(be, {a->w, NULL, NULL, K, 0, NULL}, N, K, of_output, err);
     if (st == NB_OK)
         st = nb_launch(be, "drift", drift_kernel,
                        dim3((unsigned)nb_ceil_div(N, kTile), (unsigned)nb_ceil_div(M, kTile)),
                        dim3(kSplitThreads), 0, err,
-                       Drift{moved, a->w, M, N, K, of_token, of_output, made});
+                       Drift{left, a->w, M, N, K, of_token, of_output, made});
     if (st == NB_OK)
         st = nb_gram_scale(be, y, M, N, of_y, err);
     if (st == NB_OK)

@@ -4,7 +4,7 @@
 
 #include "quantize/split_tile.h"
 
-/* A matrix of a call, a row a token (or an output): x, or the difference x - less. */
+/* A matrix, a row a token: x, or the difference x - less. */
 struct Rows {
     const float *x, *less; /* less NULL: there is none */
     int64_t ldx, ld_less;
