@@ -152,6 +152,8 @@ static nb_backend_ops table(void)
     op.limit_rows = nb_cuda_limit_rows;
     op.gram_scratch = nb_cuda_gram_scratch;
     op.gram_accumulate = nb_cuda_gram_accumulate;
+    op.drift_scratch = nb_cuda_drift_scratch;
+    op.drift_accumulate = nb_cuda_drift_accumulate;
     op.factor = nb_cuda_factor;
     op.unfactor = nb_cuda_unfactor;
     op.correct_scratch = nb_cuda_correct_scratch;

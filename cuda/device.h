@@ -104,6 +104,8 @@ nb_status nb_cuda_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error 
 nb_status nb_cuda_limit_rows(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
 size_t nb_cuda_gram_scratch(nb_backend *be, const nb_gram_args *a);
 nb_status nb_cuda_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);
+size_t nb_cuda_drift_scratch(nb_backend *be, const nb_drift_args *a);
+nb_status nb_cuda_drift_accumulate(nb_backend *be, const nb_drift_args *a, nb_error *err);
 nb_status nb_cuda_factor(nb_backend *be, const nb_factor_args *a, nb_error *err);
 nb_status nb_cuda_unfactor(nb_backend *be, const nb_unfactor_args *a, nb_error *err);
 size_t nb_cuda_correct_scratch(nb_backend *be, const nb_correct_args *a);

@@ -224,13 +224,15 @@ typedef struct nb_gram_args {
 
 /* D += Y^T X,  Y = (X_orig - X) W^T:  W C of gram_accumulate's C, summed as such. f64 [N,K]. 4 M N
  * K FLOP for C's 2 M K^2, 8 N K bytes for its 8 K^2: where N < K / 2 it is less of both, and the
- * correction is given it ready. The difference may be rounded to f32, and so may Y; products of f32
- * may be summed in f32 within fixed blocks of at most 256 (inputs for Y, tokens for D), blocks are
- * added in f64. */
+ * correction is given it ready. Where X was divided by scales (> 0) and X_orig was not, they are
+ * given: the difference is X_orig diag(1 / scale) - X, made as (x_orig - scale x) / scale with one
+ * rounding of the numerator. It may be rounded to f32, and so may Y; products of f32 may be summed
+ * in f32 within fixed blocks of at most 256 (inputs for Y, tokens for D), blocks are added in f64. */
 typedef struct nb_drift_args {
     const float *x, *x_orig; /* [M,K] */
     int64_t M, K, ldx, ld_orig;
-    const float *w; /* [N,K], before it is corrected */
+    const float *scale; /* [K] or NULL */
+    const float *w;     /* [N,K], before it is corrected */
     int64_t N;
     double *d; /* [N,K] */
     void *scratch;
@@ -491,7 +493,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name
  * "nb_backend_module_open"; abi must equal NB_BACKEND_ABI. index: device number. */
-#define NB_BACKEND_ABI 10
+#define NB_BACKEND_ABI 11
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o,
                                                nb_backend **out, nb_error *err);
 

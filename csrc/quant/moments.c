@@ -3,11 +3,12 @@
  *
  * Of the drift the correction needs W C (backend.h). Either C is summed, [K,K], for 2 T K^2 FLOP
  * and 2 N K^2 at the end, or W C itself, [N,K], for 4 T N K. Up to N = K / 2 (down: N = K / 3.5 in
- * Llama) the second is less work and less memory, whatever T is: so it is done there, on devices
- * that have the op. It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the sums,
- * still less than 8 K^2 up to N = 2 K / 3, and no more than is held when W is rounded. Scaled
- * inputs (awq.h) keep C: the original stream's come undivided, which nb_pipe_scale_drift makes good
- * in C.
+ * Llama) the second is less work and less memory, whatever T is: so it is done there (a device
+ * without the op sums C). It needs W while the tokens pass, 4 N K bytes more then: 12 N K with the
+ * sums, still less than 8 K^2 up to N = 2 K / 3, and no more than is held when W is rounded.
+ *
+ * Of scaled inputs (scales.c) the original stream's may come undivided. W C cannot be put right
+ * behind the sum, as nb_pipe_scale_drift does with C: the op is given the scales.
  *
  * Where AMX tiles make C (some 190 GFLOP/s, docs/PERFORMANCE.md) D takes vectors (115): 4 N / K /
  * 115 against 2 / 190 + 2 N / T / 115, of T K^2. At N = K / 3.5 that is .0099 against .0105 and
@@ -20,7 +21,7 @@ static int64_t narrow_rows(const nb_pipe *p, nb_group_id g)
 {
     int64_t K;
     const int64_t N = nb_pipe_group_shape(p, g, &K);
-    return p->be->op->drift_accumulate && !p->o->quantizer->input_scales && 2 * N <= K ? N : 0;
+    return p->be->op->drift_accumulate && 2 * N <= K ? N : 0;
 }
 
 nb_moments nb_pipe_moments(const nb_pipe *p, nb_group_id g)
@@ -40,6 +41,7 @@ nb_moments nb_moments_of(const nb_moments *first, int64_t e)
     s.c = s.c ? s.c + e * square : NULL;
     s.wc = s.wc ? s.wc + e * rows : NULL;
     s.w = s.w ? s.w + e * rows : NULL;
+    s.scale = s.scale ? s.scale + e * s.K : NULL;
     return s;
 }
 
@@ -76,12 +78,20 @@ nb_status nb_moments_zero(nb_pipe *p, const nb_moments *s, int64_t n, nb_error *
 nb_status nb_moments_open_weights(nb_pipe *p, nb_group_at at, int n, nb_moments *s, nb_error *err)
 {
     const int64_t one = s->N * s->K;
+    const bool scaled = nb_pipe_divides_one_stream(p, at.g);
     if (!s->wc)
         return NB_OK;
-    nb_status st = p->be->op->alloc(p->be, (size_t)(n * one) * sizeof *s->w, "weights of a layer",
-                                    (void **)&s->w, err);
-    for (int e = 0; e < n && st == NB_OK; e++)
-        st = nb_pipe_upload(p, (nb_group_at){at.g, at.layer, at.expert + e}, s->w + e * one, err);
+    nb_status st = p->be->op->alloc(p->be, (size_t)(n * (one + (scaled ? s->K : 0))) * sizeof *s->w,
+                                    "weights of a layer", (void **)&s->w, err);
+    if (st == NB_OK && scaled)
+        s->scale = s->w + n * one;
+    for (int e = 0; e < n && st == NB_OK; e++) {
+        const nb_group_at expert = {at.g, at.layer, at.expert + e};
+        st = nb_pipe_upload(p, expert, s->w + e * one, err);
+        if (st == NB_OK && scaled)
+            st = p->be->op->upload(p->be, s->scale + e * s->K, nb_pipe_scales_of(p, expert),
+                                   (size_t)s->K * sizeof *s->scale, err);
+    }
     return st;
 }
 
@@ -109,6 +119,7 @@ static nb_drift_args drift_of(const nb_moments *s, const nb_token_rows *t)
                            .K = s->K,
                            .ldx = s->K,
                            .ld_orig = s->K,
+                           .scale = s->scale,
                            .w = s->w,
                            .N = s->N,
                            .d = s->wc,

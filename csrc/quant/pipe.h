@@ -28,6 +28,8 @@ typedef struct nb_moments {
     double *h, *c;   /* [K,K] device: second moments, of the drift; NULL: not measured */
     double *wc;      /* [N,K] device: W C, where that is summed and not C; of the weights */
     float *w;        /* [N,K] device, as they are before they are corrected */
+    float *scale;    /* [K] device: what the inputs of the quantized stream alone are divided by,
+                      * which wc makes good; NULL: nothing. Lies in w's allocation */
     int64_t n_token; /* summed over */
     double damp;     /* for the quantizer */
     bool too_few;    /* to decide by: the quantizer gets neither; h serves the report */
@@ -132,8 +134,8 @@ nb_status nb_pipe_open_moments(nb_pipe *p, nb_error *err) NB_CHECKED;
 nb_moments nb_pipe_moments(const nb_pipe *p, nb_group_id g);
 /* Those of expert e behind the first. */
 nb_moments nb_moments_of(const nb_moments *first, int64_t e);
-/* The weights of n experts from `at` on (dense: of the group, 1), where the sums need them; the
- * caller releases s->w. */
+/* The weights of n experts from `at` on (dense: of the group, 1) and the scales of their inputs,
+ * where the sums need them; the caller releases s->w. */
 nb_status nb_moments_open_weights(nb_pipe *p, nb_group_at at, int n, nb_moments *s,
                                   nb_error *err) NB_CHECKED;
 /* Of n experts. */
@@ -233,8 +235,10 @@ nb_status nb_pipe_find_scales(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
 nb_status nb_pipe_read_folded(nb_pipe *p, int layer, nb_error *err) NB_CHECKED;
 /* Whether the role is one of these. */
 bool nb_pipe_is_folded(const nb_pipe *p, nb_role role);
-/* The cross term of group g, gathered with inputs of the original stream that are not divided, as
- * if they were. */
+/* Whether the inputs of group g are divided in the quantized stream alone. */
+bool nb_pipe_divides_one_stream(const nb_pipe *p, nb_group_id g);
+/* C of group g, where it is summed, gathered with inputs of the original stream that are not
+ * divided, as if they were. */
 nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, const nb_moments *s,
                               nb_error *err) NB_CHECKED;
 /* [K] of the group's inputs, NULL: they are not scaled. */

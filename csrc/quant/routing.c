@@ -266,13 +266,13 @@ static nb_status sweep(nb_routing *r, nb_error *err)
     return st;
 }
 
-/* The original's inputs of down are not divided by the scales that the quantized stream's are:
- * nb_pipe_scale_drift makes good for pairs that are together, and the others, where x_orig = x, are
- * added to H behind it. */
+/* The original's inputs of down are not divided by the scales that the quantized stream's are: that
+ * is made good for pairs that are together, in C by nb_pipe_scale_drift, in W C by the op; the
+ * others, where x_orig = x, are added to H behind it. */
 nb_status nb_pipe_gather_experts(nb_pipe *p, nb_group_id g, int layer, int first, int n,
                                  const nb_moments *s, int64_t *n_token, nb_error *err)
 {
-    const bool divided = nb_moments_have_drift(s) && g == NB_GROUP_DOWN && p->scale[g];
+    const bool divided = nb_moments_have_drift(s) && nb_pipe_divides_one_stream(p, g);
     nb_routing r = {.p = p,
                     .g = g,
                     .which = divided ? TOGETHER : ALL,

@@ -18,7 +18,8 @@
  *
  * Under the drift correction (gptq) the second stream runs through the source's own weights. Its
  * inputs of q,k,v and gate,up go through the divided norm; of o and down they come undivided, and
- * the cross term follows: with A = sum x_orig x^T = C + H,  C' = diag(1/s) A - H.
+ * the cross term follows: with A = sum x_orig x^T = C + H,  C' = diag(1/s) A - H. Where W C is
+ * summed (moments.c), the op divides them.
  *
  * Mixtures: the norm before the experts is also the router's, whose columns take s as those of
  * every expert's gate and up do; s is searched on rows of all of them, with H of all tokens. Inputs
@@ -420,13 +421,18 @@ const float *nb_pipe_scales_of(const nb_pipe *p, nb_group_at at)
                : NULL;
 }
 
+bool nb_pipe_divides_one_stream(const nb_pipe *p, nb_group_id g)
+{
+    return p->scale[g] && (g == NB_GROUP_O || g == NB_GROUP_DOWN);
+}
+
 nb_status nb_pipe_scale_drift(nb_pipe *p, nb_group_at at, const nb_moments *m, nb_error *err)
 {
     const int64_t K = m->K;
     const float *s = nb_pipe_scales_of(p, at);
     const size_t n = (size_t)(K * K);
     double *c = NULL;
-    if (!m->c || !s || at.g == NB_GROUP_QKV || at.g == NB_GROUP_GATE_UP)
+    if (!m->c || !nb_pipe_divides_one_stream(p, at.g))
         return NB_OK;
     nb_status st =
         nb_pipe_host(p, 2 * n, sizeof *c, "second moments of the drift", (void **)&c, err);

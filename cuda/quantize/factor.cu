@@ -225,8 +225,7 @@ nb_status nb_cuda_unfactor(nb_backend *be, const nb_unfactor_args *a, nb_error *
     if (st == NB_OK)
         st = nb_launch(be, "unfactor", unfactor_kernel, dim3(n, n), dim3(256), 0, err, a->h, diag,
                        a->K);
-    if (st == NB_OK)
-        st = be->op->sync(be, err); /* diag is freed next */
+    st = st == NB_OK ? be->op->sync(be, err) : st; /* diag is freed next */
     be->op->release(be, diag);
     return st;
 }

@@ -11,7 +11,7 @@
  *       8 rows of ldmatrix fall into 8 groups of banks
  *
  * The left operand lies [rows][depth] or, kLeftByDepth, [depth][rows]; the right one
- * [depth][columns]. */
+ * [columns][depth] or, kRightByDepth, [depth][columns]. */
 #ifndef NB_CUDA_QUANTIZE_SPLIT_TILE_H
 #define NB_CUDA_QUANTIZE_SPLIT_TILE_H
 
@@ -37,6 +37,14 @@ template <int kParts> DEVI void split_put(Operand<kParts> &o, int r, int pair, f
     }
 }
 
+/* 2^(14 - exponent of top), which brings it to [2^14, 2^15): of what is scaled so two f16 leave out
+ * 2^-22, or 2^-39 of top where that is more. An exponent below -113 counts as that. */
+DEVI float split_scale(float top)
+{
+    const unsigned e = __float_as_uint(top) >> 23, least = 127 - 113;
+    return __uint_as_float((127 + 14 + 127 - (e < least ? least : e)) << 23);
+}
+
 /* A warp's 32 x 32 of the result: two m16 by four n8, element e of lane (g, t) at row g + 8 (e >>
  * 1), column 2 t + (e & 1). */
 struct SplitSum {
@@ -44,7 +52,7 @@ struct SplitSum {
 };
 
 /* Adds the product of what lies in shared memory. The caller has a barrier on both sides. */
-template <bool kLeftByDepth, int kParts>
+template <bool kLeftByDepth, bool kRightByDepth, int kParts>
 DEVI void split_multiply(const Operand<kParts> &left, const Operand<kParts> &right, SplitSum *s)
 {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, mat = lane >> 3, i0 = warp / 2 * 32,
@@ -68,8 +76,12 @@ DEVI void split_multiply(const Operand<kParts> &left, const Operand<kParts> &rig
 #pragma unroll
             for (int j = 0; j < 4; j += 2) {
                 uint32_t f[4];
-                ldmatrix_x4_trans(f, r + (k + (lane & 7) + (mat & 1) * 8) * kRow + j0 + 8 * j +
-                                         (mat >> 1) * 8);
+                if (kRightByDepth)
+                    ldmatrix_x4_trans(f, r + (k + (lane & 7) + (mat & 1) * 8) * kRow + j0 + 8 * j +
+                                             (mat >> 1) * 8);
+                else
+                    ldmatrix_x4(f, r + (j0 + 8 * j + (lane & 7) + (mat >> 1) * 8) * kRow + k +
+                                       (mat & 1) * 8);
                 b[p][j][0] = f[0];
                 b[p][j][1] = f[1];
                 b[p][j + 1][0] = f[2];

@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kSplitThreads) before_kernel(Sweep a, int64_t 
             split_put(right, r, c, y[0], y[1]);
         }
         __syncthreads();
-        split_multiply<false>(left, right, &s);
+        split_multiply<false, true>(left, right, &s);
         __syncthreads();
     }
 #pragma unroll

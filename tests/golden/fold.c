@@ -275,28 +275,56 @@ static void from_gguf(check *c)
 
 /* ---- the drift ---- */
 
-static double worst_drift;   /* of all groups: max |C_ij| / max H */
-static int n_group, n_still; /* n_still: without any */
+static double worst_drift;              /* of all groups: max |C_ij| / max H, of W C beside W H */
+static int n_group, n_still, n_product; /* n_still: without any; n_product: by W C */
+
+static double *fetch(nb_backend *be, const double *from, int64_t n)
+{
+    double *to = calloc((size_t)n, sizeof *to);
+    if (!to || be->op->download(be, to, from, (size_t)n * sizeof *to, NULL) != NB_OK)
+        exit(1);
+    return to;
+}
+
+/* The largest magnitude in W H, as the weights are on the device. */
+static double most_of_product(const nb_quant_job *j, const double *h)
+{
+    float *w = calloc((size_t)(j->N * j->K), sizeof *w);
+    double most = 0;
+    if (!w || j->be->op->download(j->be, w, j->w, (size_t)(j->N * j->K) * sizeof *w, NULL) != NB_OK)
+        exit(1);
+    for (int64_t n = 0; n < j->N; n++)
+        for (int64_t k = 0; k < j->K; k++) {
+            double v = 0;
+            for (int64_t i = 0; i < j->K; i++)
+                v += (double)w[n * j->K + i] * h[i * j->K + k];
+            most = fmax(most, fabs(v));
+        }
+    free(w);
+    return most;
+}
 
 /* Rounds into 8 bits, so that the streams stay together, and looks at the drift. */
 static nb_status watch(const nb_quant_job *j, nb_error *err)
 {
-    const size_t n = (size_t)(j->K * j->K);
-    double *h = calloc(2 * n, sizeof *h), *cross = h + n, most = 0, drift = 0;
-    nb_status st =
-        h && j->c ? j->be->op->download(j->be, h, j->h, n * sizeof *h, err) : NB_INTERNAL;
-    if (st == NB_OK)
-        st = j->be->op->download(j->be, cross, j->c, n * sizeof *cross, err);
-    for (size_t i = 0; st == NB_OK && i < n; i++) {
+    if (!j->c && !j->wc)
+        return nb_fail(err, NB_INTERNAL, "no drift was measured");
+    const int64_t n = j->K * (j->wc ? j->N : j->K);
+    double *h = fetch(j->be, j->h, j->K * j->K), *moved = fetch(j->be, j->wc ? j->wc : j->c, n),
+           most = 0, drift = 0;
+    for (int64_t i = 0; i < j->K * j->K; i++)
         most = fmax(most, fabs(h[i]));
-        drift = fmax(drift, fabs(cross[i]));
-    }
+    if (j->wc)
+        most = most_of_product(j, h);
+    for (int64_t i = 0; i < n; i++)
+        drift = fmax(drift, fabs(moved[i]));
     worst_drift = fmax(worst_drift, most > 0.0 ? drift / most : 1.0);
     n_group++;
     n_still += drift == 0.0;
+    n_product += j->wc != NULL;
     free(h);
-    if (st == NB_OK)
-        st = nb_quant_round(j, j->groups, j->codes, err);
+    free(moved);
+    const nb_status st = nb_quant_round(j, j->groups, j->codes, err);
     return st == NB_OK ? nb_quant_values(j, err) : st;
 }
 
@@ -360,6 +388,7 @@ static void eight_bits(check *c, const nb_quantizer *q)
 static void no_drift(check *c)
 {
     eight_bits(c, &watched);
+    CHECK(c, n_product > 0);
 }
 
 static void rounded(check *c)

@@ -127,6 +127,7 @@ static const sweep_row shapes[] = {
     {"int4", 128, false, true, true, 64, 300},   {"int3", 64, false, false, false, 33, 172},
     {"int2", 32, false, false, false, 17, 129},  {"int2", 64, true, true, true, 15, 127},
     {"int4", 0, false, false, false, 16, 96},    {"int8", 0, true, true, true, 7, 64},
+    {"int4", 0, false, false, false, 5, 200}, /* wider than the columns of a block */
     {"int4", 32, false, false, false, 1, 32},    {"int4", 64, true, false, false, 272, 64},
     {"q4_0", 32, true, true, true, 64, 288},     {"int3", 128, true, false, false, 8, 300},
 };

@@ -91,7 +91,7 @@ static void each_route(check *c, ops_set *set)
 typedef struct grouped_case {
     int64_t P, N, K, ldx, ldy;
     int32_t share, n_expert;
-    int kind;
+    const int *kind;     /* [n_expert] */
     const ops_weight *w; /* [n_expert] */
     const float *x;
     const int32_t *expert;
@@ -141,8 +141,8 @@ static void compare_grouped(ops *o, const void *args, const void *got, const voi
         for (int64_t n = 0; n < c->N; n++) {
             bound_sum whole = {0, 0};
             double rss = 0;
-            ops_product(o, c->kind, w->value + n * c->K, w->part + n * c->K, x, half, c->K, &whole,
-                        &rss);
+            ops_product(o, c->kind[c->expert[p]], w->value + n * c->K, w->part + n * c->K, x, half,
+                        c->K, &whole, &rss);
             CHECK_NEAR(o->c, y[p * c->ldy + n], ref[p * c->ldy + n],
                        bound_of(&whole) + 4 * sqrt(rss), o->what);
         }
@@ -150,37 +150,43 @@ static void compare_grouped(ops *o, const void *args, const void *got, const voi
     free(half);
 }
 
-static void with_grouped(check *c, ops_set *set, int kind, uint64_t seed)
+/* Experts of one kind and another by turns. */
+static void with_grouped(check *c, ops_set *set, int kind, int other, uint64_t seed)
 {
     static const ops_test test = {run_grouped, compare_grouped};
     static const int64_t all_P[] = {2, 6, 16, 64}, all_N[] = {16, 1, 48, 64};
     static const int32_t all_E[] = {4, 8, 1, 16};
     const int i = (int)(seed % 4);
+    int kinds[MOST_EXPERTS];
     ops_weight w[MOST_EXPERTS];
     nb_rng r;
     nb_rng_seed(&r, 77000 + seed * 101 + (uint64_t)kind);
     grouped_case k = {.P = all_P[i],
                       .N = all_N[(i + kind) % 4],
-                      .K = ops_kind_fits(kind, 96) ? 96 : 256,
+                      .K = ops_kind_fits(kind, 96) && ops_kind_fits(other, 96) ? 96 : 256,
                       .n_expert = all_E[(i + kind / 4) % 4],
                       .share = seed / 4 % 2 ? 1 : 2,
-                      .kind = kind,
+                      .kind = kinds,
                       .w = w};
     k.ldx = k.K + (int64_t)(seed % 3) * 4;
     k.ldy = k.N + (int64_t)(seed % 2) * 5;
     bool made = true;
-    for (int e = 0; e < k.n_expert; e++)
-        made = ops_weight_make(kind, k.N, k.K, &r, &w[e]) && made;
+    for (int e = 0; e < k.n_expert; e++) {
+        kinds[e] = e % 2 ? other : kind;
+        made = ops_weight_make(kinds[e], k.N, k.K, &r, &w[e]) && made;
+    }
     float *x = ops_rows(&r, k.P / k.share, k.K, k.ldx, 1.0f);
     int32_t *expert = ops_alloc((size_t)k.P, sizeof *expert);
     for (int64_t p = 0; p < k.P; p++) /* some experts get nothing */
         expert[p] = (int32_t)(nb_rng_u64(&r) % (uint64_t)k.n_expert) / (seed % 2 ? 2 : 1);
     k.x = x;
     k.expert = expert;
-    char name[64], what[160];
+    char name[64], second[64], what[224];
     ops_kind_name(kind, name, sizeof name);
-    snprintf(what, sizeof what, "grouped %s P %d N %d K %d of %d experts, share %d", name, (int)k.P,
-             (int)k.N, (int)k.K, k.n_expert, k.share);
+    ops_kind_name(other, second, sizeof second);
+    snprintf(what, sizeof what, "grouped %s%s%s P %d N %d K %d of %d experts, share %d", name,
+             other == kind ? "" : " and ", other == kind ? "" : second, (int)k.P, (int)k.N,
+             (int)k.K, k.n_expert, k.share);
     const size_t bytes = (size_t)(k.P * k.ldy) * sizeof(float);
     const int64_t work = k.P * k.N * k.K / 4; /* the emulator's limit is meant for slower cases */
     if (!made)
@@ -195,11 +201,28 @@ static void with_grouped(check *c, ops_set *set, int kind, uint64_t seed)
     free(expert);
 }
 
+static int kind_of(check *c, const char *name)
+{
+    char have[64];
+    for (int kind = 0; kind < ops_kind_count(); kind++) {
+        ops_kind_name(kind, have, sizeof have);
+        if (strcmp(have, name) == 0)
+            return kind;
+    }
+    check_report(c, __FILE__, __LINE__, "there is no kind %s", name);
+    return 0;
+}
+
 static void each_grouped(check *c, ops_set *set)
 {
     for (int kind = 0; kind < ops_kind_count(); kind++)
         for (uint64_t seed = 0; seed < (set ? 3 : 1); seed++)
-            with_grouped(c, set, kind, seed * 3 + (uint64_t)kind % 5);
+            with_grouped(c, set, kind, kind, seed * 3 + (uint64_t)kind % 5);
+    /* the same codes in lines of other lengths, the longer ones first and last; other codes */
+    static const char *const mixed[][2] = {{"q4_0", "q4_k"}, {"q4_k", "q4_0"}, {"q8_0", "q4_k"}};
+    for (size_t i = 0; i < sizeof mixed / sizeof *mixed; i++)
+        for (uint64_t seed = 0; seed < 4; seed++)
+            with_grouped(c, set, kind_of(c, mixed[i][0]), kind_of(c, mixed[i][1]), seed);
 }
 
 /* ---- combine_experts and add_scaled ---- */

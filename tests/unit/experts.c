@@ -72,6 +72,13 @@ static const nb_quantizer remembering = {.name = "remembering",
                                          .needs = NB_NEEDS_HESSIAN,
                                          .corrects = true,
                                          .layer = remember};
+static const nb_quantizer scaling = {.name = "scaling",
+                                     .summary = "",
+                                     .cost = "",
+                                     .needs = NB_NEEDS_HESSIAN,
+                                     .corrects = true,
+                                     .input_scales = true,
+                                     .layer = remember};
 
 /* ---- models ---- */
 
@@ -187,8 +194,8 @@ static void calibration(const nb_model *m, int32_t *ids, int n)
 }
 
 /* Runs the pipeline into 8 bits and leaves its calls, and its records in report. */
-static int64_t pipeline(check *c, nb_model *m, int n_seq, int ctx, int batch, double correction,
-                        nb_linear_report *report)
+static int64_t pipeline_of(check *c, const nb_quantizer *q, nb_model *m, int n_seq, int ctx,
+                           int batch, double correction, nb_linear_report *report)
 {
     int32_t ids[kTokens];
     char out[1024];
@@ -201,7 +208,7 @@ static int64_t pipeline(check *c, nb_model *m, int n_seq, int ctx, int batch, do
     const nb_gguf_sink_spec spec = {
         .model = m, .out = folder_in(&here, "out.gguf", out), .choose = eight_bits, .n_thread = 1};
     CHECK_EQ(c, nb_grid_find("q8_0", 0, true, &grid, &err), NB_OK);
-    const nb_pipeline_options o = {.quantizer = &remembering,
+    const nb_pipeline_options o = {.quantizer = q,
                                    .grid = grid,
                                    .damp = 0.01,
                                    .correction = correction,
@@ -217,6 +224,12 @@ static int64_t pipeline(check *c, nb_model *m, int n_seq, int ctx, int batch, do
     }
     CHECK_STR(c, err.message, "");
     return n_report;
+}
+
+static int64_t pipeline(check *c, nb_model *m, int n_seq, int ctx, int batch, double correction,
+                        nb_linear_report *report)
+{
+    return pipeline_of(c, &remembering, m, n_seq, ctx, batch, correction, report);
 }
 
 /* ---- what the experts of the first layer see, by hand ---- */
@@ -520,8 +533,8 @@ static void on_simt(check *c)
 /* ---- the drift of narrow linears ---- */
 
 /* Of the first layer's groups, which see the same inputs whatever is summed for them: W C as it was
- * summed, against W times the C of a device that cannot sum it. */
-static void summed_product(check *c)
+ * summed, against W times the C of a device that cannot sum it, to `most` of a row's length. */
+static void summed_product(check *c, const nb_quantizer *q, double most)
 {
     for (int f = 0; f < 2; f++) {
         static call with[kMostCalls];
@@ -537,12 +550,12 @@ static void summed_product(check *c)
         nb_backend_ops without = *op;
         int n_product = 0;
         without.drift_accumulate = NULL;
-        (void)pipeline(c, m, kSeq, kCtx, 2, 1.0, report);
+        (void)pipeline_of(c, q, m, kSeq, kCtx, 2, 1.0, report);
         memcpy(with, calls, sizeof calls);
         const int n = n_call;
         n_call = 0;
         m->be->op = &without;
-        (void)pipeline(c, m, kSeq, kCtx, 0, 1.0, report);
+        (void)pipeline_of(c, q, m, kSeq, kCtx, 0, 1.0, report);
         m->be->op = op;
         CHECK_EQ(c, n, n_call);
         for (int i = 0; i < n; i++) {
@@ -563,7 +576,7 @@ static void summed_product(check *c)
                     all += want * want;
                 }
                 CHECK(c, all > 0);
-                CHECK_NEAR(c, sqrt(off / all), 0, 1e-6, f ? "an expert" : "down");
+                CHECK_NEAR(c, sqrt(off / all), 0, most, f ? "an expert" : "down");
             }
         }
         CHECK_EQ(c, n_product, m->hp.n_expert ? m->hp.n_expert : 1); /* down */
@@ -576,6 +589,17 @@ static void summed_product(check *c)
     }
 }
 
+static void product(check *c)
+{
+    summed_product(c, &remembering, 1e-6);
+}
+
+/* C is the small difference of (C + H) / scale and H there, whose products were summed in f32. */
+static void scaled_product(check *c)
+{
+    summed_product(c, &scaling, 1e-4);
+}
+
 static const check_case cases[] = {
     {"an expert of mixtral has the moments of its own tokens, and a dense linear's codes",
      mixtral_own_tokens},
@@ -584,7 +608,8 @@ static const check_case cases[] = {
     {"an expert that saw little is damped more, or rounded, and says so", few_tokens},
     {"what W makes of the drift is summed with the weights of each linear, in a dense layer and in "
      "a mixture",
-     summed_product},
+     product},
+    {"so it is where the inputs are scaled", scaled_product},
     {"the CUDA sources quantize a mixture as the CPU does", on_simt},
 };
 

@@ -1,4 +1,5 @@
-/* drift.c -- D += Y^T X, Y = (X_orig - X) W^T, with f32 operands and f64 sums.
+/* drift.c -- D += Y^T X, Y = (X_orig - X) W^T, with f32 operands and f64 sums; X_orig divided by
+ * the scales where there are some.
  *
  * Rows of D are independent: a chunk of rows of W makes its rows of Y^T [rows,M], which at once
  * become the left operand of Y^T X and are forgotten. Both right operands are laid out as
@@ -15,6 +16,7 @@
  * worker 12 M a row of its chunk. */
 #include "backend/cpu/kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 /* columns laid out by one task: whole panels, and a part of a depth */
@@ -51,6 +53,12 @@ size_t nb_cpu_drift_scratch(nb_backend *be, const nb_drift_args *a)
            (size_t)be->n_thread * worker_bytes(nb_cpu_chunk_rows(be, a->N), a->M);
 }
 
+/* The difference, negated; s: the scale. The numerator is rounded once: it is small beside x. */
+static float moved(float x, float orig, float s)
+{
+    return s == 1.0f ? x - orig : fmaf(s, x, -orig) / s;
+}
+
 /* 16 tokens from m on of columns [k, end): to[k][token], zero beyond M. */
 static void turn(const nb_drift_args *a, int64_t m, int64_t k, int64_t end, float *to)
 {
@@ -59,7 +67,8 @@ static void turn(const nb_drift_args *a, int64_t m, int64_t k, int64_t end, floa
         const float *x = a->x + (in ? m + t : 0) * a->ldx,
                     *orig = a->x_orig + (in ? m + t : 0) * a->ld_orig;
         for (int64_t i = k; i < end; i++)
-            to[(i - k) * kPanel + t] = in ? x[i] - orig[i] : 0.0f;
+            to[(i - k) * kPanel + t] =
+                in ? moved(x[i], orig[i], a->scale ? a->scale[i] : 1.0f) : 0.0f;
     }
 }
 

@@ -1,7 +1,7 @@
 /* gram.c -- the statistics a layer-wise quantizer needs, and what it minimises.
  *
  *   gram_accumulate   H += X^T X;   C += (X_orig - X)^T X       H: the Hessian of ||X W^T - X Q^T||^2, up to a factor
- *   drift_accumulate  D += ((X_orig - X) W^T)^T X = W C
+ *   drift_accumulate  D += ((X_orig diag(1 / scale) - X) W^T)^T X = W C
  *   quant_error       tr(D H D^T) = sum_n d_n H d_n^T           D = W - Q, or W itself when there
  *                     is no Q
  *
@@ -45,7 +45,8 @@ nb_status nb_ref_drift_accumulate(nb_backend *be, const nb_drift_args *a, nb_err
         for (int64_t n = 0; n < a->N; n++) {
             double y = 0;
             for (int64_t k = 0; k < a->K; k++)
-                y += (double)a->w[n * a->K + k] * ((double)orig[k] - (double)x[k]);
+                y += (double)a->w[n * a->K + k] *
+                     ((double)orig[k] / (a->scale ? (double)a->scale[k] : 1.0) - (double)x[k]);
             for (int64_t k = 0; k < a->K; k++)
                 a->d[n * a->K + k] += y * (double)x[k];
         }
