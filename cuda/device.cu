@@ -24,10 +24,13 @@ static const char *emulator_fault(void)
     return simt::errors() ? simt::first_error() : NULL;
 }
 /* NIBBLE_SIMT_MEMORY=BYTES: a device of that size, to see what does not fit.
- * NIBBLE_SIMT_LIBRARIES=none: a machine without the vendor's. */
+ * NIBBLE_SIMT_LIBRARIES=none: a machine without the vendor's.
+ * NIBBLE_SIMT_SM=80: a device of that compute capability, 90 unless told. */
 static void limit_emulator(void)
 {
-    const char *bytes = getenv("NIBBLE_SIMT_MEMORY"), *libraries = getenv("NIBBLE_SIMT_LIBRARIES");
+    const char *bytes = getenv("NIBBLE_SIMT_MEMORY"), *libraries = getenv("NIBBLE_SIMT_LIBRARIES"),
+               *sm = getenv("NIBBLE_SIMT_SM");
+    simt::cfg.sm = sm ? atoi(sm) : 90;
     simt::cfg.memory_limit = bytes ? strtoull(bytes, NULL, 10) : 0;
     simt::cfg.libraries = !libraries || strcmp(libraries, "none") != 0;
 }
@@ -241,6 +244,7 @@ nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backe
     }
     be->memory_bytes = prop.totalGlobalMem;
     c->sm = 10 * prop.major + prop.minor;
+    c->wgmma = c->sm == 90 && nb_cuda_has_wgmma();
     c->n_sm = prop.multiProcessorCount;
     c->sm_shared = prop.sharedMemPerMultiprocessor;
     c->l2_bytes = (size_t)prop.l2CacheSize;

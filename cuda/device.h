@@ -25,6 +25,7 @@ struct nb_cuda {
     size_t sm_shared; /* bytes of shared memory each has */
     size_t l2_bytes;
     int sm;             /* 90: compute capability 9.0 */
+    bool wgmma;         /* that, and the module has its code (linear/wgmma.cu) */
     int64_t dense_from; /* NIBBLE_CUBLASLT_FROM=M: linears of M tokens and more go to cuBLASLt, 0
                          * none; -1: as linear/dense.cu reckons */
     nb_lt *lt;          /* once asked for (linear/cublaslt.h) */
@@ -85,6 +86,7 @@ void nb_cuda_release_weight(nb_backend *be, nb_weight *w);
 size_t nb_cuda_weight_bytes(const nb_weight *w);
 nb_status nb_cuda_embed(nb_backend *be, const nb_embed_args *a, nb_error *err);
 nb_status nb_cuda_rms_norm(nb_backend *be, const nb_rms_norm_args *a, nb_error *err);
+bool nb_cuda_has_wgmma(void);
 size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a);
 nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err);
 nb_status nb_cuda_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error *err);

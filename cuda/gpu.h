@@ -249,6 +249,14 @@ DEVI void tma_load_2d(void *s, const CUtensorMap *m, int x, int y, uint64_t *b)
                  "l"(m), "r"(x), "r"(y), "r"(smem_u32(b))
                  : "memory");
 }
+// Contiguous bytes, a multiple of 16, both ends at multiples of 16
+DEVI void bulk_load(void *s, const void *g, unsigned bytes, uint64_t *b)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1], %2, [%3];" ::"r"(smem_u32(s)),
+                 "l"(g), "r"(bytes), "r"(smem_u32(b))
+                 : "memory");
+}
 // Of a K-major operand with the 128-byte swizzle, 8-row groups 1024 bytes apart; + 2 steps k16.
 DEVI uint64_t wgmma_desc_sw128(const void *s)
 {
@@ -256,8 +264,10 @@ DEVI uint64_t wgmma_desc_sw128(const void *s)
 }
 #endif
 
-// ---- sm_90a: wgmma
+// ---- sm_90a: wgmma. A kernel that uses it has its body inside #ifdef GPU_WGMMA, and in it static
+// shared memory: gpu_has_body
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
+#define GPU_WGMMA
 DEVI void wgmma_fence()
 {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -281,9 +291,51 @@ DEVI void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t da, uint64_t db, int acc
                  "%32, %33, p, 1, 1, 0, 0;\n}"
                  : D4(0), D4(4), D4(8), D4(12), D4(16), D4(20), D4(24), D4(28)
                  : "l"(da), "l"(db), "r"(acc));
+}
+// The same, 64x128, A in registers as mma_m16n8k16's, warp w of the group its rows 16w on. Neither
+// d nor a may be touched until a wait covers it
+DEVI void wgmma_m64n128k16_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t db, int acc)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+                 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+                 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+                 "{%64,%65,%66,%67}, %68, p, 1, 1, 0;\n}"
+                 : D4(0), D4(4), D4(8), D4(12), D4(16), D4(20), D4(24), D4(28), D4(32), D4(36),
+                   D4(40), D4(44), D4(48), D4(52), D4(56), D4(60)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(db), "r"(acc));
 #undef D4
 }
+// Behind a wait, or the compiler takes sums out of registers before it: it does not know that the
+// products above go on
+template <int N> DEVI void wgmma_settle(float (&d)[N])
+{
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        asm volatile("" : "+f"(d[i])::"memory");
+}
+// Registers of a thread from here on, by all warps of a group of four; the block began with as many
+// as __launch_bounds__ leaves
+template <int N> DEVI void registers_more()
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+template <int N> DEVI void registers_fewer()
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
 #endif
+// Whether the code for the device at hand has the body that other architectures leave empty.
+template <class... P> inline bool gpu_has_body(void (*kernel)(P...))
+{
+    cudaFuncAttributes a;
+    if (cudaFuncGetAttributes(&a, kernel) == cudaSuccess)
+        return a.sharedSizeBytes > 0;
+    (void)cudaGetLastError(); // no code at all; the next launch must not find it
+    return false;
+}
 
 // The vendor's libraries are no part of the driver: opened when asked for, NULL where there is none.
 // The emulator has stand-ins for some (tests/simt/cublaslt.cpp). Ask through library.h.

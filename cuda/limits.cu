@@ -79,6 +79,38 @@ __global__ void __launch_bounds__(kThreads) mma_kernel(int steps, float *sink)
     sink[blockIdx.x * kThreads + threadIdx.x] = all;
 }
 
+/* The same by groups of four warps, A in registers as linear/wgmma.cu has it. */
+constexpr int kGroup = 128;
+__global__ void __launch_bounds__(kGroup) wgmma_rate_kernel(int steps, float *sink)
+{
+#ifdef GPU_WGMMA
+    SHARED_ALIGN(1024, uint32_t, b, [128 * 32]); /* 128 columns of 64 values */
+    const uint32_t seed = (blockIdx.x * kGroup + threadIdx.x) * 4;
+    uint32_t a[4];
+    float sum[64] = {};
+    for (int i = threadIdx.x; i < 128 * 32; i += kGroup)
+        b[i] = random_pair((uint32_t)i);
+    for (int i = 0; i < 4; i++)
+        a[i] = random_pair(seed + i);
+    fence_proxy_async();
+    __syncthreads();
+    const uint64_t at = wgmma_desc_sw128(b);
+    for (int s = 0; s < steps; s++) {
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            wgmma_m64n128k16_bf16(sum, a, at + 2 * k, 1);
+        wgmma_commit();
+        wgmma_wait<0>();
+    }
+    wgmma_settle(sum);
+    float all = 0;
+    for (int k = 0; k < 64; k++)
+        all += sum[k];
+    sink[blockIdx.x * kGroup + threadIdx.x] = all;
+#endif
+}
+
 __global__ void __launch_bounds__(kThreads) fma_kernel(int steps, float *sink)
 {
     const uint32_t seed = (blockIdx.x * kThreads + threadIdx.x) * 2;
@@ -155,6 +187,14 @@ nb_status nb_cuda_limits(nb_backend *be, nb_limits *out, nb_error *err)
                       return nb_launch(be, "mma", mma_kernel, dim3(n_block), dim3(kThreads), 0, err,
                                        steps, (float *)sink);
                   });
+    double by_wgmma = 0;
+    if (st == NB_OK && nb_cuda_of(be)->wgmma)
+        st = rate(be, (double)n_block * 4 * 64 * 128 * 16 * 2, &by_wgmma, err, [&](int steps) {
+            return nb_launch(be, "wgmma", wgmma_rate_kernel, dim3(n_block), dim3(kGroup), 0, err,
+                             steps, (float *)sink);
+        });
+    double &tiles = out->flop_per_s[NB_ARITH_BF16_TILES];
+    tiles = std::max(tiles, by_wgmma);
     if (st == NB_OK)
         st = rate(be, (double)threads * kSums * 2, &out->flop_per_s[NB_ARITH_F32], err,
                   [&](int steps) {

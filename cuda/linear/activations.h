@@ -1,5 +1,5 @@
-/* activations.h -- x into the order of linear.h, 8 tokens of a unit by a warp: rounded to bf16, and
- * summed over each line. */
+/* activations.h -- x into one of the orders of linear.h, 8 tokens of a unit by a warp: rounded to
+ * bf16, and summed over each line. */
 #ifndef NB_CUDA_LINEAR_ACTIVATIONS_H
 #define NB_CUDA_LINEAR_ACTIVATIONS_H
 
@@ -7,7 +7,7 @@
 
 /* input(token, position): x, or 0 where there is none. token counts all of the call's, position
  * those of the weight. */
-template <class Input>
+template <bool Swizzled = false, class Input>
 DEVI void nb_bring(const Packed &w, const Scratch &s, int unit, int oct, Input input)
 {
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
@@ -16,13 +16,19 @@ DEVI void nb_bring(const Packed &w, const Scratch &s, int unit, int oct, Input i
     for (int half = 0; half < 2; half++) {
         uint32_t r[4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) { /* step 2 half + i / 2, its register i % 2 */
-            const int p = unit * kUnit + 32 * half + 16 * (i >> 1) + 8 * (i & 1) + 2 * t;
+        for (int i = 0; i < 4;
+             i++) { /* step 2 half + i / 2, its register i % 2; or eight in a row */
+            const int p = unit * kUnit + 32 * half +
+                          (Swizzled ? 8 * t + 2 * i : 16 * (i >> 1) + 8 * (i & 1) + 2 * t);
             r[i] = bf2_pack(input(8 * oct + g, p), input(8 * oct + g, p + 1));
-            sum[2 * half + (i >> 1)] += bf2_lo(r[i]) + bf2_hi(r[i]);
+            const float pair = bf2_lo(r[i]) + bf2_hi(r[i]);
+            if (Swizzled ? t >> 1 : i >> 1)
+                sum[2 * half + 1] += pair;
+            else
+                sum[2 * half] += pair;
         }
-        st_v4(s.x + (((int64_t)unit * s.n_oct + oct) * 2 + half) * 512 + lane * 16,
-              uint4{r[0], r[1], r[2], r[3]});
+        const int at = Swizzled ? 128 * g + 16 * ((4 * half + t) ^ g) : 512 * half + 16 * lane;
+        st_v4(s.x + ((int64_t)unit * s.n_oct + oct) * 1024 + at, uint4{r[0], r[1], r[2], r[3]});
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)

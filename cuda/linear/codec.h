@@ -501,6 +501,25 @@ template <class F> static inline auto nb_with_codec(nb_cuda_codes codes, F f)
     }
 }
 
+/* Calls f(codec, LinesOf<n>()) for a weight. */
+template <int N> struct LinesOf {
+    static constexpr int n = N;
+};
+template <class F> static nb_status nb_with_lines(const nb_weight *w, F f)
+{
+    const int lines = nb_lines_a_unit(w->packed);
+    return nb_with_codec(w->codes, [&](auto codec) {
+        constexpr int kLines = decltype(codec)::kLines;
+        if constexpr ((kLines & 1) != 0)
+            if (lines == 1)
+                return f(codec, LinesOf<1>());
+        if constexpr ((kLines & 2) != 0)
+            if (lines == 2)
+                return f(codec, LinesOf<2>());
+        return f(codec, LinesOf < (kLines & 4) ? 4 : (kLines & 2) ? 2 : 1 > ());
+    });
+}
+
 static inline size_t nb_unit_bytes(nb_cuda_codes codes)
 {
     return nb_with_codec(codes, [](auto codec) { return (size_t) decltype(codec)::kBytes; });

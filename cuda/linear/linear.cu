@@ -9,22 +9,30 @@ constexpr int kLeastUnits = 8;
 constexpr size_t kRoomForTwo = 160 << 10;
 constexpr size_t kAlign = 256;
 
-static const nb_cuda_linear_own dense = {nb_cuda_dense_serves, nb_cuda_dense_scratch,
-                                         nb_cuda_dense};
+static const nb_cuda_linear_own dense = {nb_cuda_dense_scratch, nb_cuda_dense};
 
 const nb_cuda_linear_row nb_cuda_linear_rows[] = {
-    {"cublaslt", kAll, 0, 0, 0, 0, NULL, &dense},
-    {"stream", kAll, 16, kPanel, 8, 2, nb_cuda_linear_stream, NULL},
-    {"tile_256x32", kAll, 32, 256, 32, 1, nb_cuda_linear_tile_32, NULL},
-    {"tile_256x64", kUsual, 64, 256, 64, 1, nb_cuda_linear_tile_64, NULL},
-    {"tile_128x128", kAll, 0, 128, 128, 1, nb_cuda_linear_tile_128, NULL},
+    {"cublaslt", kAll, 0, 0, 0, 0, false, nb_cuda_dense_serves, NULL, &dense},
+    {"stream", kAll, 16, kPanel, 8, 2, false, NULL, nb_cuda_linear_stream, NULL},
+    {"tile_256x32", kAll, 32, 256, 32, 1, false, NULL, nb_cuda_linear_tile_32, NULL},
+    {"tile_256x64", kUsual, 64, 256, 64, 1, false, NULL, nb_cuda_linear_tile_64, NULL},
+    {"wgmma_256x128", kUsual, 0, 256, 128, 1, true, nb_cuda_wgmma_256_serves,
+     nb_cuda_linear_wgmma_256, NULL},
+    {"wgmma_128x128", kUsual, 0, 128, 128, 1, true, NULL, nb_cuda_linear_wgmma_128, NULL},
+    {"tile_128x128", kAll, 0, 128, 128, 1, false, NULL, nb_cuda_linear_tile_128, NULL},
 };
+
+/* Whether the row has kernels for this weight on this device. */
+static bool is_there(const nb_backend *be, const nb_cuda_linear_row *row, const nb_weight *w)
+{
+    return (row->codes >> w->codes & 1) && (!row->wgmma || ((const nb_cuda *)be)->wgmma);
+}
 
 const nb_cuda_linear_row *nb_cuda_linear_row_of(nb_backend *be, const nb_linear_args *a)
 {
     const nb_cuda_linear_row *row = nb_cuda_linear_rows;
-    while (!(row->codes >> a->w->codes & 1) || (row->max_M && a->M > row->max_M) ||
-           (row->own && !row->own->serves(be, a)))
+    while (!is_there(be, row, a->w) || (row->max_M && a->M > row->max_M) ||
+           (row->serves && !row->serves(be, a)))
         row++;
     return row;
 }
@@ -59,12 +67,14 @@ static Plan plan(const nb_backend *be, const nb_cuda_linear_row *row, const nb_w
     a.n_oct = columns * row->tile_M / 8;
     const nb_cuda *c = (const nb_cuda *)be;
     const int a_sm = c->sm_shared < kRoomForTwo ? 1 : row->blocks_a_sm;
-    a.n_block = blocks(row, a.tiles, p->n_unit, (int64_t)c->n_sm * a_sm);
+    const int64_t at_once = (int64_t)c->n_sm * a_sm;
+    a.n_block = blocks(row, a.tiles, p->n_unit, at_once);
     const size_t tile = (size_t)(row->tile_N * (wide ? tile_M : row->tile_M)) * sizeof(float);
     a.sum = nb_align256((size_t)p->n_unit * (size_t)a.n_oct * 1024);
     a.part = a.sum + nb_align256((size_t)p->n_unit * (size_t)nb_lines_a_unit(*p) * (size_t)a.n_oct *
                                  8 * sizeof(float));
-    a.count = a.part + nb_align256(2 * (size_t)a.n_block * tile);
+    /* with a block a tile none is shared, but with fewer tokens it may be */
+    a.count = a.part + nb_align256(2 * (size_t)(a.n_block < at_once ? a.n_block : at_once) * tile);
     a.bytes = a.count + nb_align256((size_t)a.tiles * sizeof(unsigned)) + kAlign;
     return a;
 }
@@ -74,11 +84,12 @@ size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a)
 {
     size_t most = 0;
     for (const nb_cuda_linear_row *row = nb_cuda_linear_rows;; row++) {
-        if (!(row->codes >> a->w->codes & 1))
+        if (!is_there(be, row, a->w))
             continue;
-        const bool last = !row->own && (!row->max_M || row->max_M >= a->M);
-        const size_t n = row->own ? row->own->scratch(be, a)
-                                  : plan(be, row, a->w, last ? a->M : row->max_M).bytes;
+        const bool last = !row->serves && (!row->max_M || row->max_M >= a->M);
+        const size_t n = row->own
+                             ? row->own->scratch(be, a)
+                             : plan(be, row, a->w, last || !row->max_M ? a->M : row->max_M).bytes;
         most = n > most ? n : most;
         if (last)
             return most;
@@ -101,6 +112,6 @@ nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err)
                        (unsigned *)(void *)(at + p.count),
                        (int)p.n_oct,
                        (int)p.tiles};
-    const nb_status st = nb_cuda_activations(be, a->w, io, s, err);
+    const nb_status st = nb_cuda_activations(be, a->w, io, s, row->wgmma, err);
     return st == NB_OK ? row->run(be, a->w, io, s, p.n_block, err) : st;
 }

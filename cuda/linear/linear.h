@@ -10,7 +10,12 @@
  *       need it
  *
  * so a lane reads its operands of 64 positions in two loads of 16 bytes, and no ldmatrix is wanted.
- * Tokens are filled up with zeros.
+ * Or, for rows that multiply by wgmma, as its B operand lies in shared memory with the 128-byte
+ * swizzle:
+ *
+ *   x   [unit][token / 8][token][chunk ^ token % 8] 16 bytes: positions 8 chunk to 8 chunk + 7
+ *
+ * so the tokens of a tile are one contiguous copy. Tokens are filled up with zeros.
  *
  * Work is cut into units of 64 positions of a tile of outputs; tiles x units lie on one line, and
  * each block of the grid takes a piece of it of equal length (within one). So all blocks end
@@ -69,15 +74,22 @@ DEVI int nb_piece_slot(int64_t total, int block, int n_block, int tile, int n_un
     return 2 * block + (nb_piece_begin(total, block, n_block) < tile * n_unit);
 }
 
-/* All threads of a block, after they wrote partial sums: true in all of them when `n` blocks have
- * come. flag: shared. */
-DEVI bool nb_last_to_come(unsigned *count, int n, unsigned *flag)
+/* All threads of a block, or its first Threads, after they wrote partial sums: true in all of them
+ * when `n` blocks have come. flag: shared. */
+template <int Threads = 0> DEVI bool nb_last_to_come(unsigned *count, int n, unsigned *flag)
 {
+    constexpr int kBarrier = 1; /* 0 is __syncthreads' */
     __threadfence();
-    __syncthreads();
+    if constexpr (Threads != 0)
+        named_barrier_sync(kBarrier, Threads);
+    else
+        __syncthreads();
     if (threadIdx.x == 0)
         *flag = atomicAdd(count, 1u) == (unsigned)n - 1;
-    __syncthreads();
+    if constexpr (Threads != 0)
+        named_barrier_sync(kBarrier, Threads);
+    else
+        __syncthreads();
     const bool last = *flag != 0;
     if (last)
         __threadfence();
@@ -88,7 +100,6 @@ DEVI bool nb_last_to_come(unsigned *count, int n, unsigned *flag)
 
 /* What a row has that does not multiply tiles itself (NULL in those that do). */
 struct nb_cuda_linear_own {
-    bool (*serves)(nb_backend *be, const nb_linear_args *a); /* beside codes and max_M */
     /* for up to a->M tokens; 0: it serves none of them */
     size_t (*scratch)(nb_backend *be, const nb_linear_args *a);
     nb_status (*run)(nb_backend *be, const nb_linear_args *a, nb_error *err);
@@ -100,6 +111,8 @@ struct nb_cuda_linear_row {
     int64_t max_M;      /* 0: any */
     int tile_N, tile_M; /* outputs and tokens of a tile */
     int blocks_a_sm;    /* that it is launched with, at most */
+    bool wgmma;         /* only where nb_cuda.wgmma says so; x comes swizzled */
+    bool (*serves)(nb_backend *be, const nb_linear_args *a); /* NULL: all of the above */
     /* behind the activations */
     nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
                      int n_block, nb_error *err);
@@ -112,7 +125,7 @@ const nb_cuda_linear_row *nb_cuda_linear_row_of(nb_backend *be, const nb_linear_
 constexpr int kUsual = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;
 
 nb_status nb_cuda_activations(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
-                              nb_error *err);
+                              bool swizzled, nb_error *err);
 nb_status nb_cuda_linear_stream(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
                                 int n_block, nb_error *err);
 nb_status nb_cuda_linear_tile_32(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
@@ -121,6 +134,11 @@ nb_status nb_cuda_linear_tile_64(nb_backend *be, const nb_weight *w, const Io &i
                                  int n_block, nb_error *err);
 nb_status nb_cuda_linear_tile_128(nb_backend *be, const nb_weight *w, const Io &io,
                                   const Scratch &s, int n_block, nb_error *err);
+nb_status nb_cuda_linear_wgmma_128(nb_backend *be, const nb_weight *w, const Io &io,
+                                   const Scratch &s, int n_block, nb_error *err);
+nb_status nb_cuda_linear_wgmma_256(nb_backend *be, const nb_weight *w, const Io &io,
+                                   const Scratch &s, int n_block, nb_error *err);
+bool nb_cuda_wgmma_256_serves(nb_backend *be, const nb_linear_args *a);
 bool nb_cuda_dense_serves(nb_backend *be, const nb_linear_args *a);
 size_t nb_cuda_dense_scratch(nb_backend *be, const nb_linear_args *a);
 nb_status nb_cuda_dense(nb_backend *be, const nb_linear_args *a, nb_error *err);

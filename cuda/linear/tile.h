@@ -325,25 +325,6 @@ __global__ void __launch_bounds__(kThreads, 1) tile_kernel(Packed w, Io io, Scra
     cp_async_wait<0>();
 }
 
-/* Calls f(codec, LinesOf<n>()) for a weight. */
-template <int N> struct LinesOf {
-    static constexpr int n = N;
-};
-template <class F> static nb_status nb_with_lines(const nb_weight *w, F f)
-{
-    const int lines = nb_lines_a_unit(w->packed);
-    return nb_with_codec(w->codes, [&](auto codec) {
-        constexpr int kLines = decltype(codec)::kLines;
-        if constexpr ((kLines & 1) != 0)
-            if (lines == 1)
-                return f(codec, LinesOf<1>());
-        if constexpr ((kLines & 2) != 0)
-            if (lines == 2)
-                return f(codec, LinesOf<2>());
-        return f(codec, LinesOf < (kLines & 4) ? 4 : (kLines & 2) ? 2 : 1 > ());
-    });
-}
-
 template <class T>
 static nb_status tile_start(nb_backend *be, const char *name, const nb_weight *w, const Io &io,
                             const Scratch &s, int n_block, nb_error *err)

@@ -39,17 +39,20 @@ static void cut(const ops_weight *w, int n, nb_matrix *part)
     }
 }
 
-/* Where linears of any M are sent (by_library), NULL: as a device thinks best. */
+/* The row that linears must have (by_library, by_wgmma, on_sm_80), NULL: as a device thinks
+ * best. */
 static const char *wanted_row;
 
-/* The row that runs is the one that is wanted, where y has an address that the library takes; and
- * another one where it has not. */
+/* The row that runs is the one that is wanted; but the library's only where y has an address that
+ * it takes. Only the library is there on any device, and only where it was found. */
 static void check_row(ops *o, const nb_linear_args *a, const char *row)
 {
-    const bool aligned = a->ldy % 4 == 0;
-    if (wanted_row && o->row->arith == OPS_BF16 && row) {
+    const bool library = wanted_row && strcmp(wanted_row, "cublaslt") == 0,
+               takes = !library || a->ldy % 4 == 0;
+    if (wanted_row && o->row->arith == OPS_BF16 && row &&
+        (library || strcmp(o->row->device, "simt") == 0)) {
         o->c->n_check++;
-        if ((strcmp(row, wanted_row) == 0) != aligned)
+        if ((strcmp(row, wanted_row) == 0) != takes)
             check_report(o->c, __FILE__, __LINE__, "%s: served by %s", o->what, row);
     }
 }
@@ -372,6 +375,83 @@ static void by_library(check *c)
     unsetenv("NIBBLE_CUBLASLT_FROM");
 }
 
+/* The rows of wgmma, by every number of lines a unit and every kind of line: one panel of the last
+ * tile, outputs and tokens missing in it, K that ends within a unit, tiles that blocks share and
+ * tiles that they do not, fewer units than stages. */
+static const struct {
+    const char *kind;
+    int64_t M, N, K;
+    const char *row; /* by the arithmetic in wgmma.cu, with the emulator's four multiprocessors */
+} by_wgmma_shape[] = {
+    {"q4_0", 65, 320, 576, "wgmma_128x128"},
+    {"q4_0", 192, 500, 1664, "wgmma_256x128"},
+    {"q4_1", 200, 576, 704, "wgmma_128x128"},
+    {"q4_k", 129, 700, 1280, "wgmma_256x128"},
+    {"int4 group 128", 150, 1000, 1100, "wgmma_256x128"},
+    {"int4 group 128 sym", 130, 192, 640, "wgmma_128x128"},
+    {"int4 group 128 sym", 150, 1024, 128, "wgmma_128x128"},
+    {"int4 group 32 sym", 1100, 64, 64, "wgmma_128x128"},
+    {"int4 group 0", 129, 300, 172, "wgmma_128x128"},
+    {"int4 group 64", 65, 300, 1000, "wgmma_128x128"},
+    {"int4 group 64 act-order", 70, 960, 1700, "wgmma_256x128"},
+    {"int4 group 32 sym act-order", 66, 130, 600, "wgmma_128x128"},
+    {"int4 group 32 min", 140, 320, 416, "wgmma_128x128"},
+    {"int4 group 96 min", 66, 192, 600, "wgmma_128x128"},
+    {"int4 group 16", 129, 500, 400, "wgmma_128x128"},
+    {"iq4_nl", 129, 500, 1824, "wgmma_256x128"},
+    {"iq4_xs", 65, 192, 512, "wgmma_128x128"},
+    {"mxfp4", 66, 130, 96, "wgmma_128x128"},
+    {"nvfp4", 130, 200, 512, "wgmma_128x128"},
+    {"q8_0", 150, 1000, 1024, "wgmma_256x128"},
+    {"int8 group 64", 65, 960, 1700, "wgmma_256x128"},
+    {"int8 group 128 act-order", 70, 192, 640, "wgmma_128x128"},
+    {"int8 group 16 min", 65, 200, 320, "wgmma_128x128"},
+    {"bf16", 130, 320, 576, "wgmma_128x128"},
+    {"bf16", 129, 500, 1700, "wgmma_256x128"},
+};
+enum { N_BY_WGMMA = sizeof by_wgmma_shape / sizeof *by_wgmma_shape };
+
+static void by_wgmma(check *c)
+{
+    setenv("NIBBLE_CUBLASLT_FROM", "0", 1);
+    ops_set set;
+    ops_set_open(&set, c);
+    for (int i = 0; i < N_BY_WGMMA; i++) {
+        const int kind = kind_named(by_wgmma_shape[i].kind);
+        CHECK(c, kind >= 0);
+        wanted_row = by_wgmma_shape[i].row;
+        if (kind >= 0)
+            case_of(c, &set, kind, by_wgmma_shape[i].M, by_wgmma_shape[i].N, by_wgmma_shape[i].K,
+                    (uint64_t)i, 1);
+    }
+    ops_set_close(&set);
+    for (int i = 0; i < 4; i++) {
+        wanted_row = by_wgmma_shape[i].row;
+        case_of(c, NULL, kind_named(by_wgmma_shape[i].kind), by_wgmma_shape[i].M,
+                by_wgmma_shape[i].N, by_wgmma_shape[i].K, (uint64_t)i, 1);
+    }
+    wanted_row = NULL;
+    unsetenv("NIBBLE_CUBLASLT_FROM");
+}
+
+/* Devices without wgmma have the tiles of mma.sync for many tokens. */
+static void on_sm_80(check *c)
+{
+    setenv("NIBBLE_SIMT_SM", "80", 1);
+    setenv("NIBBLE_CUBLASLT_FROM", "0", 1);
+    wanted_row = "tile_128x128";
+    ops_set set;
+    ops_set_open(&set, c);
+    for (size_t i = 0; i < sizeof deep / sizeof *deep; i++)
+        if (deep[i].M > 64)
+            case_of(c, &set, kind_named(deep[i].kind), deep[i].M, deep[i].N, deep[i].K, i, 1);
+    ops_set_close(&set);
+    case_of(c, NULL, kind_named("q4_0"), 70, 320, 576, 1, 1);
+    wanted_row = NULL;
+    unsetenv("NIBBLE_CUBLASLT_FROM");
+    unsetenv("NIBBLE_SIMT_SM");
+}
+
 static void without_library(check *c)
 {
     setenv("NIBBLE_CUBLASLT_FROM", "1", 1);
@@ -386,7 +466,7 @@ static void without_library(check *c)
         CHECK(c, !be->op->product_library(be));
         CHECK_EQ(c, be->op->measure_weight(be, &m, 1, &w, &err), NB_OK);
         const nb_linear_args a = {.M = 4096, .ldy = 64, .w = w};
-        CHECK_STR(c, nb_backend_linear_row(be, &a, &arith), "tile_128x128");
+        CHECK_STR(c, nb_backend_linear_row(be, &a, &arith), "wgmma_128x128");
         be->op->release_weight(be, w);
     }
     nb_backend_close(be);
@@ -487,6 +567,8 @@ static const check_case cases[] = {
     {"every backend agrees with ref on every kind of weight", every_kind},
     {"every backend agrees with ref on every shape of three kinds", every_shape},
     {"every backend agrees with ref where work is cut over a whole device", deep_shapes},
+    {"a device with wgmma agrees with ref in its rows", by_wgmma},
+    {"a device without wgmma agrees with ref for many tokens", on_sm_80},
     {"the bits do not depend on the run or the number of threads", same_bits},
     {"a packed weight has the bits of its format on a GPU", packed_bits},
     {"every backend with a row over the vendor's library agrees with ref there", by_library},

@@ -1,5 +1,5 @@
 # loops.awk -- of `cuobjdump -sass`: a line a kernel that multiplies on tensor cores, tab separated:
-#   kernel   multiplications in its inner loop   instructions in it   instructions a multiplication   what must not be in it
+#   kernel   multiplications in its inner loop   instructions in it   instructions a multiplication   what must not be in it   bulk copies in the kernel
 #
 # The inner loop: of all stretches that a branch jumps back over, the shortest with a multiplication in it. What must not be there: conversions by the
 # slow units (I2F, F2F, F2I: codes become bf16 by logic and fma; but for those of a division, which is made once a tile), local memory (LDL, STL).
@@ -19,8 +19,8 @@ function finish(   b, best, size, i, n, bad) {
             }
         }
     if (kernel && count)
-        printf "%s\t%d\t%d\t%.2f\t%s\n", kernel, best ? hits : count, best ? best : n_op, (best ? best : n_op) / (best ? hits : count), bad ? bad : "-"
-    n_op = n_back = count = 0
+        printf "%s\t%d\t%d\t%.2f\t%s\t%d\n", kernel, best ? hits : count, best ? best : n_op, (best ? best : n_op) / (best ? hits : count), bad ? bad : "-", bulk
+    n_op = n_back = count = bulk = 0
     mma[0] = 0
     split("", place)
     split("", op)
@@ -42,6 +42,7 @@ function finish(   b, best, size, i, n, bad) {
     if ($i ~ /^(HMMA|IMMA|QMMA|HGMMA)/)
         count++
     mma[n_op] = count
+    bulk += $i ~ /^UBLKCP/
     if ($i ~ /^BRA/)
         for (k = i + 1; k <= NF; k++)
             if ($k ~ /^0x[0-9a-f]+/) {

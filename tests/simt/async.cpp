@@ -5,13 +5,19 @@
 //             others still need a barrier. A source size below 16 fills with zeros
 //   TMA       lands when somebody waits at the mbarrier and all arrivals are in; what lies outside
 //             the tensor is zero; with a 128-byte swizzle address bits 4-6 ^= bits 7-9
+//   bulk      contiguous bytes, the same way; their source must still hold them then
 #include "simt_runtime.h"
 
 namespace simt
 {
-static void deliver(Block *b, const TensorCopy &copy)
+static void deliver(Block *b, const BulkCopy &copy)
 {
     const CUtensorMap &m = copy.map;
+    if (copy.src) {
+        set_state(copy.dst, copy.n, kValid);
+        memcpy(space.base + copy.dst, copy.src, copy.n);
+        return;
+    }
     const u64 row_bytes = (u64)m.box[0] * m.elem;
     for (u32 r = 0; r < m.box[1]; r++)
         for (u64 c = 0; c < row_bytes; c += 16) {
@@ -39,9 +45,9 @@ static void try_complete(Block *b, MBarrier &m)
     if (m.pending)
         return;
     if (!m.waiting.empty()) {
-        for (const TensorCopy &c : m.copies) {
+        for (const BulkCopy &c : m.copies) {
             deliver(b, c);
-            m.tx -= (int64_t)c.map.box[0] * c.map.box[1] * c.map.elem;
+            m.tx -= (int64_t)c.n;
             if (c.clock > m.arriving[c.warp])
                 m.arriving[c.warp] = c.clock;
         }
@@ -129,6 +135,13 @@ void simt_mb_init(uint64_t *b, unsigned n)
     MBarrier &m = cur->block->mbarriers[offset_of(b)];
     m = MBarrier();
     m.count = m.pending = n;
+    m.by = cur;
+}
+
+void simt_mb_fence()
+{
+    for (auto &m : cur->block->mbarriers)
+        m.second.fenced = m.second.fenced || m.second.by == cur;
 }
 
 void simt_mb_arrive(uint64_t *b, unsigned tx)
@@ -158,26 +171,58 @@ void simt_mb_wait(uint64_t *b, unsigned parity)
     merge_clocks(cur->warp->seen, m.released);
 }
 
-void simt_tma_2d(void *s, const CUtensorMap *map, int x, int y, uint64_t *b)
+// Issues a copy whose n, and source, are filled in; its destination to a multiple of `align`.
+static void issue(BulkCopy &copy, void *s, u64 align, uint64_t *b, void *pc)
 {
-    MBarrier &m = find_mbarrier(b, PC);
+    MBarrier &m = find_mbarrier(b, pc);
     Thread *t = cur;
-    const u64 dst = offset_of(s), n = (u64)map->box[0] * map->box[1] * map->elem;
-    if (dst >= kHeap || (dst & (map->sw ? 1023 : 127))) {
-        report("MISALIGN", PC, "bulk copy destination");
+    copy.dst = offset_of(s);
+    copy.warp = t->warp->id;
+    copy.clock = t->warp->clock;
+    needs_sm90("a bulk copy", pc);
+    if (!m.fenced)
+        report("MBAR", pc, "bulk copy without mbarrier_fence_init since its mbarrier was made");
+    if (copy.dst >= kHeap || (copy.dst & (align - 1))) {
+        report("MISALIGN", pc, "bulk copy destination");
         kill_launch();
     }
-    for (u64 i = 0; i < n; i += 16)
-        access((uptr)s + i, 16, true, PC);
+    for (u64 i = 0; i < copy.n; i += 16)
+        access((uptr)s + i, 16, true, pc);
     if (!cfg.naive) {
-        memset(s, 255, n);
-        set_state(dst, n, kInFlight);
+        memset(s, 255, copy.n);
+        set_state(copy.dst, copy.n, kInFlight);
     }
-    last.tma_bytes += n;
-    m.copies.push_back({*map, dst, x, y, t->warp->id, t->warp->clock});
+    last.tma_bytes += copy.n;
+    m.copies.push_back(copy);
     if (cfg.naive)
-        deliver(t->block, m.copies.back());
+        deliver(t->block, copy);
     try_complete(t->block, m);
+}
+
+void simt_tma_2d(void *s, const CUtensorMap *map, int x, int y, uint64_t *b)
+{
+    BulkCopy copy = {*map, nullptr, 0, (u64)map->box[0] * map->box[1] * map->elem, x, y, 0, 0};
+    issue(copy, s, map->sw ? 1024 : 128, b, PC);
+}
+
+void simt_bulk(void *s, const void *g, unsigned n, uint64_t *b)
+{
+    BulkCopy copy = {{}, (const char *)g, 0, n, 0, 0, 0, 0};
+    const u64 from = offset_of(g);
+    if (!n || n % 16 || (uptr)g % 16) {
+        report("MISALIGN", PC, "bulk copy of %u bytes from %p", n, g);
+        kill_launch();
+    }
+    if (from < kHeap || from >= kSpaceBytes) {
+        report("WILD", PC, "bulk copy from %p: not global memory", g);
+        kill_launch();
+    }
+    for (u64 i = 0; i < n; i += 16) {
+        state_allows(from + i, 16, false, PC);
+        if (cfg.race)
+            race_check(from + i, 16, false, cur, PC);
+    }
+    issue(copy, s, 16, b, PC);
 }
 
 int gpu_tensormap_2d(CUtensorMap *m, void *base, uint64_t cols, uint64_t rows, uint64_t pitch,

@@ -336,6 +336,67 @@ __global__ void conform_tma_wgmma(uint32_t *out, const __grid_constant__ CUtenso
 #endif
 }
 
+// Swizzled tokens by one bulk copy, A in registers, sums begun anew and gone on with, two commits in
+// flight.
+__global__ void conform_bulk_wgmma(uint32_t *out)
+{
+#ifdef GPU_WGMMA
+    SHARED_ALIGN(1024, bf16, tile, [128 * 64]);
+    SHARED_ALIGN(8, uint64_t, bar, [1]);
+    if (threadIdx.x == 0) {
+        mbarrier_init(bar, 1);
+        mbarrier_fence_init();
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        mbarrier_arrive_expect_tx(bar, 128 * 64 * 2);
+        bulk_load(tile, out + kBuffer, 128 * 64 * 2, bar);
+    }
+    mbarrier_wait(bar, 0);
+    float d[64];
+    uint32_t a[4][4];
+    for (int i = 0; i < 64; i++)
+        d[i] = (float)(threadIdx.x + i);
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < 4; i++)
+            a[k][i] = small_bf2(threadIdx.x, 4 * k + i);
+    const uint64_t desc = wgmma_desc_sw128(tile);
+    wgmma_fence();
+    wgmma_m64n128k16_bf16(d, a[0], desc, 0);
+    wgmma_m64n128k16_bf16(d, a[1], desc + 2, 1);
+    wgmma_commit();
+    wgmma_m64n128k16_bf16(d, a[2], desc + 4, 1);
+    wgmma_m64n128k16_bf16(d, a[3], desc + 6, 1);
+    wgmma_commit();
+    wgmma_wait<1>();
+    wgmma_wait<0>();
+    wgmma_settle(d);
+    uint32_t product = 0;
+    for (int i = 0; i < 64; i++)
+        product = hash2(product, __float_as_uint(d[i]));
+    const uint32_t r[kWords] = {product, __float_as_uint(d[1]), __float_as_uint(d[62])};
+    for (int i = 0; i < kWords; i++)
+        out[threadIdx.x * kWords + i] = r[i];
+#endif
+}
+
+// A group of warps gives registers away, two take them: what they hold stays.
+__global__ void __launch_bounds__(3 * kThreads, 1) conform_registers(uint32_t *out)
+{
+#ifdef GPU_WGMMA
+    uint32_t r[kWords];
+    for (int i = 0; i < kWords; i++)
+        r[i] = hash2(threadIdx.x, i);
+    if (threadIdx.x >= 2 * kThreads) {
+        registers_fewer<24>();
+        return;
+    }
+    registers_more<240>();
+    for (int i = 0; i < kWords && threadIdx.x < kThreads; i++)
+        out[threadIdx.x * kWords + i] = r[i];
+#endif
+}
+
 static const struct {
     const char *name; // "~": depends on rounding
     void (*kernel)(uint32_t *out);
@@ -466,6 +527,45 @@ static int run_tma_wgmma(uint32_t *d)
     return 1;
 }
 
+// The tokens lie behind the words.
+static int run_bulk_wgmma()
+{
+    constexpr int kTokens = 128 * 64 / 2; // words
+    static uint32_t host[kBuffer + kTokens], r[kResults];
+    char line[200];
+    uint32_t *both = nullptr;
+    for (int i = 0; i < kTokens; i++) // bf16 of -4 to 4
+        for (int h = 0; h < 2; h++) {
+            const float v = (float)((i * 29 + i / 5 + 3 * h) % 9 - 4);
+            uint32_t bits;
+            memcpy(&bits, &v, 4);
+            host[kBuffer + i] |= bits >> 16 << 16 * h;
+        }
+    if (cudaMalloc(&both, sizeof host) != cudaSuccess)
+        return 0;
+    cudaMemcpy(both, host, sizeof host, cudaMemcpyHostToDevice);
+    const cudaError_t e =
+        launch(conform_bulk_wgmma, dim3(1), dim3(kThreads), 0, (cudaStream_t)0, both);
+    if (!fetch(r, both, e, "bulk_wgmma"))
+        return 0;
+    print_exact(line, sizeof line, "bulk_wgmma", r);
+    show(line);
+    return 1;
+}
+
+static int run_registers(uint32_t *d)
+{
+    static uint32_t r[kResults];
+    char line[200];
+    const cudaError_t e =
+        launch(conform_registers, dim3(1), dim3(3 * kThreads), 0, (cudaStream_t)0, d);
+    if (!fetch(r, d, e, "registers"))
+        return 0;
+    print_exact(line, sizeof line, "registers", r);
+    show(line);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     uint32_t *d = nullptr;
@@ -481,7 +581,7 @@ int main(int argc, char **argv)
     }
     int ok = run_primitives(d);
     if (ok && device.major == 9)
-        ok = run_tma_wgmma(d);
+        ok = run_tma_wgmma(d) && run_bulk_wgmma() && run_registers(d);
     if (golden)
         fclose(golden);
     return ok && !n_differ ? 0 : 1;

@@ -174,6 +174,143 @@ static void ring_released_early()
     launch(ring, dim3(1), dim3(128), 0, s, g, 1);
 }
 
+// ---- sm_90: bulk copies, wgmma with A in registers, registers that move between warps
+enum { kSound, kNoFence, kNoWait, kEarly, kShort, kOdd, kParity }; // what is wrong with a ring
+// Warp 4 brings tiles of 128 tokens x 64 positions through two stages, a group multiplies them.
+constexpr int kTile = 128 * 64;
+__global__ void __launch_bounds__(160) bulk_ring(float *o, const bf16 *x, int n, int wrong)
+{
+    SHARED_ALIGN(1024, bf16, tile, [2][kTile]);
+    SHARED(uint64_t, full, [2]);
+    SHARED(uint64_t, empty, [2]);
+    const int t = threadIdx.x;
+    if (t == 0) {
+        for (int i = 0; i < 2; i++) {
+            mbarrier_init(&full[i], 1);
+            mbarrier_init(&empty[i], 128);
+        }
+        if (wrong != kNoFence)
+            mbarrier_fence_init();
+    }
+    __syncthreads();
+    if (t >= 128) {
+        for (int i = 0; t == 128 && i < n; i++) {
+            const int slot = i & 1, round = i >> 1;
+            mbarrier_wait(&empty[slot], (unsigned)(round & 1) ^ (wrong == kParity ? 0 : 1));
+            mbarrier_arrive_expect_tx(&full[slot], wrong == kShort ? 2 * kTile + 16 : 2 * kTile);
+            bulk_load(tile[slot], x + i * kTile + (wrong == kOdd ? 4 : 0), 2 * kTile, &full[slot]);
+        }
+        return;
+    }
+    float d[64] = {};
+    const uint32_t a[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+    for (int i = 0; i < n; i++) {
+        const int slot = i & 1, round = i >> 1;
+        if (wrong != kNoWait)
+            mbarrier_wait(&full[slot], (unsigned)round & 1);
+        wgmma_fence();
+        wgmma_m64n128k16_bf16(d, a, wgmma_desc_sw128(tile[slot]), 1);
+        wgmma_commit();
+        if (wrong == kEarly)
+            mbarrier_arrive(&empty[slot]);
+        wgmma_wait<0>();
+        if (wrong != kEarly)
+            mbarrier_arrive(&empty[slot]);
+    }
+    o[t] = d[0];
+}
+__global__ void registers_of_a(float *o, int early)
+{
+    SHARED_ALIGN(1024, bf16, tile, [128 * 64]);
+    float d[64] = {};
+    uint32_t a[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+    for (int i = threadIdx.x; i < 128 * 64; i += blockDim.x)
+        tile[i] = f2bf(1.f);
+    __syncthreads();
+    wgmma_fence();
+    wgmma_m64n128k16_bf16(d, a, wgmma_desc_sw128(tile), 0);
+    wgmma_commit();
+    if (early)
+        a[1] = threadIdx.x;
+    wgmma_wait<0>();
+    o[threadIdx.x] = d[0];
+}
+template <int More, int Fewer> __global__ void move_registers(float *o)
+{
+    if (threadIdx.x >= 256)
+        registers_fewer<Fewer>();
+    else
+        registers_more<More>();
+    o[threadIdx.x] = 1.f;
+}
+
+static bf16 *tokens() // of four tiles
+{
+    bf16 *x;
+    cudaMalloc(&x, 4 * kTile * sizeof *x + 16);
+    cudaMemset(x, 0, 4 * kTile * sizeof *x + 16);
+    return x;
+}
+static void bulk(int wrong)
+{
+    launch(bulk_ring, dim3(1), dim3(160), 0, s, g, (const bf16 *)tokens(), 4, wrong);
+}
+static void bulk_in_order()
+{
+    bulk(kSound);
+}
+static void bulk_unfenced()
+{
+    bulk(kNoFence);
+}
+static void bulk_not_waited()
+{
+    bulk(kNoWait);
+}
+static void bulk_released_early()
+{
+    bulk(kEarly);
+}
+static void bulk_wrong_count()
+{
+    bulk(kShort);
+}
+static void bulk_misaligned()
+{
+    bulk(kOdd);
+}
+static void bulk_wrong_parity()
+{
+    bulk(kParity);
+}
+static void bulk_past_the_end()
+{
+    launch(bulk_ring, dim3(1), dim3(160), 0, s, g, (const bf16 *)tokens() + kTile, 4, (int)kSound);
+}
+static void bulk_on_sm_80()
+{
+    simt::cfg.sm = 80;
+    bulk(kSound);
+    cudaDeviceSynchronize();
+    simt::cfg.sm = 90;
+}
+static void a_kept()
+{
+    launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 0);
+}
+static void a_changed_early()
+{
+    launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 1);
+}
+static void registers_moved()
+{
+    launch(move_registers<240, 24>, dim3(1), dim3(384), 0, s, g);
+}
+static void too_many_registers()
+{
+    launch(move_registers<240, 40>, dim3(1), dim3(384), 0, s, g);
+}
+
 // ---- blocks among each other
 enum { kNone, kBefore, kAfter }; // where the fence stands, seen from the store
 __global__ void last_block(float *part, float *out, unsigned *n_done, int fence)
@@ -367,6 +504,19 @@ static const struct {
     {"streams with an event", "", streams_with_event},
     {"named barrier ring", "", ring_in_order},
     {"ring slot released before the read", "RACE", ring_released_early},
+    {"bulk copies, wgmma with A in registers", "", bulk_in_order},
+    {"bulk copy, mbarrier not fenced", "MBAR", bulk_unfenced},
+    {"bulk copy not waited for", "INFLIGHT", bulk_not_waited},
+    {"bulk stage released before the wait", "RACE", bulk_released_early},
+    {"bulk copies of fewer bytes than expected", "DEADLOCK", bulk_wrong_count},
+    {"bulk copy from 8 bytes off", "MISALIGN", bulk_misaligned},
+    {"producer waits for the wrong phase", "DEADLOCK", bulk_wrong_parity},
+    {"bulk copy past the end", "OOB", bulk_past_the_end},
+    {"bulk copy on sm_80", "ARCH", bulk_on_sm_80},
+    {"registers of A kept until the wait", "", a_kept},
+    {"registers of A changed before the wait", "WGMMA", a_changed_early},
+    {"registers moved between warps", "", registers_moved},
+    {"more registers than there are", "REGS", too_many_registers},
     {"grid barrier, 8 co-resident blocks", "", grid_wide_barrier},
     {"split-K atomics, next launch reads", "", split_k_atomics},
     {"library call in stream order", "", library_in_order},
@@ -387,7 +537,7 @@ static int check_case(const char *what, const char *want, void (*run)(), int sch
     cudaDeviceSynchronize();
     const char *got = simt::first_error();
     const int ok = strcmp(got, want) == 0;
-    printf("%s  %-34s %-8s %s", ok ? "ok  " : "FAIL", what, names[sched], *got ? got : "clean");
+    printf("%s  %-42s %-8s %s", ok ? "ok  " : "FAIL", what, names[sched], *got ? got : "clean");
     printf(ok ? "\n" : ", expected %s\n", *want ? want : "clean");
     simt::reset_errors();
     return !ok;

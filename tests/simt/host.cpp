@@ -164,10 +164,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     snprintf(p->name, sizeof p->name, "simt");
     p->totalGlobalMem = total_bytes();
     p->sharedMemPerBlock = 48 << 10;
-    p->sharedMemPerBlockOptin = 227 << 10;
-    p->sharedMemPerMultiprocessor = 228 << 10;
-    p->major = 9;
-    p->minor = 0;
+    p->sharedMemPerBlockOptin = (cfg.sm < 90 ? 163 : 227) << 10;
+    p->sharedMemPerMultiprocessor = (cfg.sm < 90 ? 164 : 228) << 10;
+    p->major = cfg.sm / 10;
+    p->minor = cfg.sm % 10;
     p->multiProcessorCount = 4;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;

@@ -55,6 +55,7 @@ struct Config {
     int naive = 0;           // eager copies, zeroed shared memory: what a plain emulator would do
     size_t memory_limit = 0; // bytes cudaMalloc gives out at one time; 0: all there is
     int libraries = 1;       // gpu_library finds what there are stand-ins for
+    int sm = 90;             // compute capability of the device, 10 major + minor
 };
 
 extern Config cfg;

@@ -53,14 +53,17 @@ void simt_fence();
 void simt_yield();
 void simt_access(const void *p, int n, int wr);
 void simt_mb_init(uint64_t *b, unsigned n);
+void simt_mb_fence();
 void simt_mb_arrive(uint64_t *b, unsigned tx);
 void simt_mb_wait(uint64_t *b, unsigned parity);
 void simt_tma_2d(void *s, const CUtensorMap *m, int x, int y, uint64_t *b);
+void simt_bulk(void *s, const void *g, unsigned n, uint64_t *b);
 uint64_t simt_wg_desc(const void *s);
-void simt_wgmma(float *d, int n, uint64_t da, uint64_t db, int acc);
+void simt_wgmma(float *d, int n, const uint32_t *a, uint64_t da, uint64_t db, int acc);
 void simt_wg_fence();
 void simt_wg_commit();
 void simt_wg_wait(int n);
+void simt_registers(int n);
 uint64_t simt_atomic(void *p, int bytes, int op, uint64_t v, uint64_t cmp);
 void simt_trap(const char *msg); // reports msg, ends the launch
 }
@@ -265,13 +268,15 @@ DEVI void mma_m16n8k32_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&
     simt_mma(SC_MMA_S8, d, a, b);
 }
 
-// ---- sm_90: mbarrier, TMA, wgmma. Proxy fences do nothing here.
+// ---- sm_90: mbarrier, TMA, wgmma. Of the proxy fences only mbarrier_fence_init does anything here.
+#define GPU_WGMMA
 DEVI void mbarrier_init(uint64_t *b, unsigned n)
 {
     simt_mb_init(b, n);
 }
 DEVI void mbarrier_fence_init()
 {
+    simt_mb_fence();
 }
 DEVI void fence_proxy_async()
 {
@@ -292,6 +297,10 @@ DEVI void tma_load_2d(void *s, const CUtensorMap *m, int x, int y, uint64_t *b)
 {
     simt_tma_2d(s, m, x, y, b);
 }
+DEVI void bulk_load(void *s, const void *g, unsigned bytes, uint64_t *b)
+{
+    simt_bulk(s, g, bytes, b);
+}
 DEVI uint64_t wgmma_desc_sw128(const void *s)
 {
     return simt_wg_desc(s);
@@ -310,5 +319,21 @@ template <int N> DEVI void wgmma_wait()
 }
 DEVI void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t da, uint64_t db, int acc)
 {
-    simt_wgmma(d, 64, da, db, acc);
+    simt_wgmma(d, 64, nullptr, da, db, acc);
+}
+// `a` stands for registers: it must live until the wait, as it is read again there
+DEVI void wgmma_m64n128k16_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t db, int acc)
+{
+    simt_wgmma(d, 128, a, 0, db, acc);
+}
+template <int N> DEVI void wgmma_settle(float (&)[N])
+{
+}
+template <int N> DEVI void registers_more()
+{
+    simt_registers(N);
+}
+template <int N> DEVI void registers_fewer()
+{
+    simt_registers(N);
 }

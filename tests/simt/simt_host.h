@@ -103,6 +103,11 @@ template <class F> cudaError_t cudaFuncSetAttribute(F *f, int, int v)
     return simt_func_smem((const void *)f, v);
 }
 
+template <class... P> bool gpu_has_body(void (*)(P...))
+{
+    return true;
+}
+
 // A call of a vendor library: a host function in stream order with declared device ranges.
 struct SimtRange {
     void *p;

@@ -148,8 +148,10 @@ struct WgmmaOp {
     void *pc;
     float *d[32];
     int n, accumulate;
-    u64 a, b;   // descriptors
-    bool first; // of those on these accumulators: it saved them
+    u64 a, b;              // descriptors
+    const u32 *a_regs[32]; // A in registers; nullptr: `a` says where it is
+    u32 a_issued[32][4];   // what they held at issue
+    bool first;            // of those on these accumulators: it saved them
     std::vector<float> saved;
 };
 
@@ -165,6 +167,7 @@ struct Warp {
     std::vector<WgmmaOp> wgmma;
     std::vector<size_t> wgmma_groups;
     bool wgmma_fenced;
+    u32 registers; // that setmaxnreg asked for, 0: as launched
 };
 
 struct Barrier {               // bar.sync, bar.arrive
@@ -174,9 +177,10 @@ struct Barrier {               // bar.sync, bar.arrive
     u32 seen[32] = {}; // what the arrived release
 };
 
-struct TensorCopy {
+struct BulkCopy { // of a box of a tensor, or of `n` contiguous bytes
     CUtensorMap map;
-    u64 dst;
+    const char *src; // nullptr: the tensor's
+    u64 dst, n;
     int x, y;
     u32 warp, clock;
 };
@@ -185,7 +189,9 @@ struct MBarrier {
     u32 count, pending, phase;
     int64_t tx; // bytes expected and not yet landed
     std::vector<Thread *> waiting;
-    std::vector<TensorCopy> copies;
+    std::vector<BulkCopy> copies;
+    Thread *by;                     // that made it
+    bool fenced;                    // and let the copy units know
     u32 arriving[32], released[32]; // clocks: of this phase so far, of the last complete one
 };
 
@@ -268,6 +274,7 @@ void count_flush(Warp *w); // the warp converged
 u64 collective(int op, u32 mask, const Operands &o, void *pc);
 float bf16_value(u16 h);
 void matrix_read(Warp *w, int lane, u64 offset, u32 n, void *pc);
+void needs_sm90(const char *what, void *pc); // reports a device that has not got it
 void run_ldmatrix(Warp *w, Collective &c);
 void run_mma(Collective &c);
 void issue_wgmma(Warp *w, Collective &c);

@@ -161,6 +161,22 @@ u64 collective(int op, u32 mask, const Operands &o, void *pc)
     return t->result;
 }
 
+// What the warps of a block asked for must be there at one time, or they wait for ever.
+static void check_registers(const Block *b)
+{
+    constexpr u32 kRegisters = 65536, kStep = 8;
+    const u32 n_warp = (u32)b->warps.size(),
+              launched = kRegisters / 32 / n_warp / kStep * kStep; // for a whole block a multiprocessor
+    u32 sum = 0, asked = 0;
+    for (const Warp &w : b->warps) {
+        sum += 32 * (w.registers ? w.registers : launched);
+        asked += w.registers != 0;
+    }
+    if (asked && sum > kRegisters)
+        report("REGS", nullptr, "the warps of a block want %u registers, %u are there", sum,
+               kRegisters);
+}
+
 void thread_exit(Thread *t)
 {
     Block *b = t->block;
@@ -179,6 +195,8 @@ void thread_exit(Thread *t)
             complete(w, c);
     if ((w->exited & w->exist) == w->exist)
         count_flush(w);
+    if (!b->n_live)
+        check_registers(b);
 }
 } // namespace simt
 
@@ -187,6 +205,16 @@ using namespace simt;
 uint64_t simt_coll(int op, unsigned mask, uint64_t a, int b, int c)
 {
     return collective(op, mask, Operands{a, b, c, nullptr, nullptr, nullptr}, PC);
+}
+
+void simt_registers(int n)
+{
+    constexpr int kLeast = 24, kMost = 256, kStep = 8;
+    collective(SC_BALLOT, ~0u, Operands{1, 0, 0, nullptr, nullptr, nullptr}, PC);
+    needs_sm90("setmaxnreg", PC);
+    if (n < kLeast || n > kMost || n % kStep)
+        report("REGS", PC, "setmaxnreg of %d", n);
+    cur->warp->registers = (u32)n;
 }
 
 void simt_bar(int id, int n, int arrive_only)

@@ -1,10 +1,10 @@
 // wgmma.cpp -- warp-group mma m64nNk16 of sm_90, A and B in shared memory, K-major with the
-// 128-byte swizzle. Descriptor: address >> 4, stride of 8-row groups >> 4 at bit 32, layout 1 at
+// 128-byte swizzle, or A in registers as of m16n8k16 (matrix.cpp). Descriptor: address >> 4, stride of 8-row groups >> 4 at bit 32, layout 1 at
 // bit 62; the next k16 is descriptor + 2. Warp w of the group has rows 16w + g + 8 ((i >> 1) & 1),
 // columns 8 (i >> 2) + 2t + (i & 1) of element i, with g = lane / 4, t = lane % 4.
 //
 // From issue to wait the accumulators are NaN; operands are read at the wait, as late as the model
-// allows, and are checked and recorded at both ends.
+// allows, and are checked and recorded at both ends; registers of A must hold the same at both.
 #include "simt_runtime.h"
 
 namespace simt
@@ -18,13 +18,20 @@ static u64 element(const Block *b, u64 descriptor, int row, int k)
     return b->slot * kArenaBytes + (a ^ ((a >> 7 & 7) << 4));
 }
 
+void needs_sm90(const char *what, void *pc)
+{
+    if (cfg.sm < 90)
+        report("ARCH", pc, "%s on a device of sm_%d", what, cfg.sm);
+}
+
 static void touch_operands(Warp *w, const WgmmaOp &o)
 {
     const int row0 = (int)(w->id & 3) * 16;
-    for (int r = 0; r < 16; r++)
+    for (int r = 0; r < 16 && !o.a_regs[0]; r++)
         for (int c = 0; c < 2; c++)
             matrix_read(w, r, element(w->block, o.a, row0 + r, 8 * c), 16, o.pc);
-    for (int r = 0; r < o.n; r++)
+    const int quarter = (int)(w->id & 3) * o.n / 4; // of B, which the four warps read together
+    for (int r = quarter; r < quarter + o.n / 4; r++)
         for (int c = 0; c < 2; c++)
             matrix_read(w, r & 31, element(w->block, o.b, r, 8 * c), 16, o.pc);
 }
@@ -40,10 +47,14 @@ void issue_wgmma(Warp *w, Collective &c)
     o.first = true;
     if (!w->wgmma_fenced)
         report("WGMMA", c.pc, "wgmma without wgmma_fence since the registers were last touched");
-    if ((o.a >> 62) != 1 || (o.b >> 62) != 1)
+    needs_sm90("wgmma", c.pc);
+    if ((!c.lane[0].y && (o.a >> 62) != 1) || (o.b >> 62) != 1)
         report("WGMMA", c.pc, "only the 128-byte swizzle layout is emulated");
     for (int l = 0; l < 32; l++) {
         o.d[l] = (float *)c.lane[l].d;
+        o.a_regs[l] = (const u32 *)c.lane[l].y;
+        if (o.a_regs[l])
+            memcpy(o.a_issued[l], o.a_regs[l], sizeof o.a_issued[l]);
         if (c.lane[l].a != o.a || (u64)c.lane[l].x != o.b)
             report("WGMMA", c.pc, "descriptor differs between lanes");
     }
@@ -68,16 +79,31 @@ static double load(const Block *b, u64 descriptor, int row, int k)
     return (double)bf16_value(h);
 }
 
-static void run_wgmma(Warp *w, WgmmaOp &o)
+// The warp's 16 rows of A.
+static void load_a(const Warp *w, const WgmmaOp &o, double (&A)[16][16])
 {
     const int row0 = (int)(w->id & 3) * 16;
+    for (int r = 0; r < 16 && !o.a_regs[0]; r++)
+        for (int k = 0; k < 16; k++)
+            A[r][k] = load(w->block, o.a, row0 + r, k);
+    for (int l = 0; l < 32 && o.a_regs[0]; l++) {
+        const u32 *a = o.a_regs[l];
+        if (memcmp(a, o.a_issued[l], sizeof o.a_issued[l]) != 0)
+            report("WGMMA", o.pc, "registers of A changed between wgmma and its wait");
+        for (int i = 0; i < 4; i++)
+            for (int h = 0; h < 2; h++)
+                A[(l >> 2) + (i & 1) * 8][(l & 3) * 2 + h + (i >> 1) * 8] =
+                    (double)bf16_value((u16)(a[i] >> (16 * h)));
+    }
+}
+
+static void run_wgmma(Warp *w, WgmmaOp &o)
+{
     double A[16][16];
     std::vector<double> B((size_t)o.n * 16);
     size_t next = 0;
     touch_operands(w, o);
-    for (int r = 0; r < 16; r++)
-        for (int k = 0; k < 16; k++)
-            A[r][k] = load(w->block, o.a, row0 + r, k);
+    load_a(w, o, A);
     for (int r = 0; r < o.n; r++)
         for (int k = 0; k < 16; k++)
             B[(size_t)(r * 16 + k)] = load(w->block, o.b, r, k);
@@ -103,9 +129,9 @@ uint64_t simt_wg_desc(const void *s)
     return offset_of(s) % kArenaBytes >> 4 | 1ull << 16 | kGroupBytes >> 4 << 32 | 1ull << 62;
 }
 
-void simt_wgmma(float *d, int n, uint64_t da, uint64_t db, int acc)
+void simt_wgmma(float *d, int n, const uint32_t *a, uint64_t da, uint64_t db, int acc)
 {
-    collective(SC_WGMMA, ~0u, Operands{da, n, acc, d, (const void *)db, nullptr}, PC);
+    collective(SC_WGMMA, ~0u, Operands{da, n, acc, d, (const void *)db, a}, PC);
 }
 
 void simt_wg_fence()
