@@ -13,8 +13,7 @@ void nb_print_overview(void)
     printf("nibble %s: quantizes and runs language models\n\n", nb_version());
     for (const nb_command *const *c = nb_commands; *c; c++)
         printf("  nibble %-12s %-18s %s\n", (*c)->name, (*c)->operands, (*c)->summary);
-    printf("\nnibble COMMAND --help lists a command's flags; of a flag given twice the last value "
-           "counts.\n");
+    printf("\nnibble COMMAND --help lists a command's flags.\n");
 }
 
 static nb_status run_help(const nb_args *a, nb_error *err)

@@ -100,6 +100,12 @@ static bool in_work_folder(const nb_line *l, const nb_error *err)
     return in_output(l, err) && strstr(err->file, ".nibble/");
 }
 
+/* --restart has no place on that line, which need not say what would begin anew. */
+static bool in_resumed_work(const nb_line *l, const nb_error *err)
+{
+    return in_work_folder(l, err) && nb_flag_on(l->args, "resume");
+}
+
 static bool has_folder_missing(const nb_line *l, const nb_error *err)
 {
     char folder[kPath];
@@ -132,6 +138,8 @@ static const row rows[] = {
     {NB_NOT_FOUND, NULL, has_folder_missing, "mkdir -p %d"},
     {NB_NOT_FOUND, NULL, any, "did you mean %n?"},
     {NB_NOT_FOUND, NULL, any, "ls %d"},
+    {NB_BAD_INPUT, "quantize", in_resumed_work,
+     "give the whole command with --restart in place of --resume"},
     {NB_BAD_INPUT, "quantize", in_work_folder, "%l --restart"},
     {NB_BAD_INPUT, "quantize", in_work_folder, "give the same command again with --restart"},
     {NB_BAD_INPUT, NULL, from_hub, "nibble pull %m"},

@@ -132,7 +132,11 @@ nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r, nb_er
                                  .sealed_arg = j,
                                  .times = &j->times};
     const bool from_journal = o->resume && !o->model && !o->dry_run;
-    nb_status st = from_journal ? nb_quantize_work_open(j, err) : NB_OK;
+    nb_status st = NB_OK;
+    if (o->resume && o->restart) /* before --restart throws away what --resume asks for */
+        st = nb_fail(err, NB_USAGE, "--resume and --restart exclude each other; give one");
+    if (st == NB_OK && from_journal)
+        st = nb_quantize_work_open(j, err);
     if (st == NB_OK && !j->o.model)
         st = nb_fail(err, NB_USAGE, "a model is missing");
     if (st == NB_OK)

@@ -108,8 +108,6 @@ static nb_status choose_clip(nb_quantize_job *j, nb_error *err)
 
 static nb_status check_options(const nb_quantize_options *o, nb_error *err)
 {
-    if (o->resume && o->restart)
-        return nb_fail(err, NB_USAGE, "--resume and --restart exclude each other; give one");
     if (o->memory < 0)
         return nb_fail(err, NB_USAGE, "--memory must be positive");
     if (o->layers_set && (o->layer_from < 0 || o->layer_to <= o->layer_from))

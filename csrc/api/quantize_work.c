@@ -127,9 +127,10 @@ nb_status nb_quantize_work_open(nb_quantize_job *j, nb_error *err)
                         "its first record is not the run's settings; --restart begins anew");
     if (st == NB_OK && !j->o.model && begin)
         st = nb_quantize_settings_read(path, nb_json_get(begin, "settings"), &j->o, err);
-    if (st == NB_OK && !j->o.model)
-        st = nb_fail_at(err, NB_NOT_FOUND, path, -1,
-                        "it holds no run to go on with; give the whole command");
+    if (st == NB_OK && !j->o.model) {
+        st = nb_fail_at(err, NB_NOT_FOUND, path, -1, "it holds no run to go on with");
+        nb_hint(err, "give the whole command: nibble quantize MODEL -o OUT ...");
+    }
     return st;
 }
 

@@ -200,6 +200,14 @@ static void layer_types(const source *s, nb_text *o)
     nb_text_puts(o, "]");
 }
 
+static void no_rope_layers(const source *s, nb_text *o)
+{
+    nb_text_puts(o, "[");
+    for (int l = 0; l < s->hp->n_layer; l++)
+        nb_text_printf(o, "%s%d", l ? ", " : "", s->hp->unrotated[l] ? 0 : 1);
+    nb_text_puts(o, "]");
+}
+
 static void attention_bias(const source *s, nb_text *o)
 {
     bool any = false;
@@ -279,6 +287,7 @@ static const row rows[] = {
     {"use_sliding_window", true, use_window, 0, 0},
     {"sliding_window", true, window, 0, 0},
     {"layer_types", true, layer_types, 0, 0},
+    {"no_rope_layers", true, no_rope_layers, 0, 0},
     {"embedding_multiplier", true, NULL, F32, FIELD(embed_scale)},
     {"residual_multiplier", true, NULL, F32, FIELD(residual_scale)},
     {"attention_multiplier", true, NULL, F32, FIELD(attn_scale)},

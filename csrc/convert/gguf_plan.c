@@ -55,6 +55,13 @@ static nb_status check_form(const nb_model *m, nb_error *err)
         return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
                           "a %s model that rotates %d of %d values of a head has no form in GGUF",
                           m->family->name, m->hp.rope_dim, m->hp.head_dim);
+    const int every = m->family->unrotated_every;
+    for (int l = 0; l < m->hp.n_layer; l++)
+        if (m->hp.unrotated[l] != (every && (l + 1) % every == 0))
+            return nb_fail_at(err, NB_UNSUPPORTED, m->container->path, -1,
+                              "a %s model whose layer %d does %srotate has no form in GGUF, where "
+                              "every layer but each %dth rotates",
+                              m->family->name, l, m->hp.unrotated[l] ? "not " : "", every);
     return NB_OK;
 }
 

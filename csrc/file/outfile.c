@@ -154,9 +154,11 @@ static nb_status too_large(const char *path, uint64_t end, nb_error *err)
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= end)
         return nb_fail_at(err, NB_IO, path, -1, "the file system takes no file of %llu bytes",
                           (unsigned long long)end);
-    return nb_fail_at(
-        err, NB_IO, path, -1, "files may have %llu bytes here (ulimit -f): %llu bytes are missing",
-        (unsigned long long)limit.rlim_cur, (unsigned long long)(end - limit.rlim_cur));
+    nb_fail_at(err, NB_IO, path, -1,
+               "files may have %llu bytes here (ulimit -f): %llu bytes are missing",
+               (unsigned long long)limit.rlim_cur, (unsigned long long)(end - limit.rlim_cur));
+    nb_hint(err, "ulimit -f unlimited");
+    return NB_IO;
 }
 
 nb_status nb_outfile_write_fault(const char *path, uint64_t offset, size_t n, nb_error *err)

@@ -6,21 +6,13 @@
 #include <string.h>
 
 extern const nb_family nb_family_llama, nb_family_mistral, nb_family_qwen2, nb_family_qwen3,
-    nb_family_gemma2, nb_family_gemma3, nb_family_phi3, nb_family_granite, nb_family_mixtral,
-    nb_family_qwen3_moe;
+    nb_family_gemma2, nb_family_gemma3, nb_family_phi3, nb_family_granite, nb_family_smollm3,
+    nb_family_mixtral, nb_family_qwen3_moe;
 
 const nb_family *const nb_families[] = {
-    &nb_family_llama,
-    &nb_family_mistral,
-    &nb_family_qwen2,
-    &nb_family_qwen3,
-    &nb_family_gemma2,
-    &nb_family_gemma3,
-    &nb_family_phi3,
-    &nb_family_granite,
-    &nb_family_mixtral,
-    &nb_family_qwen3_moe,
-    NULL,
+    &nb_family_llama,   &nb_family_mistral, &nb_family_qwen2,     &nb_family_qwen3,
+    &nb_family_gemma2,  &nb_family_gemma3,  &nb_family_phi3,      &nb_family_granite,
+    &nb_family_smollm3, &nb_family_mixtral, &nb_family_qwen3_moe, NULL,
 };
 
 const nb_role_name *nb_family_role(const nb_family *f, nb_role role)

@@ -107,6 +107,7 @@ typedef struct nb_hparams {
     float attn_soft_cap, logit_soft_cap; /* 0: none */
     int32_t window;                      /* of the local layers; 0: none */
     bool local[NB_MAX_LAYER];            /* layers that attend within the window */
+    bool unrotated[NB_MAX_LAYER];        /* layers whose q and k are not rotated */
     nb_activation act;
     int32_t rope_dim;
     nb_rope rope;
@@ -144,6 +145,8 @@ typedef struct nb_family {
     int window_pattern; /* every n-th layer sees everything; 0: none does. Both containers may
                          * say otherwise */
     float local_theta;  /* rope of the local layers; 0: like all others */
+    int unrotated_every; /* every n-th layer does not rotate; 0: all do. config.json may say
+                          * otherwise, GGUF has no key */
     float attn_soft_cap, logit_soft_cap; /* where the file is silent; 0: none */
     int gguf_wide_scale_layers; /* GGUF models of this many layers divide q.k by sqrt(hidden_size
                                  * / n_head), which no key says; 0: none */

@@ -162,7 +162,9 @@ nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, 
                                .ldv = ld,
                                .n_head = hp->n_head,
                                .rope_dim = hp->rope_dim,
-                               .inv_freq = f->local ? s->m->inv_freq_local : s->m->inv_freq,
+                               .inv_freq = f->unrotated ? s->m->inv_freq_none
+                                           : f->local   ? s->m->inv_freq_local
+                                                        : s->m->inv_freq,
                                .batch = s->batch,
                                .kv = s->kv};
     const nb_attention_args attend = {.q = q,

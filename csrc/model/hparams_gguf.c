@@ -247,6 +247,8 @@ nb_status nb_hparams_gguf(const nb_container *c, const nb_family **family, nb_hp
         st = read_experts(&r, hp, err);
     if (st == NB_OK)
         st = read_window(&r, hp, err);
+    for (int l = 0; l < NB_MAX_LAYER; l++)
+        hp->unrotated[l] = r.f->unrotated_every && (l + 1) % r.f->unrotated_every == 0;
     if (st == NB_OK && tokens && tokens->type == NB_GGUF_ARRAY && embed &&
         (int64_t)tokens->count > vocab)
         st = nb_fail_at(err, NB_BAD_INPUT, c->path, tokens->offset,

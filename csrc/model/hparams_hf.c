@@ -145,7 +145,7 @@ static nb_status read_rope(const reader *r, nb_hparams *hp, nb_error *err)
     return NB_OK;
 }
 
-/* ---- windows, scales, experts ---- */
+/* ---- windows, layers without rotation, scales, experts ---- */
 
 /* layer_types names each layer; older files say every n-th layer is global, or from which layer on
  * the window holds. */
@@ -193,6 +193,39 @@ static nb_status read_window(const reader *r, nb_hparams *hp, nb_error *err)
     if (l != hp->n_layer)
         return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(types),
                           "config.json: layer_types has %d entries for %d layers", l, hp->n_layer);
+    return NB_OK;
+}
+
+/* no_rope_layers has a 0 for each layer that does not rotate; without it the interval says which.
+ * Where no layer_types name them, those layers are the ones with a window. */
+static nb_status read_unrotated(const reader *r, nb_hparams *hp, nb_error *err)
+{
+    int32_t every = r->f->unrotated_every;
+    const nb_json_node *list = find(r, "no_rope_layers"), *types = find(r, "layer_types");
+    nb_status st = read_int(r, "no_rope_layer_interval", &every, err);
+    if (st != NB_OK)
+        return st;
+    if (every < 1)
+        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, -1,
+                          "config.json: no_rope_layer_interval is %d", every);
+    for (int l = 0; l < NB_MAX_LAYER; l++)
+        hp->unrotated[l] = (l + 1) % every == 0;
+    int l = 0;
+    for (const nb_json_node *v = is_null(list) ? NULL : nb_json_first(list); v;
+         v = nb_json_next(v), l++) {
+        int64_t rotates = 0;
+        if (!nb_json_int(v, &rotates) || (rotates != 0 && rotates != 1))
+            return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(v),
+                              "config.json: no_rope_layers holds something other than 0 and 1");
+        if (l < NB_MAX_LAYER)
+            hp->unrotated[l] = !rotates;
+    }
+    if (list && !is_null(list) && l != hp->n_layer)
+        return nb_fail_at(err, NB_BAD_INPUT, r->c->path, (int64_t)nb_json_offset(list),
+                          "config.json: no_rope_layers has %d entries for %d layers", l,
+                          hp->n_layer);
+    for (l = 0; l < NB_MAX_LAYER && (!types || is_null(types)); l++)
+        hp->local[l] = hp->window > 0 && hp->unrotated[l];
     return NB_OK;
 }
 
@@ -369,6 +402,8 @@ nb_status nb_hparams_hf(const nb_container *c, const nb_family **family, nb_hpar
         st = read_experts(&r, hp, err);
     if (st == NB_OK && r.f->windowed)
         st = read_window(&r, hp, err);
+    if (st == NB_OK && r.f->unrotated_every)
+        st = read_unrotated(&r, hp, err);
     if (st == NB_OK)
         st = read_scales(&r, hp, err);
     if (st == NB_OK)

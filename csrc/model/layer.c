@@ -44,7 +44,7 @@ static nb_status open_bias(const nb_model *m, nb_group_id g, int layer, float **
 
 nb_status nb_frame_open(const nb_model *m, int layer, nb_frame *out, nb_error *err)
 {
-    *out = (nb_frame){.local = m->hp.local[layer]};
+    *out = (nb_frame){.local = m->hp.local[layer], .unrotated = m->hp.unrotated[layer]};
     const struct {
         nb_role role;
         float **to;

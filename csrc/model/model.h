@@ -49,6 +49,7 @@ typedef struct nb_frame {
     float *bias[NB_GROUP_COUNT]; /* [N] of the group's stack; 0 where one of its linears has none */
     nb_weight *router;           /* of a mixture */
     bool local;                  /* attends within the window */
+    bool unrotated;              /* q and k stay as they are */
 } nb_frame;
 
 typedef struct nb_layer {
@@ -70,6 +71,7 @@ struct nb_model {
     int32_t n_front;
     nb_layer *layer; /* [n_layer]; those that lie on the other device are empty */
     float *output_norm, *inv_freq, *inv_freq_local; /* device */
+    float *inv_freq_none;           /* zeros, for layers that do not rotate; NULL where all do */
     nb_weight *embed, *output;      /* the same when tied; beside a front embed is NULL, of a front
                                 * output */
     int64_t n_param, weights_bytes; /* weights_bytes: without the front's */

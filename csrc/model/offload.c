@@ -62,7 +62,7 @@ static nb_status measure(const nb_model *m, int32_t n, int32_t n_seq, int32_t ct
     probe.n_front = 0;
     probe.layer = NULL;
     probe.embed = probe.output = NULL;
-    probe.output_norm = probe.inv_freq = probe.inv_freq_local = NULL;
+    probe.output_norm = probe.inv_freq = probe.inv_freq_local = probe.inv_freq_none = NULL;
     nb_status st = nb_backend_count_open(m->be, false, &probe.be, err);
     if (st != NB_OK)
         return st;

@@ -302,17 +302,27 @@ static nb_status load_layer(nb_model *m, int l, nb_error *err)
 
 static nb_status load_frequencies(nb_model *m, nb_error *err)
 {
+    static const float none[NB_MAX_ROPE_DIM / 2]; /* an angle of 0 changes no bit */
     const size_t freq_bytes = (size_t)m->hp.rope_dim / 2 * sizeof(float);
-    nb_status st =
-        m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq, err);
-    if (st == NB_OK)
-        st = m->be->op->upload(m->be, m->inv_freq, m->hp.inv_freq, freq_bytes, err);
-    if (st == NB_OK)
-        st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)&m->inv_freq_local,
-                              err);
-    return st == NB_OK
-               ? m->be->op->upload(m->be, m->inv_freq_local, m->hp.inv_freq_local, freq_bytes, err)
-               : st;
+    bool unrotated = false;
+    for (int l = 0; l < m->hp.n_layer; l++)
+        unrotated = unrotated || m->hp.unrotated[l];
+    const struct {
+        bool wanted;
+        const float *from;
+        float **to;
+    } table[] = {{true, m->hp.inv_freq, &m->inv_freq},
+                 {true, m->hp.inv_freq_local, &m->inv_freq_local},
+                 {unrotated, none, &m->inv_freq_none}};
+    nb_status st = NB_OK;
+    for (size_t i = 0; i < sizeof table / sizeof *table && st == NB_OK; i++) {
+        if (!table[i].wanted)
+            continue;
+        st = m->be->op->alloc(m->be, freq_bytes, "rotary frequencies", (void **)table[i].to, err);
+        if (st == NB_OK)
+            st = m->be->op->upload(m->be, *table[i].to, table[i].from, freq_bytes, err);
+    }
+    return st;
 }
 
 /* The embedding goes where the first layer is; the output layer is always the device's, a second
@@ -370,10 +380,11 @@ void nb_model_close_weights(nb_model *m)
     op->release(m->be, m->output_norm);
     op->release(m->be, m->inv_freq);
     op->release(m->be, m->inv_freq_local);
+    op->release(m->be, m->inv_freq_none);
     free(m->layer);
     m->layer = NULL;
     m->output = m->embed = NULL;
-    m->output_norm = m->inv_freq = m->inv_freq_local = NULL;
+    m->output_norm = m->inv_freq = m->inv_freq_local = m->inv_freq_none = NULL;
     if (m->front && m->front->be)
         nb_model_close_weights(m->front);
 }

@@ -93,6 +93,11 @@ static void other_settings(check *c)
         CHECK(c, there("out.gguf.nibble/journal"));
         CHECK(c, !there("out.gguf"));
     }
+    /* what the hint says can be done, and the two flags together throw nothing away */
+    expect(c, "quantize -o %T/out.gguf --resume --samples 5", NB_BAD_INPUT,
+           "begins anew\nhint: give the whole command with --restart in place of --resume\n");
+    expect(c, SET "--samples 5", NB_BAD_INPUT, "--samples 5 --restart\n");
+    expect(c, "quantize -o %T/out.gguf --resume --restart", NB_USAGE, "exclude each other");
     expect(c, RUN "--json", 0, "\"resumed_layers\":1");
     check_same(c, &here, "out.gguf", "sound.gguf", true);
     leave_unfinished(c);

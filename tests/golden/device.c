@@ -203,8 +203,8 @@ static void smollm2(check *c, const char *device)
  * experts. */
 static void tiny_families(check *c, const char *device)
 {
-    static const char *const names[] = {"mistral", "qwen2",   "qwen3",   "gemma2",   "gemma3",
-                                        "phi3",    "granite", "mixtral", "qwen3_moe"};
+    static const char *const names[] = {"mistral", "qwen2",   "qwen3",   "gemma2",  "gemma3",
+                                        "phi3",    "granite", "smollm3", "mixtral", "qwen3_moe"};
     static const int32_t ids[] = {1, 17, 90, 33, 8, 120, 64, 5, 77, 18, 2, 101};
     for (size_t i = 0; i < sizeof names / sizeof *names && !c->skipped; i++) {
         char path[600];

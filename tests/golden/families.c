@@ -45,6 +45,7 @@ static const row rows[] = {
       {"residual_multiplier", "\"residual_multiplier\": 0.4", "\"residual_multiplier\": 1.0"},
       {"attention_multiplier", "\"attention_multiplier\": 0.125", "\"attention_multiplier\": 0.25"},
       {"logits_scaling", "\"logits_scaling\": 4.0", "\"logits_scaling\": 1.0"}}},
+    {"smollm3", {{"no_rope_layers", "  0\n ]", "  1\n ]"}}},
     {"mixtral", {{"top1", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 1"}}},
     {"qwen3_moe",
      {{"norm_topk", "\"norm_topk_prob\": true", "\"norm_topk_prob\": false"},
@@ -354,6 +355,7 @@ FAMILY(6)
 FAMILY(7)
 FAMILY(8)
 FAMILY(9)
+FAMILY(10)
 
 static const check_case cases[] = {
     {"llama: llama3 rope scaling", family_0},
@@ -364,8 +366,9 @@ static const check_case cases[] = {
     {"gemma3: local and global layers with rotary frequencies of their own", family_5},
     {"phi3: fused tensors, rotation of a part of each head", family_6},
     {"granite: multipliers", family_7},
-    {"mixtral: two of four experts", family_8},
-    {"qwen3_moe: experts and norms over heads", family_9},
+    {"smollm3: a layer without rotation", family_8},
+    {"mixtral: two of four experts", family_9},
+    {"qwen3_moe: experts and norms over heads", family_10},
     {"every family from GGUF", gguf_families},
     {"every family is quantized layer by layer", quantized},
     {"the larger checkpoints of the same families", shared_families},

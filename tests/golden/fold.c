@@ -17,8 +17,9 @@
 
 enum { kSeq = 2, kCtx = 48, kMostIds = 64 };
 
-static const char *const families[] = {"llama",  "mistral", "qwen2",   "qwen3",   "gemma2",
-                                       "gemma3", "phi3",    "granite", "mixtral", "qwen3_moe"};
+static const char *const families[] = {"llama",   "mistral", "qwen2",    "qwen3",
+                                       "gemma2",  "gemma3",  "phi3",     "granite",
+                                       "smollm3", "mixtral", "qwen3_moe"};
 enum { kFamilies = sizeof families / sizeof *families };
 
 static folder here;

@@ -99,6 +99,14 @@ static const edit edits[] = {
      NB_BAD_INPUT, "layer_types has 1 entries for 2 layers"},
     {"types", "gemma3", "\"sliding_window_pattern\": 2", "\"layer_types\": [\"linear_attention\"]",
      NB_UNSUPPORTED, "layer type \"linear_attention\""},
+    {"types", "smollm3", "\"no_rope_layers\": [\n  1", "\"no_rope_layers\": [\n  2", NB_BAD_INPUT,
+     "no_rope_layers holds something other than 0 and 1"},
+    {"types", "smollm3", "\"no_rope_layers\": [\n  1,", "\"no_rope_layers\": [", NB_BAD_INPUT,
+     "no_rope_layers has 3 entries for 4 layers"},
+    {"types", "smollm3", "\"no_rope_layers\": [\n  1", "\"no_rope_layers\": 7, \"unused\": [\n  1",
+     NB_BAD_INPUT, "no_rope_layers has 0 entries for 4 layers"},
+    {"types", "smollm3", "\"no_rope_layer_interval\": 4", "\"no_rope_layer_interval\": 0",
+     NB_BAD_INPUT, "no_rope_layer_interval is 0"},
     {"scales", "gemma2", "\"query_pre_attn_scalar\": 24", "\"query_pre_attn_scalar\": 0",
      NB_BAD_INPUT, "scale of attention"},
     {"scales", "gemma2", "\"attn_logit_softcapping\": 4.0", "\"attn_logit_softcapping\": -4.0",
@@ -115,7 +123,7 @@ static const edit edits[] = {
      "\"eos_token_id\" is no integer"},
     {"unknown", "llama", "LlamaForCausalLM", "MambaForCausalLM", NB_UNSUPPORTED,
      "unknown architecture \"MambaForCausalLM\", known: llama, mistral, qwen2, qwen3, gemma2, "
-     "gemma3, phi3, granite, mixtral, qwen3_moe"},
+     "gemma3, phi3, granite, smollm3, mixtral, qwen3_moe"},
     {"cf-auto-map", "llama", "\"architectures\"",
      "\"auto_map\": {\"AutoModelForCausalLM\": \"modeling_x.LlamaForCausalLM\"}, \"architectures\"",
      NB_UNSUPPORTED,
@@ -213,6 +221,8 @@ static void harmless(check *c)
         {"no window", "mistral", "\"sliding_window\": 8", "\"sliding_window\": null", NB_OK, ""},
         {"layer types", "gemma3", "\"sliding_window_pattern\": 2",
          "\"layer_types\": [\"sliding_attention\", \"full_attention\"]", NB_OK, ""},
+        {"the interval alone", "smollm3", "\"no_rope_layers\"", "\"unused\"", NB_OK, ""},
+        {"no types", "smollm3", "\"layer_types\"", "\"unused\"", NB_OK, ""},
     };
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         nb_error err = {.message = ""};
