@@ -2,6 +2,7 @@
  * ops. */
 #include "device.h"
 #include "linear/cublaslt.h"
+#include "turn.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -47,6 +48,7 @@ nb_status nb_cuda_status(const nb_backend *be, cudaError_t e, const char *what, 
 static void cuda_close(nb_backend *be)
 {
     nb_lt_close(nb_cuda_of(be)->lt);
+    (void)cudaFree(nb_cuda_of(be)->turn);
     (void)cudaStreamDestroy(nb_cuda_of(be)->stream);
     delete nb_cuda_of(be);
 }
@@ -138,6 +140,7 @@ static nb_backend_ops table(void)
     op.rms_norm = nb_cuda_rms_norm;
     op.linear_scratch = nb_cuda_linear_scratch;
     op.linear = nb_cuda_linear;
+    op.linear_takes = nb_cuda_linear_takes;
     op.rope_append_kv = nb_cuda_rope_append_kv;
     op.attention_scratch = nb_cuda_attention_scratch;
     op.attention = nb_cuda_attention;
@@ -237,8 +240,13 @@ nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backe
         e = cudaGetDeviceProperties(&prop, index);
     if (e == cudaSuccess)
         e = cudaStreamCreate(&c->stream);
+    if (e == cudaSuccess)
+        e = cudaMalloc((void **)&c->turn, kTurns * sizeof *c->turn);
+    if (e == cudaSuccess)
+        e = cudaMemset(c->turn, 0, kTurns * sizeof *c->turn);
     if (e != cudaSuccess) {
         const nb_status st = nb_cuda_status(be, e, "opening the device", err);
+        (void)cudaFree(c->turn);
         delete c;
         return st;
     }

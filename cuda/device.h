@@ -24,6 +24,7 @@ struct nb_cuda {
     int n_sm;         /* multiprocessors */
     size_t sm_shared; /* bytes of shared memory each has */
     size_t l2_bytes;
+    unsigned *turn;     /* [kTurns] device, 0 between kernels (turn.h) */
     int sm;             /* 90: compute capability 9.0 */
     bool wgmma;         /* that, and the module has its code (linear/wgmma.cu) */
     int64_t dense_from; /* NIBBLE_CUBLASLT_FROM=M: linears of M tokens and more go to cuBLASLt, 0
@@ -89,6 +90,7 @@ nb_status nb_cuda_rms_norm(nb_backend *be, const nb_rms_norm_args *a, nb_error *
 bool nb_cuda_has_wgmma(void);
 size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a);
 nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err);
+bool nb_cuda_linear_takes(nb_backend *be, const nb_linear_args *a);
 nb_status nb_cuda_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error *err);
 size_t nb_cuda_attention_scratch(nb_backend *be, const nb_attention_args *a);
 nb_status nb_cuda_attention(nb_backend *be, const nb_attention_args *a, nb_error *err);

@@ -75,13 +75,27 @@ typedef struct nb_rms_norm_args { /* y = x / sqrt(mean(x^2) + eps) * weight; y m
     float *y;
 } nb_rms_norm_args;
 
-typedef struct nb_linear_args { /* y = x W^T (+ bias) (+ y when add) */
+typedef enum nb_activation { NB_ACT_SILU, NB_ACT_GELU_TANH } nb_activation;
+
+/* What x goes through on its way into a linear: one of two ops, in the op's own arithmetic, its
+ * result rounded to f32; so the bits are those of the op and the linear behind it. All 0: nothing.
+ * For devices whose linear_takes says so; elsewhere the op is run first. */
+typedef struct nb_through {
+    const float *norm; /* rms_norm by this weight [K]; NULL: not */
+    float eps;
+    const float *up; /* gated_activation, x being the gate: act(x) up, with the stride of x; NULL:
+                      * not. Never with norm */
+    nb_activation act;
+} nb_through;
+
+typedef struct nb_linear_args { /* y = through(x) W^T (+ bias) (+ y when add) */
     const float *x;
+    nb_through through;
     int64_t M, ldx, ldy;
     const nb_weight *w;
     const float *bias; /* [N] or NULL */
     bool add;          /* add to what y holds: the residual epilogue */
-    float *y;          /* [M,N]; must not overlap x */
+    float *y;          /* [M,N]; must not overlap x, nor up */
     void *scratch;
 } nb_linear_args;
 
@@ -115,8 +129,6 @@ typedef struct nb_attention_args {
     float *out;     /* [M, n_head * head_dim] */
     void *scratch;
 } nb_attention_args;
-
-typedef enum nb_activation { NB_ACT_SILU, NB_ACT_GELU_TANH } nb_activation;
 
 typedef struct nb_gated_args { /* out = act(gate) * up; out may be gate */
     const float *gate, *up;
@@ -396,6 +408,8 @@ typedef struct nb_backend_ops {
     nb_status (*rms_norm)(nb_backend *be, const nb_rms_norm_args *a, nb_error *err);
     size_t (*linear_scratch)(nb_backend *be, const nb_linear_args *a);
     nb_status (*linear)(nb_backend *be, const nb_linear_args *a, nb_error *err);
+    /* whether linear puts x through a->through itself; NULL: never */
+    bool (*linear_takes)(nb_backend *be, const nb_linear_args *a);
     nb_status (*rope_append_kv)(nb_backend *be, const nb_rope_args *a, nb_error *err);
     size_t (*attention_scratch)(nb_backend *be, const nb_attention_args *a);
     nb_status (*attention)(nb_backend *be, const nb_attention_args *a, nb_error *err);
@@ -500,6 +514,11 @@ typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_back
 /* NB_OK if the device has the op, else NB_UNSUPPORTED: "simt: op is not there yet". Use:
  * nb_op_check(be, be->op->correct != NULL, "correct", err). */
 nb_status nb_op_check(const nb_backend *be, bool has, const char *op, nb_error *err);
+
+/* Before n linears that read one x [M,K] through the same op: where one of them does not take it, the
+ * op is run into room [M,K], and they read that as it lies. */
+nb_status nb_linear_ready(nb_backend *be, nb_linear_args *a, int n, int64_t K, float *room,
+                          nb_error *err);
 
 #ifdef __cplusplus
 }

@@ -214,6 +214,14 @@ static size_t count_linear_scratch(nb_backend *be, const nb_linear_args *a)
     return c->inner->op->linear_scratch(c->inner, &inner);
 }
 
+static bool count_linear_takes(nb_backend *be, const nb_linear_args *a)
+{
+    const counter *c = of(be);
+    nb_linear_args inner = *a;
+    inner.w = inner_weight(a->w);
+    return c->inner->op->linear_takes(c->inner, &inner);
+}
+
 static size_t count_grouped_linear_scratch(nb_backend *be, const nb_grouped_args *a)
 {
     enum { kExperts = 4096 }; /* no more are read (hparams.c) */
@@ -312,6 +320,7 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(embed),
         IF(rms_norm),
         IF(linear),
+        IF(linear_takes),
         IF(rope_append_kv),
         IF(attention),
         IF(attention_scratch),

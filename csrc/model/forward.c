@@ -10,16 +10,14 @@
  *     f = act(h Wg^T) * (h Wu^T)          ffn_mix
  *     x = x + f Wd^T                      ffn_out
  *
- * then logits = rms_norm(x) Wout^T. What a model has more than that is a field that is set: biases,
+ * then logits = rms_norm(x) Wout^T. h and f are written only where the device's linears do not take
+ * them in (nb_linear_ready). What a model has more than that is a field that is set: biases,
  * norms of q's and k's heads before they are rotated, norms or a factor on what is added to x,
  * windows and frequencies of some layers, soft caps, experts (h Wr^T chooses n of them for each
  * token; f and f Wd^T are one row a choice, and x gets their weighted sum). All shapes [M tokens,
  * width]; what is read and written is device memory. */
 #include "backend/kv.h"
 #include "model/model.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 static int64_t q_width(const nb_hparams *hp)
 {
@@ -44,30 +42,56 @@ static nb_status norm(nb_backend *be, const float *x, int64_t M, const nb_hparam
     return be->op->rms_norm(be, &a, err);
 }
 
-/* y (+)= x W^T (+ bias) for every weight of the stack; the first `front` bytes of scratch are
+/* What linears read: rows as they lie, or through an op first; `room` [M,K] is for its result. */
+typedef struct input {
+    const float *x;
+    int64_t ld;
+    nb_through through;
+    float *room;
+} input;
+
+static input as_is(const float *x, int64_t K)
+{
+    return (input){.x = x, .ld = K};
+}
+static input normed(const nb_hparams *hp, const float *x, const float *weight, float *h)
+{
+    return (input){
+        .x = x, .ld = hp->hidden_size, .through = {.norm = weight, .eps = hp->norm_eps}, .room = h};
+}
+static input gated(const nb_hparams *hp, const float *gu, float *act)
+{
+    const int64_t n = hp->intermediate_size;
+    return (input){.x = gu, .ld = 2 * n, .through = {.up = gu + n, .act = hp->act}, .room = act};
+}
+
+/* y (+)= in W^T (+ bias) for every weight of the stack; the first `front` bytes of scratch are
  * taken. */
-static nb_status multiply(const nb_step *s, nb_group_id g, const float *x, bool add, float *y,
+static nb_status multiply(const nb_step *s, nb_group_id g, input in, bool add, float *y,
                           size_t front, nb_error *err)
 {
     const nb_stack *t = &s->layer->stack[g];
     const float *bias = s->layer->frame.bias[g];
     nb_backend *be = s->m->be;
-    nb_status st = NB_OK;
+    nb_linear_args a[3];
+    for (int i = 0; i < t->n_weight; i++)
+        a[i] = (nb_linear_args){.x = in.x,
+                                .through = in.through,
+                                .M = s->batch->n_token,
+                                .ldx = in.ld,
+                                .ldy = t->N,
+                                .w = t->w[i],
+                                .add = add,
+                                .bias = bias ? bias + t->at[i] : NULL,
+                                .y = y + t->at[i],
+                                .scratch = (char *)s->scratch + front};
+    nb_status st = nb_linear_ready(be, a, t->n_weight, t->K, in.room, err);
     for (int i = 0; i < t->n_weight && st == NB_OK; i++) {
-        const nb_linear_args a = {.x = x,
-                                  .M = s->batch->n_token,
-                                  .ldx = t->K,
-                                  .ldy = t->N,
-                                  .w = t->w[i],
-                                  .add = add,
-                                  .bias = bias ? bias + t->at[i] : NULL,
-                                  .y = y + t->at[i],
-                                  .scratch = (char *)s->scratch + front};
-        if (be->op->linear_scratch(be, &a) + front > s->scratch_bytes)
+        if (be->op->linear_scratch(be, &a[i]) + front > s->scratch_bytes)
             return nb_fail(err, NB_INTERNAL,
                            "a linear of %lld x %lld needs more scratch than was planned",
                            (long long)t->N, (long long)t->K);
-        st = be->op->linear(be, &a, err);
+        st = be->op->linear(be, &a[i], err);
     }
     return st;
 }
@@ -116,7 +140,7 @@ static nb_status add_residual(const nb_step *s, float *t, const float *post_norm
 }
 
 /* x += in W^T of a group that returns to the residual stream. */
-static nb_status project(const nb_step *s, nb_group_id g, const float *in, const float *post_norm,
+static nb_status project(const nb_step *s, nb_group_id g, input in, const float *post_norm,
                          float *x, nb_error *err)
 {
     if (!post_norm && s->m->hp.residual_scale == 1.0f)
@@ -147,7 +171,7 @@ static nb_status norm_heads(const nb_step *s, float *x, int64_t ld, int32_t n_he
     return weight ? s->m->be->op->rms_norm(s->m->be, &a, err) : NB_OK;
 }
 
-nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, nb_error *err)
+static nb_status attn_mix(const nb_step *s, input in, float *qkv, float *att, nb_error *err)
 {
     const nb_hparams *hp = &s->m->hp;
     const nb_frame *f = &s->layer->frame;
@@ -178,7 +202,7 @@ nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, 
                                       .soft_cap = hp->attn_soft_cap,
                                       .out = att,
                                       .scratch = s->scratch};
-    nb_status st = multiply(s, NB_GROUP_QKV, h, false, qkv, 0, err);
+    nb_status st = multiply(s, NB_GROUP_QKV, in, false, qkv, 0, err);
     if (st == NB_OK)
         st = norm_heads(s, q, ld, hp->n_head, f->q_norm, err);
     if (st == NB_OK)
@@ -190,9 +214,15 @@ nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, 
     return st;
 }
 
+nb_status nb_attn_mix(const nb_step *s, const float *h, float *qkv, float *att, nb_error *err)
+{
+    return attn_mix(s, as_is(h, s->m->hp.hidden_size), qkv, att, err);
+}
+
 nb_status nb_attn_out(const nb_step *s, const float *att, float *x, nb_error *err)
 {
-    return project(s, NB_GROUP_O, att, s->layer->frame.attn_post_norm, x, err);
+    return project(s, NB_GROUP_O, as_is(att, q_width(&s->m->hp)), s->layer->frame.attn_post_norm, x,
+                   err);
 }
 
 nb_status nb_ffn_norm(const nb_step *s, const float *x, float *h, nb_error *err)
@@ -251,14 +281,14 @@ nb_status nb_ffn_mix(const nb_step *s, const float *h, float *gu, float *act, nb
     const nb_hparams *hp = &s->m->hp;
     const int64_t n = hp->intermediate_size,
                   rows = (int64_t)s->batch->n_token * (hp->n_expert ? hp->n_expert_used : 1);
-    const nb_gated_args gated = {.gate = gu,
-                                 .up = gu + n,
-                                 .M = rows,
-                                 .N = n,
-                                 .ld = 2 * n,
-                                 .ldo = n,
-                                 .act = hp->act,
-                                 .out = act};
+    const nb_gated_args gate = {.gate = gu,
+                                .up = gu + n,
+                                .M = rows,
+                                .N = n,
+                                .ld = 2 * n,
+                                .ldo = n,
+                                .act = hp->act,
+                                .out = act};
     nb_status st = NB_OK;
     if (hp->n_expert) {
         float *weight = act + choice_at(s);
@@ -267,9 +297,9 @@ nb_status nb_ffn_mix(const nb_step *s, const float *h, float *gu, float *act, nb
         if (st == NB_OK)
             st = multiply_experts(s, &s->layer->gate_up, h, hp->n_expert_used, expert, gu, 0, err);
     } else
-        st = multiply(s, NB_GROUP_GATE_UP, h, false, gu, 0, err);
+        st = multiply(s, NB_GROUP_GATE_UP, as_is(h, hp->hidden_size), false, gu, 0, err);
     if (st == NB_OK)
-        st = s->m->be->op->gated_activation(s->m->be, &gated, err);
+        st = s->m->be->op->gated_activation(s->m->be, &gate, err);
     return st;
 }
 
@@ -305,9 +335,10 @@ static nb_status mix_experts(const nb_step *s, const float *act, float *x, nb_er
 
 nb_status nb_ffn_out(const nb_step *s, const float *act, float *x, nb_error *err)
 {
-    return s->m->hp.n_expert
-               ? mix_experts(s, act, x, err)
-               : project(s, NB_GROUP_DOWN, act, s->layer->frame.ffn_post_norm, x, err);
+    const nb_hparams *hp = &s->m->hp;
+    return hp->n_expert ? mix_experts(s, act, x, err)
+                        : project(s, NB_GROUP_DOWN, as_is(act, hp->intermediate_size),
+                                  s->layer->frame.ffn_post_norm, x, err);
 }
 
 nb_status nb_embed_tokens(const nb_model *m, const int32_t *ids, int64_t M, float *x, nb_error *err)
@@ -324,14 +355,15 @@ nb_status nb_embed_tokens(const nb_model *m, const int32_t *ids, int64_t M, floa
 nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, float *h,
                            float *logits, void *scratch, nb_error *err)
 {
-    const nb_linear_args a = {.x = h,
-                              .M = n_row,
-                              .ldx = m->hp.hidden_size,
-                              .ldy = m->hp.vocab_size,
-                              .w = m->output,
-                              .y = logits,
-                              .scratch = scratch};
-    nb_status st = norm(m->be, x, n_row, &m->hp, m->output_norm, h, err);
+    nb_linear_args a = {.x = x,
+                        .through = {.norm = m->output_norm, .eps = m->hp.norm_eps},
+                        .M = n_row,
+                        .ldx = m->hp.hidden_size,
+                        .ldy = m->hp.vocab_size,
+                        .w = m->output,
+                        .y = logits,
+                        .scratch = scratch};
+    nb_status st = nb_linear_ready(m->be, &a, 1, m->hp.hidden_size, h, err);
     if (st == NB_OK)
         st = m->be->op->linear(m->be, &a, err);
     if (st == NB_OK && m->hp.logit_soft_cap > 0.0f) {
@@ -340,6 +372,29 @@ nb_status nb_output_logits(const nb_model *m, const float *x, int64_t n_row, flo
         st = m->be->op->logits_soft_cap(m->be, &cap, err);
     }
     return st;
+}
+
+/* A layer of the decoder: its stages, norms and the gated activation left to the linears that read
+ * them. Experts and the router read one h, which is written. */
+static nb_status run_layer(const nb_step *s, const nb_acts *a, nb_error *err)
+{
+    const nb_hparams *hp = &s->m->hp;
+    const nb_frame *f = &s->layer->frame;
+    nb_status st = attn_mix(s, normed(hp, a->x, f->attn_norm, a->h), a->qkv, a->att, err);
+    if (st == NB_OK)
+        st = nb_attn_out(s, a->att, a->x, err);
+    if (st == NB_OK && hp->n_expert) {
+        st = nb_ffn_norm(s, a->x, a->h, err);
+        if (st == NB_OK)
+            st = nb_ffn_mix(s, a->h, a->gu, a->act, err);
+        return st == NB_OK ? nb_ffn_out(s, a->act, a->x, err) : st;
+    }
+    if (st == NB_OK)
+        st = multiply(s, NB_GROUP_GATE_UP, normed(hp, a->x, f->ffn_norm, a->h), false, a->gu, 0,
+                      err);
+    return st == NB_OK
+               ? project(s, NB_GROUP_DOWN, gated(hp, a->gu, a->act), f->ffn_post_norm, a->x, err)
+               : st;
 }
 
 /* The layers [from, to), all of them m's own. */
@@ -354,17 +409,7 @@ static nb_status run_layers(const nb_model *m, int from, int to, nb_acts *a, con
                            .kv = &kv[l],
                            .scratch = a->scratch,
                            .scratch_bytes = a->scratch_bytes};
-        st = nb_attn_norm(&s, a->x, a->h, err);
-        if (st == NB_OK)
-            st = nb_attn_mix(&s, a->h, a->qkv, a->att, err);
-        if (st == NB_OK)
-            st = nb_attn_out(&s, a->att, a->x, err);
-        if (st == NB_OK)
-            st = nb_ffn_norm(&s, a->x, a->h, err);
-        if (st == NB_OK)
-            st = nb_ffn_mix(&s, a->h, a->gu, a->act, err);
-        if (st == NB_OK)
-            st = nb_ffn_out(&s, a->act, a->x, err);
+        st = run_layer(&s, a, err);
     }
     return st;
 }
@@ -405,89 +450,4 @@ nb_status nb_decoder(const nb_model *m, nb_acts *a, const nb_batch *batch, const
 {
     const nb_status st = nb_decoder_front(m, a, batch, kv, err);
     return st == NB_OK ? nb_decoder_rest(m, a, batch, kv, err) : st;
-}
-
-/* Scratch is shared by all ops of a step, so the largest of them decides. */
-static size_t scratch_need(const nb_model *m, int32_t max_token, int32_t ctx_len)
-{
-    const nb_linear_args head = {.M = max_token, .w = m->output};
-    size_t need = m->output ? m->be->op->linear_scratch(m->be, &head) : 0;
-    for (int l = 0; l < (m->layer ? m->hp.n_layer : 1); l++) {
-        const size_t n = nb_layer_scratch(m, m->layer ? &m->layer[l] : NULL, max_token, ctx_len);
-        need = n > need ? n : need;
-    }
-    return need;
-}
-
-nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb_acts *a,
-                       nb_error *err)
-{
-    const nb_hparams *hp = &m->hp;
-    nb_backend *be = m->be;
-    const size_t M = (size_t)max_token;
-    memset(a, 0, sizeof *a);
-    a->max_token = max_token;
-    a->be = be;
-    a->scratch_bytes = scratch_need(m, max_token, ctx_len);
-    const struct {
-        void **to;
-        size_t bytes;
-    } buffer[] = {
-        {(void **)&a->x, M * (size_t)hp->hidden_size * sizeof(float)},
-        {(void **)&a->h, M * (size_t)hp->hidden_size * sizeof(float)},
-        {(void **)&a->qkv, M * (size_t)(q_width(hp) + 2 * kv_width(hp)) * sizeof(float)},
-        {(void **)&a->att, M * (size_t)q_width(hp) * sizeof(float)},
-        {(void **)&a->gu, M * (size_t)nb_gu_width(hp) * sizeof(float)},
-        {(void **)&a->act, M * (size_t)nb_act_width(hp) * sizeof(float)},
-        {(void **)&a->ids, M * sizeof(int32_t)},
-        {(void **)&a->seq, M * sizeof(int32_t)},
-        {(void **)&a->pos, M * sizeof(int32_t)},
-        {&a->scratch, a->scratch_bytes},
-    };
-    nb_status st = NB_OK;
-    for (size_t i = 0; i < sizeof buffer / sizeof *buffer && st == NB_OK; i++)
-        st = be->op->alloc(be, buffer[i].bytes, "activations", buffer[i].to, err);
-    if (st == NB_OK && m->front) {
-        a->front = nb_alloc_zero(1, sizeof *a->front, "activations", err);
-        st = a->front ? nb_acts_open(m->front, max_token, ctx_len, a->front, err) : NB_NO_ROOM;
-    }
-    if (st != NB_OK)
-        nb_acts_close(be, a);
-    return st;
-}
-
-void nb_acts_close(nb_backend *be, nb_acts *a)
-{
-    void *buffer[] = {a->x,   a->h,   a->qkv, a->att, a->gu,
-                      a->act, a->ids, a->seq, a->pos, a->scratch};
-    for (size_t i = 0; i < sizeof buffer / sizeof *buffer; i++)
-        be->op->release(be, buffer[i]);
-    if (a->front && a->front->be) /* else its open failed and left nothing */
-        nb_acts_close(a->front->be, a->front);
-    free(a->front);
-    memset(a, 0, sizeof *a);
-}
-
-nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len,
-                     nb_kv *kv, nb_error *err)
-{
-    *kv = (nb_kv){.type = be->kv_type,
-                  .n_seq = n_seq,
-                  .ctx_len = ctx_len,
-                  .n_kv_head = hp->n_kv_head,
-                  .head_dim = hp->head_dim};
-    const size_t bytes = nb_kv_bytes(kv);
-    nb_status st = be->op->alloc(be, bytes, "keys of the cache", &kv->k, err);
-    if (st == NB_OK)
-        st = be->op->alloc(be, bytes, "values of the cache", &kv->v, err);
-    if (st != NB_OK)
-        nb_kv_close(be, kv);
-    return st;
-}
-
-void nb_kv_close(nb_backend *be, nb_kv *kv)
-{
-    be->op->release(be, kv->k);
-    be->op->release(be, kv->v);
-    kv->k = kv->v = NULL;
 }

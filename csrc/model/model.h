@@ -177,7 +177,7 @@ void nb_offload_hint(const nb_model *m, int32_t n_seq, int32_t ctx_len, bool hel
 nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers, nb_model **out,
                         nb_error *err) NB_CHECKED;
 
-/* ---- activations and the decoder (forward.c) ---- */
+/* ---- activations (acts.c) and the decoder (forward.c) ---- */
 
 /* Device buffers for at most max_token tokens. */
 typedef struct nb_acts {
@@ -250,7 +250,7 @@ nb_status nb_decoder_front(const nb_model *m, nb_acts *a, const nb_batch *batch,
 nb_status nb_decoder_rest(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv,
                           nb_error *err) NB_CHECKED;
 
-/* ---- caches ---- */
+/* ---- caches (acts.c) ---- */
 nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len,
                      nb_kv *kv, nb_error *err) NB_CHECKED;
 void nb_kv_close(nb_backend *be, nb_kv *kv);

@@ -13,21 +13,24 @@
  *              scores taken up together
  *
  * States merge in a fixed order: groups of a warp in a tree, warps one after another; splits one
- * after another in a second kernel, which finds o [token][head][split][head_dim] and (m, d) in
- * scratch. How positions are cut follows from the shape alone, so bits are the same on every run;
+ * after another by the last block to come (turn.h), which finds o [token][head][split][head_dim]
+ * and (m, d) in scratch. How positions are cut follows from the shape alone, so bits are the same on every run;
  * they may differ with max_len and the number of tokens. 4 head_dim FLOP a query head against 4
  * head_dim bytes a KV head: memory decides. */
 #include "attention/attention.h"
+#include "turn.h"
 
 constexpr int kWarps = 4, kElements = 8;
 constexpr int kPiece = 64;        /* a split is a multiple of it */
 constexpr int kMostSplits = 64;   /* of a token */
 constexpr int kWantBlocks = 1024; /* no more splits than give as many blocks */
+static_assert(kWantBlocks / 2 <= kTurns, "so many share a sum at most: two splits each");
 
 struct Split {
     int n_split, len; /* positions [first + s len, first + (s + 1) len) of what the query sees */
     int n_chunk;      /* blocks that share a KV head */
     float *o, *md;    /* partial states; not used with one split */
+    unsigned *turn;   /* [token][kv head][chunk] */
 };
 
 /* e^x, 0 for -inf: what a state that has seen nothing is worth. */
@@ -54,6 +57,7 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
     SHARED(float, share_o, [kWarps][kHeads][kLanes * kElements]);
     SHARED(float, share_m, [kWarps][kHeads]);
     SHARED(float, share_d, [kWarps][kHeads]);
+    SHARED(unsigned, flag, [1]);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane / kLanes,
               e0 = lane % kLanes * kElements;
     const int token = blockIdx.z, kv_head = blockIdx.y / s.n_chunk, per_kv = a.n_head / a.n_kv_head,
@@ -191,22 +195,21 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
             s.md[2 * part + 1] = sum;
         }
     }
-}
-
-/* A block a (token, query head): its splits, one after another. */
-__global__ void __launch_bounds__(128) merge_kernel(Attention a, Split s)
-{
-    const int token = blockIdx.x, head = blockIdx.y, pos = a.pos[token],
-              n = (pos - nb_first_seen(a, pos)) / s.len + 1;
-    const int64_t part = ((int64_t)token * a.n_head + head) * s.n_split;
-    for (int e = threadIdx.x; e < a.head_dim; e += blockDim.x) {
+    /* the splits: as many as the query's positions have */
+    const int n = (pos - nb_first_seen(a, pos)) / s.len + 1;
+    if (s.n_split == 1 || !nb_last_to_come(&s.turn[token * gridDim.y + blockIdx.y], n, flag))
+        return;
+    for (int at = threadIdx.x; at < heads * a.head_dim; at += blockDim.x) {
+        const int h = at / a.head_dim, e = at % a.head_dim;
+        const int64_t part = ((int64_t)token * a.n_head + head0 + h) * s.n_split;
         float top = -INFINITY, sum = 0.0f, v = 0.0f;
+#pragma unroll 4
         for (int i = 0; i < n; i++) {
             float keep, other;
             merge(&top, &sum, s.md[2 * (part + i)], s.md[2 * (part + i) + 1], &keep, &other);
             v = v * keep + s.o[(part + i) * a.head_dim + e] * other;
         }
-        a.out[token * a.ldo + (int64_t)head * a.head_dim + e] = v / sum;
+        a.out[token * a.ldo + (int64_t)(head0 + h) * a.head_dim + e] = v / sum;
     }
 }
 
@@ -217,10 +220,11 @@ static int heads_of(const nb_attention_args *a)
     return per_kv == 1 ? 1 : per_kv <= 4 ? 4 : 8;
 }
 
-static Split split_of(const nb_attention_args *a)
+static Split split_of(nb_backend *be, const nb_attention_args *a)
 {
     const int span = a->window > 0 && a->window < a->batch->max_len ? a->window : a->batch->max_len;
-    Split s = {0, 0, (int)nb_ceil_div(a->n_head / a->kv->n_kv_head, heads_of(a)), NULL, NULL};
+    Split s = {0,    0,    (int)nb_ceil_div(a->n_head / a->kv->n_kv_head, heads_of(a)),
+               NULL, NULL, nb_cuda_of(be)->turn};
     const int64_t blocks = (int64_t)a->batch->n_token * a->kv->n_kv_head * s.n_chunk,
                   want = kWantBlocks / (blocks > 0 ? blocks : 1);
     s.len = (int)nb_ceil_div(nb_ceil_div(span, want < 1             ? 1
@@ -280,15 +284,10 @@ static nb_status run_lanes(nb_backend *be, const nb_attention_args *a, const Spl
 
 nb_status nb_cuda_attention_split(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
-    const Split s = split_of(a);
+    const Split s = split_of(be, a);
     static nb_status (*const run[NB_KV_TYPES])(nb_backend *, const nb_attention_args *,
                                                const Split &, nb_error *) = {
         /* as nb_kv_type numbers them */
         run_lanes<float>, run_lanes<uint16_t>, run_lanes<Bf16>, run_lanes<Q8>, run_lanes<Fp8>};
-    const nb_status st = run[a->kv->type](be, a, s, err);
-    if (st != NB_OK || s.n_split == 1)
-        return st;
-    return nb_launch(be, "attention.merge", merge_kernel,
-                     dim3((unsigned)a->batch->n_token, (unsigned)a->n_head), dim3(128), 0, err,
-                     nb_attention_of(a), s);
+    return run[a->kv->type](be, a, s, err);
 }

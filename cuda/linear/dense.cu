@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kThreads) rows_of_x_kernel(Packed w, Io io, ui
     if (i < pairs)
         for (int m = (int)blockIdx.y; m < io.M; m += (int)gridDim.y)
             x[(int64_t)m * pairs + i] =
-                bf2_pack(nb_input(w, io, m, 2 * i), nb_input(w, io, m, 2 * i + 1));
+                bf2_pack(nb_input(w, io, m, 2 * i, 1.0f), nb_input(w, io, m, 2 * i + 1, 1.0f));
 }
 
 /* What the product is added to: y = bias (+ y). */
@@ -242,7 +242,7 @@ static nb_status unpack(nb_backend *be, const nb_weight *w, int64_t first, int64
 nb_status nb_cuda_dense(nb_backend *be, const nb_linear_args *a, nb_error *err)
 {
     const Cut c = cut(a->w, a->M);
-    const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add};
+    const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add, {}};
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + 255) / 256 * 256);
     nb_status st = nb_launch(be, "rows of x", rows_of_x_kernel, grid_of(c.width / 2, a->M),
                              dim3(kThreads), 0, err, a->w->packed, io, (uint32_t *)(void *)at);

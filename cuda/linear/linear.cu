@@ -1,25 +1,23 @@
 /* linear.cu -- the table of linear's rows, the scratch they share, and a call: the first row that
- * fits runs behind the activations. */
+ * fits runs, behind the activations where it does not bring x itself. */
 #include "linear/linear.h"
 
 constexpr int kAll = (2 << NB_CUDA_BF16) - 1;
 /* of a block's piece: fewer are not worth its partial sums */
 constexpr int kLeastUnits = 8;
-/* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
-constexpr size_t kRoomForTwo = 160 << 10;
 constexpr size_t kAlign = 256;
 
 static const nb_cuda_linear_own dense = {nb_cuda_dense_scratch, nb_cuda_dense};
 
 const nb_cuda_linear_row nb_cuda_linear_rows[] = {
-    {"cublaslt", kAll, 0, 0, 0, 0, false, nb_cuda_dense_serves, NULL, &dense},
-    {"stream", kAll, 16, kPanel, 8, 2, false, NULL, nb_cuda_linear_stream, NULL},
-    {"tile_256x32", kAll, 32, 256, 32, 1, false, NULL, nb_cuda_linear_tile_32, NULL},
-    {"tile_256x64", kUsual, 64, 256, 64, 1, false, NULL, nb_cuda_linear_tile_64, NULL},
+    {"cublaslt", kAll, 0, 0, 0, 0, false, nb_cuda_dense_serves, NULL, &dense, false},
+    {"stream", kAll, 16, kPanel, 8, 2, false, NULL, nb_cuda_linear_stream, NULL, true},
+    {"tile_256x32", kAll, 32, 256, 32, 1, false, NULL, nb_cuda_linear_tile_32, NULL, false},
+    {"tile_256x64", kUsual, 64, 256, 64, 1, false, NULL, nb_cuda_linear_tile_64, NULL, false},
     {"wgmma_256x128", kUsual, 0, 256, 128, 1, true, nb_cuda_wgmma_256_serves,
-     nb_cuda_linear_wgmma_256, NULL},
-    {"wgmma_128x128", kUsual, 0, 128, 128, 1, true, NULL, nb_cuda_linear_wgmma_128, NULL},
-    {"tile_128x128", kAll, 0, 128, 128, 1, false, NULL, nb_cuda_linear_tile_128, NULL},
+     nb_cuda_linear_wgmma_256, NULL, false},
+    {"wgmma_128x128", kUsual, 0, 128, 128, 1, true, NULL, nb_cuda_linear_wgmma_128, NULL, false},
+    {"tile_128x128", kAll, 0, 128, 128, 1, false, NULL, nb_cuda_linear_tile_128, NULL, false},
 };
 
 /* Whether the row has kernels for this weight on this device. */
@@ -51,8 +49,8 @@ static int blocks(const nb_cuda_linear_row *row, int64_t tiles, int64_t n_unit, 
     const int64_t waves = nb_ceil_div(tiles, at_once), most = tiles * n_unit;
     if (!row->max_M && tiles > at_once && tiles * 16 >= waves * at_once * 15)
         return (int)tiles;
-    const int64_t n = nb_ceil_div(most, kLeastUnits);
-    return (int)(n < at_once ? n : at_once);
+    const int64_t n = nb_ceil_div(most, kLeastUnits), run = at_once < kTurns ? at_once : kTurns;
+    return (int)(n < run ? n : run);
 }
 
 static Plan plan(const nb_backend *be, const nb_cuda_linear_row *row, const nb_weight *w, int64_t M)
@@ -96,15 +94,24 @@ size_t nb_cuda_linear_scratch(nb_backend *be, const nb_linear_args *a)
     }
 }
 
+/* Where x comes by activations.cu. */
+bool nb_cuda_linear_takes(nb_backend *be, const nb_linear_args *a)
+{
+    return !nb_cuda_linear_row_of(be, a)->own;
+}
+
 nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err)
 {
     if (!a->M)
         return NB_OK;
     const nb_cuda_linear_row *row = nb_cuda_linear_row_of(be, a);
+    if (row->own && (a->through.norm || a->through.up))
+        return nb_fail(err, NB_UNSUPPORTED, "%s: row %s of linear takes x as it lies", be->name,
+                       row->name);
     if (row->own)
         return row->own->run(be, a, err);
     const Plan p = plan(be, row, a->w, a->M);
-    const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add};
+    const Io io = {a->x, a->bias, a->y, a->ldx, a->ldy, (int)a->M, a->add, a->through};
     uint8_t *at = (uint8_t *)(((uintptr_t)a->scratch + kAlign - 1) / kAlign * kAlign);
     const Scratch s = {at,
                        (float *)(void *)(at + p.sum),
@@ -112,6 +119,7 @@ nb_status nb_cuda_linear(nb_backend *be, const nb_linear_args *a, nb_error *err)
                        (unsigned *)(void *)(at + p.count),
                        (int)p.n_oct,
                        (int)p.tiles};
-    const nb_status st = nb_cuda_activations(be, a->w, io, s, row->wgmma, err);
+    const nb_status st =
+        row->sees_to_x ? NB_OK : nb_cuda_activations(be, a->w, io, s, row->wgmma, err);
     return st == NB_OK ? row->run(be, a->w, io, s, p.n_block, err) : st;
 }

@@ -26,28 +26,55 @@
 #define NB_CUDA_LINEAR_LINEAR_H
 
 #include "linear/lines.h"
+#include "norm/norm.h"
+#include "pointwise/gated.h"
+#include "turn.h"
 
-struct Io { /* y = x W^T (+ bias) (+ y) */
+struct Io { /* y = through(x) W^T (+ bias) (+ y) */
     const float *x, *bias;
     float *y;
     int64_t ldx, ldy;
     int M;
     int add;
+    nb_through through;
 };
 
 struct Scratch {        /* of a call */
     uint8_t *x;         /* [n_unit][n_oct][1024] */
     float *sum;         /* [n_unit][lines a unit][8 n_oct] */
     float *part;        /* [2 blocks][tile] partial sums: of a block's first tile, of its last */
-    unsigned *count;    /* [tiles] blocks that left theirs; zeroed by activations */
+    unsigned *count;    /* [tiles] for turn.h; zeroed by activations */
     int n_oct, n_count; /* groups of 8 tokens */
 };
 
-/* x at a position of the weight, or 0 where there is none. */
-DEVI float nb_input(const Packed &w, const Io &io, int token, int position)
+/* The input that a position of the weight stands for, or -1 where there is none. */
+DEVI int nb_input_at(const Packed &w, int position)
 {
     const int k = w.src ? w.src[position] : position;
-    return token < io.M && k >= 0 && k < w.K ? io.x[token * io.ldx + k] : 0.0f;
+    return k < w.K ? k : -1;
+}
+/* What x is multiplied by on its way, a row of a token: the weight of its norm, or what the
+ * activation of x gates; NULL: nothing. */
+DEVI const float *nb_factors(const Io &io, int token)
+{
+    return io.through.norm ? io.through.norm
+           : io.through.up ? io.through.up + token * io.ldx
+                           : NULL;
+}
+/* r: the norm's own, of the token. */
+DEVI float nb_put_through(const Io &io, float x, float factor, float r)
+{
+    return io.through.norm ? x * r * factor
+           : io.through.up ? nb_gated(io.through.act == NB_ACT_GELU_TANH, x, factor)
+                           : x;
+}
+/* x at a position of the weight, through what the call says; or 0 where there is none. */
+DEVI float nb_input(const Packed &w, const Io &io, int token, int position, float r)
+{
+    const int k = token < io.M ? nb_input_at(w, position) : -1;
+    const float *factor = nb_factors(io, token);
+    return k < 0 ? 0.0f
+                 : nb_put_through(io, io.x[token * io.ldx + k], factor ? factor[k] : 1.0f, r);
 }
 DEVI void nb_store(const Io &io, int m, int n, float v)
 {
@@ -74,28 +101,6 @@ DEVI int nb_piece_slot(int64_t total, int block, int n_block, int tile, int n_un
     return 2 * block + (nb_piece_begin(total, block, n_block) < tile * n_unit);
 }
 
-/* All threads of a block, or its first Threads, after they wrote partial sums: true in all of them
- * when `n` blocks have come. flag: shared. */
-template <int Threads = 0> DEVI bool nb_last_to_come(unsigned *count, int n, unsigned *flag)
-{
-    constexpr int kBarrier = 1; /* 0 is __syncthreads' */
-    __threadfence();
-    if constexpr (Threads != 0)
-        named_barrier_sync(kBarrier, Threads);
-    else
-        __syncthreads();
-    if (threadIdx.x == 0)
-        *flag = atomicAdd(count, 1u) == (unsigned)n - 1;
-    if constexpr (Threads != 0)
-        named_barrier_sync(kBarrier, Threads);
-    else
-        __syncthreads();
-    const bool last = *flag != 0;
-    if (last)
-        __threadfence();
-    return last;
-}
-
 /* ---- rows ---- */
 
 /* What a row has that does not multiply tiles itself (NULL in those that do). */
@@ -113,13 +118,16 @@ struct nb_cuda_linear_row {
     int blocks_a_sm;    /* that it is launched with, at most */
     bool wgmma;         /* only where nb_cuda.wgmma says so; x comes swizzled */
     bool (*serves)(nb_backend *be, const nb_linear_args *a); /* NULL: all of the above */
-    /* behind the activations */
     nb_status (*run)(nb_backend *be, const nb_weight *w, const Io &io, const Scratch &s,
                      int n_block, nb_error *err);
     const nb_cuda_linear_own *own;
+    bool sees_to_x; /* run calls nb_cuda_activations where it needs it; else it comes behind it */
 };
 extern const nb_cuda_linear_row nb_cuda_linear_rows[]; /* best first; the last serves everything */
 const nb_cuda_linear_row *nb_cuda_linear_row_of(nb_backend *be, const nb_linear_args *a);
+
+/* shared memory of a multiprocessor that runs two blocks of up to 80 KiB */
+constexpr size_t kRoomForTwo = 160 << 10;
 
 /* Codes that have a kernel for every shape of tile; the others do without the one between. */
 constexpr int kUsual = 1 << NB_CUDA_U4 | 1 << NB_CUDA_T4 | 1 << NB_CUDA_U8 | 1 << NB_CUDA_BF16;

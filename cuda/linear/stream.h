@@ -8,15 +8,21 @@
  *   weights   cp.async into a ring of the warp's own, kStages units deep; a lane copies the 16
  *             bytes that it will read
  *   lines     behind the unit in the ring; all lanes read them, hence the __syncwarp
- *   x         from L2 into registers, up to 8 tokens one unit ahead (for more there is no room, and
- *             more to do meanwhile)
+ *   x         into registers, up to 8 tokens one unit ahead (for more there is no room, and more to
+ *             do meanwhile): from L2, where activations.cu left it, or from shared memory, where the
+ *             block brought it itself (stream.cu says when)
  *
  * Sums: the codes' products in f32 over a line's positions, times scale, less or plus the part of
  * zeros and offsets, which is a multiple of the sum of x (a product with ones: the same
  * instruction, and it lands where it is wanted); then over the warp's units, over the block's warps
  * in order, over the blocks in order.
  *
- * Bytes: the weights once, x once a panel from L2. Issue slots: docs/PERFORMANCE.md. A kernel for
+ * A block that brings x itself has its first weights on their way before, reads the f32 rows of its
+ * own units (through a norm: all of a row for its factor, too) and rounds them as activations.cu
+ * does: the same bits. [unit][half][token][t] 16 bytes, as in linear.h but for tokens that are not
+ * there.
+ *
+ * Bytes: the weights once, x once a panel from L2 or once a block. Issue slots: docs/PERFORMANCE.md. A kernel for
  * each kind of line, so that none asks in its loop; the files stream_*.cu share them out, as nvcc
  * takes a second for two. */
 #ifndef NB_CUDA_LINEAR_STREAM_H
@@ -33,7 +39,9 @@ template <class C_, int Oct_, int Lines_, int Kind_> struct Stream {
     static constexpr int Oct = Oct_, Kind = Kind_, kLines = Lines_; /* of a unit: 1, 2, 4 */
     static constexpr int kLine = nb_line_bytes(Kind), kSuper = nb_super_bytes(Kind);
     static constexpr int kStage = C::kBytes + kLines * kLine + kSuper;
-    static constexpr bool kAhead = Oct == 1;
+    /* four lines with zeros or minima leave no registers for x of the next unit */
+    static constexpr bool kAhead =
+        Oct == 1 && !(kLines == 4 && (Kind == NB_LINE_ZERO || Kind == NB_LINE_NIBBLES));
     static constexpr int kSums = 8 * Oct * kColumn; /* f32 a warp */
     static constexpr int kMost = 98 << 10;          /* a block of sm_86, 89 and 120 has 99 KiB */
     static constexpr int kFewer = Oct > 1 && kLines == 4                            ? 4
@@ -86,17 +94,81 @@ template <class S> DEVI void fetch(const Packed &w, const Walk &at, uint8_t *sta
                         lane * 16);
 }
 
-/* Tokens that are not there keep the zeros they began with. */
+/* What a block shares with others, and whether it brings x itself. */
+struct Own {
+    unsigned *turn; /* by the first block of a tile */
+    int n_unit;     /* of x that a block brings, at most; 0: none */
+};
+
+/* Tokens that are not there keep the zeros they began with. brought: where a block that brings x has
+ * it, from unit `first` of a tile on, and around its end. */
 template <int Oct>
-DEVI void fetch_x(const Scratch &s, int M, int unit, int lane, uint4 (&x)[Oct][2])
+DEVI void fetch_x(const Packed &w, const Scratch &s, const Own &own, const uint8_t *brought,
+                  int first, int M, int in, int lane, uint4 (&x)[Oct][2])
 {
-    const uint8_t *from = s.x + (int64_t)unit * s.n_oct * 1024 + lane * 16;
+    if (Oct == 1 && own.n_unit) {
+        const int slot = in < first ? in - first + w.n_unit : in - first;
+        const uint8_t *at = brought + slot * M * 128 + lane * 16;
+        if (lane >> 2 < M) {
+            x[0][0] = ld_v4(at);
+            x[0][1] = ld_v4(at + M * 64);
+        }
+        return;
+    }
+    const uint8_t *from = s.x + (int64_t)in * s.n_oct * 1024 + lane * 16;
 #pragma unroll
     for (int o = 0; o < Oct; o++)
         if (8 * o + (lane >> 2) < M) {
             x[o][0] = ld_v4(from + o * 1024);
             x[o][1] = ld_v4(from + o * 1024 + 512);
         }
+}
+
+/* Word i of a token's x, 32 a unit, from unit `first` on: the position that it begins with. */
+DEVI int word_at(const Packed &w, int first, int i)
+{
+    const int in = first + (i >> 5), unit = in < w.n_unit ? in : in - w.n_unit;
+    return unit * kUnit + (i & 16) * 2 + (i & 2) * 8 + (i & 1) * 8 + (i >> 2 & 3) * 2;
+}
+
+/* n units of x from `first` on, up to 8 tokens of them. part: shared. */
+DEVI void bring_x(const Packed &w, const Io &io, int first, int n, uint32_t *to,
+                  float (*part)[kNormParts])
+{
+    constexpr int kAtOnce = 4; /* words a thread has on their way */
+    const int warp = threadIdx.x >> 5, n_warp = blockDim.x >> 5, n_thread = blockDim.x;
+    if (io.through.norm) {
+        for (int i = warp; i < io.M * kNormParts; i += n_warp) {
+            const float sum = nb_norm_part(io.x + i / kNormParts * io.ldx, w.K, i % kNormParts);
+            if ((threadIdx.x & 31) == 0)
+                part[i / kNormParts][i % kNormParts] = sum;
+        }
+        __syncthreads();
+    }
+    for (int m = 0; m < io.M; m++) {
+        const float r = io.through.norm ? nb_norm_factor(part[m], w.K, io.through.eps) : 1.0f;
+        const float *x = io.x + m * io.ldx, *factor = nb_factors(io, m);
+        for (int i0 = threadIdx.x; i0 < n * 32; i0 += kAtOnce * n_thread) {
+            float v[kAtOnce][2], f[kAtOnce][2];
+            bool there[kAtOnce][2];
+#pragma unroll
+            for (int j = 0; j < 2 * kAtOnce; j++) {
+                const int i = i0 + j / 2 * n_thread,
+                          k = i < n * 32 ? nb_input_at(w, word_at(w, first, i) + j % 2) : -1;
+                there[j / 2][j % 2] = k >= 0;
+                v[j / 2][j % 2] = k >= 0 ? x[k] : 0.0f;
+                f[j / 2][j % 2] = k >= 0 && factor ? factor[k] : 0.0f;
+            }
+#pragma unroll
+            for (int j = 0; j < kAtOnce; j++) {
+                const int i = i0 + j * n_thread;
+                const float lo = there[j][0] ? nb_put_through(io, v[j][0], f[j][0], r) : 0.0f,
+                            hi = there[j][1] ? nb_put_through(io, v[j][1], f[j][1], r) : 0.0f;
+                if (i < n * 32)
+                    to[((i >> 4) * io.M + m) * 16 + (i & 15)] = bf2_pack(lo, hi);
+            }
+        }
+    }
 }
 
 DEVI void step_of(const uint4 (&x)[2], int i, uint32_t (&b)[2])
@@ -259,8 +331,8 @@ DEVI void multiply(const Packed &w, const uint8_t *stage, int lane, const uint4 
 /* The block's sum of a tile, out of its warps': to y when it has all of the tile, else left for the
  * last block to come. */
 template <class S>
-DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int64_t total,
-                 float (&acc)[4][S::Oct][4], float *sums, unsigned *flag)
+DEVI void finish(const Packed &w, const Io &io, const Scratch &s, unsigned *turn, int tile,
+                 int64_t total, float (&acc)[4][S::Oct][4], float *sums, unsigned *flag)
 {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3,
               n_block = (int)gridDim.x;
@@ -290,7 +362,8 @@ DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int6
         else if (n < w.N)
             nb_store(io, token, n, w.gain * v);
     }
-    if (first == last || !nb_last_to_come(&s.count[tile], last - first + 1, flag))
+    /* no block is the first of two tiles that it shares */
+    if (first == last || !nb_last_to_come(&turn[first], last - first + 1, flag))
         return;
     for (int i = threadIdx.x; i < kPanel * io.M; i += blockDim.x) {
         const int n = tile * kPanel + i % kPanel;
@@ -305,11 +378,13 @@ DEVI void finish(const Packed &w, const Io &io, const Scratch &s, int tile, int6
 }
 
 template <class S>
-__global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io io, Scratch s)
+__global__ void __launch_bounds__(32 * S::kWarps, 2)
+    stream_kernel(Packed w, Io io, Scratch s, Own own)
 {
     constexpr int kWarps = S::kWarps, kStages = S::kStages;
     DYN_SHARED(uint8_t, shared);
     SHARED(unsigned, flag, [1]);
+    SHARED(float, part, [8][kNormParts]);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     uint8_t *ring = shared + warp * S::kRing;
     float *sums = (float *)(void *)(shared + kWarps * S::kRing);
@@ -321,8 +396,6 @@ __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io 
     advance<0>(at, w);
     Walk next = at;
     uint4 x[S::Oct][2] = {}, x_next[S::Oct][2] = {};
-    if (S::kAhead && at.unit < end)
-        fetch_x<S::Oct>(s, io.M, at.in, lane, x_next);
 #pragma unroll
     for (int i = 0; i < kStages - 1; i++) {
         if (next.unit < end)
@@ -330,6 +403,14 @@ __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io 
         cp_async_commit();
         advance<kWarps>(next, w);
     }
+    uint8_t *brought = shared + S::kBytes;
+    const int first = begin % w.n_unit;
+    if (S::Oct == 1 && own.n_unit) {
+        bring_x(w, io, first, min(own.n_unit, end - begin), (uint32_t *)(void *)brought, part);
+        __syncthreads(); /* all of x is there */
+    }
+    if (S::kAhead && at.unit < end)
+        fetch_x<S::Oct>(w, s, own, brought, first, io.M, at.in, lane, x_next);
     int full = 0, empty = (kStages - 1) * S::kStage; /* where in the ring */
     for (int tile_begin = begin; tile_begin < end;) {
         const int tile = tile_begin / w.n_unit, tile_end = min(end, (tile + 1) * w.n_unit);
@@ -339,7 +420,7 @@ __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io 
                 x[0][0] = x_next[0][0];
                 x[0][1] = x_next[0][1];
             } else {
-                fetch_x<S::Oct>(s, io.M, at.in, lane, x);
+                fetch_x<S::Oct>(w, s, own, brought, first, io.M, at.in, lane, x);
             }
             cp_async_wait<kStages - 2>();
             __syncwarp();
@@ -349,12 +430,12 @@ __global__ void __launch_bounds__(32 * S::kWarps, 2) stream_kernel(Packed w, Io 
             advance<kWarps>(next, w);
             advance<kWarps>(at, w);
             if (S::kAhead && at.unit < end)
-                fetch_x<S::Oct>(s, io.M, at.in, lane, x_next);
+                fetch_x<S::Oct>(w, s, own, brought, first, io.M, at.in, lane, x_next);
             multiply<S>(w, ring + full, lane, x, acc);
             empty = full;
             full = full + S::kStage == S::kRing ? 0 : full + S::kStage;
         }
-        finish<S>(w, io, s, tile, total, acc, sums, flag);
+        finish<S>(w, io, s, own.turn, tile, total, acc, sums, flag);
         tile_begin = tile_end;
     }
     cp_async_wait<0>();
@@ -371,16 +452,36 @@ struct StreamCall {
     nb_error *err;
 };
 
+/* Shared memory that a block of these kernels may have beside another. */
+int nb_stream_room(nb_backend *be);
+/* The units of x that a block brings itself, whose kernel takes `bytes` of shared memory without
+ * them; 0: where activations.cu is the better way. */
+int nb_stream_own(nb_backend *be, const nb_weight *w, const Io &io, int n_block, int bytes);
+
+/* Allowed is always the same, whatever a launch takes: recordings hold launches of several. */
+template <class S> static nb_status stream_launch(const StreamCall &c, int n_unit)
+{
+    const Own own = {nb_cuda_of(c.be)->turn, n_unit};
+    const int room = nb_stream_room(c.be);
+    const nb_status st = n_unit ? NB_OK : nb_cuda_activations(c.be, c.w, *c.io, *c.s, false, c.err);
+    if (st != NB_OK)
+        return st;
+    const cudaError_t e =
+        cudaFuncSetAttribute(stream_kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             room > S::kBytes ? room : S::kBytes);
+    if (e != cudaSuccess)
+        return nb_cuda_status(c.be, e, "stream", c.err);
+    return nb_launch(c.be, "stream", stream_kernel<S>, dim3((unsigned)c.n_block),
+                     dim3(32 * S::kWarps), (size_t)(S::kBytes + n_unit * c.io->M * 128), c.err,
+                     c.w->packed, *c.io, *c.s, own);
+}
+
 template <class C, int Lines, int Kind> static nb_status stream_start(const StreamCall &c)
 {
     using One = Stream<C, 1, Lines, Kind>;
-    using More = Stream<C, 2, Lines, Kind>;
-    const dim3 grid((unsigned)c.n_block);
-    if (c.io->M <= 8)
-        return nb_launch_large(c.be, "stream", stream_kernel<One>, grid, dim3(32 * One::kWarps),
-                               One::kBytes, c.err, c.w->packed, *c.io, *c.s);
-    return nb_launch_large(c.be, "stream", stream_kernel<More>, grid, dim3(32 * More::kWarps),
-                           More::kBytes, c.err, c.w->packed, *c.io, *c.s);
+    return c.io->M <= 8
+               ? stream_launch<One>(c, nb_stream_own(c.be, c.w, *c.io, c.n_block, One::kBytes))
+               : stream_launch<Stream<C, 2, Lines, Kind>>(c, 0);
 }
 
 /* Kernels by the kind of line, nb_cuda_lines; NULL: no layout has it (layout.cu, pack.cu). */

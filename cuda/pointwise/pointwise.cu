@@ -1,15 +1,7 @@
 /* pointwise.cu -- the ops that look at one element at a time: gated activation and the soft cap of
  * the logits. */
 #include "device.h"
-
-DEVI float silu(float g)
-{
-    return g / (1.0f + expf(-g));
-}
-DEVI float gelu_tanh(float g) /* Hendrycks and Gimpel 2016, with sqrt(2 / pi) */
-{
-    return 0.5f * g * (1.0f + tanhf(0.79788456f * (g + 0.044715f * g * g * g)));
-}
+#include "pointwise/gated.h"
 
 __global__ void gated_kernel(const float *gate, const float *up, int64_t M, int64_t N, int64_t ld,
                              int64_t ldo, int gelu, float *out)
@@ -17,8 +9,7 @@ __global__ void gated_kernel(const float *gate, const float *up, int64_t M, int6
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < M * N;
          i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t m = i / N, n = i % N;
-        const float g = gate[m * ld + n];
-        out[m * ldo + n] = (gelu ? gelu_tanh(g) : silu(g)) * up[m * ld + n];
+        out[m * ldo + n] = nb_gated(gelu, gate[m * ld + n], up[m * ld + n]);
     }
 }
 

@@ -36,9 +36,10 @@ static nb_model *open_model(check *c, const char *path, const char *device, bool
 }
 
 /* A prompt, then n tokens one by one: recorded and not, bit by bit. Contexts of up to 64 tokens are
- * one bucket, longer ones the next. */
+ * one bucket, longer ones the next. a_layer: kernels that a layer of a step may take; the embedding
+ * and the output layer are two more. */
 static void same_bits_of(check *c, const char *device, const char *path, int32_t n_prompt,
-                         int32_t n)
+                         int32_t n, int a_layer)
 {
     enum { kMostPrompt = 64 };
     int32_t prompt[kMostPrompt];
@@ -69,8 +70,10 @@ static void same_bits_of(check *c, const char *device, const char *path, int32_t
             if (a->be->n_launch == before) { /* from the third step on, and in each bucket again */
                 CHECK_EQ(c, a->be->n_replay, there + 1);
                 steps++;
-            } else
+            } else {
                 launches = a->be->n_launch - before;
+                CHECK_EQ(c, launches, a_layer * a->hp.n_layer + 2);
+            }
         }
         const int64_t buckets = n_prompt + n > 64 ? 2 : 1;
         CHECK_EQ(c, steps, n - 2 * buckets);
@@ -95,10 +98,16 @@ static const char *tiny(const char *name)
 
 static void families(check *c, const char *device)
 {
-    /* gemma3: a window; mixtral: experts */
-    static const char *const names[] = {"llama", "gemma3", "mixtral"};
-    for (size_t i = 0; i < sizeof names / sizeof *names && !c->skipped; i++)
-        same_bits_of(c, device, tiny(names[i]), i ? 12 : 58, i ? 5 : 12);
+    static const struct {
+        const char *name;
+        int a_layer;
+    } model[] = {
+        {"llama", 6},    /* qkv, rope and cache, attention, o, gate and up, down */
+        {"gemma3", 12},  /* a window; norms of q and k, norms of what is added, and adding it */
+        {"mixtral", 15}, /* a norm, router, choice, gating, mixing; twice order, x, experts */
+    };
+    for (size_t i = 0; i < sizeof model / sizeof *model && !c->skipped; i++)
+        same_bits_of(c, device, tiny(model[i].name), i ? 12 : 58, i ? 5 : 12, model[i].a_layer);
 }
 
 static void stories(check *c, const char *device)
@@ -109,7 +118,7 @@ static void stories(check *c, const char *device)
         return;
     }
     *strrchr(path, '/') = 0;
-    same_bits_of(c, device, path, 12, 12);
+    same_bits_of(c, device, path, 12, 12, 6);
 }
 
 /* What the CPU picks from logits that were brought to the host. */
@@ -294,7 +303,8 @@ static void all_cuda(check *c)
 }
 
 static const check_case cases[] = {
-    {"recorded steps give the bits of steps that are not, in three families", families_simt},
+    {"recorded steps give the bits of steps that are not, in three families, in so many kernels",
+     families_simt},
     {"and of stories260K", stories_simt},
     {"text sampled on the device is the text sampled from its logits on the host", generation_simt},
     {"several sequences at once, drawn and greedy, give the same tokens recorded or not",

@@ -12,8 +12,14 @@ enum { N_M = 7, N_K = 7, N_N = 7, MAX_PART = 3 };
 static const int64_t max_steps =
     12000000; /* M N K of a case: ref takes about a nanosecond a step */
 
+/* What x goes through first (nb_through). */
+enum { AS_IT_LIES, NORMED, SILU, GELU };
+static const char *const through_name[] = {"", " normed", " silu", " gelu"};
+
 typedef struct linear_case {
     int64_t M, N, K, ldx, ldy;
+    int through;
+    const float *norm, *up; /* [K]; [M, ldx] */
     int kind, n_part;
     const ops_weight *w;
     nb_matrix part[MAX_PART];
@@ -39,6 +45,13 @@ static void cut(const ops_weight *w, int n, nb_matrix *part)
     }
 }
 
+/* What x of the cases that are made goes through, whether every other run has the op before the
+ * linear although that would take it, and how many kernels a device that launches may take for
+ * both; 0: any number. */
+static int wanted_through, most_launches;
+static bool apart_too;
+static const float norm_eps = 1e-5f;
+
 /* The row that linears must have (by_library, by_wgmma, on_sm_80), NULL: as a device thinks
  * best. */
 static const char *wanted_row;
@@ -55,6 +68,31 @@ static void check_row(ops *o, const nb_linear_args *a, const char *row)
         if ((strcmp(row, wanted_row) == 0) != takes)
             check_report(o->c, __FILE__, __LINE__, "%s: served by %s", o->what, row);
     }
+}
+
+/* The linear, what x goes through included: by itself where the device has that. */
+static nb_status run_through(ops *o, const linear_case *k, nb_linear_args *a, nb_error *err)
+{
+    static int n_run;
+    nb_backend *be = o->be;
+    const nb_backend_ops *own = be->op;
+    nb_backend_ops apart = *own;
+    apart.linear_takes = NULL;
+    if (apart_too && n_run++ % 2)
+        be->op = &apart;
+    float *room = k->through ? ops_out(o, (size_t)(k->M * k->K) * sizeof *room) : NULL;
+    const int64_t before = be->n_launch;
+    nb_status st = nb_linear_ready(be, a, 1, k->K, room, err);
+    if (st == NB_OK)
+        st = be->op->linear(be, a, err);
+    if (most_launches && be->op == own && be->n_launch != before) {
+        o->c->n_check++;
+        if (be->n_launch - before > most_launches)
+            check_report(o->c, __FILE__, __LINE__, "%s: %d kernels, at most %d are wanted", o->what,
+                         (int)(be->n_launch - before), most_launches);
+    }
+    be->op = own;
+    return st;
 }
 
 static bool run_linear(ops *o, const void *args, void *out)
@@ -74,12 +112,18 @@ static bool run_linear(ops *o, const void *args, void *out)
                         .add = k->add,
                         .y = k->add ? ops_inout(o, k->y, (size_t)(k->M * k->ldy) * sizeof(float))
                                     : ops_out(o, (size_t)(k->M * k->ldy) * sizeof(float))};
+    if (k->through == NORMED)
+        a.through =
+            (nb_through){.norm = ops_in(o, k->norm, (size_t)k->K * sizeof(float)), .eps = norm_eps};
+    else if (k->through)
+        a.through = (nb_through){.up = ops_in(o, k->up, (size_t)(k->M * k->ldx) * sizeof(float)),
+                                 .act = k->through == GELU ? NB_ACT_GELU_TANH : NB_ACT_SILU};
     nb_arith arith;
     const char *row = nb_backend_linear_row(o->be, &a, &arith);
     o->no_int8 = row && arith == NB_ARITH_BF16_TILES;
     check_row(o, &a, row);
     a.scratch = ops_out(o, o->be->op->linear_scratch(o->be, &a));
-    const bool good = ops_ok(o, o->be->op->linear(o->be, &a, &err), &err);
+    const bool good = ops_ok(o, run_through(o, k, &a, &err), &err);
     if (good)
         ops_get(o, a.y, out);
     o->c->n_check++;
@@ -89,24 +133,57 @@ static bool run_linear(ops *o, const void *args, void *out)
     return good;
 }
 
+/* Token m's x as the product sees it, and how far off each may be. Returns by how much of itself all
+ * of it may be off together: the norm's factor. NUMERICS.md "rms_norm", "gated_activation". */
+static double x_of(const linear_case *c, int64_t m, float *x, double *off)
+{
+    const float *from = c->x + m * c->ldx;
+    bound_sum squares = {0, 0};
+    for (int64_t k = 0; k < c->K; k++)
+        bound_add(&squares, (double)from[k] * (double)from[k]);
+    const double r = 1 / sqrt(squares.sum / (double)c->K + (double)norm_eps);
+    for (int64_t k = 0; k < c->K; k++) {
+        const double g = (double)from[k];
+        if (c->through == AS_IT_LIES)
+            x[k] = from[k];
+        else if (c->through == NORMED)
+            x[k] = (float)(g * r * (double)c->norm[k]);
+        else {
+            const double up = (double)c->up[m * c->ldx + k],
+                         act = c->through == SILU
+                                   ? g / (1 + exp(-g))
+                                   : 0.5 * g * (1 + tanh(0.79788456 * (g + 0.044715 * g * g * g)));
+            x[k] = (float)(act * up);
+            off[k] = BOUND_U * (16 + 2 * fmin(fabs(g), 104)) * fabs(act * up) +
+                     4 * BOUND_U * fabs(g * up);
+        }
+    }
+    return c->through == NORMED ? 4 * BOUND_U + bound_of(&squares) / squares.sum / 2 : 0;
+}
+
 static void compare_linear(ops *o, const void *args, const void *got, const void *want)
 {
     const linear_case *c = args;
     const float *y = got, *ref = want;
-    float *half = ops_alloc((size_t)c->K, sizeof *half);
+    float *half = ops_alloc((size_t)c->K, sizeof *half), *x = ops_alloc((size_t)c->K, sizeof *x);
+    double *off = ops_alloc((size_t)c->K, sizeof *off);
     double error = 0, variance = 0; /* over the whole matrix */
     ops_gaps(o, got, sizeof(float), c->M, c->N, c->ldy);
     for (int64_t m = 0; m < c->M; m++) {
-        const float *x = c->x + m * c->ldx;
+        const double together = x_of(c, m, x, off);
         ops_int8_half_steps(x, c->K, half);
         for (int64_t n = 0; n < c->N; n++) {
             bound_sum whole = {0, 0};
             double rss = 0;
             ops_product(o, c->kind, c->w->value + n * c->K, c->w->part + n * c->K, x, half, c->K,
                         &whole, &rss);
+            const double factor = together * fabs(whole.sum);
+            for (int64_t k = 0; k < c->K && c->through > NORMED; k++)
+                rss += off[k] * off[k] * (double)c->w->value[n * c->K + k] *
+                       (double)c->w->value[n * c->K + k];
             bound_add(&whole, c->bias ? (double)c->bias[n] : 0);
             bound_add(&whole, c->add ? (double)c->y[m * c->ldy + n] : 0);
-            const double tol = bound_of(&whole) + 4 * sqrt(rss),
+            const double tol = bound_of(&whole) + factor + 4 * sqrt(rss),
                          d = (double)y[m * c->ldy + n] - (double)ref[m * c->ldy + n];
             CHECK_NEAR(o->c, y[m * c->ldy + n], ref[m * c->ldy + n], tol, o->what);
             error += d * d;
@@ -122,6 +199,8 @@ static void compare_linear(ops *o, const void *args, const void *got, const void
                          sqrt(variance / (double)(c->M * c->N)));
     }
     free(half);
+    free(x);
+    free(off);
 }
 
 static const ops_test test = {run_linear, compare_linear};
@@ -152,17 +231,22 @@ static void case_of(check *c, ops_set *set, int kind, int64_t M, int64_t N, int6
                                                  : 0),
                      .kind = kind,
                      .w = &w,
+                     .through = wanted_through,
                      .add = seed % 2 == 1};
     k.n_part = N >= 15 ? (int)(seed % MAX_PART) + 1 : 1;
     cut(&w, k.n_part, k.part);
     float *x = ops_rows(&r, M, K, k.ldx, 1.0f), *y = ops_rows(&r, M, N, k.ldy, 4.0f),
-          *bias = ops_normals(&r, N, 2.0f);
+          *bias = ops_normals(&r, N, 2.0f),
+          *norm = wanted_through == NORMED ? ops_normals(&r, K, 1.0f) : NULL,
+          *up = wanted_through > NORMED ? ops_rows(&r, M, K, k.ldx, 1.0f) : NULL;
     k.x = x;
     k.y = y;
+    k.norm = norm;
+    k.up = up;
     k.bias = seed % 5 < 2 ? bias : NULL;
-    snprintf(what, sizeof what, "%s M %d N %d K %d parts %d ldx %d ldy %d%s%s", name, (int)M,
+    snprintf(what, sizeof what, "%s M %d N %d K %d parts %d ldx %d ldy %d%s%s%s", name, (int)M,
              (int)N, (int)K, k.n_part, (int)k.ldx, (int)k.ldy, k.bias ? " bias" : "",
-             k.add ? " add" : "");
+             k.add ? " add" : "", through_name[k.through]);
     const size_t out_bytes = (size_t)(M * k.ldy) * sizeof(float);
     const int64_t work = M * N * K < most_work ? M * N * K : most_work;
     if (set)
@@ -172,6 +256,8 @@ static void case_of(check *c, ops_set *set, int kind, int64_t M, int64_t N, int6
     free(x);
     free(y);
     free(bias);
+    free(norm);
+    free(up);
     ops_weight_free(&w);
 }
 
@@ -452,6 +538,61 @@ static void on_sm_80(check *c)
     unsetenv("NIBBLE_SIMT_SM");
 }
 
+/* x through a norm or an activation. A GPU's row for few tokens brings it by itself, one kernel for
+ * all, while a block has little of it to read; with more tokens and longer rows, and for tiles, a
+ * kernel before does. Blocks begin in the middle of a tile and end in the next; inputs are in another
+ * order; rows are no whole number of 16 bytes. */
+static const struct {
+    const char *kind;
+    int64_t M, N, K;
+    int most; /* kernels */
+} through_shape[] = {
+    {"int4 group 128 sym", 1, 640, 2112, 1},
+    {"q4_0", 3, 192, 1600, 1},
+    {"q4_1", 8, 128, 576, 1},
+    {"int4 group 64 act-order", 2, 192, 1024, 1},
+    {"q4_k", 5, 320, 768, 1},
+    {"bf16", 1, 192, 1216, 1},
+    {"f32", 7, 80, 172, 1},
+    {"q4_0", 8, 128, 5120, 2},
+    {"int4 group 128", 12, 128, 1088, 2},
+    {"int4 group 64 act-order", 33, 80, 640, 2},
+    {"q4_0", 70, 64, 576, 2},
+    {"q6_k", 130, 64, 512, 2},
+};
+enum { N_THROUGH = sizeof through_shape / sizeof *through_shape };
+
+static void each_through(check *c, ops_set *set)
+{
+    for (int i = 0; i < N_THROUGH; i++) {
+        const int kind = kind_named(through_shape[i].kind);
+        CHECK(c, kind >= 0);
+        most_launches = through_shape[i].most;
+        for (int j = 0; j < 2 && kind >= 0; j++) { /* each with a norm, and an activation in turn */
+            wanted_through = j ? SILU + i % 2 : NORMED;
+            case_of(c, set, kind, through_shape[i].M, through_shape[i].N, through_shape[i].K,
+                    (uint64_t)(i * 3 + j), 1);
+        }
+    }
+    wanted_through = AS_IT_LIES;
+    most_launches = 0;
+}
+
+static void through_ops(check *c)
+{
+    ops_set set;
+    ops_set_open(&set, c);
+    each_through(c, &set);
+    ops_set_close(&set);
+}
+
+static void through_same_bits(check *c)
+{
+    apart_too = true;
+    each_through(c, NULL);
+    apart_too = false;
+}
+
 static void without_library(check *c)
 {
     setenv("NIBBLE_CUBLASLT_FROM", "1", 1);
@@ -570,6 +711,9 @@ static const check_case cases[] = {
     {"a device with wgmma agrees with ref in its rows", by_wgmma},
     {"a device without wgmma agrees with ref for many tokens", on_sm_80},
     {"the bits do not depend on the run or the number of threads", same_bits},
+    {"a norm or an activation on the way into a linear agrees with ref, in few kernels",
+     through_ops},
+    {"and gives the bits of the op and the linear behind it", through_same_bits},
     {"a packed weight has the bits of its format on a GPU", packed_bits},
     {"every backend with a row over the vendor's library agrees with ref there", by_library},
     {"without the library, or with a setting that is no number, the tiles serve or a sentence says "
