@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/mapfile.h"
 #include "base/scalar.h"
+#include "convert/folder_files.h"
 #include "file/outfile.h"
 
 #include <errno.h>
@@ -92,6 +93,16 @@ static void remove_files(nb_quantize_job *j)
     /* whatever an earlier run was making */
     for (const nb_quantize_form *f = nb_quantize_forms; f->name; f++)
         f->discard(nb_workdir_path(j->work));
+}
+
+/* The journal last: as long as it is there, the same command finds that all is done. */
+static void remove_done(nb_quantize_job *j)
+{
+    static const char *const journal[] = {"journal", NULL};
+    nb_workdir_remove(j->work, own_files + 1);
+    for (const nb_quantize_form *f = nb_quantize_forms; f->name; f++)
+        f->discard(nb_workdir_path(j->work));
+    nb_workdir_remove(j->work, journal);
 }
 
 nb_status nb_quantize_work_open(nb_quantize_job *j, nb_error *err)
@@ -289,6 +300,9 @@ nb_status nb_quantize_work_begin(nb_quantize_job *j, nb_error *err)
         st = nb_quantize_input_write(j->m->container, &j->input, err);
     if (st == NB_OK)
         st = hash_calib_text(j, err);
+    /* a journal that is begun asks to be gone on with: not where that cannot be */
+    if (st == NB_OK && !begin && j->form->folder)
+        st = nb_folder_check_new(j->o.out, err);
     if (st == NB_OK)
         st = begin ? compare_begin(j, path, begin, err) : write_begin(j, err);
     if (st == NB_OK && begin)
@@ -505,7 +519,7 @@ static void hint_resume(const nb_quantize_job *j, nb_error *err)
 {
     static const char plain[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+";
-    if (err && strspn(j->o.out, plain) == strlen(j->o.out))
+    if (err && !err->hint[0] && strspn(j->o.out, plain) == strlen(j->o.out))
         nb_hint(err, "nibble quantize -o %s --resume", j->o.out);
 }
 
@@ -525,7 +539,10 @@ void nb_quantize_work_close(nb_quantize_job *j, nb_status outcome, nb_error *err
             hint_resume(j, err);
         nb_workdir_close(j->work);
     } else {
-        remove_files(j);
+        if (outcome == NB_OK)
+            remove_done(j);
+        else
+            remove_files(j);
         nb_workdir_discard(j->work);
     }
     j->work = NULL;

@@ -197,8 +197,11 @@ nb_status nb_folder_check_new(const char *out, nb_error *err)
     const bool empty = dir && n == 2; /* . and .. */
     if (dir)
         closedir(dir);
-    return empty ? NB_OK
-                 : nb_fail_at(err, NB_IO, out, -1, "exists; a folder that is written must be new");
+    if (empty)
+        return NB_OK;
+    nb_fail_at(err, NB_IO, out, -1, "exists; a folder that is written must be new");
+    nb_hint(err, "another -o OUT, or move it away");
+    return NB_IO;
 }
 
 nb_status nb_folder_make_partial(const char *out, char **path, nb_error *err)

@@ -428,6 +428,20 @@ static void other_settings(check *c)
     leave_unfinished(c);
     expect(c, RUN "--restart --json", 0, "\"resumed_layers\":0");
     same_folder(c, "out", "sound");
+    /* OUT is there: no journal is begun, which could never be gone on with */
+    setenv("NIBBLE_CRASH_AT", "after-append:1", 1);
+    expect(c, RUN, NB_IO, "must be new\nhint: another -o OUT, or move it away\n");
+    unsetenv("NIBBLE_CRASH_AT");
+    CHECK(c, !there("out.nibble"));
+    gone("out");
+    /* killed while it cleans up: the same command finds it done */
+    setenv("NIBBLE_CRASH_AT", "before-remove:2", 1);
+    expect(c, RUN, 128 + SIGKILL, NULL);
+    unsetenv("NIBBLE_CRASH_AT");
+    CHECK(c, there("out.nibble/journal") && !there("out.nibble/calib"));
+    expect(c, RUN, 0, NULL);
+    CHECK(c, !there("out.nibble"));
+    same_folder(c, "out", "sound");
     gone("out");
     /* what is in the work folder is not believed */
     leave_unfinished(c);
