@@ -132,21 +132,17 @@ DEVI int word_at(const Packed &w, int first, int i)
 }
 
 /* n units of x from `first` on, up to 8 tokens of them. part: shared. */
-DEVI void bring_x(const Packed &w, const Io &io, int first, int n, uint32_t *to,
-                  float (*part)[kNormParts])
+DEVI void bring_x(const Packed &w, const Io &io, int first, int n, uint32_t *to, float *part)
 {
     constexpr int kAtOnce = 4; /* words a thread has on their way */
-    const int warp = threadIdx.x >> 5, n_warp = blockDim.x >> 5, n_thread = blockDim.x;
+    const int n_thread = blockDim.x;
     if (io.through.norm) {
-        for (int i = warp; i < io.M * kNormParts; i += n_warp) {
-            const float sum = nb_norm_part(io.x + i / kNormParts * io.ldx, w.K, i % kNormParts);
-            if ((threadIdx.x & 31) == 0)
-                part[i / kNormParts][i % kNormParts] = sum;
-        }
+        nb_norm_parts<1>(io.x, io.ldx, io.M, w.K, threadIdx.x >> 5, n_thread >> 5, part);
         __syncthreads();
     }
     for (int m = 0; m < io.M; m++) {
-        const float r = io.through.norm ? nb_norm_factor(part[m], w.K, io.through.eps) : 1.0f;
+        const float r =
+            io.through.norm ? nb_norm_factor(part + m * kNormParts, w.K, io.through.eps) : 1.0f;
         const float *x = io.x + m * io.ldx, *factor = nb_factors(io, m);
         for (int i0 = threadIdx.x; i0 < n * 32; i0 += kAtOnce * n_thread) {
             float v[kAtOnce][2], f[kAtOnce][2];
@@ -384,7 +380,7 @@ __global__ void __launch_bounds__(32 * S::kWarps, 2)
     constexpr int kWarps = S::kWarps, kStages = S::kStages;
     DYN_SHARED(uint8_t, shared);
     SHARED(unsigned, flag, [1]);
-    SHARED(float, part, [8][kNormParts]);
+    SHARED(float, part, [8 * kNormParts]);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     uint8_t *ring = shared + warp * S::kRing;
     float *sums = (float *)(void *)(shared + kWarps * S::kRing);

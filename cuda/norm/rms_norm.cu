@@ -11,11 +11,7 @@ __global__ void rms_norm_kernel(const float *x, int64_t ldx, const float *weight
                   at = (int64_t)(blockIdx.x % (unsigned)n_part) * K;
     const float *in = x + m * ldx + at;
     float *out = y + m * ldy + at;
-    for (int p = threadIdx.x >> 5; p < kNormParts; p += blockDim.x >> 5) {
-        const float sum = nb_norm_part(in, K, p);
-        if ((threadIdx.x & 31) == 0)
-            part[p] = sum;
-    }
+    nb_norm_parts<1>(in, 0, 1, K, threadIdx.x >> 5, blockDim.x >> 5, part);
     __syncthreads();
     const float r = nb_norm_factor(part, K, eps);
     for (int k = threadIdx.x; k < K; k += blockDim.x)
