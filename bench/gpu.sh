@@ -61,6 +61,7 @@ kernels() { # each kind at the shapes of a 70B model's attention and feed-forwar
             "$build/nibble" bench kernels --device cuda:0 --kind "$kind" --shape "$shape" -m 1,8,16,32,64,128,256,1024,8192 -o json || return 1
         done
     done
+    NIBBLE_WGMMA=0 "$build/nibble" bench kernels --device cuda:0 --kind int4g128 --shape 8192x8192 -m 128,256,1024 -o json || return 1 # Hopper's rows against those of mma.sync
     "$build/nibble" bench kernels --device cuda:0 --shape 8192x8192 -m 1,16,64,256,1024 -o svg >"$out/kernels.svg"
 }
 

@@ -184,6 +184,13 @@ static nb_backend_ops table(void)
 
 static const nb_backend_ops cuda_ops = table();
 
+/* NIBBLE_WGMMA=0: no, so that its rows can be measured against the others. */
+static bool wants_wgmma(void)
+{
+    const char *text = getenv("NIBBLE_WGMMA");
+    return !text || strcmp(text, "0") != 0;
+}
+
 /* NIBBLE_CUBLASLT_FROM=M (device.h). */
 static nb_status read_dense_from(int64_t *out, nb_error *err)
 {
@@ -252,7 +259,7 @@ nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backe
     }
     be->memory_bytes = prop.totalGlobalMem;
     c->sm = 10 * prop.major + prop.minor;
-    c->wgmma = c->sm == 90 && nb_cuda_has_wgmma();
+    c->wgmma = c->sm == 90 && wants_wgmma() && nb_cuda_has_wgmma();
     c->n_sm = prop.multiProcessorCount;
     c->sm_shared = prop.sharedMemPerMultiprocessor;
     c->l2_bytes = (size_t)prop.l2CacheSize;

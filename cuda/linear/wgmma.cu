@@ -49,9 +49,13 @@ template <class C_, int P_, int Lines_> struct HopperTile {
     {
         return supers_at(w) + kPanels * w.super;
     }
+    static __host__ __device__ int sums(const Packed &w) /* lines that want them */
+    {
+        return C::kAffine && nb_has_offsets(w.kind) ? kLines : 0;
+    }
     static __host__ __device__ int filled(const Packed &w) /* bytes of a stage that are brought */
     {
-        return sums_at(w) + (nb_has_offsets(w.kind) ? kLines * kSum : 0);
+        return sums_at(w) + sums(w) * kSum;
     }
     static __host__ __device__ int bytes(const Packed &w)
     {
@@ -92,7 +96,7 @@ template <class T> DEVI Piece piece_of(const Packed &w, const Scratch &s, int i,
         return {s.x + ((int64_t)in * s.n_oct + token / 8) * 1024, 0, kX};
     const int l = i - kX0 - 1; /* the sums of a line */
     return {(const uint8_t *)(s.sum + ((int64_t)T::kLines * in + l) * s.n_oct * 8 + token),
-            T::sums_at(w) + l * T::kSum, nb_has_offsets(w.kind) && l < T::kLines ? T::kSum : 0};
+            T::sums_at(w) + l * T::kSum, l < T::sums(w) ? T::kSum : 0};
 }
 
 /* The producer's warp: units begin to end - 1, a stage each. */

@@ -520,7 +520,7 @@ static void by_wgmma(check *c)
     unsetenv("NIBBLE_CUBLASLT_FROM");
 }
 
-/* Devices without wgmma have the tiles of mma.sync for many tokens. */
+/* Devices without wgmma, or told to do without, have the tiles of mma.sync for many tokens. */
 static void on_sm_80(check *c)
 {
     setenv("NIBBLE_SIMT_SM", "80", 1);
@@ -532,10 +532,12 @@ static void on_sm_80(check *c)
         if (deep[i].M > 64)
             case_of(c, &set, kind_named(deep[i].kind), deep[i].M, deep[i].N, deep[i].K, i, 1);
     ops_set_close(&set);
+    unsetenv("NIBBLE_SIMT_SM");
+    setenv("NIBBLE_WGMMA", "0", 1);
     case_of(c, NULL, kind_named("q4_0"), 70, 320, 576, 1, 1);
     wanted_row = NULL;
     unsetenv("NIBBLE_CUBLASLT_FROM");
-    unsetenv("NIBBLE_SIMT_SM");
+    unsetenv("NIBBLE_WGMMA");
 }
 
 /* x through a norm or an activation. A GPU's row for few tokens brings it by itself, one kernel for
