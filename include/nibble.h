@@ -284,6 +284,9 @@ typedef struct nb_quantize_result {
     int64_t bytes;
     double seconds;
     int64_t peak_rss_bytes;
+    char requantized
+        [32]; /* what the source's linears hold where that is no floats, such as "q4_1": the
+                           * figures compare with those, not with the model as it was trained; "" */
     bool has_eval;
     double ppl_before, ppl_after, kl_mean, top1;
     /* as nb_eval_result has them */

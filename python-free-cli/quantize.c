@@ -22,7 +22,8 @@ static const nb_flag flags[] = {
     {"act-order", 0, NULL, "heaviest inputs first, groups by index: --format gptq, gptq_v2, plain"},
     {"grid", 0, "q4_0|q5_0|...", "the number format; an unknown one lists them"},
     {"format", 0, "FORMAT",
-     "gguf, gptq, gptq_v2, awq, compressed-tensors, plain: the rounded values as floats (default "
+     "gguf, gptq, gptq_v2, awq, compressed-tensors, bnb, plain: the rounded values as floats "
+     "(default "
      "by OUT: gguf or gptq)"},
     {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0; keep in a folder)"},
     {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},
@@ -149,6 +150,8 @@ static void print_json(const nb_quantize_result *r, bool dry_run, nb_status st, 
                (long long)r->n_expert_rounded);
     if (dry_run) /* seconds and peak memory are the planning's own */
         printf(",\"dry_run\":true");
+    if (r->requantized[0])
+        printf(",\"requantized_from\":\"%s\"", r->requantized);
     if (r->has_full) {
         printf(",\"extrapolated\":{\"layers\":%d", r->full_layers);
         put_number("seconds", r->full_seconds);
@@ -222,6 +225,10 @@ static void print_text(const nb_quantize_result *r, bool dry_run)
                "%.4f, 99 %% %.4f), same top %.2f %%\n",
                r->ppl_before, r->ppl_before_stderr, r->ppl_after, r->ppl_after_stderr, r->kl_mean,
                r->kl_stderr, r->kl_median, r->kl_p99, 100.0 * r->top1);
+    if (r->requantized[0])
+        printf("(re-quantized): the input holds %s; what is lost is lost beside that, not beside "
+               "the model as it was trained\n",
+               r->requantized);
     if (r->n_expert_rounded)
         printf("experts: %lld of %lld linears saw too few tokens and were rounded to nearest, %lld "
                "of them none; "

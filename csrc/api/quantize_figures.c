@@ -118,11 +118,25 @@ static void take_times(const nb_times *t, nb_quantize_result *r)
             (nb_quantize_part){names[i], (double)t->ns[i] * 1e-9, (double)t->cpu_ns[i] * 1e-9};
 }
 
+/* Of the source's linears the first one's codes. */
+static const char *codes_of(const nb_model *m)
+{
+    char name[NB_TENSOR_NAME];
+    nb_role role[3];
+    (void)nb_group_roles(NB_GROUP_O, role);
+    if (m->scheme.scheme)
+        return m->scheme.scheme->name;
+    const nb_tensor *t =
+        nb_family_tensor(m->family, m->container, (nb_slot){.role = role[0]}, name);
+    return t && t->dtype->block > 1 ? t->dtype->name : "";
+}
+
 nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_error *err)
 {
     snprintf(r->method, sizeof r->method, "%s", j->p.quantizer->name);
     snprintf(r->grid, sizeof r->grid, "%s", j->p.grid.name);
     snprintf(r->format, sizeof r->format, "%s", j->form->name);
+    snprintf(r->requantized, sizeof r->requantized, "%s", codes_of(j->m));
     struct stat sb;
     if (!r->bytes && stat(j->o.out, &sb) == 0) /* a run that was killed while it gave the names */
         r->bytes = (int64_t)sb.st_size;

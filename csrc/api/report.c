@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { kFigures = 8, kSettings = 16, kWarnings = 11, kValue = 64, kSentence = 300 };
+enum { kFigures = 9, kSettings = 16, kWarnings = 11, kValue = 64, kSentence = 300 };
 
 /* The facts and the texts they point to. */
 typedef struct facts {
@@ -82,6 +82,8 @@ static void figures(facts *f, const nb_quantize_result *r)
     say(f, "of the linears", "%.3f", r->bits_per_weight_linears);
     say(f, "file", r->bytes < 1000000000 ? "%.1f MB" : "%.0f MB", (double)r->bytes * 1e-6);
     say(f, "peak memory", "%.0f MiB", (double)r->peak_rss_bytes / 1048576.0);
+    if (r->requantized[0])
+        say(f, "(re-quantized)", "from %s", r->requantized);
     if (!r->has_eval)
         return;
     say(f, "perplexity before", "%.4g", r->ppl_before);

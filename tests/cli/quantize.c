@@ -265,6 +265,8 @@ static void report_and_gate(check *c)
          "--max-kl allows 0; the file stays", 0},
         {"", MEASURED "--max-kl 0", 1, "nats a token (median ", "KL divergence 0.", 0},
         {"", "inspect %T/out.gguf --verify", 0, "llama", NULL, 0},
+        {"", "quantize %T/out.gguf -o %T/again.gguf --method rtn -t 1 -q --eval %T/long.txt", 0,
+         "\n(re-quantized): the input holds q4_0", NULL, 0},
     };
     static char page[1 << 20];
     char path[1024];
@@ -284,7 +286,9 @@ static void report_and_gate(check *c)
                                        "<dt>method</dt><dd>gptq</dd>"};
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         CHECK_HAS(c, page, said[i]);
+    CHECK(c, !strstr(page, "(re-quantized)"));
     remove_out("out.gguf");
+    remove_out("again.gguf");
     remove_out("r.html");
     CHECK_EQ(c, strangers(), 0);
 }
