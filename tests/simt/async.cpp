@@ -177,8 +177,6 @@ static void issue(BulkCopy &copy, void *s, u64 align, uint64_t *b, void *pc)
     MBarrier &m = find_mbarrier(b, pc);
     Thread *t = cur;
     copy.dst = offset_of(s);
-    copy.warp = t->warp->id;
-    copy.clock = t->warp->clock;
     needs_sm90("a bulk copy", pc);
     if (!m.fenced)
         report("MBAR", pc, "bulk copy without mbarrier_fence_init since its mbarrier was made");
@@ -193,6 +191,8 @@ static void issue(BulkCopy &copy, void *s, u64 align, uint64_t *b, void *pc)
         set_state(copy.dst, copy.n, kInFlight);
     }
     last.tma_bytes += copy.n;
+    copy.warp = t->warp->id;
+    copy.clock = t->warp->clock; // not before the accesses: another lane may run, and tick, meanwhile
     m.copies.push_back(copy);
     if (cfg.naive)
         deliver(t->block, copy);
