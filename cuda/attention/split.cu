@@ -12,12 +12,13 @@
  *   state      of every group of kLanes lanes and query head: m, d, o as in simple.cu, a step's
  *              scores taken up together
  *
- * States merge in a fixed order: groups of a warp in a tree, warps one after another; splits one
- * after another by the last block to come (turn.h), which finds o [token][head][split][head_dim]
+ * States merge in a fixed order: groups of a warp in a tree, warps one after another; splits by the
+ * last block to come (turn.h), their weights first and then all of them in order, which finds o [token][head][split][head_dim]
  * and (m, d) in scratch. How positions are cut follows from the shape alone, so bits are the same on every run;
  * they may differ with max_len and the number of tokens. 4 head_dim FLOP a query head against 4
  * head_dim bytes a KV head: memory decides. */
 #include "attention/attention.h"
+#include "reduce.h"
 #include "turn.h"
 
 constexpr int kWarps = 4, kElements = 8;
@@ -57,6 +58,7 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
     SHARED(float, share_o, [kWarps][kHeads][kLanes * kElements]);
     SHARED(float, share_m, [kWarps][kHeads]);
     SHARED(float, share_d, [kWarps][kHeads]);
+    SHARED(float, share_w, [kHeads][kMostSplits]);
     SHARED(unsigned, flag, [1]);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane / kLanes,
               e0 = lane % kLanes * kElements;
@@ -173,7 +175,7 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
             share_d[warp][h] = d[h];
         }
     }
-    __syncthreads();
+    __syncthreads(); /* all states are there */
     /* the warps of the block */
     for (int at = threadIdx.x; at < heads * a.head_dim; at += blockDim.x) {
         const int h = at / a.head_dim, e = at % a.head_dim;
@@ -199,17 +201,40 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
     const int n = (pos - nb_first_seen(a, pos)) / s.len + 1;
     if (s.n_split == 1 || !nb_last_to_come(&s.turn[token * gridDim.y + blockIdx.y], n, flag))
         return;
-    for (int at = threadIdx.x; at < heads * a.head_dim; at += blockDim.x) {
-        const int h = at / a.head_dim, e = at % a.head_dim;
-        const int64_t part = ((int64_t)token * a.n_head + head0 + h) * s.n_split;
-        float top = -INFINITY, sum = 0.0f, v = 0.0f;
-#pragma unroll 4
-        for (int i = 0; i < n; i++) {
-            float keep, other;
-            merge(&top, &sum, s.md[2 * (part + i)], s.md[2 * (part + i) + 1], &keep, &other);
-            v = v * keep + s.o[(part + i) * a.head_dim + e] * other;
+    const int64_t row = (int64_t)token * a.n_head + head0;
+    for (int h = warp; h < heads; h += kWarps) { /* what each split weighs */
+        const float *md = s.md + 2 * (row + h) * s.n_split;
+        float top = -INFINITY, sum = 0.0f;
+        for (int i = lane; i < n; i += 32)
+            top = fmaxf(top, md[2 * i]);
+#pragma unroll
+        for (int x = 16; x; x >>= 1)
+            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, x));
+        for (int i = lane; i < n; i += 32) {
+            const float w = exp_of(md[2 * i] - top);
+            share_w[h][i] = w;
+            sum += w * md[2 * i + 1];
         }
-        a.out[token * a.ldo + (int64_t)(head0 + h) * a.head_dim + e] = v / sum;
+        sum = nb_warp_sum(sum);
+        for (int i = lane; i < n; i += 32)
+            share_w[h][i] /= sum;
+    }
+    __syncthreads(); /* all weights are there */
+    for (int at = 4 * threadIdx.x; at < heads * a.head_dim; at += 4 * blockDim.x) {
+        const int h = at / a.head_dim, e = at % a.head_dim;
+        const float *o = s.o + (row + h) * s.n_split * a.head_dim + e;
+        float v[4] = {};
+#pragma unroll 8
+        for (int i = 0; i < n; i++) {
+            const uint4 u = ld_v4(o + i * a.head_dim);
+            v[0] += share_w[h][i] * __uint_as_float(u.x);
+            v[1] += share_w[h][i] * __uint_as_float(u.y);
+            v[2] += share_w[h][i] * __uint_as_float(u.z);
+            v[3] += share_w[h][i] * __uint_as_float(u.w);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            a.out[token * a.ldo + (int64_t)(head0 + h) * a.head_dim + e + i] = v[i];
     }
 }
 
