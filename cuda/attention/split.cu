@@ -204,27 +204,32 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
     const int64_t row = (int64_t)token * a.n_head + head0;
     for (int h = warp; h < heads; h += kWarps) { /* what each split weighs */
         const float *md = s.md + 2 * (row + h) * s.n_split;
-        float top = -INFINITY, sum = 0.0f;
-        for (int i = lane; i < n; i += 32)
-            top = fmaxf(top, md[2 * i]);
+        float top = -INFINITY, sum = 0.0f, w[kMostSplits / 32];
+#pragma unroll
+        for (int j = 0; j < kMostSplits / 32; j++) {
+            w[j] = lane + 32 * j < n ? md[2 * (lane + 32 * j)] : -INFINITY;
+            top = fmaxf(top, w[j]);
+        }
 #pragma unroll
         for (int x = 16; x; x >>= 1)
             top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, x));
-        for (int i = lane; i < n; i += 32) {
-            const float w = exp_of(md[2 * i] - top);
-            share_w[h][i] = w;
-            sum += w * md[2 * i + 1];
+#pragma unroll
+        for (int j = 0; j < kMostSplits / 32; j++) {
+            w[j] = exp_of(w[j] - top);
+            sum += lane + 32 * j < n ? w[j] * md[2 * (lane + 32 * j) + 1] : 0.0f;
         }
         sum = nb_warp_sum(sum);
-        for (int i = lane; i < n; i += 32)
-            share_w[h][i] /= sum;
+#pragma unroll
+        for (int j = 0; j < kMostSplits / 32; j++)
+            if (lane + 32 * j < n)
+                share_w[h][lane + 32 * j] = w[j] / sum;
     }
     __syncthreads(); /* all weights are there */
     for (int at = 4 * threadIdx.x; at < heads * a.head_dim; at += 4 * blockDim.x) {
         const int h = at / a.head_dim, e = at % a.head_dim;
         const float *o = s.o + (row + h) * s.n_split * a.head_dim + e;
         float v[4] = {};
-#pragma unroll 8
+#pragma unroll 4
         for (int i = 0; i < n; i++) {
             const uint4 u = ld_v4(o + i * a.head_dim);
             v[0] += share_w[h][i] * __uint_as_float(u.x);
