@@ -327,6 +327,12 @@ NB_API nb_status nb_quantize(const nb_quantize_options *o, nb_quantize_result *r
                              nb_error *err) NB_CHECKED;
 NB_API void nb_quantize_result_free(nb_quantize_result *r);
 
+typedef struct nb_method { /* what `method` names */
+    const char *name, *summary;
+    const char *cost; /* of a linear of N outputs and K inputs */
+} nb_method;
+NB_API bool nb_method_at(int i, nb_method *out); /* false: there are i methods */
+
 /* The run as one HTML page: error per layer and kind, bits, time, what the evaluation measured, the
  * settings. It needs no other file and no script; the same result gives the same bytes. NB_USAGE
  * when path is the model or OUT. */

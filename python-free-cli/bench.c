@@ -195,5 +195,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     return strcmp(a->operand[0], "kernels") == 0 ? run_kernels(a, err) : run_model(a, err);
 }
 
-const nb_command nb_command_bench = {
-    "bench", "MODEL|kernels", "Measures speed, beside what this machine allows.", flags, run, 1};
+const nb_command nb_command_bench = {.name = "bench",
+                                     .operands = "MODEL|kernels",
+                                     .summary = "Measures speed, beside what this machine allows.",
+                                     .flags = flags,
+                                     .run = run,
+                                     .n_operand = 1};

@@ -258,5 +258,10 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_chat = {"chat", "MODEL", "A conversation at the terminal.",
-                                    flags,  run,     1};
+const nb_command nb_command_chat = {
+    .name = "chat",
+    .operands = "MODEL",
+    .summary = "A conversation at the terminal; piped in, all of stdin is one turn.",
+    .flags = flags,
+    .run = run,
+    .n_operand = 1};

@@ -263,5 +263,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     return NB_USAGE;
 }
 
-const nb_command nb_command_completions = {
-    "completions", "bash|zsh|fish", "Prints a completion script for a shell.", no_flags, run, 1};
+const nb_command nb_command_completions = {.name = "completions",
+                                           .operands = "bash|zsh|fish",
+                                           .summary = "Prints a completion script for a shell.",
+                                           .flags = no_flags,
+                                           .run = run,
+                                           .n_operand = 1};

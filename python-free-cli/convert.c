@@ -71,9 +71,9 @@ static nb_status run(const nb_args *a, nb_error *err)
 }
 
 const nb_command nb_command_convert = {
-    "convert",
-    "MODEL -o OUT",
-    "Writes the same model in another container or other number formats.",
-    flags,
-    run,
-    1};
+    .name = "convert",
+    .operands = "MODEL -o OUT",
+    .summary = "Writes the same model in another container or other number formats.",
+    .flags = flags,
+    .run = run,
+    .n_operand = 1};

@@ -101,5 +101,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_doctor = {
-    "doctor", "", "Says what this machine has and what nibble can use.", flags, run, 0};
+const nb_command nb_command_doctor = {.name = "doctor",
+                                      .operands = "",
+                                      .summary =
+                                          "Says what this machine has and what nibble can use.",
+                                      .flags = flags,
+                                      .run = run};

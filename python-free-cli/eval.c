@@ -82,9 +82,9 @@ static nb_status run(const nb_args *a, nb_error *err)
 }
 
 const nb_command nb_command_eval = {
-    "eval",
-    "MODEL -f TEXT",
-    "Measures perplexity and, against a second model, KL divergence.",
-    flags,
-    run,
-    1};
+    .name = "eval",
+    .operands = "MODEL -f TEXT",
+    .summary = "Measures perplexity and, against a second model, KL divergence.",
+    .flags = flags,
+    .run = run,
+    .n_operand = 1};

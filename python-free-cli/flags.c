@@ -322,10 +322,19 @@ static void print_flags(const nb_flag *f)
     }
 }
 
+static void print_word(const char *word, const char *means)
+{
+    printf("  %-36s %s\n", word, means);
+}
+
 void nb_print_help(const nb_command *c)
 {
     printf("nibble %s %s\n\n%s\n\n", c->name, c->operands, c->summary);
     print_flags(c->flags);
+    if (c->words) {
+        putchar('\n');
+        c->words(print_word);
+    }
     printf("\nEverywhere:\n");
     print_flags(nb_global_flags);
 }

@@ -26,6 +26,8 @@ typedef struct nb_command {
     const nb_flag *flags; /* ended by name NULL */
     nb_status (*run)(const nb_args *a, nb_error *err);
     int n_operand; /* arguments that are no flags, at most */
+    /* Calls back for every word that help explains below the flags, NULL: none. */
+    void (*words)(void (*word)(const char *word, const char *means));
 } nb_command;
 
 extern const nb_flag nb_global_flags[];       /* accepted by every command */

@@ -65,6 +65,15 @@ static void roff_flags(const nb_flag *f)
     }
 }
 
+static void roff_word(const char *word, const char *means)
+{
+    printf(".TP\n.B ");
+    roff(word);
+    putchar('\n');
+    roff(means);
+    putchar('\n');
+}
+
 static nb_status run_man(const nb_args *a, nb_error *err)
 {
     static const struct {
@@ -98,14 +107,16 @@ static nb_status run_man(const nb_args *a, nb_error *err)
         roff((*c)->summary);
         putchar('\n');
         roff_flags((*c)->flags);
+        if ((*c)->words)
+            (*c)->words(roff_word);
     }
     printf(".SH FLAGS OF EVERY COMMAND\n");
     roff_flags(nb_global_flags);
     printf(".SH EXIT STATUS\n");
     for (size_t i = 0; i < sizeof exits / sizeof *exits; i++) {
-        printf(".TP\n.B %d\n", (int)exits[i].code);
-        roff(exits[i].means);
-        putchar('\n');
+        char code[12];
+        snprintf(code, sizeof code, "%d", (int)exits[i].code);
+        roff_word(code, exits[i].means);
     }
     printf(".SH ENVIRONMENT\n.TP\n.B NIBBLE_ISA\nscalar, avx2, avx512 or amx: the CPU's "
            "instructions that may be used at most\n"
@@ -124,7 +135,14 @@ static nb_status run_man(const nb_args *a, nb_error *err)
     return NB_OK;
 }
 
-const nb_command nb_command_help = {
-    "help", "[COMMAND]", "Lists the commands, or the flags of one.", no_flags, run_help, 1};
-const nb_command nb_command_man = {
-    "man", "", "Prints the manual page: nibble man > nibble.1", no_flags, run_man, 0};
+const nb_command nb_command_help = {.name = "help",
+                                    .operands = "[COMMAND]",
+                                    .summary = "Lists the commands, or the flags of one.",
+                                    .flags = no_flags,
+                                    .run = run_help,
+                                    .n_operand = 1};
+const nb_command nb_command_man = {.name = "man",
+                                   .operands = "",
+                                   .summary = "Prints the manual page: nibble man > nibble.1",
+                                   .flags = no_flags,
+                                   .run = run_man};

@@ -72,6 +72,11 @@ static bool in_model(const nb_line *l, const nb_error *err)
     return starts_with(err->file, model_of(l));
 }
 
+static bool holds_nan(const nb_line *l, const nb_error *err)
+{
+    return in_model(l, err) && strstr(err->message, "NaN");
+}
+
 static bool in_whole_file(const nb_line *l, const nb_error *err)
 {
     struct stat sb;
@@ -134,6 +139,7 @@ typedef struct row {
 
 static const row rows[] = {
     {NB_USAGE, NULL, no_command, "nibble --help"},
+    {NB_USAGE, "help", any, "nibble help"},
     {NB_USAGE, NULL, any, "nibble %c --help"},
     {NB_NOT_FOUND, NULL, has_folder_missing, "mkdir -p %d"},
     {NB_NOT_FOUND, NULL, any, "did you mean %n?"},
@@ -143,6 +149,7 @@ static const row rows[] = {
     {NB_BAD_INPUT, "quantize", in_work_folder, "%l --restart"},
     {NB_BAD_INPUT, "quantize", in_work_folder, "give the same command again with --restart"},
     {NB_BAD_INPUT, NULL, from_hub, "nibble pull %m"},
+    {NB_BAD_INPUT, NULL, holds_nan, "nibble inspect %m --verify"},
     {NB_BAD_INPUT, NULL, in_whole_file, "sha256sum %f # is it the publisher's?"},
     {NB_BAD_INPUT, "run", no_file, "nibble tokenize %m -p TEXT"},
     {NB_BAD_INPUT, NULL, in_model, "ls -l %d"},

@@ -110,5 +110,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_inspect = {"inspect", "PATH", "Says what a checkpoint holds.",
-                                       flags,     run,    1};
+const nb_command nb_command_inspect = {.name = "inspect",
+                                       .operands = "PATH",
+                                       .summary = "Says what a checkpoint holds.",
+                                       .flags = flags,
+                                       .run = run,
+                                       .n_operand = 1};

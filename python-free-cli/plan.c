@@ -80,5 +80,9 @@ static nb_status run(const nb_args *a, nb_error *err)
 }
 
 const nb_command nb_command_plan = {
-    "plan", "MODEL", "Says what memory a model takes and where, without loading it.",
-    flags,  run,     1};
+    .name = "plan",
+    .operands = "MODEL",
+    .summary = "Says what memory a model takes and where, without loading it.",
+    .flags = flags,
+    .run = run,
+    .n_operand = 1};

@@ -125,5 +125,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_pull = {
-    "pull", "ORG/REPO[@REVISION]", "Fetches a model of the hub into its cache.", flags, run, 1};
+const nb_command nb_command_pull = {.name = "pull",
+                                    .operands = "ORG/REPO[@REVISION]",
+                                    .summary = "Fetches a model of the hub into its cache.",
+                                    .flags = flags,
+                                    .run = run,
+                                    .n_operand = 1};

@@ -25,7 +25,8 @@ static const nb_flag flags[] = {
      "gguf, gptq, gptq_v2, awq, compressed-tensors, bnb, plain: the rounded values as floats "
      "(default "
      "by OUT: gguf or gptq)"},
-    {"embedding", 0, "TYPE|keep", "format of embedding and head (default q8_0; keep in a folder)"},
+    {"embedding", 0, "TYPE|keep",
+     "format of embedding and head (default q8_0; keep in a folder, where they are floats)"},
     {"correction", 0, "0..1", "correction for drifted inputs (default 1)"},
     {"damp", 0, "X", "share of the mean diagonal added to H (default 0.05)"},
     {"token-limit", 0, "X",
@@ -276,19 +277,20 @@ static nb_status parse_range(const char *text, int32_t *from, int32_t *to, nb_er
     int64_t n[2] = {0, 0};
     int k = 0, digits = 0;
     bool good = true;
-    for (; *text && good; text++)
-        if (*text == ':' && k == 0 && digits) {
+    for (const char *p = text; *p && good; p++)
+        if (*p == ':' && k == 0 && digits) {
             k = 1;
             digits = 0;
         } else {
-            good = *text >= '0' && *text <= '9' && ++digits < 7;
-            n[k] = 10 * n[k] + (*text - '0');
+            good = *p >= '0' && *p <= '9' && ++digits < 7;
+            n[k] = 10 * n[k] + (*p - '0');
         }
     *from = (int32_t)n[0];
     *to = (int32_t)n[1];
     return good && k == 1 && digits
                ? NB_OK
-               : nb_fail(err, NB_USAGE, "--layers: it must be two numbers, such as 0:2");
+               : nb_fail(err, NB_USAGE, "--layers %.40s: it must be two numbers, such as 0:2",
+                         text);
 }
 
 static nb_status run(const nb_args *a, nb_error *err)
@@ -372,5 +374,21 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st == NB_INTERRUPTED ? (nb_status)(128 + interrupted) : st;
 }
 
-const nb_command nb_command_quantize = {
-    "quantize", "MODEL -o OUT", "Writes a smaller model and says what was lost.", flags, run, 1};
+static void methods(void (*word)(const char *word, const char *means))
+{
+    nb_method m;
+    for (int i = 0; nb_method_at(i, &m); i++) {
+        char left[64], right[256];
+        snprintf(left, sizeof left, "--method %s", m.name);
+        snprintf(right, sizeof right, "%s; a linear of N x K: %s", m.summary, m.cost);
+        word(left, right);
+    }
+}
+
+const nb_command nb_command_quantize = {.name = "quantize",
+                                        .operands = "MODEL -o OUT",
+                                        .summary = "Writes a smaller model and says what was lost.",
+                                        .flags = flags,
+                                        .run = run,
+                                        .n_operand = 1,
+                                        .words = methods};

@@ -200,6 +200,9 @@ static nb_status run(const nb_args *a, nb_error *err)
             if (!nb_model_token(m, 0, &length))
                 print_ids(&r);
             putchar('\n');
+            if (strcmp(r.stop, "context") == 0)
+                fprintf(stderr, "nibble: the context of %d tokens is full; --ctx gives more\n",
+                        ctx);
         }
     }
     nb_generate_result_free(&r);
@@ -210,4 +213,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_run = {"run", "MODEL -p TEXT", "Continues a text.", flags, run, 2};
+const nb_command nb_command_run = {.name = "run",
+                                   .operands = "MODEL -p TEXT",
+                                   .summary = "Continues a text.",
+                                   .flags = flags,
+                                   .run = run,
+                                   .n_operand = 2};

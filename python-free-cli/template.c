@@ -62,5 +62,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_template = {
-    "template", "MODEL -f FILE", "Renders a conversation as the model's prompt.", flags, run, 2};
+const nb_command nb_command_template = {.name = "template",
+                                        .operands = "MODEL -f FILE",
+                                        .summary = "Renders a conversation as the model's prompt.",
+                                        .flags = flags,
+                                        .run = run,
+                                        .n_operand = 2};

@@ -60,5 +60,9 @@ static nb_status run(const nb_args *a, nb_error *err)
     return st;
 }
 
-const nb_command nb_command_tokenize = {
-    "tokenize", "MODEL -p TEXT", "Prints the token ids of a text.", flags, run, 1};
+const nb_command nb_command_tokenize = {.name = "tokenize",
+                                        .operands = "MODEL -p TEXT",
+                                        .summary = "Prints the token ids of a text.",
+                                        .flags = flags,
+                                        .run = run,
+                                        .n_operand = 1};

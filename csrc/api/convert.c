@@ -2,6 +2,7 @@
  * tensor is called, where its rows lie and how its values are written is the sink's matter; here is
  * only which format each gets. */
 #include "api/convert.h"
+#include "api/manifest.h"
 #include "api/refuse_input.h"
 #include "base/clock.h"
 #include "base/nearest.h"
@@ -243,21 +244,43 @@ static nb_status put_roles(job *j, int layer, nb_error *err)
     return st;
 }
 
-static nb_status walk(job *j, nb_error *err)
+/* Layer -1: and what lies beyond the slots. */
+static nb_status put_layer(job *j, int layer, nb_error *err)
 {
     uint8_t digest[NB_SHA256_BYTES];
+    const nb_status st = put_roles(j, layer, err);
+    return st == NB_OK ? j->sink->op->seal(j->sink, layer, digest, err) : st;
+}
+
+static nb_status commit(job *j, nb_error *err)
+{
+    nb_text settings = {0}, input = {0}, manifest = {0};
+    nb_text_printf(&settings, "{\"format\":\"%s\",\"grid\":\"%s\",\"max-shard-size\":%lld}",
+                   j->kind->name, j->grid ? j->grid->name : "keep",
+                   (long long)j->o->max_shard_bytes);
+    nb_status st = nb_input_files(j->m->container, &input, err);
+    if (st == NB_OK)
+        st = nb_manifest_write(&settings, &input, NULL, j->sink, &manifest, err);
+    if (st == NB_OK)
+        st = j->sink->op->commit(j->sink, manifest.p, manifest.n, err);
+    nb_text_free(&settings);
+    nb_text_free(&input);
+    nb_text_free(&manifest);
+    return st;
+}
+
+static nb_status walk(job *j, nb_error *err)
+{
     const int32_t n_layer = j->m->hp.n_layer;
     nb_status st = NB_OK;
     for (int32_t l = 0; l < n_layer && st == NB_OK; l++) {
-        st = put_roles(j, l, err);
+        st = put_layer(j, l, err);
         if (st == NB_OK && j->o->progress)
             j->o->progress(j->o->arg, l + 1, n_layer);
     }
     if (st == NB_OK)
-        st = put_roles(j, -1, err);
-    if (st == NB_OK)
-        st = j->sink->op->seal(j->sink, -1, digest, err); /* and what lies beyond the slots */
-    return st == NB_OK ? j->sink->op->commit(j->sink, NULL, 0, err) : st;
+        st = put_layer(j, -1, err);
+    return st == NB_OK ? commit(j, err) : st;
 }
 
 typedef struct sums {

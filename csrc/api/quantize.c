@@ -1,5 +1,6 @@
 /* quantize.c -- nb_quantize: choices, plan, work folder, calibration, the pipeline, the file, the
  * report. */
+#include "api/manifest.h"
 #include "api/quantize.h"
 #include "base/clock.h"
 #include "base/mapfile.h"
@@ -53,10 +54,13 @@ static nb_status rehearse(nb_quantize_job *j, nb_quantize_result *r, nb_error *e
 
 static nb_status commit(nb_quantize_job *j, nb_error *err)
 {
-    nb_text manifest = {0};
-    nb_status st = nb_quantize_manifest(j, &manifest, err);
+    nb_text settings = {0}, manifest = {0};
+    nb_quantize_settings_write(&j->o, false, &settings);
+    nb_status st = nb_manifest_write(&settings, &j->input, j->calib_sha[0] ? j->calib_sha : NULL,
+                                     j->sink, &manifest, err);
     if (st == NB_OK)
         st = j->sink->op->commit(j->sink, manifest.p, manifest.n, err);
+    nb_text_free(&settings);
     nb_text_free(&manifest);
     return st;
 }

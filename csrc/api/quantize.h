@@ -94,8 +94,6 @@ nb_status nb_quantize_settings_read(const char *path, const nb_json_node *settin
 /* NB_BAD_INPUT names the first setting that changes the output and differs. */
 nb_status nb_quantize_settings_compare(const char *path, const nb_json_node *settings,
                                        const nb_quantize_options *o, nb_error *err) NB_CHECKED;
-/* [{"file","bytes","mtime_ns","inode","header_sha256"},...]: of the source as it lies on disk. */
-nb_status nb_quantize_input_write(const nb_container *c, nb_text *out, nb_error *err) NB_CHECKED;
 
 /* ---- the work folder ---- */
 /* Takes OUT.nibble/ and reads its journal; with `resume` and no model the options come from
@@ -119,7 +117,6 @@ nb_status nb_quantize_work_finish(nb_quantize_job *j, bool *done, nb_error *err)
 void nb_quantize_work_close(nb_quantize_job *j, nb_status outcome, nb_error *err);
 /* Options that came from the journal are not to be read afterwards. */
 void nb_quantize_work_forget(nb_quantize_job *j);
-nb_status nb_quantize_manifest(nb_quantize_job *j, nb_text *out, nb_error *err) NB_CHECKED;
 
 /* ---- plan ---- */
 /* Fills plan_* of the result, decides whether activations are spilled, and refuses with NB_NO_ROOM

@@ -13,6 +13,16 @@
 #include <string.h>
 #include <sys/stat.h>
 
+bool nb_method_at(int i, nb_method *out)
+{
+    for (const nb_quantizer *const *q = nb_quantizers; *q && i >= 0; q++)
+        if (i-- == 0) {
+            *out = (nb_method){.name = (*q)->name, .summary = (*q)->summary, .cost = (*q)->cost};
+            return true;
+        }
+    return false;
+}
+
 static nb_status choose_method(nb_quantize_job *j, nb_error *err)
 {
     const char *name = j->o.method ? j->o.method : "gptq";

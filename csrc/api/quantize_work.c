@@ -8,6 +8,7 @@
  *
  * A run that is given again holds its settings and its input against `begin`, reads the sealed
  * layers back through the sink (their digests must be the journal's) and goes on behind them. */
+#include "api/manifest.h"
 #include "api/quantize.h"
 #include "base/clock.h"
 #include "base/mapfile.h"
@@ -297,7 +298,7 @@ nb_status nb_quantize_work_begin(nb_quantize_job *j, nb_error *err)
     const nb_json_node *begin = find(j, "begin");
     nb_status st = journal_path(j, path, err);
     if (st == NB_OK)
-        st = nb_quantize_input_write(j->m->container, &j->input, err);
+        st = nb_input_files(j->m->container, &j->input, err);
     if (st == NB_OK)
         st = hash_calib_text(j, err);
     /* a journal that is begun asks to be gone on with: not where that cannot be */

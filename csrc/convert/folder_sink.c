@@ -245,7 +245,7 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
     nb_sha256_init(&digest);
     if (st == NB_OK && layer < 0 && !earlier)
         st = copy_rest(s, err);
-    if (st == NB_OK) {
+    if (st == NB_OK && s->kept) {
         st = nb_shards_out_sync(s->w, err);
         s->base.broken = s->base.broken || st != NB_OK;
     }
@@ -463,6 +463,23 @@ static nb_status open_weights(folder_sink *s, nb_error *err)
     return st;
 }
 
+static nb_status add_size(void *total, const char *name, const void *p, size_t n, nb_error *err)
+{
+    (void)name;
+    (void)p;
+    (void)err;
+    *(int64_t *)total += (int64_t)n;
+    return NB_OK;
+}
+
+static nb_status add_sizes(folder_sink *s, nb_error *err)
+{
+    int64_t *total = &s->base.total_bytes;
+    *total = (int64_t)nb_shards_out_total_bytes(s->w);
+    const nb_status st = nb_folder_texts(s->text, add_size, total, err);
+    return st == NB_OK && !from_gguf(s) ? nb_folder_carried(s->src, add_size, total, err) : st;
+}
+
 nb_status nb_folder_sink_open(const nb_folder_sink_spec *spec, nb_sink **out, nb_error *err)
 {
     *out = NULL;
@@ -492,13 +509,12 @@ nb_status nb_folder_sink_open(const nb_folder_sink_spec *spec, nb_sink **out, nb
         find_holes(s);
         st = open_weights(s, err);
     }
+    if (st == NB_OK)
+        st = add_sizes(s, err);
     if (st != NB_OK) {
         sink_close(&s->base);
         return st;
     }
-    s->base.total_bytes = (int64_t)nb_shards_out_total_bytes(s->w);
-    for (int i = 0; i < NB_FOLDER_TEXTS; i++)
-        s->base.total_bytes += (int64_t)s->text[i].n;
     *out = &s->base;
     return NB_OK;
 }

@@ -260,7 +260,7 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
     /* sealed by an earlier run, only to be hashed again */
     const bool earlier = s->spec.resume && embed >= 0 && !nb_gguf_writer_touched(s->w, (int)embed);
     nb_status st = layer < 0 && !earlier ? copy_rest(s, err) : NB_OK;
-    if (st == NB_OK) {
+    if (st == NB_OK && s->work) {
         st = nb_gguf_writer_sync(s->w, err);
         s->base.broken = s->base.broken || st != NB_OK;
     }
@@ -324,13 +324,11 @@ static nb_status beside(const char *out, char path[kPath], nb_error *err)
                : nb_fail_at(err, NB_IO, out, -1, "a path of more than %d bytes", kPath - 1);
 }
 
-/* partial NULL: a name of its own. */
 static nb_status write_text(const char *path, const char *partial, const char *text, size_t n,
                             nb_error *err)
 {
     nb_outfile *f = NULL;
-    nb_status st = partial ? nb_outfile_open_at(path, partial, false, &f, err)
-                           : nb_outfile_open(path, &f, err);
+    nb_status st = nb_outfile_open_at(path, partial, false, &f, err);
     if (st == NB_OK)
         st = nb_outfile_write_at(f, 0, text, n, err);
     if (st == NB_OK)
@@ -362,22 +360,43 @@ nb_status nb_gguf_sink_finish(const char *out, const char *work, bool *done, nb_
     return st;
 }
 
+/* Without a work folder. The manifest is on disk before the file has its name; what is left to fail
+ * then takes the file along. */
+static nb_status commit_at_once(gguf_sink *s, const char *manifest, size_t n, nb_error *err)
+{
+    char path[kPath];
+    nb_outfile *f = NULL;
+    nb_status st = beside(s->out, path, err);
+    if (st == NB_OK && n)
+        st = nb_outfile_open(path, &f, err);
+    if (st == NB_OK && n)
+        st = nb_outfile_write_at(f, 0, manifest, n, err);
+    if (st == NB_OK && n)
+        st = nb_outfile_sync(f, err);
+    /* of the file that is replaced */
+    if (st == NB_OK && unlink(path) != 0 && errno != ENOENT)
+        st = nb_fail_errno_at(err, path, "cannot replace it");
+    if (st == NB_OK)
+        st = nb_gguf_writer_commit(s->w, err);
+    if (st == NB_OK && n) {
+        st = nb_outfile_commit(f, err);
+        if (st != NB_OK) {
+            (void)unlink(path);
+            (void)unlink(s->out);
+        }
+    }
+    nb_outfile_close(f);
+    return st;
+}
+
 static nb_status sink_commit(nb_sink *base, const char *manifest, size_t n, nb_error *err)
 {
     gguf_sink *s = (gguf_sink *)base;
     char path[kPath], partial[kPath];
     bool done = false;
-    nb_status st;
-    if (!s->work) {
-        st = beside(s->out, path, err);
-        /* of the file that is replaced */
-        if (st == NB_OK && unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR)
-            st = nb_fail_errno_at(err, path, "cannot replace it");
-        if (st == NB_OK)
-            st = nb_gguf_writer_commit(s->w, err);
-        return st == NB_OK && n ? write_text(path, NULL, manifest, n, err) : st;
-    }
-    st = nb_gguf_writer_finish(s->w, err);
+    if (!s->work)
+        return commit_at_once(s, manifest, n, err);
+    nb_status st = nb_gguf_writer_finish(s->w, err);
     s->base.broken = s->base.broken || st == NB_IO;
     if (st == NB_OK)
         st = in_folder(s->work, "manifest.json", path, err);

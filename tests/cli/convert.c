@@ -93,14 +93,29 @@ static void one(check *c, const char *line, int code, const char *out, const cha
     check_transcript(c, &here, &t);
 }
 
+/* Turns one bit at `at`, from the end where negative. */
+static void flip(check *c, const char *name, long at)
+{
+    char path[1024];
+    FILE *f = fopen(folder_in(&here, name, path), "r+b");
+    if (!f)
+        exit(1);
+    CHECK_EQ(c, fseek(f, at, at < 0 ? SEEK_END : SEEK_SET), 0);
+    const int was = getc(f);
+    CHECK_EQ(c, fseek(f, -1, SEEK_CUR), 0);
+    CHECK(c, was != EOF && putc(was ^ 1, f) != EOF);
+    fclose(f);
+}
+
 static void there_and_back(check *c)
 {
     one(c, "convert " LLAMA " -o %T/out.gguf -t 1", 0, "gguf: ", NULL);
     one(c, "inspect %T/out.gguf --tensors", 0,
         "rope_freqs.weight                            f32    [8]", NULL);
-    one(c, "inspect %T/out.gguf --verify", 0, "tensors hold numbers", NULL);
+    one(c, "inspect %T/out.gguf --verify", 0, "each with the SHA-256 of its manifest", NULL);
     one(c, "convert %T/out.gguf -o %T/out/ --json", 0,
         "{\"format\":\"plain\",\"grid\":\"keep\",\"bytes\":", NULL);
+    one(c, "inspect %T/out --verify", 0, "each with the SHA-256 of its manifest", NULL);
     one(c, "inspect %T/out --tensors", 0,
         "model.layers.1.self_attn.q_proj.weight       bf16   [64,64]", NULL);
     one(c, "inspect %T/out", 0, "rope_scaling", NULL);
@@ -110,21 +125,41 @@ static void there_and_back(check *c)
         "model.layers.1.self_attn.q_proj.weight       f32    [64,64]", NULL);
     one(c, "tokenize %T/out2 -p hello", 0, "104 101 108 108 111", NULL);
     gone("out.gguf");
+    gone("out.gguf.manifest.json");
     gone("out");
     gone("out2");
     CHECK_EQ(c, strangers(), 0);
 }
 
-/* A file that is replaced takes its manifest along. */
+/* One bit of each file that was written: `inspect --verify` names what differs. */
+static void verified(check *c)
+{
+    one(c, "convert " LLAMA " -o %T/out -q", 0, "plain: ", NULL);
+    one(c, "convert " TINY " -o %T/out.gguf -q", 0, "gguf: ", NULL);
+    flip(c, "out/tokenizer_config.json", 5);
+    one(c, "inspect %T/out --verify", 1, NULL,
+        "tokenizer_config.json: does not have the hash of the manifest");
+    flip(c, "out/model.safetensors", -3);
+    one(c, "inspect %T/out --verify", 1, NULL, "does not have the hash of the manifest");
+    flip(c, "out.gguf", -2);
+    one(c, "inspect %T/out.gguf --verify", 1, NULL,
+        "tensor output.weight does not have the hash of the manifest");
+    gone("out.gguf");
+    gone("out.gguf.manifest.json");
+    gone("out");
+    CHECK_EQ(c, strangers(), 0);
+}
+
+/* A file that is replaced has the manifest of the new one. */
 static void replaced(check *c)
 {
     char path[1024];
     one(c, "quantize " TINY " -o %T/out.gguf --method rtn -q", 0, "rtn q4_0", NULL);
     CHECK(c, access(folder_in(&here, "out.gguf.manifest.json", path), F_OK) == 0);
     one(c, "convert " TINY " -o %T/out.gguf -q", 0, "gguf: ", NULL);
-    CHECK(c, access(path, F_OK) != 0);
-    one(c, "inspect %T/out.gguf --verify", 0, "tensors hold numbers", NULL);
+    one(c, "inspect %T/out.gguf --verify", 0, "each with the SHA-256 of its manifest", NULL);
     gone("out.gguf");
+    gone("out.gguf.manifest.json");
     CHECK_EQ(c, strangers(), 0);
 }
 
@@ -146,6 +181,7 @@ static void rounded(check *c)
         one(c, line, 0, "rtn ", NULL);
         check_same(c, &here, "out.gguf", "rounded.gguf", true);
         gone("out.gguf");
+        gone("out.gguf.manifest.json");
         gone("rounded.gguf");
         gone("rounded.gguf.manifest.json");
     }
@@ -234,7 +270,8 @@ static void begin(void)
 static const check_case cases[] = {
     {"what convert refuses it names, and leaves nothing", refusals},
     {"a folder to GGUF and back", there_and_back},
-    {"a file that is replaced takes its manifest along", replaced},
+    {"what convert wrote is verified by its manifest", verified},
+    {"a file that is replaced has the manifest of the new one", replaced},
     {"plain rounding of a 16-bit model gives the encoder's bytes where the grid meets its extreme",
      rounded},
     {"a file that is carried over may be no link out of the folder", links},

@@ -132,7 +132,7 @@ static const transcript refused[] = {
     {"--dry-run writes no report", "quantize " TINY OUT "--dry-run -q --report %T/r.html", 0,
      "rtn q4_0: ", NULL, 0},
     {"layers that are no range", "quantize " TINY OUT "--layers 1", 2, NULL,
-     "--layers: it must be two numbers", 0},
+     ": it must be two numbers, such as 0:2", 0},
     {"layers beyond the model", "quantize " TINY OUT "--layers 1:9", 2, NULL,
      "--layers 1:9, the model has 2 layers", 0},
     {"an empty range of layers", "quantize " TINY OUT "--layers 1:1", 2, NULL,

@@ -20,7 +20,12 @@ static nb_status never(const nb_args *a, nb_error *err)
     return NB_OK;
 }
 
-const nb_command nb_fuzz_command = {"quantize", "MODEL", "for the fuzzer", flags, never, 2};
+const nb_command nb_fuzz_command = {.name = "quantize",
+                                    .operands = "MODEL",
+                                    .summary = "for the fuzzer",
+                                    .flags = flags,
+                                    .run = never,
+                                    .n_operand = 2};
 const nb_command *const nb_commands[] = {&nb_fuzz_command, NULL};
 
 static void values(const nb_args *a)

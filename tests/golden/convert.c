@@ -19,12 +19,21 @@ enum { kFamilies = sizeof families / sizeof *families };
 
 /* ---- doing ---- */
 
+/* With its manifest beside it. */
+static void gone(const char *out)
+{
+    char manifest[800];
+    snprintf(manifest, sizeof manifest, "%s.manifest.json", out);
+    folder_remove(out);
+    folder_remove(manifest);
+}
+
 static bool convert(check *c, const char *from, const char *to, const char *grid)
 {
     nb_error err = {.message = ""};
     nb_convert_result r;
     const nb_convert_options o = {.model = from, .out = to, .grid = grid, .n_thread = 2};
-    folder_remove(to);
+    gone(to);
     const nb_status st = nb_convert(&o, &r, &err);
     CHECK_STR(c, err.message, "");
     CHECK_EQ(c, st, NB_OK);
@@ -149,9 +158,9 @@ static void either_way(check *c, const char *source)
         same_tensors(c, gguf, again);
         same_keys(c, gguf, again, (const char *const[]){"general.name", NULL});
     }
-    folder_remove(gguf);
-    folder_remove(back);
-    folder_remove(again);
+    gone(gguf);
+    gone(back);
+    gone(again);
 }
 
 static void folders(check *c)
@@ -203,8 +212,8 @@ static void outside_files(check *c)
             same_tensors(c, source, again);
             same_keys(c, source, again, except);
         }
-        folder_remove(back);
-        folder_remove(again);
+        gone(back);
+        gone(again);
     }
 }
 
@@ -233,13 +242,13 @@ static void codes(check *c)
             nb_convert_result r;
             const nb_convert_options o = {
                 .model = first, .out = second, .grid = rows[i].to, .n_thread = 2};
-            folder_remove(second);
+            gone(second);
             CHECK_EQ(c, nb_convert(&o, &r, &err), NB_UNSUPPORTED);
             CHECK_HAS(c, err.message, "not all of its values in ");
             CHECK(c, access(second, F_OK) != 0);
         }
-        folder_remove(first);
-        folder_remove(second);
+        gone(first);
+        gone(second);
     }
 }
 
@@ -259,8 +268,8 @@ static void same_file(check *c)
     }
     nb_mapfile_close(a);
     nb_mapfile_close(b);
-    folder_remove(source);
-    folder_remove(out);
+    gone(source);
+    gone(out);
 }
 
 /* A model that lies in a folder is quantized into the file that its GGUF form is quantized into,
@@ -289,13 +298,9 @@ static void quantized_folder(check *c)
             nb_quantize_result_free(&r);
         }
         same_tensors(c, two, one);
-        strcat(strcpy(source, one), ".manifest.json");
-        folder_remove(source);
-        strcat(strcpy(source, two), ".manifest.json");
-        folder_remove(source);
-        folder_remove(gguf);
-        folder_remove(one);
-        folder_remove(two);
+        gone(gguf);
+        gone(one);
+        gone(two);
     }
 }
 

@@ -1,7 +1,7 @@
-/* quantize_manifest.c -- manifest.json: what a file was made of and with, and the hash of every
- * tensor and of what is outside of them. The same run gives the same bytes, so nothing in it
- * depends on the clock, the folder or an interruption. */
-#include "api/quantize.h"
+/* manifest.c -- see manifest.h. */
+#include "api/manifest.h"
+#include "file/json.h"
+#include "nibble.h"
 
 #include <string.h>
 
@@ -64,29 +64,32 @@ static void put_input(const nb_json_node *files, nb_text *out)
     }
 }
 
-nb_status nb_quantize_manifest(nb_quantize_job *j, nb_text *out, nb_error *err)
+nb_status nb_manifest_write(const nb_text *settings, const nb_text *input, const char *calib_sha,
+                            nb_sink *sink, nb_text *out, nb_error *err)
 {
-    nb_json *input = NULL;
-    nb_status st = nb_json_parse("the list of input files", j->input.p, j->input.n, &input, err);
+    nb_json *files = NULL;
+    nb_status st = nb_text_check(settings, "the manifest", err);
+    if (st == NB_OK)
+        st = nb_json_parse("the list of input files", input->p, input->n, &files, err);
     nb_text_printf(out, "{\"manifest\":1,\"nibble\":\"%s\",\n\"settings\":", nb_version());
-    nb_quantize_settings_write(&j->o, false, out);
+    nb_text_add(out, settings->p, settings->n);
     nb_text_puts(out, ",\n\"input\":[");
     if (st == NB_OK)
-        put_input(nb_json_root(input), out);
-    nb_text_printf(out, "],\n\"calib_sha256\":%s%s%s,\n\"tensors\":[", j->calib_sha[0] ? "\"" : "",
-                   j->calib_sha[0] ? j->calib_sha : "null", j->calib_sha[0] ? "\"" : "");
-    nb_json_close(input);
+        put_input(nb_json_root(files), out);
+    nb_text_printf(out, "],\n\"calib_sha256\":%s%s%s,\n\"tensors\":[", calib_sha ? "\"" : "",
+                   calib_sha ? calib_sha : "null", calib_sha ? "\"" : "");
+    nb_json_close(files);
     if (st == NB_OK)
         st = nb_text_check(out, "the manifest", err);
     if (st == NB_OK)
-        st = j->sink->op->each(j->sink, put_tensor, out, err);
-    if (st == NB_OK && j->sink->op->files) {
+        st = sink->op->each(sink, put_tensor, out, err);
+    if (st == NB_OK && sink->op->files) {
         nb_text_puts(out, "\n],\n\"files\":[");
         st = nb_text_check(out, "the manifest", err);
         if (st == NB_OK)
-            st = j->sink->op->files(j->sink, put_file, out, err);
+            st = sink->op->files(sink, put_file, out, err);
         nb_text_puts(out, "\n]}\n");
     } else if (st == NB_OK)
-        st = put_head(j->sink, out, err);
+        st = put_head(sink, out, err);
     return st == NB_OK ? nb_text_check(out, "the manifest", err) : st;
 }
