@@ -20,6 +20,7 @@
 #include "attention/attention.h"
 #include "reduce.h"
 #include "turn.h"
+#include "vector.h"
 
 constexpr int kWarps = 4, kElements = 8;
 constexpr int kPiece = 64;        /* a split is a multiple of it */
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
 {
     constexpr int kPos = 32 / kLanes, kUnroll = kHeads > 4 ? 2 : 4, kStep = kPos * kUnroll,
                   kVecs = Kv<T>::kVecs;
-    SHARED(float, share_o, [kWarps][kHeads][kLanes * kElements]);
+    SHARED_ALIGN(16, float, share_o, [kWarps][kHeads][kLanes * kElements]);
     SHARED(float, share_m, [kWarps][kHeads]);
     SHARED(float, share_d, [kWarps][kHeads]);
     SHARED(float, share_w, [kHeads][kMostSplits]);
@@ -83,13 +84,17 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
     for (int h = 0; h < kHeads; h++) {
         m[h] = -INFINITY;
         d[h] = 0.0f;
+        const float *from = a.q + token * a.ldq + (int64_t)(head0 + h) * a.head_dim + e0;
 #pragma unroll
-        for (int i = 0; i < kElements; i++) {
-            q[h][i] =
-                mine && h < heads
-                    ? a.q[token * a.ldq + (int64_t)(head0 + h) * a.head_dim + e0 + i] * a.scale
-                    : 0.0f;
-            o[h][i] = 0.0f;
+        for (int i = 0; i < kElements; i += 4) {
+            float four[4] = {};
+            if (mine && h < heads)
+                nb_neighbours(from + i, four);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                q[h][i + j] = four[j] * a.scale;
+                o[h][i + j] = 0.0f;
+            }
         }
     }
     for (int t0 = begin + warp * kStep; t0 < end; t0 += kWarps * kStep) {
@@ -166,10 +171,17 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
             for (int i = 0; i < kElements; i++)
                 o[h][i] = o[h][i] * keep + __shfl_xor_sync(0xffffffffu, o[h][i], x) * other;
         }
-        if (group == 0)
+        if (group == 0) { /* eight lanes at 32 bytes each: four begin with their second half */
+            const int late = lane & 4;
+            float first[4], second[4];
 #pragma unroll
-            for (int i = 0; i < kElements; i++)
-                share_o[warp][h][e0 + i] = o[h][i];
+            for (int i = 0; i < 4; i++) {
+                first[i] = late ? o[h][4 + i] : o[h][i];
+                second[i] = late ? o[h][i] : o[h][4 + i];
+            }
+            nb_store4(&share_o[warp][h][e0 + late], first);
+            nb_store4(&share_o[warp][h][e0 + 4 - late], second);
+        }
         if (lane == 0) {
             share_m[warp][h] = m[h];
             share_d[warp][h] = d[h];
@@ -237,9 +249,7 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
             v[2] += share_w[h][i] * __uint_as_float(u.z);
             v[3] += share_w[h][i] * __uint_as_float(u.w);
         }
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            a.out[token * a.ldo + (int64_t)(head0 + h) * a.head_dim + e + i] = v[i];
+        nb_store4(a.out + token * a.ldo + (int64_t)(head0 + h) * a.head_dim + e, v);
     }
 }
 

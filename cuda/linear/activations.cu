@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(32 * kNormWarps) activations_kernel(Packed w, 
     }
     for (int unit = (int)blockIdx.y * n_warp + warp; unit < w.n_unit;
          unit += (int)gridDim.y * n_warp)
-        nb_bring<Swizzled>(w, s, unit, oct, [&](int token, int position) {
-            return nb_input(w, io, token, position, r);
+        nb_bring<Swizzled>(w, s, unit, oct, [&](int token, int position, auto &v) {
+            nb_inputs(w, io, token, position, r, v);
         });
 }
 

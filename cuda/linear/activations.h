@@ -5,8 +5,8 @@
 
 #include "linear/linear.h"
 
-/* input(token, position): x, or 0 where there is none. token counts all of the call's, position
- * those of the weight. */
+/* input(token, position, v): x of the 2 or 4 neighbours that v has room for, or 0 where there is none.
+ * token counts all of the call's, position those of the weight. */
 template <bool Swizzled = false, class Input>
 DEVI void nb_bring(const Packed &w, const Scratch &s, int unit, int oct, Input input)
 {
@@ -15,12 +15,25 @@ DEVI void nb_bring(const Packed &w, const Scratch &s, int unit, int oct, Input i
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         uint32_t r[4];
+        const int p = unit * kUnit + 32 * half;
+        if constexpr (Swizzled) { /* eight in a row */
 #pragma unroll
-        for (int i = 0; i < 4;
-             i++) { /* step 2 half + i / 2, its register i % 2; or eight in a row */
-            const int p = unit * kUnit + 32 * half +
-                          (Swizzled ? 8 * t + 2 * i : 16 * (i >> 1) + 8 * (i & 1) + 2 * t);
-            r[i] = bf2_pack(input(8 * oct + g, p), input(8 * oct + g, p + 1));
+            for (int i = 0; i < 2; i++) {
+                float v[4];
+                input(8 * oct + g, p + 8 * t + 4 * i, v);
+                r[2 * i] = bf2_pack(v[0], v[1]);
+                r[2 * i + 1] = bf2_pack(v[2], v[3]);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < 4; i++) { /* step 2 half + i / 2, its register i % 2 */
+                float v[2];
+                input(8 * oct + g, p + 8 * i + 2 * t, v);
+                r[i] = bf2_pack(v[0], v[1]);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
             const float pair = bf2_lo(r[i]) + bf2_hi(r[i]);
             if (Swizzled ? t >> 1 : i >> 1)
                 sum[2 * half + 1] += pair;

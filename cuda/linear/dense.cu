@@ -115,9 +115,11 @@ __global__ void __launch_bounds__(kThreads) rows_of_x_kernel(Packed w, Io io, ui
 {
     const int pairs = w.n_unit * (kUnit / 2), i = (int)(blockIdx.x * kThreads + threadIdx.x);
     if (i < pairs)
-        for (int m = (int)blockIdx.y; m < io.M; m += (int)gridDim.y)
-            x[(int64_t)m * pairs + i] =
-                bf2_pack(nb_input(w, io, m, 2 * i, 1.0f), nb_input(w, io, m, 2 * i + 1, 1.0f));
+        for (int m = (int)blockIdx.y; m < io.M; m += (int)gridDim.y) {
+            float v[2];
+            nb_inputs(w, io, m, 2 * i, 1.0f, v);
+            x[(int64_t)m * pairs + i] = bf2_pack(v[0], v[1]);
+        }
 }
 
 /* What the product is added to: y = bias (+ y). */

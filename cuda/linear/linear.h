@@ -29,6 +29,7 @@
 #include "norm/norm.h"
 #include "pointwise/gated.h"
 #include "turn.h"
+#include "vector.h"
 
 struct Io { /* y = through(x) W^T (+ bias) (+ y) */
     const float *x, *bias;
@@ -75,6 +76,26 @@ DEVI float nb_input(const Packed &w, const Io &io, int token, int position, floa
     const float *factor = nb_factors(io, token);
     return k < 0 ? 0.0f
                  : nb_put_through(io, io.x[token * io.ldx + k], factor ? factor[k] : 1.0f, r);
+}
+/* nb_input of n neighbouring positions, the first a multiple of n */
+template <int n>
+DEVI void nb_inputs(const Packed &w, const Io &io, int token, int position, float r, float (&v)[n])
+{
+    if (w.src || token >= io.M || position + n > w.K) {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            v[i] = nb_input(w, io, token, position + i, r);
+        return;
+    }
+    nb_neighbours(io.x + token * io.ldx + position, v);
+    const float *factor = nb_factors(io, token);
+    if (!factor)
+        return;
+    float f[n];
+    nb_neighbours(factor + position, f);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        v[i] = nb_put_through(io, v[i], f[i], r);
 }
 DEVI void nb_store(const Io &io, int m, int n, float v)
 {

@@ -131,38 +131,54 @@ DEVI int word_at(const Packed &w, int first, int i)
     return unit * kUnit + (i & 16) * 2 + (i & 2) * 8 + (i & 1) * 8 + (i >> 2 & 3) * 2;
 }
 
-/* n units of x from `first` on, up to 8 tokens of them. part: shared. */
+/* n units of x from `first` on, up to 8 tokens of them: every half of a unit token by token, 16 words
+ * each, which is the order of the threads too. All of it is asked for at once, as far as kAtOnce
+ * reaches: a trip to L2 for each token would be as many times 0.6 us. part: shared, [kBroughtParts]. */
+constexpr int kBroughtParts = 8 * kNormParts + 8;
 DEVI void bring_x(const Packed &w, const Io &io, int first, int n, uint32_t *to, float *part)
 {
     constexpr int kAtOnce = 4; /* words a thread has on their way */
-    const int n_thread = blockDim.x;
+    const int n_thread = blockDim.x, n_word = n * 32 * io.M;
+    float *r = part + 8 * kNormParts; /* of each token */
     if (io.through.norm) {
         nb_norm_parts<1>(io.x, io.ldx, io.M, w.K, threadIdx.x >> 5, n_thread >> 5, part);
         __syncthreads();
+        if ((int)threadIdx.x < io.M)
+            r[threadIdx.x] = nb_norm_factor(part + threadIdx.x * kNormParts, w.K, io.through.eps);
+        __syncthreads();
     }
-    for (int m = 0; m < io.M; m++) {
-        const float r =
-            io.through.norm ? nb_norm_factor(part + m * kNormParts, w.K, io.through.eps) : 1.0f;
-        const float *x = io.x + m * io.ldx, *factor = nb_factors(io, m);
-        for (int i0 = threadIdx.x; i0 < n * 32; i0 += kAtOnce * n_thread) {
-            float v[kAtOnce][2], f[kAtOnce][2];
-            bool there[kAtOnce][2];
+    for (int i0 = threadIdx.x; i0 < n_word; i0 += kAtOnce * n_thread) {
+        float v[kAtOnce][2], f[kAtOnce][2];
+        bool there[kAtOnce][2];
 #pragma unroll
-            for (int j = 0; j < 2 * kAtOnce; j++) {
-                const int i = i0 + j / 2 * n_thread,
-                          k = i < n * 32 ? nb_input_at(w, word_at(w, first, i) + j % 2) : -1;
-                there[j / 2][j % 2] = k >= 0;
-                v[j / 2][j % 2] = k >= 0 ? x[k] : 0.0f;
-                f[j / 2][j % 2] = k >= 0 && factor ? factor[k] : 0.0f;
+        for (int j = 0; j < kAtOnce; j++) {
+            const int i = i0 + j * n_thread, half = (i >> 4) / io.M, m = (i >> 4) - half * io.M,
+                      p = i < n_word ? word_at(w, first, half * 16 + (i & 15)) : w.K;
+            const float *x = io.x + m * io.ldx, *factor = nb_factors(io, m);
+            if (!w.src && p + 2 <= w.K) {
+                there[j][0] = there[j][1] = true;
+                nb_neighbours(x + p, v[j]);
+                if (factor)
+                    nb_neighbours(factor + p, f[j]);
+                continue;
             }
 #pragma unroll
-            for (int j = 0; j < kAtOnce; j++) {
-                const int i = i0 + j * n_thread;
-                const float lo = there[j][0] ? nb_put_through(io, v[j][0], f[j][0], r) : 0.0f,
-                            hi = there[j][1] ? nb_put_through(io, v[j][1], f[j][1], r) : 0.0f;
-                if (i < n * 32)
-                    to[((i >> 4) * io.M + m) * 16 + (i & 15)] = bf2_pack(lo, hi);
+            for (int b = 0; b < 2; b++) {
+                const int k = i < n_word ? nb_input_at(w, p + b) : -1;
+                there[j][b] = k >= 0;
+                v[j][b] = k >= 0 ? x[k] : 0.0f;
+                f[j][b] = k >= 0 && factor ? factor[k] : 0.0f;
             }
+        }
+#pragma unroll
+        for (int j = 0; j < kAtOnce; j++) {
+            const int i = i0 + j * n_thread;
+            if (i >= n_word)
+                break;
+            const float by = io.through.norm ? r[(i >> 4) % io.M] : 1.0f,
+                        lo = there[j][0] ? nb_put_through(io, v[j][0], f[j][0], by) : 0.0f,
+                        hi = there[j][1] ? nb_put_through(io, v[j][1], f[j][1], by) : 0.0f;
+            to[i] = bf2_pack(lo, hi);
         }
     }
 }
@@ -380,7 +396,7 @@ __global__ void __launch_bounds__(32 * S::kWarps, 2)
     constexpr int kWarps = S::kWarps, kStages = S::kStages;
     DYN_SHARED(uint8_t, shared);
     SHARED(unsigned, flag, [1]);
-    SHARED(float, part, [8 * kNormParts]);
+    SHARED(float, part, [kBroughtParts]);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     uint8_t *ring = shared + warp * S::kRing;
     float *sums = (float *)(void *)(shared + kWarps * S::kRing);

@@ -73,9 +73,16 @@ __global__ void __launch_bounds__(32 * kBringWarps)
     if (!its || unit >= its->n_unit)
         return;
     const Packed &w = *its;
-    nb_bring(w, s, unit, oct, [&](int slot, int position) {
-        const int p = a.pair[slot], k = w.src ? w.src[position] : position;
-        return p >= 0 && k >= 0 && k < w.K ? a.x[p / a.share * a.ldx + k] : 0.0f;
+    nb_bring(w, s, unit, oct, [&](int slot, int position, float(&v)[2]) {
+        const int p = a.pair[slot];
+        if (p >= 0 && !w.src && position + 2 <= w.K) {
+            nb_neighbours(a.x + p / a.share * a.ldx + position, v);
+            return;
+        }
+        for (int i = 0; i < 2; i++) {
+            const int k = nb_input_at(w, position + i);
+            v[i] = p >= 0 && k >= 0 ? a.x[p / a.share * a.ldx + k] : 0.0f;
+        }
     });
 }
 

@@ -48,6 +48,17 @@ __global__ void __launch_bounds__(32 * kRows) row_kernel(Difference a, int n, in
         power[r] = split_scale(top);
 }
 
+/* Columns k and k + 1 of row r of [R,K], times the row's scale; 0 where they are not there. */
+DEVI void row_pair(const float *x, const float *scale, int r, int R, int k, int K, float (&v)[2])
+{
+    v[0] = v[1] = 0.0f;
+    if (r >= R)
+        return;
+    nb_pair(x + (int64_t)r * K, k, K, v);
+    v[0] *= scale[r];
+    v[1] *= scale[r];
+}
+
 __global__ void __launch_bounds__(kSplitThreads) drift_kernel(Drift a)
 {
     SHARED_ALIGN(16, Operand<2>, left, [1]);
@@ -55,33 +66,23 @@ __global__ void __launch_bounds__(kSplitThreads) drift_kernel(Drift a)
     const int i0 = blockIdx.y * kTile, j0 = blockIdx.x * kTile;
     SplitSum s = {};
     for (int k0 = 0; k0 < a.K; k0 += kDepth) {
-        for (int at = threadIdx.x; at < kTile * kDepth / 2; at += kSplitThreads) {
-            const int r = at / (kDepth / 2), c = at % (kDepth / 2), i = i0 + r, j = j0 + r;
-            float x[2], y[2];
-#pragma unroll
-            for (int p = 0; p < 2; p++) {
-                const int k = k0 + 2 * c + p;
-                x[p] = i < a.M && k < a.K ? a.left[(int64_t)i * a.K + k] * a.scale_left[i] : 0.0f;
-                y[p] = j < a.N && k < a.K ? a.w[(int64_t)j * a.K + k] * a.scale[j] : 0.0f;
-            }
-            split_put(left[0], r, c, x[0], x[1]);
-            split_put(right[0], r, c, y[0], y[1]);
-        }
+        split_fill(
+            left[0], right[0],
+            [&](int r, int c, float(&v)[2]) {
+                row_pair(a.left, a.scale_left, i0 + r, a.M, k0 + c, a.K, v);
+            },
+            [&](int r, int c, float(&v)[2]) {
+                row_pair(a.w, a.scale, j0 + r, a.N, k0 + c, a.K, v);
+            });
         __syncthreads();
         split_multiply<false, false>(left[0], right[0], &s);
         __syncthreads();
     }
-#pragma unroll
-    for (int p = 0; p < 2; p++)
-#pragma unroll
-        for (int q = 0; q < 4; q++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const int64_t i = i0 + split_row(p, e), j = j0 + split_column(q, e);
-                if (i < a.M && j < a.N)
-                    a.y[i * a.N + j] =
-                        (float)(s.sum[p][q][e] / ((double)a.scale_left[i] * (double)a.scale[j]));
-            }
+    split_each(s, [&](int in, int jn, double sum) {
+        const int64_t i = i0 + in, j = j0 + jn;
+        if (i < a.M && j < a.N)
+            a.y[i * a.N + j] = (float)(sum / ((double)a.scale_left[i] * (double)a.scale[j]));
+    });
 }
 
 /* d, Y, then the powers of two of their rows and W's, then those of the columns of Y and of X. */

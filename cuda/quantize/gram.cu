@@ -27,6 +27,20 @@ __global__ void __launch_bounds__(32 * kWarps) scale_kernel(Rows a, int M, int K
     scale[k] = split_scale(top);
 }
 
+/* Columns k and k + 1 of K of a token, if it is there, times their scales. */
+template <class Read>
+DEVI void scaled(const float *scale, int k, int K, float (&v)[2], bool there, Read read)
+{
+    float by[2];
+    v[0] = v[1] = 0.0f;
+    if (!there)
+        return;
+    read(v);
+    nb_pair(scale, k, K, by);
+    v[0] *= by[0];
+    v[1] *= by[1];
+}
+
 __global__ void __launch_bounds__(kSplitThreads) gram_kernel(Gram a)
 {
     SHARED_ALIGN(16, Operand<2>, left, [1]);
@@ -36,37 +50,30 @@ __global__ void __launch_bounds__(kSplitThreads) gram_kernel(Gram a)
         return;
     SplitSum s = {};
     for (int t0 = 0; t0 < a.M; t0 += kDepth) {
-        for (int at = threadIdx.x; at < kDepth * kTile / 2; at += kSplitThreads) {
-            const int r = at / (kTile / 2), c = at % (kTile / 2), t = t0 + r;
-            float x[2], y[2];
-#pragma unroll
-            for (int p = 0; p < 2; p++) {
-                const int i = i0 + 2 * c + p, j = j0 + 2 * c + p;
-                x[p] = t < a.M && i < a.I ? rows_at(a.left, t, i) * a.scale_left[i] : 0.0f;
-                y[p] = t < a.M && j < a.J ? a.right[t * a.ld_right + j] * a.scale[j] : 0.0f;
-            }
-            split_put(left[0], r, c, x[0], x[1]);
-            split_put(right[0], r, c, y[0], y[1]);
-        }
+        split_fill(
+            left[0], right[0],
+            [&](int r, int c, float(&v)[2]) {
+                scaled(a.scale_left, i0 + c, a.I, v, t0 + r < a.M,
+                       [&](float(&x)[2]) { rows_pair(a.left, t0 + r, i0 + c, a.I, x); });
+            },
+            [&](int r, int c, float(&v)[2]) {
+                scaled(a.scale, j0 + c, a.J, v, t0 + r < a.M, [&](float(&x)[2]) {
+                    nb_pair(a.right + (t0 + r) * a.ld_right, j0 + c, a.J, x);
+                });
+            });
         __syncthreads();
         split_multiply<true, true>(left[0], right[0], &s);
         __syncthreads();
     }
-#pragma unroll
-    for (int p = 0; p < 2; p++)
-#pragma unroll
-        for (int q = 0; q < 4; q++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const int64_t i = i0 + split_row(p, e), j = j0 + split_column(q, e);
-                if (i >= a.I || j >= a.J || (a.same && i > j))
-                    continue;
-                const double v = a.out[i * a.J + j] +
-                                 s.sum[p][q][e] / ((double)a.scale_left[i] * (double)a.scale[j]);
-                a.out[i * a.J + j] = v;
-                if (a.same && i < j)
-                    a.out[j * a.J + i] = v;
-            }
+    split_each(s, [&](int in, int jn, double sum) {
+        const int64_t i = i0 + in, j = j0 + jn;
+        if (i >= a.I || j >= a.J || (a.same && i > j))
+            return;
+        const double v = a.out[i * a.J + j] + sum / ((double)a.scale_left[i] * (double)a.scale[j]);
+        a.out[i * a.J + j] = v;
+        if (a.same && i < j)
+            a.out[j * a.J + i] = v;
+    });
 }
 
 nb_status nb_gram_scale(nb_backend *be, const Rows &a, int M, int K, float *scale, nb_error *err)

@@ -10,6 +10,17 @@ struct Rows {
     int64_t ldx, ld_less;
 };
 
+/* columns k and k + 1 of K */
+DEVI void rows_pair(const Rows &a, int64_t r, int64_t k, int64_t K, float (&v)[2])
+{
+    nb_pair(a.x + r * a.ldx, k, K, v);
+    if (!a.less)
+        return;
+    float l[2];
+    nb_pair(a.less + r * a.ld_less, k, K, l);
+    v[0] -= l[0];
+    v[1] -= l[1];
+}
 DEVI float rows_at(const Rows &a, int64_t r, int64_t k)
 {
     const float v = a.x[r * a.ldx + k];

@@ -1,5 +1,5 @@
-/* rows.cu -- round to nearest into a grid, and the way back. One thread a group when rounding, one
- * a value on the way back. */
+/* rows.cu -- round to nearest into a grid, and the way back. One warp a group when rounding, one
+ * thread a value on the way back. */
 #include "quantize/grid.h"
 
 #include <cstring>
@@ -29,24 +29,53 @@ nb_status nb_cuda_grid(const nb_backend *be, const nb_grid *g, int64_t K, Grid *
                    g->name);
 }
 
+/* The range of the warp's group [from, to) of a row, in every lane. Of equal magnitudes the first
+ * one's value counts, wherever lanes meet it. */
+DEVI Range range_of(const float *row, int64_t from, int64_t to)
+{
+    Range r = range_open();
+    int first = 0;
+    for (int64_t k = from + (threadIdx.x & 31); k < to; k += 32) {
+        const float before = r.amax;
+        range_add(&r, row[k]);
+        first = r.amax > before ? (int)(k - from) : first;
+    }
+#pragma unroll
+    for (int o = 16; o; o >>= 1) {
+        const float lo = __shfl_xor_sync(0xffffffffu, r.lo, o),
+                    hi = __shfl_xor_sync(0xffffffffu, r.hi, o),
+                    amax = __shfl_xor_sync(0xffffffffu, r.amax, o),
+                    extreme = __shfl_xor_sync(0xffffffffu, r.extreme, o);
+        const int at = __shfl_xor_sync(0xffffffffu, first, o);
+        r.lo = lo < r.lo ? lo : r.lo;
+        r.hi = hi > r.hi ? hi : r.hi;
+        if (amax > r.amax || (amax == r.amax && at < first)) {
+            r.amax = amax;
+            r.extreme = extreme;
+            first = at;
+        }
+    }
+    return r;
+}
+
 template <bool kTable>
 __global__ void rows_kernel(const float *w, int64_t N, int64_t K, Grid grid, nb_group *groups,
                             uint8_t *codes)
 {
-    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < N * grid.G;
-         at += (int64_t)gridDim.x * blockDim.x) {
+    const int lane = threadIdx.x & 31, n_warp = blockDim.x >> 5;
+    for (int64_t at = (int64_t)blockIdx.x * n_warp + (threadIdx.x >> 5); at < N * grid.G;
+         at += (int64_t)gridDim.x * n_warp) {
         const int64_t n = at / grid.G, from = at % grid.G * grid.group,
                       to = from + grid.group < K ? from + grid.group : K;
-        Range r = range_open();
-        for (int64_t k = from; k < to; k++)
-            range_add(&r, w[n * K + k]);
-        const nb_group p = params_of<kTable>(grid, r);
-        groups[at].scale = p.scale;
-        groups[at].zero = p.zero;
-        groups[at].min = p.min;
-        if (codes)
-            for (int64_t k = from; k < to; k++)
-                codes[n * K + k] = (uint8_t)round_to<kTable>(grid, p, w[n * K + k]);
+        const float *row = w + n * K;
+        const nb_group p = params_of<kTable>(grid, range_of(row, from, to));
+        if (lane == 0) {
+            groups[at].scale = p.scale;
+            groups[at].zero = p.zero;
+            groups[at].min = p.min;
+        }
+        for (int64_t k = from + lane; k < to && codes; k += 32)
+            codes[n * K + k] = (uint8_t)round_to<kTable>(grid, p, row[k]);
     }
 }
 
@@ -66,7 +95,7 @@ nb_status nb_cuda_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, 
     return st != NB_OK
                ? st
                : nb_launch(be, "quantize_rows", grid.table ? rows_kernel<true> : rows_kernel<false>,
-                           nb_blocks(a->N * grid.G), dim3(256), 0, err, a->w, a->N, a->K, grid,
+                           nb_blocks(32 * a->N * grid.G), dim3(256), 0, err, a->w, a->N, a->K, grid,
                            a->groups, a->codes);
 }
 

@@ -17,6 +17,7 @@
 
 #include "device.h"
 #include "half.h"
+#include "vector.h"
 
 constexpr int kTile = 64, kDepth = 64, kRow = kTile + 8, kSplitThreads = 128;
 static_assert(kTile == kDepth, "an operand's square is the same either way");
@@ -34,6 +35,20 @@ template <int kParts> DEVI void split_put(Operand<kParts> &o, int r, int pair, f
         o.part[p][r][pair] = w;
         a -= kParts == 2 ? nb_half_lo(w) : bf2_lo(w);
         b -= kParts == 2 ? nb_half_hi(w) : bf2_hi(w);
+    }
+}
+
+/* Fills both: left(r, c, v) gives columns c and c + 1 of row r, c even, and right of the other. */
+template <int kParts, class Left, class Right>
+DEVI void split_fill(Operand<kParts> &left, Operand<kParts> &right, Left l, Right r)
+{
+    for (int at = threadIdx.x; at < kTile * kTile / 2; at += kSplitThreads) {
+        const int row = at / (kTile / 2), pair = at % (kTile / 2);
+        float x[2], y[2];
+        l(row, 2 * pair, x);
+        r(row, 2 * pair, y);
+        split_put(left, row, pair, x[0], x[1]);
+        split_put(right, row, pair, y[0], y[1]);
     }
 }
 
@@ -110,14 +125,18 @@ DEVI void split_multiply(const Operand<kParts> &left, const Operand<kParts> &rig
                 s->sum[i][j][e] += (double)sum[i][j][e];
 }
 
-/* Row and column within the block's tile of element e of (i, j). */
-DEVI int split_row(int i, int e)
+/* Gives every sum away: at(i, j, v), row and column within the block's tile. */
+template <class At> DEVI void split_each(const SplitSum &s, At at)
 {
-    return (threadIdx.x >> 5) / 2 * 32 + 16 * i + (threadIdx.x >> 2 & 7) + 8 * (e >> 1);
-}
-DEVI int split_column(int j, int e)
-{
-    return (threadIdx.x >> 5) % 2 * 32 + 8 * j + 2 * (threadIdx.x & 3) + (e & 1);
+    const int warp = threadIdx.x >> 5, i0 = warp / 2 * 32 + (threadIdx.x >> 2 & 7),
+              j0 = warp % 2 * 32 + 2 * (threadIdx.x & 3);
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                at(i0 + 16 * i + 8 * (e >> 1), j0 + 8 * j + (e & 1), s.sum[i][j][e]);
 }
 
 #endif

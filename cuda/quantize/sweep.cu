@@ -15,6 +15,8 @@
 
 constexpr int kRows = 4; /* warps a block */
 constexpr int kBlock = 128;
+/* S of a block of columns and the group's values in shared memory: 48 KB is what a block has without asking */
+constexpr int64_t kMostColumns = (48 << 10) / (2 * kRows * (int64_t)sizeof(double));
 
 struct Sweep {
     const float *w;
@@ -26,7 +28,6 @@ struct Sweep {
     uint8_t *codes;
     float *d;    /* [N,K] in the order of the sweep */
     double *sum; /* [N,B] S of the block */
-    double *y;   /* [N,B], only without fixed groups */
     Grid grid;
 };
 
@@ -39,45 +40,38 @@ __global__ void __launch_bounds__(kSplitThreads) before_kernel(Sweep a, int64_t 
     const int j0 = blockIdx.x * kTile;
     SplitSum s = {};
     for (int64_t k0 = 0; k0 < b; k0 += kDepth) {
-        for (int at = threadIdx.x; at < kTile * kTile / 2; at += kSplitThreads) {
-            const int r = at / (kTile / 2), c = at % (kTile / 2);
-            float x[2], y[2];
+        split_fill(
+            left, right,
+            [&](int r, int c, float(&v)[2]) {
+                v[0] = v[1] = 0.0f;
+                if (i0 + r < a.N)
+                    nb_pair(a.d + (i0 + r) * a.K, k0 + c, b, v);
+            },
+            [&](int r, int c, float(&v)[2]) {
 #pragma unroll
-            for (int p = 0; p < 2; p++) {
-                const int64_t k = k0 + 2 * c + p;
-                const int j = j0 + 2 * c + p;
-                x[p] = i0 + r < a.N && k < b ? a.d[(i0 + r) * a.K + k] : 0.0f;
-                y[p] = k0 + r < b && j < n ? (float)a.r[(k0 + r) * a.K + b + j] : 0.0f;
-            }
-            split_put(left, r, c, x[0], x[1]);
-            split_put(right, r, c, y[0], y[1]);
-        }
+                for (int p = 0; p < 2; p++)
+                    v[p] = k0 + r < b && j0 + c + p < n
+                               ? (float)a.r[(k0 + r) * a.K + b + j0 + c + p]
+                               : 0.0f;
+            });
         __syncthreads();
         split_multiply<false, true>(left, right, &s);
         __syncthreads();
     }
-#pragma unroll
-    for (int p = 0; p < 2; p++)
-#pragma unroll
-        for (int q = 0; q < 4; q++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const int64_t i = i0 + split_row(p, e);
-                const int j = j0 + split_column(q, e);
-                if (i < a.N && j < n)
-                    a.sum[i * a.B + j] = s.sum[p][q][e];
-            }
+    split_each(s, [&](int in, int jn, double sum) {
+        if (i0 + in < a.N && j0 + jn < n)
+            a.sum[(i0 + in) * a.B + j0 + jn] = sum;
+    });
 }
 
-/* Parameters of the group of `width` columns from column j on (at `in` of its block), from their
+/* Parameters of the group of `width` columns from column j on, whose S is s, from their
  * current values; in lane 0. */
 template <bool kTable>
-DEVI nb_group group_now(const Sweep &a, int64_t row, int64_t j, int in, int width)
+DEVI nb_group group_now(const Sweep &a, const double *s, double *y, int64_t row, int64_t j,
+                        int width)
 {
     const int lane = threadIdx.x & 31;
     const int64_t K = a.K;
-    const double *s = a.sum + row * a.B + in;
-    double *y = a.y + row * a.B + in;
     for (int l = lane; l < width; l += 32)
         y[l] = s[l];
     __syncwarp();
@@ -98,18 +92,22 @@ DEVI nb_group group_now(const Sweep &a, int64_t row, int64_t j, int in, int widt
 template <bool kTable>
 __global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, int n)
 {
+    DYN_SHARED(double, shared);
     const int lane = threadIdx.x & 31;
     const int64_t row = (int64_t)blockIdx.x * kRows + (threadIdx.x >> 5), K = a.K;
     if (row >= a.N)
         return;
-    double *s = a.sum + row * a.B;
+    double *s = shared + (int)(threadIdx.x >> 5) * 2 * n, *y = s + n;
+    for (int l = lane; l < n; l += 32)
+        s[l] = a.sum[row * a.B + l];
+    __syncwarp();
     for (int in = 0; in < n; in++) {
         const int64_t j = b + in, k = a.perm ? a.perm[j] : j;
         nb_group *slot = &a.groups[row * a.grid.G + k / a.grid.group];
         double d = 0.0;
         if (!a.fixed && j % a.grid.group == 0) {
             const nb_group now = group_now<kTable>(
-                a, row, j, in, n - in < a.grid.group ? n - in : (int)a.grid.group);
+                a, s + in, y, row, j, n - in < a.grid.group ? n - in : (int)a.grid.group);
             if (lane == 0) {
                 slot->scale = now.scale;
                 slot->zero = now.zero;
@@ -145,9 +143,9 @@ static int64_t block_of(const nb_gptq_sweep_args *a)
 
 size_t nb_cuda_gptq_sweep_scratch(nb_backend *, const nb_gptq_sweep_args *a)
 {
-    const size_t block = nb_align256((size_t)(a->N * block_of(a)) * sizeof(double));
     return nb_align256((size_t)a->K * sizeof(int32_t)) +
-           nb_align256((size_t)(a->N * a->K) * sizeof(float)) + block * (a->groups_fixed ? 1 : 2);
+           nb_align256((size_t)(a->N * a->K) * sizeof(float)) +
+           (size_t)(a->N * block_of(a)) * sizeof(double);
 }
 
 static nb_status blocks_of(nb_backend *be, const Sweep &s, nb_error *err)
@@ -168,7 +166,7 @@ static nb_status blocks_of(nb_backend *be, const Sweep &s, nb_error *err)
         if (st == NB_OK)
             st = nb_launch(be, "gptq_sweep.block",
                            s.grid.table ? block_kernel<true> : block_kernel<false>, dim3(rows),
-                           dim3(32 * kRows), 0, err, s, b, n);
+                           dim3(32 * kRows), 2 * kRows * (size_t)n * sizeof(double), err, s, b, n);
     }
     return st;
 }
@@ -178,16 +176,28 @@ nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_err
     if (a->perm && !a->groups_fixed)
         return nb_fail(err, NB_INTERNAL, "gptq_sweep: an order needs fixed groups");
     const int64_t B = block_of(a);
+    if (B > kMostColumns)
+        return nb_fail(err, NB_UNSUPPORTED,
+                       "gptq_sweep: groups of %lld inputs whose parameters are not fixed, at most "
+                       "%lld are done here",
+                       (long long)B, (long long)kMostColumns);
     char *at = (char *)a->scratch;
     int32_t *perm = (int32_t *)(void *)at;
     at += nb_align256((size_t)a->K * sizeof *perm);
     float *d = (float *)(void *)at;
     at += nb_align256((size_t)(a->N * a->K) * sizeof *d);
-    double *sum = (double *)(void *)at,
-           *y = (double *)(void *)(at + nb_align256((size_t)(a->N * B) * sizeof *sum));
-    Sweep s = {
-        a->w,     a->N, a->K, B, a->r, a->perm ? perm : NULL, a->groups_fixed != NULL, a->groups,
-        a->codes, d,    sum,  y, {}};
+    Sweep s = {a->w,
+               a->N,
+               a->K,
+               B,
+               a->r,
+               a->perm ? perm : NULL,
+               a->groups_fixed != NULL,
+               a->groups,
+               a->codes,
+               d,
+               (double *)(void *)at,
+               {}};
     nb_status st = nb_cuda_grid(be, a->grid, a->K, &s.grid, err);
     if (st == NB_OK && a->perm)
         st = be->op->upload(be, perm, a->perm, (size_t)a->K * sizeof *perm, err);

@@ -185,7 +185,7 @@ static void issue(BulkCopy &copy, void *s, u64 align, uint64_t *b, void *pc)
         kill_launch();
     }
     for (u64 i = 0; i < copy.n; i += 16)
-        access((uptr)s + i, 16, true, pc);
+        access((uptr)s + i, 16, true, pc, false); // no lane's store
     if (!cfg.naive) {
         memset(s, 255, copy.n);
         set_state(copy.dst, copy.n, kInFlight);
@@ -222,6 +222,8 @@ void simt_bulk(void *s, const void *g, unsigned n, uint64_t *b)
         if (cfg.race)
             race_check(from + i, 16, false, cur, PC);
     }
+    if (cfg.count)
+        count_bulk(from, n);
     issue(copy, s, 16, b, PC);
 }
 

@@ -50,7 +50,7 @@ static void access_elsewhere(uptr a, bool write, void *pc)
     kill_launch();
 }
 
-void access(uptr a, u32 n, bool write, void *pc)
+void access(uptr a, u32 n, bool write, void *pc, bool counted)
 {
     Thread *t = cur;
     const u64 offset = offset_of((void *)a);
@@ -76,7 +76,7 @@ void access(uptr a, u32 n, bool write, void *pc)
         set_state(offset, n, kValid);
     if (cfg.race)
         race_check(offset, n, write, t, pc);
-    if (cfg.count)
+    if (cfg.count && counted)
         count_access(t, offset, n, write, pc);
     if (write && offset >= kHeap)
         t->block->fenced = false;

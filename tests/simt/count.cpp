@@ -72,6 +72,18 @@ static void add_global(const Site &s, const Request &r)
     (s.write ? last.st_bytes : last.ld_bytes) += bytes;
 }
 
+void count_bulk(u64 offset, u64 n)
+{
+    for (u64 x = offset >> 5; x <= (offset + n - 1) >> 5; x++) {
+        last.ld_sec++;
+        if (space.load_stamp[x] != now.number) {
+            space.load_stamp[x] = now.number;
+            last.uniq_ld_sec++;
+        }
+    }
+    last.ld_bytes += n;
+}
+
 void count_flush(Warp *w)
 {
     for (Site &s : w->sites) {

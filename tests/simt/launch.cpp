@@ -101,6 +101,16 @@ static std::vector<u32> block_order(u32 n)
     return order;
 }
 
+// Of a module that a test has opened: the counters of all launches since the last call, in the order
+// of Stats; how many there are.
+extern "C" __attribute__((visibility("default"))) int simt_counts(u64 *out, int most)
+{
+    const int n = (int)(sizeof total / sizeof(u64));
+    memcpy(out, &total, (size_t)(most < n ? most : n) * sizeof(u64));
+    total = Stats();
+    return n;
+}
+
 static void add_to_total()
 {
     const u64 *from = (const u64 *)&last;

@@ -256,7 +256,7 @@ void host_op(cudaStream_t s, const char *name, std::function<void()> fn,
 
 // ---- check.cpp
 bool state_allows(u64 offset, u32 n, bool write, void *pc);
-void access(uptr a, u32 n, bool write, void *pc);
+void access(uptr a, u32 n, bool write, void *pc, bool counted = true);
 
 // ---- race.cpp
 void race_check(u64 offset, u32 n, bool write, Thread *t, void *pc, bool atomic = false);
@@ -269,6 +269,7 @@ void forget_releases(); // at the start of a launch
 u32 wavefronts(const Request &r, u32 *ideal);
 void count_access(Thread *t, u64 offset, u32 n, bool write, void *pc);
 void count_flush(Warp *w); // the warp converged
+void count_bulk(u64 offset, u64 n); // a bulk copy's reads
 
 // ---- warp.cpp, matrix.cpp, wgmma.cpp
 u64 collective(int op, u32 mask, const Operands &o, void *pc);
