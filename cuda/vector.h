@@ -5,15 +5,11 @@
 
 #include "gpu.h"
 
-/* Of the caller's n: in one load where they begin at a multiple of their bytes. */
-template <int n> DEVI void nb_neighbours(const float *from, float (&v)[n])
+/* Neighbours that begin at a multiple of their bytes. */
+template <int n> DEVI void nb_load(const float *from, float (&v)[n])
 {
     static_assert(n == 2 || n == 4, "8 or 16 bytes");
-    if ((uintptr_t)from % (4 * n)) {
-#pragma unroll
-        for (int i = 0; i < n; i++)
-            v[i] = from[i];
-    } else if (n == 2) {
+    if (n == 2) {
         const uint2 u = ld_v2(from);
         v[0] = __uint_as_float(u.x);
         v[1] = __uint_as_float(u.y);
@@ -25,14 +21,19 @@ template <int n> DEVI void nb_neighbours(const float *from, float (&v)[n])
         v[n - 1] = __uint_as_float(u.w);
     }
 }
+/* Whether rows with that stride all begin at a multiple of 16 bytes. */
+DEVI bool nb_whole_rows(const float *rows, int64_t ld)
+{
+    return (((uintptr_t)rows | (uintptr_t)ld * 4) & 15) == 0;
+}
 /* Elements k and k + 1 of a row of K, k even; 0 for those that are not there. */
 DEVI void nb_pair(const float *row, int64_t k, int64_t K, float (&v)[2])
 {
-    if (k + 2 <= K) {
-        nb_neighbours(row + k, v);
+    if (k + 2 <= K && ((uintptr_t)row & 7) == 0) {
+        nb_load(row + k, v);
     } else {
         v[0] = k < K ? row[k] : 0.0f;
-        v[1] = 0.0f;
+        v[1] = k + 1 < K ? row[k + 1] : 0.0f;
     }
 }
 DEVI void nb_store4(float *to, const float (&v)[4])

@@ -79,6 +79,7 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
                   scale_step = (int64_t)a.n_kv_head * a.scales.groups;
     const uint16_t *scale_k = nb_scales(a.scales, a.k, head_at) + e0 / NB_KV_GROUP,
                    *scale_v = nb_scales(a.scales, a.v, head_at) + e0 / NB_KV_GROUP;
+    const bool whole = nb_whole_rows(a.q, a.ldq);
     float q[kHeads][kElements], o[kHeads][kElements], m[kHeads], d[kHeads];
 #pragma unroll
     for (int h = 0; h < kHeads; h++) {
@@ -88,8 +89,12 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
 #pragma unroll
         for (int i = 0; i < kElements; i += 4) {
             float four[4] = {};
-            if (mine && h < heads)
-                nb_neighbours(from + i, four);
+            if (mine && h < heads && whole)
+                nb_load(from + i, four);
+            else if (mine && h < heads)
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    four[j] = from[i + j];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 q[h][i + j] = four[j] * a.scale;

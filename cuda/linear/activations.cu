@@ -22,6 +22,7 @@ __global__ void __launch_bounds__(32 * kNormWarps) activations_kernel(Packed w, 
     for (int64_t i = block * blockDim.x + threadIdx.x; i < s.n_count;
          i += (int64_t)gridDim.x * gridDim.y * blockDim.x)
         s.count[i] = 0;
+    const bool whole = nb_whole_inputs(w, io);
     float r = 1.0f; /* of the token that this lane brings */
     if (io.through.norm) {
         const int tokens = io.M - 8 * oct < 8 ? io.M - 8 * oct : 8;
@@ -33,7 +34,7 @@ __global__ void __launch_bounds__(32 * kNormWarps) activations_kernel(Packed w, 
     for (int unit = (int)blockIdx.y * n_warp + warp; unit < w.n_unit;
          unit += (int)gridDim.y * n_warp)
         nb_bring<Swizzled>(w, s, unit, oct, [&](int token, int position, auto &v) {
-            nb_inputs(w, io, token, position, r, v);
+            nb_inputs(w, io, whole, token, position, r, v);
         });
 }
 

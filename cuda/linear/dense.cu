@@ -114,10 +114,11 @@ size_t nb_cuda_dense_scratch(nb_backend *be, const nb_linear_args *a)
 __global__ void __launch_bounds__(kThreads) rows_of_x_kernel(Packed w, Io io, uint32_t *x)
 {
     const int pairs = w.n_unit * (kUnit / 2), i = (int)(blockIdx.x * kThreads + threadIdx.x);
+    const bool whole = nb_whole_inputs(w, io);
     if (i < pairs)
         for (int m = (int)blockIdx.y; m < io.M; m += (int)gridDim.y) {
             float v[2];
-            nb_inputs(w, io, m, 2 * i, 1.0f, v);
+            nb_inputs(w, io, whole, m, 2 * i, 1.0f, v);
             x[(int64_t)m * pairs + i] = bf2_pack(v[0], v[1]);
         }
 }

@@ -77,22 +77,29 @@ DEVI float nb_input(const Packed &w, const Io &io, int token, int position, floa
     return k < 0 ? 0.0f
                  : nb_put_through(io, io.x[token * io.ldx + k], factor ? factor[k] : 1.0f, r);
 }
-/* nb_input of n neighbouring positions, the first a multiple of n */
-template <int n>
-DEVI void nb_inputs(const Packed &w, const Io &io, int token, int position, float r, float (&v)[n])
+/* Whether inputs lie in the order of the positions, and so that nb_load takes them. */
+DEVI bool nb_whole_inputs(const Packed &w, const Io &io)
 {
-    if (w.src || token >= io.M || position + n > w.K) {
+    return !w.src && nb_whole_rows(io.x, io.ldx) && nb_whole_rows(io.through.norm, 0) &&
+           nb_whole_rows(io.through.up, 0);
+}
+/* nb_input of n neighbouring positions, the first a multiple of n; whole: of nb_whole_inputs */
+template <int n>
+DEVI void nb_inputs(const Packed &w, const Io &io, bool whole, int token, int position, float r,
+                    float (&v)[n])
+{
+    if (!whole || token >= io.M || position + n > w.K) {
 #pragma unroll
         for (int i = 0; i < n; i++)
             v[i] = nb_input(w, io, token, position + i, r);
         return;
     }
-    nb_neighbours(io.x + token * io.ldx + position, v);
+    nb_load(io.x + token * io.ldx + position, v);
     const float *factor = nb_factors(io, token);
     if (!factor)
         return;
     float f[n];
-    nb_neighbours(factor + position, f);
+    nb_load(factor + position, f);
 #pragma unroll
     for (int i = 0; i < n; i++)
         v[i] = nb_put_through(io, v[i], f[i], r);

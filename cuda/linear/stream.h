@@ -139,6 +139,7 @@ DEVI void bring_x(const Packed &w, const Io &io, int first, int n, uint32_t *to,
 {
     constexpr int kAtOnce = 4; /* words a thread has on their way */
     const int n_thread = blockDim.x, n_word = n * 32 * io.M;
+    const bool whole = nb_whole_inputs(w, io);
     float *r = part + 8 * kNormParts; /* of each token */
     if (io.through.norm) {
         nb_norm_parts<1>(io.x, io.ldx, io.M, w.K, threadIdx.x >> 5, n_thread >> 5, part);
@@ -155,11 +156,11 @@ DEVI void bring_x(const Packed &w, const Io &io, int first, int n, uint32_t *to,
             const int i = i0 + j * n_thread, half = (i >> 4) / io.M, m = (i >> 4) - half * io.M,
                       p = i < n_word ? word_at(w, first, half * 16 + (i & 15)) : w.K;
             const float *x = io.x + m * io.ldx, *factor = nb_factors(io, m);
-            if (!w.src && p + 2 <= w.K) {
+            if (whole && p + 2 <= w.K) {
                 there[j][0] = there[j][1] = true;
-                nb_neighbours(x + p, v[j]);
+                nb_load(x + p, v[j]);
                 if (factor)
-                    nb_neighbours(factor + p, f[j]);
+                    nb_load(factor + p, f[j]);
                 continue;
             }
 #pragma unroll

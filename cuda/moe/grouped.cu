@@ -73,10 +73,11 @@ __global__ void __launch_bounds__(32 * kBringWarps)
     if (!its || unit >= its->n_unit)
         return;
     const Packed &w = *its;
+    const bool whole = !w.src && nb_whole_rows(a.x, a.ldx);
     nb_bring(w, s, unit, oct, [&](int slot, int position, float(&v)[2]) {
         const int p = a.pair[slot];
-        if (p >= 0 && !w.src && position + 2 <= w.K) {
-            nb_neighbours(a.x + p / a.share * a.ldx + position, v);
+        if (p >= 0 && whole && position + 2 <= w.K) {
+            nb_load(a.x + p / a.share * a.ldx + position, v);
             return;
         }
         for (int i = 0; i < 2; i++) {
