@@ -56,7 +56,7 @@ static const struct {
     {"quantize", "group-size", "group"},
     {"quantize", "calib-samples", "samples"},
     {"quantize", "calib-len", "ctx"},
-    {"quantize", "desc-act", NULL},
+    {"quantize", "desc-act", "act-order"},
     {"quantize", "skip", NULL},
     {"quantize", "rule", NULL},
     {"quantize", "recipe", NULL},

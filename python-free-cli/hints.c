@@ -74,7 +74,13 @@ static bool in_model(const nb_line *l, const nb_error *err)
 
 static bool holds_nan(const nb_line *l, const nb_error *err)
 {
-    return in_model(l, err) && strstr(err->message, "NaN");
+    (void)l;
+    return err->file[0] && strstr(err->message, "NaN");
+}
+
+static bool model_holds_nan(const nb_line *l, const nb_error *err)
+{
+    return in_model(l, err) && holds_nan(l, err);
 }
 
 static bool in_whole_file(const nb_line *l, const nb_error *err)
@@ -149,7 +155,8 @@ static const row rows[] = {
     {NB_BAD_INPUT, "quantize", in_work_folder, "%l --restart"},
     {NB_BAD_INPUT, "quantize", in_work_folder, "give the same command again with --restart"},
     {NB_BAD_INPUT, NULL, from_hub, "nibble pull %m"},
-    {NB_BAD_INPUT, NULL, holds_nan, "nibble inspect %m --verify"},
+    {NB_BAD_INPUT, NULL, model_holds_nan, "nibble inspect %m --verify"},
+    {NB_BAD_INPUT, NULL, holds_nan, "nibble inspect %f --verify"},
     {NB_BAD_INPUT, NULL, in_whole_file, "sha256sum %f # is it the publisher's?"},
     {NB_BAD_INPUT, "run", no_file, "nibble tokenize %m -p TEXT"},
     {NB_BAD_INPUT, NULL, in_model, "ls -l %d"},

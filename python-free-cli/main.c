@@ -26,6 +26,11 @@ const nb_command *const nb_commands[] = {
     &nb_command_help,    &nb_command_completions, &nb_command_man,      NULL,
 };
 
+/* Other spellings of commands. */
+static const struct {
+    const char *name, *is;
+} aliases[] = {{"ppl", "eval"}};
+
 /* Commands that CONTRACT reserves and that are not there yet: exit 5, not "unknown". */
 static const char *const reserved[] = {"train", "merge", "serve", NULL};
 
@@ -46,6 +51,8 @@ static int report(nb_status st, const nb_line *line, nb_error *err, bool json)
 nb_status nb_command_find(const char *name, const nb_command **out, nb_error *err)
 {
     *out = NULL;
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        name = strcmp(aliases[i].name, name) == 0 ? aliases[i].is : name;
     for (const nb_command *const *c = nb_commands; *c && !*out; c++)
         if (strcmp((*c)->name, name) == 0)
             *out = *c;

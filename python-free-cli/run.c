@@ -90,8 +90,9 @@ static nb_status read_prompt(const nb_args *a, prompt *p, nb_error *err)
     p->text_n = p->text ? strlen(p->text) : 0;
     if (!p->text) {
         st = nb_read_text(file, &p->read, &p->text_n, err);
-        if (st == NB_OK && p->text_n && p->read[p->text_n - 1] == '\n')
-            p->text_n--; /* llama.cpp drops one trailing newline too */
+        /* llama.cpp drops one trailing newline too; --raw takes the text as it is */
+        if (st == NB_OK && !nb_flag_on(a, "raw") && p->text_n && p->read[p->text_n - 1] == '\n')
+            p->text_n--;
         p->text = p->read;
     }
     if (st == NB_OK)

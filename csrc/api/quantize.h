@@ -62,6 +62,8 @@ typedef struct nb_quantize_job {
 /* Method, format, grid, embedding and ranges of the options: NB_USAGE or NB_UNSUPPORTED before any
  * file is touched. */
 nb_status nb_quantize_choose(nb_quantize_job *j, nb_error *err) NB_CHECKED;
+/* Whether a number format or one of llama.cpp's mixes is called so, there or not. */
+bool nb_quantize_is_grid(const char *name);
 /* Of them, the grid: --grid, --bits, --group, --sym, --range; --embedding. */
 nb_status nb_quantize_choose_grid(nb_quantize_job *j, nb_error *err) NB_CHECKED;
 nb_status nb_quantize_choose_embedding(nb_quantize_job *j, nb_error *err) NB_CHECKED;

@@ -3,6 +3,7 @@
 #include "api/quantize.h"
 #include "base/mapfile.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static nb_status from_text(nb_quantize_job *j, nb_error *err)
@@ -32,6 +33,19 @@ static nb_status from_itself(nb_quantize_job *j, nb_error *err)
     return st;
 }
 
+static void warn_of_few(const nb_quantize_job *j)
+{
+    const int64_t n = (int64_t)j->calib.n_seq * j->calib.ctx;
+    char line[200];
+    if (n >= NB_CALIB_FEW || !j->o.progress)
+        return;
+    snprintf(line, sizeof line,
+             "warning: %lld tokens of calibration are few, the codes may fit them and nothing "
+             "else; more --samples or --ctx, or --method rtn",
+             (long long)n);
+    j->o.progress(j->o.arg, line, 0, j->m->hp.n_layer, -1.0);
+}
+
 nb_status nb_quantize_calibrate(nb_quantize_job *j, nb_error *err)
 {
     bool found = false;
@@ -44,5 +58,7 @@ nb_status nb_quantize_calibrate(nb_quantize_job *j, nb_error *err)
     if (st != NB_OK || found)
         return st;
     st = strcmp(j->o.calib, "self") == 0 ? from_itself(j, err) : from_text(j, err);
+    if (st == NB_OK)
+        warn_of_few(j);
     return st == NB_OK ? nb_quantize_work_write_calib(j, err) : st;
 }

@@ -42,6 +42,11 @@ static nb_status choose_method(nb_quantize_job *j, nb_error *err)
         if (strcmp(known[i], name) == 0)
             return nb_fail(err, NB_UNSUPPORTED, "--method %s is not there yet; there are:%s", name,
                            names);
+    if (!j->o.grid && nb_quantize_is_grid(name)) { /* as llama.cpp's users say it */
+        j->o.grid = name;
+        j->p.quantizer = nb_quantizer_find("gptq");
+        return NB_OK;
+    }
     const nb_status st =
         nb_fail(err, NB_USAGE, "--method %.40s is unknown; there are:%s", name, names);
     nb_nearest_hint(&near, "--method ", err);

@@ -20,6 +20,11 @@ static bool not_there_yet(const char *grid)
            strchr("smlSML", grid[5]);
 }
 
+bool nb_quantize_is_grid(const char *name)
+{
+    return nb_dtype_by_name(name) || not_there_yet(name);
+}
+
 enum { kGroup = 128 }; /* inputs that share a scale in a folder, when nothing is said */
 
 /* Whole numbers: --bits, --group and --sym, or --grid int4. */

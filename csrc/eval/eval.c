@@ -44,7 +44,8 @@ static double kl_row(const float *ref, double ref_lse, const float *l, double ls
 
 /* What one chunk needs while its rows arrive. Row r predicts token r + 1. */
 struct score {
-    const int32_t *ids; /* of the chunk */
+    const nb_model *m, *reference; /* reference NULL: none */
+    const int32_t *ids;            /* of the chunk */
     int64_t first, ctx, v;
     float *ref;   /* [rows, v] the reference's logits, or NULL */
     bool filling; /* true: store rows into ref; false: score */
@@ -68,13 +69,14 @@ static nb_status take_rows(void *arg, int64_t row, int64_t n_row, const float *l
         const double lse = log_sum_exp(l, s->v, &top);
         const double nll = lse - (double)l[s->ids[row + r + 1]];
         if (!isfinite(nll))
-            return nb_fail(err, NB_BAD_INPUT, "the logits at position %lld are not finite",
-                           (long long)(row + r));
+            return nb_logits_fault(s->m, row + r + 1, err);
         s->nll += nll;
         s->nll2 += nll * nll;
         s->n++;
         if (ref) {
             const double ref_lse = log_sum_exp(ref, s->v, &ref_top);
+            if (!isfinite(ref_lse))
+                return nb_logits_fault(s->reference, row + r + 1, err);
             s->kl[s->n_kl++] = kl_row(ref, ref_lse, l, lse, s->v);
             s->n_same += top == ref_top;
         }
@@ -223,7 +225,7 @@ nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb
 {
     nb_ids ids = {0};
     nb_session *s = NULL, *rs = NULL;
-    struct score sc = {0};
+    struct score sc = {.m = m, .reference = reference};
     int32_t ctx = 0, n_chunk = 0;
     memset(r, 0, sizeof *r);
     if (reference && (!reference->be || !reference->tokenizer))

@@ -267,6 +267,8 @@ typedef nb_status (*nb_logit_sink)(void *arg, int64_t row, int64_t n_row, const 
 nb_status nb_session_feed(nb_session *s, int32_t seq, const int32_t *tokens, int32_t n_token,
                           int64_t first_row, nb_logit_sink sink, void *arg,
                           nb_error *err) NB_CHECKED;
+/* NB_BAD_INPUT: the model's logits after `position` tokens are NaN or infinite. */
+nb_status nb_logits_fault(const nb_model *m, int64_t position, nb_error *err);
 /* Feeds tokens to sequence seq and picks the next one from the logits after the last, without these
  * leaving the device: the likeliest at temp 0, else the one that `draw`, 64 random bits, falls on
  * (backend.h, sample). NB_BAD_INPUT: they are not finite. */

@@ -373,7 +373,7 @@ nb_status nb_session_step(nb_session *s, int32_t seq, const int32_t *tokens, int
     return nb_session_feed(s, seq, tokens, n_token, c.first, logits ? copy_rows : NULL, &c, err);
 }
 
-static nb_status logits_fault(const nb_model *m, int64_t position, nb_error *err)
+nb_status nb_logits_fault(const nb_model *m, int64_t position, nb_error *err)
 {
     return nb_fail_at(err, NB_BAD_INPUT, m->container->path, -1,
                       "the logits after %lld tokens are not finite: a weight is NaN or infinite, "
@@ -398,7 +398,7 @@ nb_status nb_session_step_pick(nb_session *s, int32_t seq, const int32_t *tokens
         st = feed(s, seq, tokens, n_token, 0, NULL, NULL, how, err);
     if (st == NB_OK)
         st = be->op->download(be, next, s->next, sizeof *next, err);
-    return st == NB_OK && *next < 0 ? logits_fault(s->m, s->length[seq], err) : st;
+    return st == NB_OK && *next < 0 ? nb_logits_fault(s->m, s->length[seq], err) : st;
 }
 
 /* One token for each of the sequences 0 .. n_seq - 1; how NULL: n_row rows of logits. */
@@ -447,7 +447,7 @@ nb_status nb_session_decode_pick(nb_session *s, const int32_t *tokens, int32_t n
     for (int32_t i = 0; i < n_seq && st == NB_OK; i++) {
         s->length[i]++;
         if (next[i] < 0)
-            st = logits_fault(s->m, s->length[i], err);
+            st = nb_logits_fault(s->m, s->length[i], err);
     }
     return st;
 }

@@ -30,8 +30,10 @@ nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, s
     if (st == NB_OK && ids.n < (size_t)ctx) {
         st = nb_fail_at(err, NB_BAD_INPUT, path, -1,
                         "%zu tokens of calibration text, one sequence needs %d", ids.n, ctx);
-        if (ids.n >= 2)
+        if (ids.n >= NB_CALIB_FEW)
             nb_hint(err, "--ctx %zu", ids.n);
+        else
+            nb_hint(err, "a longer text, or --calib self: the model writes its own");
     }
     if (st == NB_OK)
         st = reserve(out, n_seq, ctx, err);

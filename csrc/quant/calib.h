@@ -9,6 +9,10 @@ typedef struct nb_calib {
     int32_t n_seq, ctx;
 } nb_calib;
 
+/* Fewer tokens than this are followed too closely: on stories260K 4 tokens gave a KL of 0.18 where
+ * rounding to nearest gave 0.15, while the error on those 4 was a hundredth of rounding's. */
+enum { NB_CALIB_FEW = 1024 };
+
 /* n_seq sequences of ctx tokens spread evenly over a text: start i * floor((n - ctx) / (n_seq -
  * 1)). NB_BAD_INPUT when the text is shorter than one. */
 nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, size_t n,

@@ -240,6 +240,8 @@ static const transcript rows[] = {
     /* eval */
     {"eval measures perplexity", "eval " TINY " -f %T/text.txt -c 64 -t 1 --json", 0,
      "{\"ppl\":", NULL, 0},
+    {"by llama.cpp's name too", "ppl " TINY " -f %T/text.txt -c 64 -t 1 --json", 0,
+     "{\"ppl\":", NULL, 0},
     {"a model against itself has no divergence",
      "eval " TINY " -f %T/text.txt -c 64 -t 1 --exact --against " TINY " --json", 0,
      "\"kl_mean\":0.000000", NULL, 0},
