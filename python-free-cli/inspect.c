@@ -28,7 +28,8 @@ static void print_tensors(const nb_checkpoint *c, bool json)
     }
 }
 
-static void print_json(const nb_checkpoint *c, const nb_checkpoint_info *info)
+/* manifest: whether one was looked at; NULL: nothing was verified. */
+static void print_json(const nb_checkpoint *c, const nb_checkpoint_info *info, const bool *manifest)
 {
     const char *key = NULL, *value = NULL;
     printf("{\"format\":\"%s\",\"scheme\":", info->format);
@@ -47,7 +48,10 @@ static void print_json(const nb_checkpoint *c, const nb_checkpoint_info *info)
     }
     printf("},\"tensors\":[");
     print_tensors(c, true);
-    printf("]}\n");
+    putchar(']');
+    if (manifest)
+        printf(",\"verified\":true,\"manifest\":%s", *manifest ? "true" : "false");
+    printf("}\n");
 }
 
 /* A key's value, of which the first 100 bytes say enough. */
@@ -97,7 +101,7 @@ static nb_status run(const nb_args *a, nb_error *err)
         if (nb_flag_on(a, "verify"))
             st = nb_checkpoint_verify(c, &manifest, err);
         if (st == NB_OK && nb_flag_on(a, "json"))
-            print_json(c, &info);
+            print_json(c, &info, nb_flag_on(a, "verify") ? &manifest : NULL);
         else if (st == NB_OK) {
             print_text(c, &info, nb_flag_on(a, "tensors"));
             if (nb_flag_on(a, "verify"))

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef nb_convert_job job;
 typedef nb_convert_form form;
@@ -136,6 +137,8 @@ static nb_status open_gguf(job *j, nb_error *err)
 {
     const nb_gguf_sink_spec spec = {.model = j->m,
                                     .out = j->o->out,
+                                    .work = nb_workdir_path(j->work),
+                                    .once = true,
                                     .file_type = file_type(j),
                                     .choose = nb_convert_type,
                                     .arg = j,
@@ -158,6 +161,8 @@ static nb_status open_folder(job *j, nb_error *err)
                        j->grid->name);
     const nb_folder_sink_spec spec = {.model = j->m,
                                       .out = j->o->out,
+                                      .work = nb_workdir_path(j->work),
+                                      .once = true,
                                       .choose = nb_convert_type,
                                       .arg = j,
                                       .torch_dtype = dtype ? dtype : "float32",
@@ -283,6 +288,34 @@ static nb_status walk(job *j, nb_error *err)
     return st == NB_OK ? commit(j, err) : st;
 }
 
+/* ---- the work folder ---- */
+
+static void remove_partial(const job *j)
+{
+    nb_gguf_sink_discard(nb_workdir_path(j->work));
+    nb_folder_sink_discard(nb_workdir_path(j->work));
+}
+
+/* OUT.nibble/ as `quantize` has it: one process at a time, and what one left that was killed goes. */
+static nb_status open_work(job *j, nb_error *err)
+{
+    char path[4096];
+    nb_status st = nb_workdir_open(j->o->out, &j->work, err);
+    if (st == NB_OK)
+        st = nb_workdir_file(j->work, "journal", path, sizeof path, err);
+    if (st == NB_OK && access(path, F_OK) == 0) {
+        st = nb_fail_at(err, NB_IO, path, -1,
+                        "of a quantization into OUT that is not finished; finish it or remove its "
+                        "folder");
+        nb_hint(err, "nibble quantize -o OUT --resume");
+        nb_workdir_close(j->work);
+        j->work = NULL;
+    }
+    if (st == NB_OK)
+        remove_partial(j);
+    return st;
+}
+
 typedef struct sums {
     double bytes;
     int64_t n;
@@ -311,6 +344,8 @@ nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error
     if (st == NB_OK)
         st = nb_refuse_input(o->model, o->out, err);
     if (st == NB_OK)
+        st = open_work(&j, err);
+    if (st == NB_OK)
         st = nb_model_load(o->model, &mo, false, &j.m, err);
     if (st == NB_OK)
         st = choose_types(&j, err);
@@ -331,6 +366,10 @@ nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r, nb_error
     }
     if (j.sink)
         j.sink->op->close(j.sink);
+    if (j.work) {
+        remove_partial(&j);
+        nb_workdir_discard(j.work);
+    }
     nb_model_close(j.m);
     free(j.type);
     r->seconds = (double)(nb_clock_ns() - start) * 1e-9;

@@ -4,6 +4,7 @@
 #define NB_API_CONVERT_H
 
 #include "convert/sink.h"
+#include "file/workdir.h"
 
 struct nb_convert_job;
 
@@ -19,6 +20,7 @@ typedef struct nb_convert_job {
     nb_model *m;
     const nb_dtype *grid;  /* NULL: as they are */
     const nb_dtype **type; /* [n_tensor] of the source: what it becomes */
+    nb_workdir *work;      /* the lock, and what is not finished; for nobody to go on with */
     nb_sink *sink;
 } nb_convert_job;
 

@@ -194,6 +194,8 @@ nb_status nb_convert_open_packed(nb_convert_job *j, nb_error *err)
     const bool bf16 = e && strcmp(nb_convert_type(j, e)->name, "bf16") == 0;
     const nb_folder_sink_spec spec = {.model = j->m,
                                       .out = j->o->out,
+                                      .work = nb_workdir_path(j->work),
+                                      .once = true,
                                       .choose = nb_convert_type,
                                       .arg = j,
                                       .scheme = &j->spec,

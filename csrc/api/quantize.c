@@ -41,14 +41,21 @@ static nb_status check_eval(const nb_quantize_job *j, nb_error *err)
     return st;
 }
 
+/* The sizes of the output, which is not made, or is there already. */
+static nb_status measure(nb_quantize_job *j, nb_quantize_result *r, nb_error *err)
+{
+    const nb_status st = nb_quantize_open_sink(j, false, true, &j->sink, err);
+    if (st == NB_OK)
+        r->bytes = j->sink->total_bytes;
+    return st;
+}
+
 /* Everything but the work: the sizes a run would have. */
 static nb_status rehearse(nb_quantize_job *j, nb_quantize_result *r, nb_error *err)
 {
-    nb_status st = nb_quantize_open_sink(j, false, true, &j->sink, err);
-    if (st == NB_OK) {
-        r->bytes = j->sink->total_bytes;
+    nb_status st = measure(j, r, err);
+    if (st == NB_OK)
         st = nb_quantize_plan(j, r, err);
-    }
     return st == NB_OK ? nb_quantize_fill_result(j, r, err) : st;
 }
 
@@ -71,6 +78,8 @@ static nb_status work(nb_quantize_job *j, nb_quantize_result *r, int64_t *since,
     nb_status st = nb_quantize_work_begin(j, err);
     if (st == NB_OK)
         st = nb_quantize_work_finish(j, &done, err);
+    if (st == NB_OK && done) /* it was killed while it gave the names */
+        st = measure(j, r, err);
     if (st != NB_OK || done)
         return st == NB_OK ? nb_quantize_fill_result(j, r, err) : st;
     /* The file is opened, its room on disk checked, the memory planned, before the first minute of

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 void nb_quantize_phase_ends(nb_quantize_result *r, const char *name, int64_t *since)
 {
@@ -137,9 +136,6 @@ nb_status nb_quantize_fill_result(nb_quantize_job *j, nb_quantize_result *r, nb_
     snprintf(r->grid, sizeof r->grid, "%s", j->p.grid.name);
     snprintf(r->format, sizeof r->format, "%s", j->form->name);
     snprintf(r->requantized, sizeof r->requantized, "%s", codes_of(j->m));
-    struct stat sb;
-    if (!r->bytes && stat(j->o.out, &sb) == 0) /* a run that was killed while it gave the names */
-        r->bytes = (int64_t)sb.st_size;
     nb_quantize_count_bits(j, r);
     r->resumed_layers = j->resumed;
     extrapolate(j, r);

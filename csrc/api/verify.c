@@ -4,10 +4,18 @@
 #include "api/verify.h"
 #include "base/mapfile.h"
 #include "base/sha256.h"
+#include "file/parts.h"
 
+#include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+static bool is_of(const nb_json_node *v, nb_json_type type)
+{
+    return v && nb_json_typeof(v) == type;
+}
 
 static nb_status open_manifest(const nb_container *c, char path[4096], nb_json **out, nb_error *err)
 {
@@ -22,13 +30,22 @@ static nb_status open_manifest(const nb_container *c, char path[4096], nb_json *
     if (st == NB_OK)
         st = nb_json_parse(path, f->p ? (const char *)f->p : "", f->n, out, err);
     nb_mapfile_close(f);
-    if (st == NB_OK && nb_json_typeof(nb_json_get(nb_json_root(*out), "tensors")) != NB_JSON_ARRAY)
+    const nb_json_node *root = *out ? nb_json_root(*out) : NULL, *rest = NULL;
+    int64_t version = 0;
+    if (st == NB_OK && !is_of(nb_json_get(root, "tensors"), NB_JSON_ARRAY))
         st = nb_fail_at(err, NB_BAD_INPUT, path, 0, "no manifest: it lists no tensors");
+    if (st == NB_OK && (!nb_json_int(nb_json_get(root, "manifest"), &version) || version != 1))
+        st = nb_fail_at(err, NB_UNSUPPORTED, path, 0, "a manifest of a version other than 1");
+    if (st == NB_OK)
+        rest = nb_json_get(root, folder ? "files" : "head");
+    if (st == NB_OK && !is_of(rest, folder ? NB_JSON_ARRAY : NB_JSON_OBJECT))
+        st = nb_fail_at(err, NB_BAD_INPUT, path, 0, "no manifest: it has no %s",
+                        folder ? "list of files" : "head");
     return st;
 }
 
 static nb_status check_tensor(const nb_container *c, const char *path, const nb_json_node *e,
-                              nb_error *err)
+                              bool *seen, nb_error *err)
 {
     const char *name = NULL, *type = NULL, *sha = NULL;
     size_t n = 0;
@@ -45,6 +62,10 @@ static nb_status check_tensor(const nb_container *c, const char *path, const nb_
     if (!t)
         return nb_fail_at(err, NB_NEGATIVE, c->path, -1, "tensor %s of the manifest is missing",
                           nb_escape(shown, sizeof shown, name, (int64_t)n));
+    if (seen[t - c->tensor])
+        return nb_fail_at(err, NB_BAD_INPUT, path, (int64_t)nb_json_offset(e),
+                          "no manifest: tensor %s stands in it twice", t->name);
+    seen[t - c->tensor] = true;
     if (strcmp(t->dtype->name, type) != 0)
         return nb_fail_at(err, NB_NEGATIVE, c->path, (int64_t)t->offset,
                           "tensor %s is of type %s, the manifest says %s", t->name, t->dtype->name,
@@ -153,24 +174,66 @@ static nb_status check_head(const nb_container *c, const char *manifest, const n
     return st;
 }
 
+static nb_status check_tensors(const nb_container *c, const char *path, const nb_json_node *list,
+                               nb_error *err)
+{
+    bool *seen = nb_alloc_zero((size_t)c->n_tensor + 1, sizeof *seen, "a list of tensors", err);
+    nb_status st = seen ? NB_OK : NB_NO_ROOM;
+    for (const nb_json_node *e = nb_json_first(list); e && st == NB_OK; e = nb_json_next(e))
+        st = check_tensor(c, path, e, seen, err);
+    if (st == NB_OK && nb_json_count(list) != (size_t)c->n_tensor)
+        st = nb_fail_at(err, NB_NEGATIVE, c->path, -1, "%lld tensors, the manifest has %zu",
+                        (long long)c->n_tensor, nb_json_count(list));
+    free(seen);
+    return st;
+}
+
+static bool lists(const nb_json_node *files, const char *name)
+{
+    const char *listed = NULL;
+    for (const nb_json_node *e = nb_json_first(files); e; e = nb_json_next(e))
+        if (nb_json_string(nb_json_get(e, "file"), &listed, NULL) && strcmp(listed, name) == 0)
+            return true;
+    return false;
+}
+
+/* What loaders would read beside the files of the manifest. */
+static nb_status check_others(const nb_container *c, const nb_json_node *files, nb_error *err)
+{
+    static const char *const read[] = {".safetensors", ".json", ".jinja", ".model"};
+    char shown[132];
+    nb_status st = NB_OK;
+    DIR *dir = opendir(c->where);
+    for (const struct dirent *e; dir && st == NB_OK && (e = readdir(dir));)
+        for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+            if (nb_ends_with(e->d_name, read[i]) && strcmp(e->d_name, "manifest.json") != 0 &&
+                !lists(files, e->d_name))
+                st = nb_fail_at(
+                    err, NB_NEGATIVE, c->where, -1, "the file %.128s is not in the manifest",
+                    nb_escape(shown, sizeof shown, e->d_name, (int64_t)strlen(e->d_name)));
+    if (dir)
+        closedir(dir);
+    return st;
+}
+
 nb_status nb_verify_manifest(const nb_container *c, bool *there, nb_error *err)
 {
     char path[4096];
     nb_json *doc = NULL;
     nb_status st = open_manifest(c, path, &doc, err);
     *there = doc != NULL;
-    const nb_json_node *list = doc ? nb_json_get(nb_json_root(doc), "tensors") : NULL;
-    for (const nb_json_node *e = nb_json_first(list); e && st == NB_OK; e = nb_json_next(e))
-        st = check_tensor(c, path, e, err);
-    if (st == NB_OK && doc && nb_json_count(list) != (size_t)c->n_tensor)
-        st = nb_fail_at(err, NB_NEGATIVE, c->path, -1, "%lld tensors, the manifest has %zu",
-                        (long long)c->n_tensor, nb_json_count(list));
-    const nb_json_node *files = doc ? nb_json_get(nb_json_root(doc), "files") : NULL;
+    if (st != NB_OK || !doc) {
+        nb_json_close(doc);
+        return st;
+    }
+    const nb_json_node *root = nb_json_root(doc), *files = nb_json_get(root, "files");
+    st = check_tensors(c, path, nb_json_get(root, "tensors"), err);
     for (const nb_json_node *e = nb_json_first(files); e && st == NB_OK; e = nb_json_next(e))
         st = check_file(c, path, e, err);
-    /* one of an older nibble says nothing of it */
-    if (st == NB_OK && doc && c->gguf && nb_json_get(nb_json_root(doc), "head"))
-        st = check_head(c, path, nb_json_root(doc), err);
+    if (st == NB_OK && files)
+        st = check_others(c, files, err);
+    if (st == NB_OK && !files)
+        st = check_head(c, path, root, err);
     nb_json_close(doc);
     return st;
 }

@@ -245,7 +245,7 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
     nb_sha256_init(&digest);
     if (st == NB_OK && layer < 0 && !earlier)
         st = copy_rest(s, err);
-    if (st == NB_OK && s->kept) {
+    if (st == NB_OK && s->kept && !s->spec.once) {
         st = nb_shards_out_sync(s->w, err);
         s->base.broken = s->base.broken || st != NB_OK;
     }

@@ -23,6 +23,7 @@ typedef struct nb_folder_sink_spec {
     const char *out;       /* not there, or an empty folder */
     const char *work;      /* an existing folder on OUT's file system, or NULL */
     bool resume;           /* what an earlier run sealed in `work` is there */
+    bool once;             /* nobody goes on with `work`: seal does not sync */
     bool measure; /* nothing is made: sizes only; read is refused, digests are of nothing */
     nb_type_choice choose; /* the format of each tensor of the source that is not packed; asked
                             * when the sink opens */

@@ -260,7 +260,7 @@ static nb_status sink_seal(nb_sink *base, int layer, uint8_t out[32], nb_error *
     /* sealed by an earlier run, only to be hashed again */
     const bool earlier = s->spec.resume && embed >= 0 && !nb_gguf_writer_touched(s->w, (int)embed);
     nb_status st = layer < 0 && !earlier ? copy_rest(s, err) : NB_OK;
-    if (st == NB_OK && s->work) {
+    if (st == NB_OK && s->work && !s->spec.once) {
         st = nb_gguf_writer_sync(s->w, err);
         s->base.broken = s->base.broken || st != NB_OK;
     }
@@ -360,15 +360,18 @@ nb_status nb_gguf_sink_finish(const char *out, const char *work, bool *done, nb_
     return st;
 }
 
-/* Without a work folder. The manifest is on disk before the file has its name; what is left to fail
+/* By one process alone. The manifest is on disk before the file has its name; what is left to fail
  * then takes the file along. */
 static nb_status commit_at_once(gguf_sink *s, const char *manifest, size_t n, nb_error *err)
 {
-    char path[kPath];
+    char path[kPath], partial[kPath];
     nb_outfile *f = NULL;
     nb_status st = beside(s->out, path, err);
+    if (st == NB_OK && s->work)
+        st = in_folder(s->work, "manifest.partial", partial, err);
     if (st == NB_OK && n)
-        st = nb_outfile_open(path, &f, err);
+        st = s->work ? nb_outfile_open_at(path, partial, false, &f, err)
+                     : nb_outfile_open(path, &f, err);
     if (st == NB_OK && n)
         st = nb_outfile_write_at(f, 0, manifest, n, err);
     if (st == NB_OK && n)
@@ -394,7 +397,7 @@ static nb_status sink_commit(nb_sink *base, const char *manifest, size_t n, nb_e
     gguf_sink *s = (gguf_sink *)base;
     char path[kPath], partial[kPath];
     bool done = false;
-    if (!s->work)
+    if (!s->work || s->spec.once)
         return commit_at_once(s, manifest, n, err);
     nb_status st = nb_gguf_writer_finish(s->w, err);
     s->base.broken = s->base.broken || st == NB_IO;

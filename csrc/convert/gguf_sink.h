@@ -16,6 +16,8 @@ typedef struct nb_gguf_sink_spec {
     const char *work;   /* an existing folder on OUT's file system, or NULL: a partial file beside
                        * OUT that goes with close */
     bool resume;        /* what an earlier run sealed in `work` is there */
+    bool once;          /* nobody goes on with `work`: seal does not sync, and a commit that fails
+                         * leaves neither file */
     bool measure;       /* no file: sizes only; read is refused, digests are of nothing */
     uint32_t file_type; /* general.file_type */
     nb_type_choice choose; /* the format of each tensor of the source; asked when the sink opens */

@@ -43,8 +43,8 @@ typedef struct nb_sink_ops {
     /* What was written at the slot, as a loader would see it, rows in the order of the source;
      * norms with the 1 that a folder leaves out. Borrowed until the next call. For resuming. */
     nb_status (*read)(nb_sink *s, nb_slot at, nb_matrix *out, nb_error *err);
-    /* Makes what was written for the layer durable (fdatasync; without a work folder commit does
-     * that, for all of it), reads it back and hashes it.
+    /* Makes what was written for the layer durable (fdatasync; where nobody goes on with it commit
+     * does that, for all of it), reads it back and hashes it.
      * digest: SHA-256 over the SHA-256 of each of its tensors, in the order of slots. Layer -1:
      * what belongs to no layer; what the source holds beyond the slots of its family is copied
      * before.

@@ -113,15 +113,17 @@ static void summarize(struct score *s, nb_eval_result *r)
     r->top1 = (double)s->n_same / m;
 }
 
-/* Both models must spell the same text with the same ids. */
+/* Both models must spell the same text with the same ids. Logits beyond the tokenizer's tokens have
+ * names in a GGUF file and none in a folder: only what both name is compared. */
 static nb_status check_reference(const nb_model *m, const nb_model *ref, nb_error *err)
 {
     if (!ref)
         return NB_OK;
-    bool same = ref->hp.vocab_size == m->hp.vocab_size &&
-                nb_tokenizer_vocab_size(ref->tokenizer) == nb_tokenizer_vocab_size(m->tokenizer);
+    const int32_t own = nb_tokenizer_vocab_size(m->tokenizer),
+                  its = nb_tokenizer_vocab_size(ref->tokenizer), n = own < its ? own : its;
+    bool same = ref->hp.vocab_size == m->hp.vocab_size;
     /* a sample: another vocabulary differs everywhere */
-    for (int32_t i = 0; same && i < nb_tokenizer_vocab_size(m->tokenizer); i += 97) {
+    for (int32_t i = 0; same && i < n; i += 97) {
         size_t a = 0, b = 0;
         const char *x = nb_tokenizer_token(m->tokenizer, i, &a),
                    *y = nb_tokenizer_token(ref->tokenizer, i, &b);

@@ -4,6 +4,9 @@
 #include "nibble.h"
 #include "tiny_gguf.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 static folder here;
 
 #define TINY "%T/tiny.gguf"
@@ -150,6 +153,69 @@ static void verified(check *c)
     CHECK_EQ(c, strangers(), 0);
 }
 
+/* What stands where a manifest should is named, and so is what it does not list. */
+static void bad_manifests(check *c)
+{
+    static const char *const texts[] = {"{}", "null", "[]", "3", "{\"files\":[]}"};
+    one(c, "convert " LLAMA " -o %T/out -q", 0, "plain: ", NULL);
+    one(c, "convert " TINY " -o %T/out.gguf -q", 0, "gguf: ", NULL);
+    folder_write(&here, "out/added_tokens.json", "{}", 2);
+    one(c, "inspect %T/out --verify", 1, NULL, "the file added_tokens.json is not in the manifest");
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        folder_write(&here, "out/manifest.json", texts[i], strlen(texts[i]));
+        folder_write(&here, "out.gguf.manifest.json", texts[i], strlen(texts[i]));
+        one(c, "inspect %T/out --verify", 4, NULL, "no manifest: it lists no tensors");
+        one(c, "inspect %T/out.gguf --verify --json", 4, NULL, "no manifest: it lists no tensors");
+    }
+    static const char later[] = "{\"manifest\":2,\"tensors\":[],\"head\":{}}",
+                      headless[] = "{\"manifest\":1,\"tensors\":[],\"heat\":{}}";
+    folder_write(&here, "out.gguf.manifest.json", later, sizeof later - 1);
+    one(c, "inspect %T/out.gguf --verify", 5, NULL, "a version other than 1");
+    folder_write(&here, "out.gguf.manifest.json", headless, sizeof headless - 1);
+    one(c, "inspect %T/out.gguf --verify", 4, NULL, "no manifest: it has no head");
+    gone("out.gguf");
+    gone("out.gguf.manifest.json");
+    gone("out");
+    CHECK_EQ(c, strangers(), 0);
+}
+
+/* One process at a time makes OUT; what a killed one left goes, what is to be gone on with stays. */
+static void one_writer(check *c)
+{
+    char path[1024];
+    if (mkdir(folder_in(&here, "out.gguf.nibble", path), 0700) != 0)
+        exit(1);
+    folder_write(&here, "out.gguf.nibble/partial.gguf", "half", 4);
+    const int lock = open(folder_in(&here, "out.gguf.nibble/lock", path), O_RDWR | O_CREAT, 0600);
+    CHECK_EQ(c, flock(lock, LOCK_EX | LOCK_NB), 0);
+    one(c, "convert " TINY " -o %T/out.gguf -q", 9, NULL, "is writing it; wait for it or stop it");
+    close(lock);
+    folder_write(&here, "out.gguf.nibble/journal", "{}", 2);
+    one(c, "convert " TINY " -o %T/out.gguf -q", 7, NULL, "of a quantization into OUT");
+    unlink(folder_in(&here, "out.gguf.nibble/journal", path));
+    one(c, "convert " TINY " -o %T/out.gguf -q", 0, "gguf: ", NULL);
+    gone("out.gguf");
+    gone("out.gguf.manifest.json");
+    CHECK_EQ(c, strangers(), 0);
+}
+
+/* Its GGUF has names for logits that the folder's tokenizer has none for: it is the same model. */
+static void same_vocabulary(check *c)
+{
+    enum { kText = 400 };
+    char text[kText];
+    for (int i = 0; i < kText; i++)
+        text[i] = (char)('a' + i * 7 % 26);
+    folder_write(&here, "long.txt", text, kText);
+    one(c, "convert " LLAMA " -o %T/out.gguf -q", 0, "gguf: ", NULL);
+    one(c, "eval %T/out.gguf --against " LLAMA " -f %T/long.txt -c 64 --chunks 2 --exact -q --json",
+        0, "\"kl_mean\":0.000000", NULL);
+    one(c, "eval " LLAMA " --against %T/out.gguf -f %T/long.txt -c 64 --chunks 2 --exact -q --json",
+        0, "\"kl_mean\":0.000000", NULL);
+    gone("out.gguf");
+    gone("out.gguf.manifest.json");
+}
+
 /* A file that is replaced has the manifest of the new one. */
 static void replaced(check *c)
 {
@@ -271,6 +337,9 @@ static const check_case cases[] = {
     {"what convert refuses it names, and leaves nothing", refusals},
     {"a folder to GGUF and back", there_and_back},
     {"what convert wrote is verified by its manifest", verified},
+    {"a manifest that is none is named", bad_manifests},
+    {"one process at a time writes OUT", one_writer},
+    {"a model and its GGUF form have one vocabulary", same_vocabulary},
     {"a file that is replaced has the manifest of the new one", replaced},
     {"plain rounding of a 16-bit model gives the encoder's bytes where the grid meets its extreme",
      rounded},

@@ -257,10 +257,12 @@ static void verified(check *c)
     expect(c, "inspect %T/bad.gguf --verify --json", NB_NEGATIVE,
            "does not have the hash of the manifest");
     free(p);
-    folder_write(&here, "bad.gguf.manifest.json", "{\"tensors\":[{}]}", 16);
+    static const char no_name[] = "{\"manifest\":1,\"tensors\":[{}],\"head\":{}}",
+                      none[] = "{\"manifest\":1,\"tensors\":[],\"head\":{}}";
+    folder_write(&here, "bad.gguf.manifest.json", no_name, sizeof no_name - 1);
     expect(c, "inspect %T/bad.gguf --verify", NB_BAD_INPUT,
            "an entry without name, type, bytes and sha256");
-    folder_write(&here, "bad.gguf.manifest.json", "{\"tensors\":[]}", 14);
+    folder_write(&here, "bad.gguf.manifest.json", none, sizeof none - 1);
     expect(c, "inspect %T/bad.gguf --verify", NB_NEGATIVE, "the manifest has 0");
     gone("bad.gguf");
 }
