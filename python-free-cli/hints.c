@@ -128,6 +128,12 @@ static bool has_folder_missing(const nb_line *l, const nb_error *err)
     return in_output(l, err) && !is_there(folder);
 }
 
+static bool file_is_there(const nb_line *l, const nb_error *err)
+{
+    (void)l;
+    return is_there(err->file);
+}
+
 static bool ended_by_signal(const nb_line *l, const nb_error *err)
 {
     (void)l;
@@ -168,7 +174,7 @@ static const row rows[] = {
     {NB_UNSUPPORTED, NULL, in_model, "nibble doctor --features"},
     {NB_NO_ROOM, NULL, in_output, "df -h %d"},
     {NB_NO_ROOM, NULL, any, "nibble plan %m"},
-    {NB_IO, NULL, any, "ls -ld %f"},
+    {NB_IO, NULL, file_is_there, "ls -ld %f"},
     {NB_IO, NULL, any, "ls -ld %d"},
     {NB_DEVICE, NULL, any, "nibble doctor"},
     {NB_LOCKED, NULL, any, "ps -fp $(cat %f)"},
