@@ -55,7 +55,7 @@ static bool bench_open(bench *b, check *c)
                        ? dlopen(NB_BINARY_DIR "/libnibble_simt.so", RTLD_NOW | RTLD_NOLOAD)
                        : NULL;
     if (!module) {
-        printf("skip: no emulator in this build: %s\n", b->err.message);
+        check_skip(c, "no emulator in this build: %s", b->err.message);
         nb_backend_close(b->be);
         return false;
     }
