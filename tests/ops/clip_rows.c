@@ -103,6 +103,10 @@ static void each_shape(check *c, ops_set *set)
                      NB_OK);
             float *w = ops_normals(&r, k.N * k.K, 0.05f);
             w[k.K - 1] = 3.0f; /* an outlier in the last, maybe short, group */
+            if (k.N > 1) {     /* extremes of the same magnitude */
+                w[k.K] = 0.7f;
+                w[k.K + 1] = -0.7f;
+            }
             k.w = w;
             double *h = mode == 1 ? hessian(&r, k.K) : NULL;
             k.h = h;
