@@ -177,15 +177,16 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
                 o[h][i] = o[h][i] * keep + __shfl_xor_sync(0xffffffffu, o[h][i], x) * other;
         }
         if (group == 0) { /* eight lanes at 32 bytes each: four begin with their second half */
-            const int late = lane & 4;
-            float first[4], second[4];
+            const bool late = lane & 4;
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                first[i] = late ? o[h][4 + i] : o[h][i];
-                second[i] = late ? o[h][i] : o[h][4 + i];
+            for (int half = 0; half < 2; half++) {
+                uint32_t v[4];
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    v[i] = __float_as_uint(late == (half == 0) ? o[h][4 + i] : o[h][i]);
+                st_v4(&share_o[warp][h][e0 + 4 * (late == (half == 0))],
+                      make_uint4(v[0], v[1], v[2], v[3]));
             }
-            nb_store4(&share_o[warp][h][e0 + late], first);
-            nb_store4(&share_o[warp][h][e0 + 4 - late], second);
         }
         if (lane == 0) {
             share_m[warp][h] = m[h];
