@@ -268,7 +268,7 @@ void forget_releases(); // at the start of a launch
 // ---- count.cpp
 u32 wavefronts(const Request &r, u32 *ideal);
 void count_access(Thread *t, u64 offset, u32 n, bool write, void *pc);
-void count_flush(Warp *w); // the warp converged
+void count_flush(Warp *w);          // the warp converged
 void count_bulk(u64 offset, u64 n); // a bulk copy's reads
 
 // ---- warp.cpp, matrix.cpp, wgmma.cpp
