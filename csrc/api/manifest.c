@@ -71,16 +71,16 @@ nb_status nb_manifest_write(const nb_text *settings, const nb_text *input, const
     nb_status st = nb_text_check(settings, "the manifest", err);
     if (st == NB_OK)
         st = nb_json_parse("the list of input files", input->p, input->n, &files, err);
+    if (st != NB_OK)
+        return st;
     nb_text_printf(out, "{\"manifest\":1,\"nibble\":\"%s\",\n\"settings\":", nb_version());
     nb_text_add(out, settings->p, settings->n);
     nb_text_puts(out, ",\n\"input\":[");
-    if (st == NB_OK)
-        put_input(nb_json_root(files), out);
+    put_input(nb_json_root(files), out);
     nb_text_printf(out, "],\n\"calib_sha256\":%s%s%s,\n\"tensors\":[", calib_sha ? "\"" : "",
                    calib_sha ? calib_sha : "null", calib_sha ? "\"" : "");
     nb_json_close(files);
-    if (st == NB_OK)
-        st = nb_text_check(out, "the manifest", err);
+    st = nb_text_check(out, "the manifest", err);
     if (st == NB_OK)
         st = sink->op->each(sink, put_tensor, out, err);
     if (st == NB_OK && sink->op->files) {
