@@ -372,7 +372,8 @@ typedef struct nb_convert_result {
  * metadata, tokenizer and chat template are made anew. Floats are rounded where the grid asks for
  * it; quantized matrices become floats, or codes of another format if every value stays what it is:
  * else NB_UNSUPPORTED names the tensor (nb_quantize rounds). Norms and biases keep their values.
- * OUT appears when it is whole. */
+ * OUT appears when it is whole, with its manifest; until then what there is lies in OUT.nibble/.
+ * NB_LOCKED: another process is writing OUT. */
 NB_API nb_status nb_convert(const nb_convert_options *o, nb_convert_result *r,
                             nb_error *err) NB_CHECKED;
 

@@ -79,12 +79,17 @@ static nb_status hash_file(const char *path, const char *name, uint64_t begins, 
     return st;
 }
 
-static int is_part(const struct dirent *e)
+bool nb_is_model_file(const char *name)
 {
-    const char *dot = strrchr(e->d_name, '.');
-    return dot && e->d_name[0] != '.' && strcmp(e->d_name, "manifest.json") != 0 &&
+    const char *dot = strrchr(name, '.');
+    return dot && name[0] != '.' && strcmp(name, "manifest.json") != 0 &&
            (strcmp(dot, ".safetensors") == 0 || strcmp(dot, ".json") == 0 ||
             strcmp(dot, ".model") == 0 || strcmp(dot, ".jinja") == 0);
+}
+
+static int is_part(const struct dirent *e)
+{
+    return nb_is_model_file(e->d_name);
 }
 
 static const char *name_in(const char *path)

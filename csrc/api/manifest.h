@@ -7,6 +7,9 @@
 #include "base/text.h"
 #include "convert/sink.h"
 
+/* Whether a file of a folder, by its name, is one that loaders read; the manifest is none. */
+bool nb_is_model_file(const char *name);
+
 /* [{"file","bytes","mtime_ns","inode","header_sha256"},...]: of the source as it lies on disk. */
 nb_status nb_input_files(const nb_container *c, nb_text *out, nb_error *err) NB_CHECKED;
 

@@ -2,9 +2,9 @@
  * hashes to what was written down; so does every file of a folder, and of a single file its head.
  * What then is left of that, the padding between tensors, is zero. */
 #include "api/verify.h"
+#include "api/manifest.h"
 #include "base/mapfile.h"
 #include "base/sha256.h"
-#include "file/parts.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -200,17 +200,14 @@ static bool lists(const nb_json_node *files, const char *name)
 /* What loaders would read beside the files of the manifest. */
 static nb_status check_others(const nb_container *c, const nb_json_node *files, nb_error *err)
 {
-    static const char *const read[] = {".safetensors", ".json", ".jinja", ".model"};
     char shown[132];
     nb_status st = NB_OK;
     DIR *dir = opendir(c->where);
     for (const struct dirent *e; dir && st == NB_OK && (e = readdir(dir));)
-        for (size_t i = 0; i < sizeof read / sizeof *read; i++)
-            if (nb_ends_with(e->d_name, read[i]) && strcmp(e->d_name, "manifest.json") != 0 &&
-                !lists(files, e->d_name))
-                st = nb_fail_at(
-                    err, NB_NEGATIVE, c->where, -1, "the file %.128s is not in the manifest",
-                    nb_escape(shown, sizeof shown, e->d_name, (int64_t)strlen(e->d_name)));
+        if (nb_is_model_file(e->d_name) && !lists(files, e->d_name))
+            st =
+                nb_fail_at(err, NB_NEGATIVE, c->where, -1, "the file %.128s is not in the manifest",
+                           nb_escape(shown, sizeof shown, e->d_name, (int64_t)strlen(e->d_name)));
     if (dir)
         closedir(dir);
     return st;

@@ -240,6 +240,12 @@ static const transcript rows[] = {
     /* eval */
     {"eval measures perplexity", "eval " TINY " -f %T/text.txt -c 64 -t 1 --json", 0,
      "{\"ppl\":", NULL, 0},
+    {"a prompt's file loses its last newline", "run %M/tiny-llama -f %T/line.txt -n 1 -t 1 --json",
+     0, "\"prompt_tokens\":3,", NULL, 0},
+    {"unless it is taken as it is", "run %M/tiny-llama --raw -f %T/line.txt -n 1 -t 1 --json", 0,
+     "\"prompt_tokens\":4,", NULL, 0},
+    {"a context that is full is told", "run %M/tiny-llama --ids 5,9 -c 4 -n 9 -t 1", 0, "\n",
+     "the context of 4 tokens is full; --ctx gives more", 0},
     {"by llama.cpp's name too", "ppl " TINY " -f %T/text.txt -c 64 -t 1 --json", 0,
      "{\"ppl\":", NULL, 0},
     {"a model against itself has no divergence",
@@ -343,6 +349,7 @@ static void make_folder(void)
     while (strlen(text) < 600)
         strcat(text, "the heath thaws then the other ");
     folder_write(&here, "text.txt", text, strlen(text));
+    folder_write(&here, "line.txt", "abc\n", 4);
     folder_write(&here, "text.gguf", text, strlen(text));
     folder_write(&here, "short.txt", text, 20);
     folder_write(&here, "empty.gguf", "", 0);

@@ -90,6 +90,9 @@ static const transcript refused[] = {
      "exists and is not a regular file", 0},
     {"OUT is a device", "quantize " TINY " -o /dev/null --format gguf --method rtn", 7, NULL,
      "/dev/null: exists and is not a regular file", 0},
+    {"too short a text is not to be followed",
+     "quantize %M/tiny-llama -o %T/out.gguf --calib %T/few.txt -c 64 -t 1 -q", 4, NULL,
+     "one sequence needs 64\nhint: a longer text, or --calib self", 0},
     {"a number format for the method, as llama.cpp's users say it",
      "quantize " TINY " -o %T/out.gguf --method q4_k_m", 5, NULL,
      "--grid q4_k_m cannot be written yet", 0},
@@ -491,6 +494,7 @@ static void make_folder(void)
     while (strlen(text) < 2500)
         strcat(text, "the heath thaws then the other ");
     folder_write(&here, "text.txt", text, 600);
+    folder_write(&here, "few.txt", "short text", 10);
     folder_write(&here, "long.txt", text, strlen(text));
     folder_write(&here, "short.txt", text, 5);
     char *p = malloc(1 << 22);

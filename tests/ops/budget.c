@@ -25,8 +25,8 @@ typedef union counting {
     int (*counts)(uint64_t *out, int most);
 } counting;
 
-/* What is allowed: the counts when they were last looked at, rounded up. More than twice what must be
- * read is what blocks or warps read again, out of L2 or L1. */
+/* What is allowed: the counts when they were last looked at, rounded up. What is read more often than
+ * once other blocks or warps read again, out of L2 or L1. */
 typedef struct budget {
     double once, all; /* sectors read, each once and all, in bytes, to the bytes that must be read;
                        * scratch of the op counts as read too */
