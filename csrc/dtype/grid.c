@@ -64,7 +64,7 @@ static void affine_params(const nb_grid *g, const float *w, int n, nb_group *out
 
 static void absmax_params(const nb_grid *g, const float *w, int n, nb_group *out)
 {
-    const float zero = (float)(g->code_max + 1) / 2.0f, amax = fabsf(extreme_of(w, n));
+    const float zero = (float)(g->code_max + 1) / 2.0f, amax = absmax_of(w, n);
     *out = (nb_group){.scale = amax > 0.0f ? scale_of(amax / (zero - 1.0f)) : 0.0f, .zero = zero};
 }
 

@@ -40,6 +40,21 @@ static inline void nb_matrix_row(const nb_matrix *m, int64_t n, float *to)
                                m->codes[n * m->K + k]);
 }
 
+/* Rows [n0, n0 + n) of it. */
+static inline nb_matrix nb_matrix_rows(const nb_matrix *m, int64_t n0, int64_t n)
+{
+    const int64_t group = m->group ? m->group : m->K, G = (m->K + group - 1) / group;
+    nb_matrix part = *m;
+    part.N = n;
+    if (m->dtype)
+        part.rows += n0 * nb_dtype_row_bytes(m->dtype, m->K);
+    else {
+        part.codes += n0 * m->K;
+        part.groups += n0 * G;
+    }
+    return part;
+}
+
 /* Whether the codes of both stand for the same levels. */
 static inline bool nb_matrix_same_table(const nb_matrix *a, const nb_matrix *b)
 {

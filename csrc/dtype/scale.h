@@ -76,10 +76,16 @@ static inline float absmax_of(const float *x, int n)
 static inline float extreme_of(const float *x, int n)
 {
     const float most = absmax_of(x, n);
-    int i = 0;
-    while (i < n && fabsf(x[i]) != most)
+    int above = 0, below = 0, i = 0; /* loops without a way out become vectors */
+    for (int k = 0; k < n; k++) {
+        above |= x[k] == most;
+        below |= x[k] == -most;
+    }
+    if (!(most > 0.0f) || !(above | below))
+        return 0.0f;
+    while (above & below && fabsf(x[i]) != most)
         i++;
-    return most > 0.0f && i < n ? x[i] : 0.0f;
+    return above & below ? x[i] : above ? most : -most;
 }
 
 #endif

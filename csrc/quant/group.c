@@ -42,8 +42,6 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
     } device[] = {{(void **)&k->d_codes, n},
                   {(void **)&k->d_groups, n_group * sizeof(nb_group)},
                   {(void **)&k->q, n * 4}};
-    /* values are for the report and the sweep */
-    const size_t n_device = p->o->quantizer->needs == NB_NEEDS_NOTHING ? 2 : 3;
     nb_status st = NB_OK;
     /* written under a plan as well */
     if (p->o->act_order &&
@@ -54,7 +52,7 @@ static nb_status work_open(nb_pipe *p, struct work *k, nb_error *err)
         return NB_NO_ROOM;
     for (int64_t r = 0; r < k->N && k->h; r++)
         k->row_error[r] = (double)NAN;
-    for (size_t i = 0; i < n_device && st == NB_OK; i++)
+    for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = p->be->op->alloc(p->be, device[i].bytes, "weights of a layer", device[i].to, err);
     return st;
 }
@@ -150,8 +148,7 @@ static nb_status report_errors(nb_pipe *p, const struct work *k, const nb_role *
     return st;
 }
 
-/* A record for each of the group's linears. */
-static nb_linear_report *begin_report(nb_pipe *p, nb_group_at at, double bits)
+nb_linear_report *nb_pipe_begin_report(nb_pipe *p, nb_group_at at, double bits)
 {
     nb_role role[3];
     const int n_role = nb_group_roles(at.g, role);
@@ -168,8 +165,7 @@ static nb_linear_report *begin_report(nb_pipe *p, nb_group_at at, double bits)
     return r;
 }
 
-/* Of a weight of the group, with scales and all. */
-static double stored_bits(const nb_pipe *p, int64_t N, int64_t K)
+double nb_pipe_stored_bits(const nb_pipe *p, int64_t N, int64_t K)
 {
     const nb_dtype *t = p->o->values ? p->o->values : p->o->grid.dtype;
     return p->o->scheme
@@ -213,8 +209,7 @@ static nb_status write_group(nb_pipe *p, const struct work *k, const nb_role *ro
     return st;
 }
 
-/* The quantizer's own refusals know no names: what it says is said of the group's first tensor. */
-static nb_status name_fault(const nb_pipe *p, nb_status st, nb_slot at, nb_error *err)
+nb_status nb_pipe_name_fault(const nb_pipe *p, nb_status st, nb_slot at, nb_error *err)
 {
     char name[NB_TENSOR_NAME], what[300];
     if (st != NB_BAD_INPUT || !err)
@@ -264,7 +259,7 @@ static double kept_bits(const nb_pipe *p, nb_slot at)
 nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err)
 {
     nb_role role[3];
-    nb_linear_report *r = begin_report(p, at, 16.0);
+    nb_linear_report *r = nb_pipe_begin_report(p, at, 16.0);
     for (int i = nb_group_roles(at.g, role) - 1; i >= 0; i--) {
         r[i].bits_per_weight = kept_bits(p, nb_slot_of(at, role[i]));
         if (!p->o->quantizer->layer)
@@ -291,6 +286,8 @@ static void write_note(nb_linear_report *r, const nb_moments *s, const nb_quant_
 
 nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_error *err)
 {
+    if (p->o->quantizer->needs == NB_NEEDS_NOTHING)
+        return nb_pipe_round(p, at, err);
     nb_role role[3];
     const int n_role = nb_group_roles(at.g, role);
     const bool decides = s && !s->too_few;
@@ -329,14 +326,14 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
         job.h = decides ? s->h : NULL;
         job.c = decides ? s->c : NULL;
         job.wc = decides ? s->wc : NULL;
-        st = name_fault(p, p->o->quantizer->layer(&job, err), nb_slot_of(at, role[0]), err);
+        st = nb_pipe_name_fault(p, p->o->quantizer->layer(&job, err), nb_slot_of(at, role[0]), err);
     }
     nb_times_lap(p->o->times, NB_LAP_ROUND);
     if (st == NB_OK)
         st = write_group(p, &k, role, n_role, err);
     nb_times_lap(p->o->times, NB_LAP_WRITE);
     if (st == NB_OK) {
-        nb_linear_report *r = begin_report(p, at, stored_bits(p, k.N, k.K));
+        nb_linear_report *r = nb_pipe_begin_report(p, at, nb_pipe_stored_bits(p, k.N, k.K));
         for (int i = 0; i < n_role; i++)
             write_note(&r[i], s, &stats);
         if (k.h)

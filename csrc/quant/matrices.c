@@ -6,7 +6,6 @@
 #include "base/pool.h"
 #include "quant/pipe.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +33,20 @@ struct decoding {
     int64_t *bad; /* one of the rows with a value that is not finite */
 };
 
+/* Notes row n, the last one whatever the threads, if it holds NaN or Inf. */
+static void look(const float *row, int64_t K, int64_t n, int64_t *bad)
+{
+    uint32_t most = 0; /* of the magnitudes' bits: NaN and Inf are above all numbers */
+    for (int64_t k = 0; k < K; k++) {
+        uint32_t bits;
+        memcpy(&bits, &row[k], sizeof bits);
+        most = (bits & 0x7fffffff) > most ? bits & 0x7fffffff : most;
+    }
+    for (int64_t was = __atomic_load_n(bad, __ATOMIC_RELAXED); most >= 0x7f800000 && n > was;)
+        if (__atomic_compare_exchange_n(bad, &was, n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            break;
+}
+
 static void decode_task(const void *arg, int64_t n, int worker)
 {
     const struct decoding *d = arg;
@@ -41,18 +54,9 @@ static void decode_task(const void *arg, int64_t n, int worker)
     float *row =
         d->to +
         (d->packed ? nb_family_packed_row(d->p->m->family, &d->p->m->hp, d->role, n) : n) * K;
-    uint32_t most = 0; /* of the magnitudes' bits: NaN and Inf are above all numbers */
     (void)worker;
     nb_matrix_row(d->a, n, row);
-    for (int64_t k = 0; k < K; k++) {
-        uint32_t bits;
-        memcpy(&bits, &row[k], sizeof bits);
-        most = (bits & 0x7fffffff) > most ? bits & 0x7fffffff : most;
-    }
-    /* the last one, whatever the threads */
-    for (int64_t was = __atomic_load_n(d->bad, __ATOMIC_RELAXED); most >= 0x7f800000 && n > was;)
-        if (__atomic_compare_exchange_n(d->bad, &was, n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            break;
+    look(row, K, n, d->bad);
 }
 
 /* Decodes a matrix; *bad: a row with a value that is not finite, or -1. packed: its rows in the
@@ -60,13 +64,24 @@ static void decode_task(const void *arg, int64_t n, int worker)
 static void decode_matrix(const nb_pipe *p, const nb_matrix *a, nb_role role, bool packed,
                           float *to, int64_t *bad)
 {
-    nb_pool *pool = NULL;
     const struct decoding d = {p, a, role, packed, to, bad};
     *bad = -1;
-    if (p->o->n_thread > 1 && nb_pool_open(p->o->n_thread, &pool, NULL) != NB_OK)
-        pool = NULL;
-    nb_pool_run(pool, a->N, decode_task, &d);
-    nb_pool_close(pool);
+    nb_pool_run(p->pool, a->N, decode_task, &d);
+}
+
+nb_status nb_pipe_decode_rows(nb_pipe *p, nb_slot at, const nb_matrix *a, int64_t n0, int64_t n,
+                              float *to, nb_error *err)
+{
+    char name[NB_TENSOR_NAME];
+    int64_t bad = -1;
+    if (p->dry)
+        return NB_OK;
+    const nb_matrix part = nb_matrix_rows(a, n0, n);
+    decode_matrix(p, &part, at.role, false, to, &bad);
+    return bad < 0 ? NB_OK
+                   : nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1,
+                                "tensor %s holds NaN or Inf in row %lld",
+                                nb_pipe_linear_name(p, at, name), (long long)(n0 + bad));
 }
 
 /* The group's matrices, stacked, from the source. A value that is not finite names its tensor: a
@@ -79,20 +94,13 @@ nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err)
     for (int i = 0; i < n_role && st == NB_OK && !p->dry; i++) {
         nb_matrix a;
         void *made = NULL;
-        int64_t bad = -1;
-        char name[NB_TENSOR_NAME];
         st = nb_model_matrix(p->m, nb_slot_of(at, role[i]), &a, &made, err);
         if (st == NB_OK)
-            decode_matrix(p, &a, role[i], false, to, &bad);
+            st = nb_pipe_decode_rows(p, nb_slot_of(at, role[i]), &a, 0, a.N, to, err);
         free(made);
         if (st != NB_OK)
             break;
-        if (bad >= 0)
-            st = nb_fail_at(err, NB_BAD_INPUT, p->m->container->path, -1,
-                            "tensor %s holds NaN or Inf in row %lld",
-                            nb_pipe_linear_name(p, nb_slot_of(at, role[i]), name), (long long)bad);
-        else
-            nb_pipe_apply_scales(p, at, role[i], a.N, a.K, to);
+        nb_pipe_apply_scales(p, at, role[i], a.N, a.K, to);
         to += a.N * a.K;
     }
     return st;
@@ -186,25 +194,33 @@ nb_status nb_pipe_source_group(nb_pipe *p, nb_group_id g, int layer, nb_error *e
 
 /* ---- to the sink as they are ---- */
 
-int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a)
+struct search {
+    const nb_matrix *a;
+    int64_t *bad;
+};
+
+static void search_task(const void *arg, int64_t n, int worker)
 {
     enum { kPiece = 1024 }; /* whole blocks of every format */
-    int64_t worst = -1;
-    if (p->dry || !a->dtype || !a->dtype->decode)
-        return -1;
-#pragma omp parallel for num_threads(p->o->n_thread) schedule(static) reduction(max : worst)
-    for (int64_t n = 0; n < a->N; n++)
-        for (int64_t k = 0; k < a->K; k += kPiece) {
-            float piece[kPiece];
-            const int64_t len = a->K - k < kPiece ? a->K - k : kPiece;
-            nb_dtype_decode_row(a->dtype,
-                                a->rows + n * nb_dtype_row_bytes(a->dtype, a->K) +
-                                    nb_dtype_row_bytes(a->dtype, k),
-                                piece, len);
-            for (int64_t i = 0; i < len; i++)
-                worst = isfinite(piece[i]) ? worst : n;
-        }
-    return worst;
+    const struct search *s = arg;
+    const nb_matrix *a = s->a;
+    const uint8_t *row = a->rows + n * nb_dtype_row_bytes(a->dtype, a->K);
+    float piece[kPiece];
+    (void)worker;
+    for (int64_t k = 0; k < a->K; k += kPiece) {
+        const int64_t len = a->K - k < kPiece ? a->K - k : kPiece;
+        nb_dtype_decode_row(a->dtype, row + nb_dtype_row_bytes(a->dtype, k), piece, len);
+        look(piece, len, n, s->bad);
+    }
+}
+
+int64_t nb_pipe_bad_row(const nb_pipe *p, const nb_matrix *a)
+{
+    int64_t bad = -1;
+    const struct search s = {a, &bad};
+    if (!p->dry && a->dtype && a->dtype->decode)
+        nb_pool_run(p->pool, a->N, search_task, &s);
+    return bad;
 }
 
 nb_status nb_pipe_copy(nb_pipe *p, nb_slot at, nb_error *err)

@@ -1,10 +1,11 @@
 /* pipe.h -- what the files of the layer pipeline share: the streams of activations (streams.c),
- * where they lie (rows.c), what is summed over them (moments.c), one group of linears (group.c),
+ * where they lie (rows.c), what is summed over them (moments.c), one group of linears (group.c, slices.c),
  * the experts of a mixture (experts.c) and which tokens they see (routing.c), the walk over the
  * layers (pipeline.c). */
 #ifndef NB_QUANT_PIPE_H
 #define NB_QUANT_PIPE_H
 
+#include "base/pool.h"
 #include "quant/pipeline.h"
 
 /* Rows of all calibration tokens, kept whole on the device, or in a file with room for one sequence
@@ -56,7 +57,8 @@ typedef struct nb_pipe {
     const nb_pipeline_options *o;
     const nb_calib *calib;
     nb_sink *sink;
-    bool dry; /* the device only counts */
+    bool dry;      /* the device only counts */
+    nb_pool *pool; /* of the host's threads; NULL: the caller alone */
     int64_t T;
     nb_stream quantized, original;
     bool two; /* the original stream runs: the correction is on and the streams differ */
@@ -160,8 +162,12 @@ static inline nb_slot nb_slot_of(nb_group_at at, nb_role role)
 const char *nb_pipe_linear_name(const nb_pipe *p, nb_slot at, char name[NB_TENSOR_NAME]);
 /* Rows and inputs of the group's matrices, stacked. */
 int64_t nb_pipe_group_shape(const nb_pipe *p, nb_group_id g, int64_t *K);
-/* The group's matrices, stacked [N,K], from the source, with the layer's scales. NB_BAD_INPUT names
- * a tensor that is not finite. */
+/* Rows [n0, n0 + n) of the matrix a of a slot of the source. NB_BAD_INPUT names a tensor that is
+ * not finite. */
+nb_status nb_pipe_decode_rows(nb_pipe *p, nb_slot at, const nb_matrix *a, int64_t n0, int64_t n,
+                              float *to, nb_error *err) NB_CHECKED;
+/* The group's matrices, stacked [N,K], from the source, with the layer's scales. NB_BAD_INPUT as
+ * above. */
 nb_status nb_pipe_decode(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
 /* The same on the device. */
 nb_status nb_pipe_upload(nb_pipe *p, nb_group_at at, float *to, nb_error *err) NB_CHECKED;
@@ -187,6 +193,15 @@ nb_status nb_pipe_quantize_group(nb_pipe *p, nb_group_id g, int layer, nb_error 
  * needed. Works in s->w where it is there. Leaves no stacks. */
 nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s,
                            nb_error *err) NB_CHECKED;
+/* The same for a quantizer that needs nothing, a few rows at a time (slices.c). */
+nb_status nb_pipe_round(nb_pipe *p, nb_group_at at, nb_error *err) NB_CHECKED;
+/* A record for each of the group's linears, of as many bits a weight. */
+nb_linear_report *nb_pipe_begin_report(nb_pipe *p, nb_group_at at, double bits);
+/* Bits of a weight of a group [N,K], with scales and all. */
+double nb_pipe_stored_bits(const nb_pipe *p, int64_t N, int64_t K);
+/* The quantizer's own refusals know no names: what it says is said of a tensor, for a group of its
+ * first. */
+nb_status nb_pipe_name_fault(const nb_pipe *p, nb_status st, nb_slot at, nb_error *err) NB_CHECKED;
 /* Writes the linears of a group that has no place in the grid as they are, reports them. */
 nb_status nb_pipe_keep(nb_pipe *p, nb_group_at at, nb_error *err) NB_CHECKED;
 /* Whether the group's linears get codes; else they are kept. */

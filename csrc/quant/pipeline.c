@@ -224,7 +224,10 @@ nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_ca
     if (o->n_done >= o->layer_to) /* nothing is left to measure: no activations */
         p.calib = NULL;
     p.T = p.calib ? (int64_t)calib->n_seq * calib->ctx : 0;
-    nb_status st = p.calib ? nb_pipe_open_streams(&p, err) : NB_OK;
+    /* not OpenMP: its threads spin for as long as the caller writes and hashes */
+    nb_status st = o->n_thread > 1 && !p.dry ? nb_pool_open(o->n_thread, &p.pool, err) : NB_OK;
+    if (st == NB_OK && p.calib)
+        st = nb_pipe_open_streams(&p, err);
     for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++) {
         const int64_t first = p.n_report;
         if (l == o->n_done || l == o->layer_from || l == 0)
@@ -237,6 +240,7 @@ nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_ca
     nb_pipe_close_streams(&p);
     if (st == NB_OK && !o->ends_done)
         st = run_ends(&p, err);
+    nb_pool_close(p.pool);
     *n_report = p.n_report;
     return st;
 }

@@ -6,7 +6,10 @@
 #include "backend/backend.h"
 #include "quant/times.h"
 
-typedef enum nb_needs { NB_NEEDS_NOTHING, NB_NEEDS_HESSIAN } nb_needs;
+typedef enum nb_needs {
+    NB_NEEDS_NOTHING, /* every row on its own: it gets a few rows of a linear at a time */
+    NB_NEEDS_HESSIAN
+} nb_needs;
 
 /* Whether the range of a group may be narrower than its values (backend.h, clip_rows). */
 typedef enum nb_clip {
