@@ -2,6 +2,7 @@
  * ops. */
 #include "device.h"
 #include "linear/cublaslt.h"
+#include "staging.h"
 #include "turn.h"
 
 #include <cstdio>
@@ -48,6 +49,7 @@ nb_status nb_cuda_status(const nb_backend *be, cudaError_t e, const char *what, 
 static void cuda_close(nb_backend *be)
 {
     nb_lt_close(nb_cuda_of(be)->lt);
+    nb_staging_close(nb_cuda_of(be)->staging);
     (void)cudaFree(nb_cuda_of(be)->turn);
     (void)cudaStreamDestroy(nb_cuda_of(be)->stream);
     delete nb_cuda_of(be);
@@ -92,9 +94,13 @@ static nb_status cuda_sync(nb_backend *be, nb_error *err)
     return st;
 }
 
+/* The driver copies what is small into pinned memory of its own, at the pace of one thread. */
 static nb_status cuda_upload(nb_backend *be, void *dst, const void *src, size_t bytes,
                              nb_error *err)
 {
+    enum { kSmall = 64 << 10 };
+    if (bytes > kSmall)
+        return nb_staging_copy(be, dst, src, bytes, err);
     return bytes ? nb_cuda_status(be,
                                   cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice,
                                                   nb_cuda_of(be)->stream),

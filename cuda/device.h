@@ -17,6 +17,7 @@
 #include <mutex>
 
 struct nb_lt;
+struct nb_staging;
 
 struct nb_cuda {
     nb_backend base;
@@ -31,6 +32,7 @@ struct nb_cuda {
                          * none; -1: as linear/dense.cu reckons */
     nb_lt *lt;          /* once asked for (linear/cublaslt.h) */
     std::once_flag lt_asked;
+    nb_staging *staging; /* of uploads, once asked for (staging.h) */
 };
 
 static inline nb_cuda *nb_cuda_of(nb_backend *be)

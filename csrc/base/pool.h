@@ -11,6 +11,10 @@
 
 #include "base/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct nb_pool nb_pool;
 
 /* Task i of 0 .. n - 1; worker, 0 .. n_thread - 1, is the thread that runs it: an index for
@@ -25,5 +29,9 @@ void nb_pool_close(nb_pool *p); /* NULL is fine */
 /* Runs all tasks and returns. p NULL: here, in order, as worker 0. One caller at a time, and not
  * from within a task. */
 void nb_pool_run(nb_pool *p, int64_t n, nb_task task, const void *arg);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

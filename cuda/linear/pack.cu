@@ -1,7 +1,8 @@
-/* pack.cu -- from a checkpoint's matrices to the layout of weight.h, on the host, then one
- * upload. */
+/* pack.cu -- from a checkpoint's matrices to the layout of weight.h: panels are packed by all of
+ * the host's threads into staging memory and travel from there, a few MiB at a time. */
 #include "linear/codec.h"
 #include "linear/layout.h"
+#include "staging.h"
 
 #include "base/memory.h"
 #include "base/scalar.h"
@@ -26,6 +27,7 @@ struct Row {
     uint8_t *position; /* [64 n_unit] codes where they are to lie */
     float *value;      /* [K], BF16 */
     uint16_t *bf16;    /* [64 n_unit], the same rounded */
+    bool unfit;        /* out: a scale had no room */
 };
 
 static int64_t groups_of(const nb_matrix *m)
@@ -160,50 +162,106 @@ static Image image_of(const Layout *l, nb_cuda_lines kind)
     return at;
 }
 
-/* The whole image of a stack, zeroed before; false when a scale does not fit `as`. */
-static bool write_image(const nb_matrix *part, int n_part, const Layout *l, const Lines *as, Row *r,
-                        uint8_t *image)
+/* Panels on their way, and who packs them. */
+struct Packing {
+    const nb_matrix *part;
+    int n_part;
+    const Layout *l;
+    const Lines *as;
+    Row *row; /* [n_row] one a worker */
+    int n_row;
+    uint8_t *codes, *lines, *supers; /* of panel `first` */
+    size_t panel_codes, panel_lines, panel_supers;
+    int64_t first;
+};
+
+/* A row into its place in a panel; false when a scale does not fit. */
+static bool pack_row(const Packing *p, const nb_matrix *m, int64_t n, int in, Row *r, uint8_t *unit,
+                     uint8_t *line, uint8_t *super)
 {
-    const Image at = image_of(l, as->kind);
-    const size_t panel_codes = (size_t)l->n_unit * nb_unit_bytes(l->codes),
-                 panel_lines = (size_t)l->n_line * (size_t)nb_line_bytes(as->kind),
-                 panel_supers = (size_t)supers_of(l) * (size_t)nb_super_bytes(as->kind);
-    int64_t row = 0;
-    for (int i = 0; i < n_part; i++)
-        for (int64_t n = 0; n < part[i].N; n++, row++) {
-            const nb_matrix *m = &part[i];
-            const size_t panel = (size_t)(row / kPanel);
-            uint8_t *unit = image + panel * panel_codes,
-                    *line = image + at.lines + panel * panel_lines;
-            const int in = (int)(row % kPanel);
-            if (l->codes == NB_CUDA_BF16) {
-                nb_matrix_row(m, n, r->value);
-                for (int64_t k = 0; k < m->K; k++)
-                    r->bf16[k] = nb_bf16_from_f32(r->value[k]);
-                write_codes(Bf16(), r->bf16, l->n_unit, in, unit);
-                continue;
-            }
-            read_row(m, n, r);
-            if (nb_super_bytes(as->kind)) {
-                m->dtype->levels(m->rows + n * nb_dtype_row_bytes(m->dtype, m->K),
-                                 m->K / m->dtype->block, r->super, r->level);
-                write_levels(l, as->kind, m, r, in, line, image + at.supers + panel * panel_supers);
-            } else if (!write_lines(l, as, r->group, in, line)) {
-                return false;
-            }
-            for (int64_t p = 0; p < l->n_unit * kUnit; p++) {
-                const int64_t k = l->src ? l->src[p] : p < l->K ? p : -1;
-                r->position[p] = k < 0 ? 0 : r->code[k];
-            }
-            nb_with_codec(l->codes, [&](auto codec) {
-                write_codes(codec, r->position, l->n_unit, in, unit);
-            });
-        }
-    if (l->src) {
-        memcpy(image + at.src, l->src, (size_t)(l->n_unit * kUnit) * sizeof *l->src);
-        memcpy(image + at.pos, l->pos, (size_t)l->K * sizeof *l->pos);
+    const Layout *l = p->l;
+    if (l->codes == NB_CUDA_BF16) {
+        nb_matrix_row(m, n, r->value);
+        for (int64_t k = 0; k < m->K; k++)
+            r->bf16[k] = nb_bf16_from_f32(r->value[k]);
+        write_codes(Bf16(), r->bf16, l->n_unit, in, unit);
+        return true;
     }
+    read_row(m, n, r);
+    if (nb_super_bytes(p->as->kind)) {
+        m->dtype->levels(m->rows + n * nb_dtype_row_bytes(m->dtype, m->K), m->K / m->dtype->block,
+                         r->super, r->level);
+        write_levels(l, p->as->kind, m, r, in, line, super);
+    } else if (!write_lines(l, p->as, r->group, in, line)) {
+        return false;
+    }
+    for (int64_t i = 0; i < l->n_unit * kUnit; i++) {
+        const int64_t k = l->src ? l->src[i] : i < l->K ? i : -1;
+        r->position[i] = k < 0 ? 0 : r->code[k];
+    }
+    nb_with_codec(l->codes,
+                  [&](auto codec) { write_codes(codec, r->position, l->n_unit, in, unit); });
     return true;
+}
+
+static void pack_panel(const void *arg, int64_t i, int worker)
+{
+    const Packing *p = (const Packing *)arg;
+    uint8_t *unit = p->codes + (size_t)i * p->panel_codes,
+            *line = p->lines + (size_t)i * p->panel_lines,
+            *super = p->supers + (size_t)i * p->panel_supers;
+    const nb_matrix *m = p->part;
+    int64_t n = (p->first + i) * kPanel; /* in m */
+    memset(unit, 0, p->panel_codes);
+    memset(line, 0, p->panel_lines);
+    memset(super, 0, p->panel_supers);
+    for (int in = 0; in < kPanel; in++, n++) {
+        while (m < p->part + p->n_part && n >= m->N)
+            n -= m++->N;
+        if (m == p->part + p->n_part)
+            break;
+        if (!pack_row(p, m, n, in, &p->row[worker], unit, line, super))
+            p->row[worker].unfit = true;
+    }
+}
+
+/* Packs and sends all panels of a stack to their places behind `to`. *fits: as said, some may have
+ * been sent. */
+static nb_status send_panels(nb_backend *be, nb_staging *s, Packing *p, uint8_t *to, bool *fits,
+                             nb_error *err)
+{
+    const Image at = image_of(p->l, p->as->kind);
+    const int64_t n_panel = nb_ceil_div(p->l->N, kPanel);
+    p->panel_codes = (size_t)p->l->n_unit * nb_unit_bytes(p->l->codes);
+    p->panel_lines = (size_t)p->l->n_line * (size_t)nb_line_bytes(p->as->kind);
+    p->panel_supers = (size_t)supers_of(p->l) * (size_t)nb_super_bytes(p->as->kind);
+    const size_t panel = p->panel_codes + p->panel_lines + p->panel_supers;
+    const int64_t most = panel < s->most ? (int64_t)(s->most / panel) : 1;
+    nb_status st = NB_OK;
+    *fits = true;
+    for (int i = 0; i < p->n_row; i++)
+        p->row[i].unfit = false;
+    for (p->first = 0; p->first < n_panel && st == NB_OK && *fits; p->first += most) {
+        const int64_t n = n_panel - p->first < most ? n_panel - p->first : most;
+        const size_t first = (size_t)p->first, count = (size_t)n;
+        st = nb_staging_room(be, s, count * panel, &p->codes, err);
+        if (st != NB_OK)
+            break;
+        p->lines = p->codes + count * p->panel_codes;
+        p->supers = p->lines + count * p->panel_lines;
+        nb_pool_run(s->pool, n, pack_panel, p);
+        for (int i = 0; i < p->n_row; i++)
+            *fits = *fits && !p->row[i].unfit;
+        st =
+            nb_staging_send(be, to + first * p->panel_codes, p->codes, count * p->panel_codes, err);
+        if (st == NB_OK)
+            st = nb_staging_send(be, to + at.lines + first * p->panel_lines, p->lines,
+                                 count * p->panel_lines, err);
+        if (st == NB_OK)
+            st = nb_staging_send(be, to + at.supers + first * p->panel_supers, p->supers,
+                                 count * p->panel_supers, err);
+    }
+    return st;
 }
 
 /* A gain that puts the greatest scale or offset just below 2^15, where f16 has most room below
@@ -283,39 +341,6 @@ static void row_close(Row *r)
     free(r->bf16);
 }
 
-/* The image in the first way that fits, to be freed; *as is that way. */
-static uint8_t *make_image(const nb_matrix *part, int n_part, const Layout *l, Lines *as,
-                           nb_error *err)
-{
-    Row r = {};
-    Lines way[8];
-    const int n_way = ways(&part[0], l, way);
-    bool ok = row_open(&r, &part[0], l, err), done = false;
-    uint8_t *image = NULL;
-    float gain = 0.0f; /* not looked for yet */
-    for (int i = 0; ok && !done && i < 2 * n_way + 1; i++) {
-        if (i == n_way)
-            gain = gain_of(part, n_part, &r);
-        *as = i < 2 * n_way ? way[i % n_way] : Lines{NB_LINE_F32, 0.0f, 1.0f};
-        if (i >= n_way && i < 2 * n_way)
-            as->gain = gain;
-        const size_t bytes = image_of(l, as->kind).bytes;
-        free(image);
-        image = (uint8_t *)nb_alloc_aligned(bytes, 1, "packing a weight", err);
-        ok = image != NULL;
-        if (ok) {
-            memset(image, 0, bytes);
-            done = write_image(part, n_part, l, as, &r, image);
-        }
-    }
-    row_close(&r);
-    if (!ok) {
-        free(image);
-        return NULL;
-    }
-    return image;
-}
-
 /* All of a weight but its memory. */
 static nb_weight *weight_of(const nb_backend *be, const nb_matrix *m, const Layout *l,
                             const Lines *as, nb_error *err)
@@ -366,46 +391,95 @@ nb_status nb_cuda_measure_weight(nb_backend *be, const nb_matrix *part, int n_pa
     return *out ? NB_OK : NB_NO_ROOM;
 }
 
-/* image: what kernels get of the weight is put behind the rest. */
-static nb_status upload(nb_backend *be, nb_weight *w, const Layout *l, uint8_t *image,
-                        nb_error *err)
+/* What kernels get of the weight, and where its inputs lie, behind the rest. */
+static nb_status send_rest(nb_backend *be, nb_staging *s, nb_weight *w, const Layout *l,
+                           nb_error *err)
 {
-    const nb_status st = be->op->alloc(be, w->bytes, "a weight matrix", &w->p, err);
+    const Image at = image_of(l, (nb_cuda_lines)w->packed.kind);
+    uint8_t *p = (uint8_t *)w->p, *room;
+    const nb_status st = nb_staging_room(be, s, at.bytes - at.src, &room, err);
     if (st != NB_OK)
         return st;
-    const Image at = image_of(l, (nb_cuda_lines)w->packed.kind);
-    const uint8_t *p = (const uint8_t *)w->p;
     w->packed.codes = p;
     w->packed.lines = p + at.lines;
     w->packed.supers = p + at.supers;
     w->packed.src = l->src ? (const int32_t *)(const void *)(p + at.src) : NULL;
     w->packed.pos = l->src ? (const int32_t *)(const void *)(p + at.pos) : NULL;
     w->self = (const Packed *)(const void *)(p + at.self);
-    memcpy(image + at.self, &w->packed, sizeof w->packed);
-    const nb_status sent = be->op->upload(be, w->p, image, w->bytes, err);
-    return sent == NB_OK ? be->op->sync(be, err) : sent; /* the image is freed next */
+    memset(room, 0, at.bytes - at.src);
+    if (l->src) {
+        memcpy(room, l->src, (size_t)(l->n_unit * kUnit) * sizeof *l->src);
+        memcpy(room + (at.pos - at.src), l->pos, (size_t)l->K * sizeof *l->pos);
+    }
+    memcpy(room + (at.self - at.src), &w->packed, sizeof w->packed);
+    return nb_staging_send(be, p + at.src, room, at.bytes - at.src, err);
+}
+
+/* A weight in the i-th way, as the last one F32, which always fits. *fits: else nothing is left. */
+static nb_status try_way(nb_backend *be, nb_staging *s, Packing *p, nb_weight **out, bool *fits,
+                         nb_error *err)
+{
+    nb_weight *w = weight_of(be, p->part, p->l, p->as, err);
+    nb_status st = w ? be->op->alloc(be, w->bytes, "a weight matrix", &w->p, err) : NB_NO_ROOM;
+    if (st == NB_OK)
+        st = send_panels(be, s, p, (uint8_t *)w->p, fits, err);
+    if (st == NB_OK && *fits)
+        st = send_rest(be, s, w, p->l, err);
+    if (st == NB_OK && *fits) {
+        *out = w;
+        return NB_OK;
+    }
+    nb_cuda_release_weight(be, w);
+    return st;
+}
+
+static nb_status pack(nb_backend *be, nb_staging *s, Packing *p, nb_weight **out, nb_error *err)
+{
+    Lines way[8], as = {};
+    const int n_way = ways(p->part, p->l, way);
+    float gain = 0.0f; /* not looked for yet */
+    bool fits = false;
+    nb_status st = NB_OK;
+    p->as = &as;
+    for (int i = 0; st == NB_OK && !fits && i < 2 * n_way + 1; i++) {
+        if (i == n_way)
+            gain = gain_of(p->part, p->n_part, p->row);
+        as = i < 2 * n_way ? way[i % n_way] : Lines{NB_LINE_F32, 0.0f, 1.0f};
+        if (i >= n_way && i < 2 * n_way)
+            as.gain = gain;
+        st = try_way(be, s, p, out, &fits, err);
+    }
+    return st;
 }
 
 nb_status nb_cuda_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
                               nb_error *err)
 {
     Layout l;
-    Lines as = {};
     *out = NULL;
-    nb_status st = nb_layout_open(be, part, n_part, &l, err);
+    nb_staging *s;
+    nb_status st = nb_staging_of(be, &s, err);
+    if (st == NB_OK)
+        st = nb_layout_open(be, part, n_part, &l, err);
     if (st != NB_OK)
         return st;
-    uint8_t *image = make_image(part, n_part, &l, &as, err);
-    nb_weight *w = image ? weight_of(be, &part[0], &l, &as, err) : NULL;
-    st = w ? upload(be, w, &l, image, err) : NB_NO_ROOM;
-    free(image);
+    const int n_row = be->n_thread > 1 ? be->n_thread : 1;
+    Row *row = (Row *)nb_alloc_zero((size_t)n_row, sizeof *row, "packing a weight", err);
+    bool ok = row != NULL;
+    for (int i = 0; ok && i < n_row; i++)
+        ok = row_open(&row[i], &part[0], &l, err);
+    Packing p = {};
+    p.part = part;
+    p.n_part = n_part;
+    p.l = &l;
+    p.row = row;
+    p.n_row = n_row;
+    st = ok ? pack(be, s, &p, out, err) : NB_NO_ROOM;
+    for (int i = 0; row && i < n_row; i++)
+        row_close(&row[i]);
+    free(row);
     nb_layout_close(&l);
-    if (st != NB_OK) {
-        nb_cuda_release_weight(be, w);
-        return st;
-    }
-    *out = w;
-    return NB_OK;
+    return st;
 }
 
 void nb_cuda_release_weight(nb_backend *be, nb_weight *w)

@@ -179,6 +179,47 @@ static void on_sm_80(check *c)
     unsetenv("NIBBLE_WGMMA");
 }
 
+/* There and back, what the device's own copy of a call's memory is. */
+static void sent_and_back(check *c)
+{
+    enum { N = 300007 };
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    void *there = NULL;
+    uint8_t *from = malloc(N), *back = malloc(N);
+    if (from && back && nb_backend_open("simt", &(nb_backend_options){0}, &be, &err) == NB_OK) {
+        for (int i = 0; i < N; i++)
+            from[i] = (uint8_t)(i * 31 + i / 8192);
+        CHECK_EQ(c, be->op->alloc(be, N, "a test", &there, &err), NB_OK);
+        CHECK_EQ(c, be->op->upload(be, there, from, N, &err), NB_OK);
+        CHECK_EQ(c, be->op->download(be, back, there, N, &err), NB_OK);
+        CHECK(c, memcmp(from, back, N) == 0);
+        be->op->release(be, there);
+        nb_backend_close(be);
+    }
+    free(from);
+    free(back);
+}
+
+/* Weights that are packed and sent in more pieces than there is room for at once. */
+static void in_pieces(check *c)
+{
+    static const char *const kinds[] = {"q4_0", "q4_k", "int3 group 128", "bf16",
+                                        "int2 group 64 sym act-order"};
+    setenv("NIBBLE_STAGE_BYTES", "8192", 1);
+    ops_set set;
+    ops_set_open(&set, c);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const int kind = ops_kind_named(kinds[i]);
+        CHECK(c, kind >= 0);
+        if (kind >= 0)
+            linear_case_of(c, &set, kind, 3, 320, 512, i, 1);
+    }
+    ops_set_close(&set);
+    sent_and_back(c);
+    unsetenv("NIBBLE_STAGE_BYTES");
+}
+
 /* At one token the bytes of the weights decide. A format with codes keeps their bits and no more
  * than one for scales, or what its file has. */
 static void packed_bits(check *c)
@@ -216,6 +257,7 @@ static const check_case cases[] = {
     {"every backend agrees with ref on every shape of three kinds", every_shape},
     {"every backend agrees with ref where work is cut over a whole device", deep_shapes},
     {"a device without wgmma agrees with ref for many tokens", on_sm_80},
+    {"weights that travel in pieces are whole", in_pieces},
     {"the bits do not depend on the run or the number of threads", same_bits},
     {"a packed weight has the bits of its format on a GPU", packed_bits},
 };
