@@ -190,6 +190,11 @@ static nb_backend_ops table(void)
 
 static const nb_backend_ops cuda_ops = table();
 
+/* A step of M tokens reads every weight once: 4.5 bits at 4.3 TB/s against 2 M operations at 788
+ * TFLOP/s (H200) are 10 % of the time with 512 tokens, 2.5 % with 2048; the activations of a 70B
+ * take 0.5 GB then. */
+enum { kStepTokens = 2048 };
+
 /* NIBBLE_WGMMA=0: no, so that its rows can be measured against the others. */
 static bool wants_wgmma(void)
 {
@@ -243,6 +248,7 @@ nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backe
     be->op = &cuda_ops;
     be->exact = o && o->exact;
     be->n_thread = 1;
+    be->step_tokens = kStepTokens;
     be->kv_type = be->exact ? NB_KV_F32 : NB_KV_F16;
     if (strcmp(kDevice, "simt") == 0)
         snprintf(be->name, sizeof be->name, "simt");

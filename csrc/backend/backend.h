@@ -488,6 +488,7 @@ struct nb_backend {
     bool exact;          /* --exact */
     int32_t n_thread;    /* CPU threads */
     nb_kv_type kv_type;  /* default type of the cache: f32 when exact */
+    int32_t step_tokens; /* of a prompt at a time, 0: no wish */
     size_t memory_bytes; /* of the device, 0 if unknown */
     int64_t n_launch;    /* so far, on a device that launches: kernels enqueued one by one, */
     int64_t n_replay;    /* and recordings enqueued as a whole */
@@ -507,7 +508,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name
  * "nb_backend_module_open"; abi must equal NB_BACKEND_ABI. index: device number. */
-#define NB_BACKEND_ABI 11
+#define NB_BACKEND_ABI 12
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o,
                                                nb_backend **out, nb_error *err);
 

@@ -1,5 +1,5 @@
 /* session.c -- sequences in progress: their cache, their lengths, and feeding tokens to them in
- * slices of at most kSlice.
+ * slices of at most kSlice, or as many as the device wants.
  *
  * A step of no more tokens than there are sequences (decode) is the same ops with the same
  * arguments every time: ids, positions and draws lie in device memory, and the length of the
@@ -96,7 +96,8 @@ nb_status nb_session_open(nb_model *m, int32_t n_seq, int32_t ctx_len, nb_sessio
     nb_session *s = nb_alloc_zero(1, sizeof *s, "a session", err);
     if (!s)
         return NB_NO_ROOM;
-    const int32_t slice = ctx_len < kSlice ? ctx_len : kSlice,
+    const int32_t most = m->be->step_tokens ? m->be->step_tokens : kSlice,
+                  slice = ctx_len < most ? ctx_len : most,
                   max_token = slice > n_seq ? slice : n_seq;
     s->m = m;
     s->n_seq = n_seq;
