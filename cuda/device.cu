@@ -184,6 +184,7 @@ static nb_backend_ops table(void)
 
 static const nb_backend_ops cuda_ops = table();
 
+    op.take_columns = nb_cuda_take_columns;
 /* NIBBLE_WGMMA=0: no, so that its rows can be measured against the others. */
 static bool wants_wgmma(void)
 {

@@ -262,6 +262,18 @@ typedef struct nb_limit_rows_args {
     double *scratch;   /* device, [M + 1] */
 } nb_limit_rows_args;
 
+/* y[m][j] = x[m][col[j]], elements of `size` bytes as they are; zeros where col[j] < 0. col NULL:
+ * x[m][j]. A matrix with its columns in another order, or some of them cleared; a copy on the
+ * device; and, as K rows of one element with ldx = K + 1, a diagonal. */
+typedef struct nb_take_args {
+    const void *x;
+    int64_t M, K, ldx, ldy; /* K of y; in elements */
+    int32_t size;           /* 1, 4 or 8 */
+    const int32_t *col;     /* [K] device, or NULL */
+    void *y;                /* [M,K], overlapping nothing that is read; or x itself where nothing
+                             * moves: ldy = ldx, and each col[j] is j or below 0 */
+} nb_take_args;
+
 /* R upper triangular with  P (H + diag(add)) P^T = R R^T,  P the order `perm` (row j of the
  * permuted matrix is row perm[j]); quantizers.md 2.2. One factorisation, no inverse: Cholesky of
  * the index-reversed matrix. h is kept. Waits.
@@ -281,7 +293,7 @@ typedef struct nb_factor_args {
                             * is NB_OK */
 } nb_factor_args;
 
-/* behind a factor in place: H's upper triangle from its lower one, its diagonal from diag */
+/* Behind a factor in place: H's upper triangle from its lower one, its diagonal from diag. Waits. */
 typedef struct nb_unfactor_args {
     double *h;
     const double *diag; /* [K], host */
@@ -425,6 +437,7 @@ typedef struct nb_backend_ops {
     nb_status (*combine_experts)(nb_backend *be, const nb_combine_args *a, nb_error *err);
     nb_status (*gather_rows)(nb_backend *be, const nb_gather_args *a, nb_error *err);
 
+    nb_status (*take_columns)(nb_backend *be, const nb_take_args *a, nb_error *err);
     nb_status (*limit_rows)(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
     size_t (*gram_scratch)(nb_backend *be, const nb_gram_args *a);
     nb_status (*gram_accumulate)(nb_backend *be, const nb_gram_args *a, nb_error *err);
@@ -507,7 +520,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name
  * "nb_backend_module_open"; abi must equal NB_BACKEND_ABI. index: device number. */
-#define NB_BACKEND_ABI 11
+#define NB_BACKEND_ABI 12
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o,
                                                nb_backend **out, nb_error *err);
 

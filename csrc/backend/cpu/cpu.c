@@ -210,6 +210,7 @@ static const nb_backend_ops cpu_ops = {
     .add_scaled = nb_cpu_add_scaled,
     .route_experts = nb_cpu_route_experts,
     .grouped_linear_scratch = nb_cpu_grouped_linear_scratch,
+    .take_columns = nb_cpu_take_columns,
     .grouped_linear = nb_cpu_grouped_linear,
     .combine_experts = nb_cpu_combine_experts,
     .gather_rows = nb_cpu_gather_rows,
