@@ -499,8 +499,9 @@ struct nb_backend {
     const nb_backend_ops *op;
     char name[32];       /* "cpu", "ref", "cuda:0", "simt" */
     bool exact;          /* --exact */
-    int32_t n_thread;    /* CPU threads */
-    nb_kv_type kv_type;  /* default type of the cache: f32 when exact */
+    int32_t n_thread;    /* of the host, which decodes, encodes and moves rows on every device; of
+                          * the CPU's ops, too */
+    nb_kv_type kv_type;  /* default type of the cache: f32 when exact, but on a GPU */
     size_t memory_bytes; /* of the device, 0 if unknown */
     int64_t n_launch;    /* so far, on a device that launches: kernels enqueued one by one, */
     int64_t n_replay;    /* and recordings enqueued as a whole */

@@ -16,6 +16,7 @@
 #include "backend/ref/ref.h"
 #include "base/nearest.h"
 
+#include "base/pool.h"
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
@@ -102,7 +103,10 @@ static nb_status open_by_module(const device_row *row, const char *device, int i
         return module_fault(device, row->module, "is not one of nibble's", err);
     nb_backend_module_open_fn open;
     memcpy(&open, &symbol, sizeof open); /* ISO C has no cast from object to function pointers */
-    return open(NB_BACKEND_ABI, index, o, out, err);
+    const nb_status st = open(NB_BACKEND_ABI, index, o, out, err);
+    if (st == NB_OK) /* the host's share of the work is there on every device */
+        (*out)->n_thread = nb_pool_threads(o ? o->n_thread : 0);
+    return st;
 }
 
 /* A number of one to three digits and nothing else; -1 otherwise. */
