@@ -359,8 +359,8 @@ typedef struct nb_gptq_sweep_args {
     uint8_t *codes;               /* [N,K] out */
     const double *diag_add;       /* [K] host: what was added to H's diagonal; for: */
     double *error; /* [N] host, out: D H D^T of every row, D = w - q, to the rounding of D (H +
-                    * diag(add)) D^T; or NULL. A device that does not know it leaves it alone:
-                    * fill it with NaN to see that */
+                    * diag(add)) D^T, and the op waits; or NULL. A device that does not know it
+                    * (ref) leaves it alone: fill it with NaN to see that */
     void *scratch;
 } nb_gptq_sweep_args;
 
