@@ -12,6 +12,10 @@
 
 #ifdef __CUDACC__
 static const char *const kDevice = "cuda";
+static int emulated(int index)
+{
+    return index;
+}
 static const char *emulator_fault(void)
 {
     return NULL;
@@ -27,7 +31,13 @@ static const char *emulator_fault(void)
 }
 /* NIBBLE_SIMT_MEMORY=BYTES: a device of that size, to see what does not fit.
  * NIBBLE_SIMT_LIBRARIES=none: a machine without the vendor's.
- * NIBBLE_SIMT_SM=80: a device of that compute capability, 90 unless told. */
+ * NIBBLE_SIMT_SM=80: a device of that compute capability, 90 unless told.
+ * NIBBLE_SIMT_DEVICE=1: the device of that number, of two; 0 unless told. */
+static int emulated(int)
+{
+    const char *number = getenv("NIBBLE_SIMT_DEVICE");
+    return number ? atoi(number) : 0;
+}
 static void limit_emulator(void)
 {
     const char *bytes = getenv("NIBBLE_SIMT_MEMORY"), *libraries = getenv("NIBBLE_SIMT_LIBRARIES"),
@@ -55,9 +65,10 @@ static void cuda_close(nb_backend *be)
     delete nb_cuda_of(be);
 }
 
-static size_t cuda_free_bytes(nb_backend *)
+static size_t cuda_free_bytes(nb_backend *be)
 {
     size_t there = 0, all = 0;
+    nb_cuda_here(be);
     return cudaMemGetInfo(&there, &all) == cudaSuccess ? there : 0;
 }
 
@@ -65,6 +76,7 @@ static nb_status cuda_alloc(nb_backend *be, size_t bytes, const char *what, void
                             nb_error *err)
 {
     *out = NULL;
+    nb_cuda_here(be);
     const cudaError_t e = cudaMalloc(out, bytes ? bytes : 1);
     if (e == cudaSuccess)
         return NB_OK;
@@ -84,14 +96,39 @@ static void cuda_release(nb_backend *be, void *p)
     (void)cudaFree(p);
 }
 
+/* Of a call that waits, so that e may be the fault of any kernel before it. The driver does not say
+ * whose; the last one is named as such. */
+static nb_status fault(const nb_cuda *c, cudaError_t e, const char *what, nb_error *err)
+{
+    char text[240];
+    if (e == cudaSuccess || !c->last)
+        return nb_cuda_status(&c->base, e, what, err);
+    snprintf(text, sizeof text,
+             "%s (the last kernel was %s on %u x %u x %u blocks of %u threads, the fault may be "
+             "that of an earlier one)",
+             what, c->last, c->last_grid.x, c->last_grid.y, c->last_grid.z,
+             c->last_block.x * c->last_block.y * c->last_block.z);
+    return nb_cuda_status(&c->base, e, text, err);
+}
+
 static nb_status cuda_sync(nb_backend *be, nb_error *err)
 {
-    const nb_status st =
-        nb_cuda_status(be, cudaStreamSynchronize(nb_cuda_of(be)->stream), "a kernel failed", err);
-    if (st == NB_OK && emulator_fault())
-        return nb_fail(err, NB_DEVICE, "%s: the emulator saw a fault in a kernel: %s", be->name,
-                       emulator_fault());
-    return st;
+    const nb_cuda *c = nb_cuda_of(be);
+    const cudaError_t e = cudaStreamSynchronize(c->stream);
+    if (e != cudaSuccess)
+        return fault(c, e, "a kernel failed", err);
+    return emulator_fault()
+               ? nb_fail(err, NB_DEVICE, "%s: the emulator saw a fault in a kernel: %s", be->name,
+                         emulator_fault())
+               : NB_OK;
+}
+
+/* A copy that does not lie wholly on the device may wait for what was enqueued before it. */
+static nb_status copy(nb_backend *be, void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
+                      const char *what, nb_error *err)
+{
+    const nb_cuda *c = nb_cuda_of(be);
+    return bytes ? fault(c, cudaMemcpyAsync(dst, src, bytes, kind, c->stream), what, err) : NB_OK;
 }
 
 /* The driver copies what is small into pinned memory of its own, at the pace of one thread. */
@@ -101,22 +138,14 @@ static nb_status cuda_upload(nb_backend *be, void *dst, const void *src, size_t 
     enum { kSmall = 64 << 10 };
     if (bytes > kSmall)
         return nb_staging_copy(be, dst, src, bytes, err);
-    return bytes ? nb_cuda_status(be,
-                                  cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice,
-                                                  nb_cuda_of(be)->stream),
-                                  "a copy to the device", err)
-                 : NB_OK;
+    return copy(be, dst, src, bytes, cudaMemcpyHostToDevice, "a copy to the device", err);
 }
 
 static nb_status cuda_download(nb_backend *be, void *dst, const void *src, size_t bytes,
                                nb_error *err)
 {
     const nb_status st =
-        bytes ? nb_cuda_status(be,
-                               cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost,
-                                               nb_cuda_of(be)->stream),
-                               "a copy from the device", err)
-              : NB_OK;
+        copy(be, dst, src, bytes, cudaMemcpyDeviceToHost, "a copy from the device", err);
     return st == NB_OK ? cuda_sync(be, err) : st;
 }
 
@@ -161,6 +190,7 @@ static nb_backend_ops table(void)
     op.grouped_linear = nb_cuda_grouped_linear;
     op.combine_experts = nb_cuda_combine_experts;
     op.gather_rows = nb_cuda_gather_rows;
+    op.take_columns = nb_cuda_take_columns;
     op.limit_rows = nb_cuda_limit_rows;
     op.gram_scratch = nb_cuda_gram_scratch;
     op.gram_accumulate = nb_cuda_gram_accumulate;
@@ -229,6 +259,7 @@ nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backe
         return nb_fail(err, NB_DEVICE,
                        "%s: the module is of another version of nibble (%d, wanted %d)", kDevice,
                        NB_BACKEND_ABI, abi);
+    index = emulated(index);
     cudaError_t e = cudaGetDeviceCount(&n);
     if (e != cudaSuccess || index >= n)
         return nb_fail(err, NB_DEVICE, "%s:%d is not there: %s", kDevice, index,
@@ -246,10 +277,10 @@ nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backe
     cudaDeviceProp prop;
     nb_backend *be = &c->base;
     be->op = &cuda_ops;
+    c->index = index;
     be->exact = o && o->exact;
-    be->n_thread = 1;
+    be->kv_type = NB_KV_F16; /* under --exact too: three bits more than the operands have */
     be->step_tokens = kStepTokens;
-    be->kv_type = be->exact ? NB_KV_F32 : NB_KV_F16;
     if (strcmp(kDevice, "simt") == 0)
         snprintf(be->name, sizeof be->name, "simt");
     else

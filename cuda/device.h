@@ -22,6 +22,7 @@ struct nb_staging;
 struct nb_cuda {
     nb_backend base;
     cudaStream_t stream;
+    int index;        /* of the device */
     int n_sm;         /* multiprocessors */
     size_t sm_shared; /* bytes of shared memory each has */
     size_t l2_bytes;
@@ -33,11 +34,24 @@ struct nb_cuda {
     nb_lt *lt;          /* once asked for (linear/cublaslt.h) */
     std::once_flag lt_asked;
     nb_staging *staging; /* of uploads, once asked for (staging.h) */
+    const char *last; /* the kernel that was enqueued last, with its grid: a fault shows only where
+                       * something waits */
+    dim3 last_grid, last_block;
 };
 
 static inline nb_cuda *nb_cuda_of(nb_backend *be)
 {
     return (nb_cuda *)be; /* base is its first member */
+}
+
+/* The runtime's current device is a matter of the thread, and ops come from others than the one
+ * that opened the backend. Where memory is taken, a kernel launched or its attributes set. */
+static inline void nb_cuda_here(nb_backend *be)
+{
+    const int index = nb_cuda_of(be)->index;
+    int now = -1;
+    if (cudaGetDevice(&now) != cudaSuccess || now != index)
+        (void)cudaSetDevice(index); /* what follows tells its failure */
 }
 
 /* NB_OK, or a status with "cuda:0: WHAT: the driver's sentence"; out of memory is NB_NO_ROOM. */
@@ -50,8 +64,13 @@ nb_status nb_launch(nb_backend *be, const char *name, void (*k)(P...), dim3 grid
 {
     if (!grid.x || !grid.y || !grid.z)
         return NB_OK;
+    nb_cuda *c = nb_cuda_of(be);
     be->n_launch++;
-    launch(k, grid, block, smem, nb_cuda_of(be)->stream, static_cast<A &&>(args)...);
+    nb_cuda_here(be);
+    launch(k, grid, block, smem, c->stream, static_cast<A &&>(args)...);
+    c->last = name;
+    c->last_grid = grid;
+    c->last_block = block;
     const cudaError_t e = cudaGetLastError();
     if (e == cudaSuccess)
         return NB_OK;
@@ -107,6 +126,7 @@ size_t nb_cuda_grouped_linear_scratch(nb_backend *be, const nb_grouped_args *a);
 nb_status nb_cuda_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_error *err);
 nb_status nb_cuda_combine_experts(nb_backend *be, const nb_combine_args *a, nb_error *err);
 nb_status nb_cuda_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err);
+nb_status nb_cuda_take_columns(nb_backend *be, const nb_take_args *a, nb_error *err);
 nb_status nb_cuda_limit_rows(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
 size_t nb_cuda_gram_scratch(nb_backend *be, const nb_gram_args *a);
 nb_status nb_cuda_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);

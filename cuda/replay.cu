@@ -44,6 +44,7 @@ nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, s
                                bool *again, nb_error *err)
 {
     *again = false;
+    nb_cuda_here(be);
     if (!key_bytes || key_bytes > NB_REPLAY_KEY)
         return nb_fail(err, NB_INTERNAL, "%s: a recording with a key of %zu bytes, at most %d",
                        be->name, key_bytes, NB_REPLAY_KEY);

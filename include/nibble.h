@@ -64,8 +64,10 @@ typedef struct nb_model_info {
     int64_t file_bytes;
     double load_s;
     bool has_chat_template;
-    int32_t n_thread;    /* CPU threads */
-    const char *warning; /* what is odd about its files, or NULL */
+    int32_t n_thread;           /* CPU threads */
+    const char *warning;        /* what is odd about its files, or NULL */
+    const char *device_warning; /* why --device auto is the CPU though a GPU's driver is there, or
+                                 * NULL */
 } nb_model_info;
 NB_API void nb_model_get_info(const nb_model *m, nb_model_info *out);
 

@@ -258,6 +258,8 @@ nb_status nb_open_from_args(const nb_args *a, int32_t ctx, int32_t n_seq, nb_mod
         nb_model_get_info(*out, &info);
         if (info.warning && !nb_flag_on(a, "quiet"))
             fprintf(stderr, "nibble: warning: %s\n", info.warning);
+        if (info.device_warning && !nb_flag_on(a, "quiet"))
+            fprintf(stderr, "nibble: warning: %s\n", info.device_warning);
     }
     if (st == NB_OK && nb_flag_on(a, "verbose"))
         say_model(*out);

@@ -13,6 +13,11 @@ static nb_status open_model(nb_quantize_job *j, nb_error *err)
 {
     const nb_model_options mo = {.device = j->o.device, .n_thread = j->o.n_thread, .exact = true};
     nb_status st = nb_model_load(j->o.model, &mo, false, &j->m, err);
+    if (st == NB_OK && j->m->be_told[0] && j->o.progress) {
+        char line[sizeof j->m->be_told + 16];
+        snprintf(line, sizeof line, "warning: %s", j->m->be_told);
+        j->o.progress(j->o.arg, line, 0, j->m->hp.n_layer, -1.0);
+    }
     if (st == NB_OK)
         st = nb_quantize_resolve(j, err);
     if (st == NB_OK)

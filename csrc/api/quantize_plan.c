@@ -21,8 +21,8 @@ typedef struct need {
 
 static need needs(const nb_backend *be, const nb_count *n, int64_t base)
 {
-    if (nb_backend_in_host_memory(be))
-        return (need){base + (int64_t)n->peak, 0};
+    if (nb_backend_in_host_memory(be)) /* an emulated device may be given a size all the same */
+        return (need){base + (int64_t)n->peak, be->op->free_bytes ? (int64_t)n->device_peak : 0};
     return (need){base + (int64_t)n->host_peak, (int64_t)n->device_peak};
 }
 
@@ -88,13 +88,22 @@ static nb_status count_writer(nb_quantize_job *j, int64_t base, need *out, nb_er
     return st;
 }
 
+/* What a device with memory of its own has free now; 0: it has none, or does not say. Not its
+ * memory: what others hold of it they hold for hours, and an allocation that fails then ends the
+ * run. */
+static int64_t device_room(const nb_quantize_job *j)
+{
+    nb_backend *be = j->m->be;
+    return be->op->free_bytes ? (int64_t)be->op->free_bytes(be) : 0;
+}
+
 /* As few passes as fit: *spill, *experts and what they need; when nothing fits, the least there is.
  * limit 0: everything fits. */
 static nb_status fit(nb_quantize_job *j, int64_t base, int64_t limit, bool calibrated, bool *spill,
                      int *experts, need *out, nb_error *err)
 {
     const int all = j->m->hp.n_expert ? j->m->hp.n_expert : 1;
-    const int64_t device = (int64_t)j->m->be->memory_bytes;
+    const int64_t device = device_room(j);
     for (int s = 0; s <= (calibrated ? 1 : 0); s++)
         for (int n = all; n; n /= 2) {
             const nb_status st =
@@ -134,12 +143,38 @@ static nb_status refuse(nb_quantize_job *j, int64_t base, int64_t limit, need le
     return st;
 }
 
-static nb_status refuse_writer(nb_quantize_job *j, int64_t limit, need writer, nb_error *err)
+/* Of the device's memory: what would be less of it, the first that fits, else another device. */
+static nb_status refuse_device(nb_quantize_job *j, int64_t base, int64_t room, need least,
+                               bool calibrated, nb_error *err)
+{
+    const char *name = j->m->be->name;
+    char with[96] = "--device cpu";
+    need n = least;
+    if (calibrated && j->o.correction > 0.0 &&
+        count_run(j, base, j->o.samples, j->o.ctx, 0.0, true, 1, &n, NULL) == NB_OK &&
+        n.device <= room)
+        snprintf(with, sizeof with, "--correction 0");
+    for (int32_t ctx = j->o.ctx / 2; calibrated && n.device > room && ctx >= 64; ctx /= 2)
+        if (count_run(j, base, j->o.samples, ctx, j->o.correction, true, 1, &n, NULL) == NB_OK &&
+            n.device <= room)
+            snprintf(with, sizeof with, "--ctx %d", ctx);
+    const nb_status st = nb_fail_at(
+        err, NB_NO_ROOM, j->o.model, -1,
+        "%.1f MiB of %s's memory are needed for a layer's weights, statistics and activations%s, "
+        "%.1f of %.1f MiB are free; %s",
+        mib(least.device), name, calibrated ? ", those of one sequence, the others on disk" : "",
+        mib(room), mib((int64_t)j->m->be->memory_bytes), with);
+    nb_hint(err, "%s", with);
+    return st;
+}
+
+static nb_status refuse_writer(nb_quantize_job *j, const char *where, int64_t needed, int64_t there,
+                               nb_error *err)
 {
     const nb_status st = nb_fail_at(err, NB_NO_ROOM, j->o.model, -1,
-                                    "self-calibration holds the whole model, %.1f MiB; there are "
+                                    "self-calibration holds the whole model, %.1f MiB%s; there are "
                                     "%.1f MiB: give a text with --calib FILE",
-                                    mib(writer.host), mib(limit));
+                                    mib(needed), where, mib(there));
     nb_hint(err, "--calib FILE");
     return st;
 }
@@ -163,6 +198,8 @@ nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *
 {
     const bool calibrated = j->p.quantizer->needs != NB_NEEDS_NOTHING;
     const int64_t base = nb_anon_rss_bytes(), limit = j->o.memory ? j->o.memory : nb_memory_bytes();
+    const int64_t room = device_room(j);
+    char where[64];
     need memory = {0}, writer = {0}, full = {0};
     if (!j->m->be->op->measure_weight) /* this device cannot plan */
         return j->o.memory ? nb_op_check(j->m->be, false, "planning (--memory)", err) : NB_OK;
@@ -171,15 +208,16 @@ nb_status nb_quantize_plan(nb_quantize_job *j, nb_quantize_result *r, nb_error *
     nb_status st = fit(j, base, limit, calibrated, &spill, &experts, &memory, err);
     if (st == NB_OK && limit && memory.host > limit)
         st = refuse(j, base, limit, memory, calibrated, err);
-    if (st == NB_OK && j->m->be->memory_bytes && memory.device > (int64_t)j->m->be->memory_bytes)
-        st = nb_fail_at(
-            err, NB_NO_ROOM, j->o.model, -1,
-            "%.1f MiB of %s's memory are needed, it has %.1f MiB; fewer --samples, or --device cpu",
-            mib(memory.device), j->m->be->name, mib((int64_t)j->m->be->memory_bytes));
+    if (st == NB_OK && room && memory.device > room)
+        st = refuse_device(j, base, room, memory, calibrated, err);
     if (st == NB_OK && calibrated)
         st = count_writer(j, base, &writer, err);
     if (st == NB_OK && limit && writer.host > limit)
-        st = refuse_writer(j, limit, writer, err);
+        st = refuse_writer(j, "", writer.host, limit, err);
+    if (st == NB_OK && room && writer.device > room) {
+        snprintf(where, sizeof where, " of %s's memory", j->m->be->name);
+        st = refuse_writer(j, where, writer.device, room, err);
+    }
     if (st == NB_OK && calibrated && j->o.layer_to - j->o.layer_from < j->m->hp.n_layer) {
         const int32_t ctx = j->m->hp.ctx_len < 2048 ? j->m->hp.ctx_len : 2048;
         st = count_run(j, base, 128, ctx, j->o.correction, spill, experts, &full, err);

@@ -180,6 +180,7 @@ void nb_model_get_info(const nb_model *m, nb_model_info *out)
         .load_s = m->load_s,
         .n_thread = m->be ? m->be->n_thread : 0,
         .warning = m->container->warning,
+        .device_warning = m->be_told[0] ? m->be_told : NULL,
         .has_chat_template = m->tokenizer && nb_tokenizer_chat_template(m->tokenizer, &n),
     };
 }

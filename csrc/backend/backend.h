@@ -262,6 +262,18 @@ typedef struct nb_limit_rows_args {
     double *scratch;   /* device, [M + 1] */
 } nb_limit_rows_args;
 
+/* y[m][j] = x[m][col[j]], elements of `size` bytes as they are; zeros where col[j] < 0. col NULL:
+ * x[m][j]. A matrix with its columns in another order, or some of them cleared; a copy on the
+ * device; and, as K rows of one element with ldx = K + 1, a diagonal. */
+typedef struct nb_take_args {
+    const void *x;
+    int64_t M, K, ldx, ldy; /* K of y; in elements */
+    int32_t size;           /* 1, 4 or 8 */
+    const int32_t *col;     /* [K] device, or NULL */
+    void *y;                /* [M,K], overlapping nothing that is read; or x itself where nothing
+                             * moves: ldy = ldx, and each col[j] is j or below 0 */
+} nb_take_args;
+
 /* R upper triangular with  P (H + diag(add)) P^T = R R^T,  P the order `perm` (row j of the
  * permuted matrix is row perm[j]); quantizers.md 2.2. One factorisation, no inverse: Cholesky of
  * the index-reversed matrix. h is kept. Waits.
@@ -281,7 +293,7 @@ typedef struct nb_factor_args {
                             * is NB_OK */
 } nb_factor_args;
 
-/* behind a factor in place: H's upper triangle from its lower one, its diagonal from diag */
+/* Behind a factor in place: H's upper triangle from its lower one, its diagonal from diag. Waits. */
 typedef struct nb_unfactor_args {
     double *h;
     const double *diag; /* [K], host */
@@ -347,8 +359,8 @@ typedef struct nb_gptq_sweep_args {
     uint8_t *codes;               /* [N,K] out */
     const double *diag_add;       /* [K] host: what was added to H's diagonal; for: */
     double *error; /* [N] host, out: D H D^T of every row, D = w - q, to the rounding of D (H +
-                    * diag(add)) D^T; or NULL. A device that does not know it leaves it alone:
-                    * fill it with NaN to see that */
+                    * diag(add)) D^T, and the op waits; or NULL. A device that does not know it
+                    * (ref) leaves it alone: fill it with NaN to see that */
     void *scratch;
 } nb_gptq_sweep_args;
 
@@ -425,6 +437,7 @@ typedef struct nb_backend_ops {
     nb_status (*combine_experts)(nb_backend *be, const nb_combine_args *a, nb_error *err);
     nb_status (*gather_rows)(nb_backend *be, const nb_gather_args *a, nb_error *err);
 
+    nb_status (*take_columns)(nb_backend *be, const nb_take_args *a, nb_error *err);
     nb_status (*limit_rows)(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
     size_t (*gram_scratch)(nb_backend *be, const nb_gram_args *a);
     nb_status (*gram_accumulate)(nb_backend *be, const nb_gram_args *a, nb_error *err);
@@ -486,8 +499,9 @@ struct nb_backend {
     const nb_backend_ops *op;
     char name[32];       /* "cpu", "ref", "cuda:0", "simt" */
     bool exact;          /* --exact */
-    int32_t n_thread;    /* CPU threads */
-    nb_kv_type kv_type;  /* default type of the cache: f32 when exact */
+    int32_t n_thread;    /* of the host, which decodes, encodes and moves rows on every device; of
+                          * the CPU's ops, too */
+    nb_kv_type kv_type;  /* default type of the cache: f32 when exact, but on a GPU */
     int32_t step_tokens; /* of a prompt at a time, 0: no wish */
     size_t memory_bytes; /* of the device, 0 if unknown */
     int64_t n_launch;    /* so far, on a device that launches: kernels enqueued one by one, */

@@ -264,6 +264,7 @@ NOTHING(route_experts, nb_route_args)
 NOTHING(grouped_linear, nb_grouped_args)
 NOTHING(combine_experts, nb_combine_args)
 NOTHING(gather_rows, nb_gather_args)
+NOTHING(take_columns, nb_take_args)
 NOTHING(limit_rows, nb_limit_rows_args)
 NOTHING(gram_accumulate, nb_gram_args)
 SCRATCH(gram, nb_gram_args)
@@ -335,6 +336,7 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(grouped_linear),
         IF(combine_experts),
         IF(gather_rows),
+        IF(take_columns),
         IF(limit_rows),
         IF(gram_accumulate),
         IF(gram_scratch),

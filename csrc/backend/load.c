@@ -13,8 +13,10 @@
 #include "backend/backend.h"
 #include "backend/count.h"
 #include "backend/cpu/cpu.h"
+#include "backend/open.h"
 #include "backend/ref/ref.h"
 #include "base/nearest.h"
+#include "base/pool.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -102,7 +104,10 @@ static nb_status open_by_module(const device_row *row, const char *device, int i
         return module_fault(device, row->module, "is not one of nibble's", err);
     nb_backend_module_open_fn open;
     memcpy(&open, &symbol, sizeof open); /* ISO C has no cast from object to function pointers */
-    return open(NB_BACKEND_ABI, index, o, out, err);
+    const nb_status st = open(NB_BACKEND_ABI, index, o, out, err);
+    if (st == NB_OK) /* the host's share of the work is there on every device */
+        (*out)->n_thread = nb_pool_threads(o ? o->n_thread : 0);
+    return st;
 }
 
 /* A number of one to three digits and nothing else; -1 otherwise. */
@@ -145,18 +150,28 @@ nb_status nb_backend_open(const char *device, const nb_backend_options *o, nb_ba
     return NB_USAGE;
 }
 
-static nb_status open_auto(const nb_backend_options *o, nb_backend **out, nb_error *err)
+nb_status nb_backend_auto_open(const nb_backend_options *o, nb_backend **out, char *told, size_t n,
+                               nb_error *err)
 {
+    nb_error why = {.message = ""};
+    told[0] = 0;
     /* The driver's library is the cheap question: without it loading the module (and the CUDA
      * runtime in it) is wasted time. */
     void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
     if (driver) {
-        const nb_status st = nb_backend_open("cuda:0", o, out, NULL);
+        const nb_status st = nb_backend_open("cuda:0", o, out, &why);
         if (st == NB_OK)
             return st;
         dlclose(driver);
+        snprintf(told, n, "the CPU is used, %s", why.message);
     }
     return nb_backend_cpu_open(o, out, err);
+}
+
+static nb_status open_auto(const nb_backend_options *o, nb_backend **out, nb_error *err)
+{
+    char told[1]; /* who asks by the name has no place for it */
+    return nb_backend_auto_open(o, out, told, sizeof told, err);
 }
 
 void nb_backend_close(nb_backend *be)

@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "base/memory.h"
 
+#include <omp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -16,10 +17,11 @@
 #include <string.h>
 
 enum {
-    kSpin = 4000,   /* pauses of 10 to 40 ns: 40 to 160 us, the gap between two jobs of decoding is
+    kSpin = 4000, /* pauses of 10 to 40 ns: 40 to 160 us, the gap between two jobs of decoding is
                    * 2 to 20 */
-    kShares = 8,    /* times that a thread takes tasks: a take costs some 100 ns, a row of
+    kShares = 8,  /* times that a thread takes tasks: a take costs some 100 ns, a row of
                   * activations is as short */
+    kMostThreads = 1024,
     kPatience = 400 /* of them before a waiting caller offers its core to the thread it waits for */
 };
 
@@ -119,6 +121,13 @@ static void wake_all(nb_pool *p)
     pthread_mutex_lock(&p->lock);
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
+}
+
+int nb_pool_threads(int asked)
+{
+    const int n =
+        asked > 0 ? asked : omp_get_num_procs(); /* heeds the affinity it was started with */
+    return n < 1 ? 1 : n > kMostThreads ? kMostThreads : n;
 }
 
 nb_status nb_pool_open(int n_thread, nb_pool **out, nb_error *err)

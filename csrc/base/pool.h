@@ -21,6 +21,9 @@ typedef struct nb_pool nb_pool;
  * scratch. Which worker gets which task is chance, so results must not depend on it. */
 typedef void (*nb_task)(const void *arg, int64_t i, int worker);
 
+/* The host's threads that work is cut for: as many as asked, 0: all that this process may use. */
+int nb_pool_threads(int asked);
+
 /* n_thread counts the caller: n_thread - 1 threads are started. Fewer start when the system gives
  * no more; the pool works with any number. */
 nb_status nb_pool_open(int n_thread, nb_pool **out, nb_error *err) NB_CHECKED;

@@ -66,6 +66,7 @@ struct nb_model {
     nb_scheme_spec scheme; /* how the linears of a folder are packed; its scheme is NULL where
                             * all are plain */
     nb_backend *be;        /* NULL: opened for text only */
+    char be_told[256];     /* why auto did not take the GPU (backend/open.h), or "" */
     nb_model *front; /* the embedding and the layers [0, n_front), on the CPU (offload.c); NULL:
                       * everything is here */
     int32_t n_front;

@@ -1,6 +1,7 @@
 /* weights.c -- from the tensors of a checkpoint to packed weights: what is there, what shape it
  * must have, which linears are stacked. */
 #include "backend/count.h"
+#include "backend/open.h"
 #include "base/clock.h"
 #include "base/nearest.h"
 #include "model/model.h"
@@ -481,7 +482,9 @@ nb_status nb_model_load(const char *path, const nb_model_options *o, bool layers
     for (int64_t i = 0; i < m->container->n_tensor; i++)
         m->n_param += nb_tensor_n_weight(m->container, &m->scheme, &m->container->tensor[i]);
     const nb_backend_options bo = {.exact = o && o->exact, .n_thread = o ? o->n_thread : 0};
-    st = nb_backend_open(o && o->device ? o->device : "auto", &bo, &m->be, err);
+    st = !o || !o->device || strcmp(o->device, "auto") == 0
+             ? nb_backend_auto_open(&bo, &m->be, m->be_told, sizeof m->be_told, err)
+             : nb_backend_open(o->device, &bo, &m->be, err);
     if (st != NB_OK)
         goto done;
     if (o)

@@ -3,6 +3,7 @@
 #include "backend/count.h"
 #include "base/memory.h"
 #include "base/pool.h"
+#include "quant/quantizer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -35,18 +36,6 @@ static int64_t group_of(const nb_awq_job *j)
 }
 
 /* ---- what an input's errors cost ---- */
-
-static nb_status read_diagonal(const nb_awq_job *j, const double *square, double *to, nb_error *err)
-{
-    nb_status st = NB_OK;
-    for (int64_t k = 0; k < j->K && st == NB_OK; k++) {
-        st = j->be->op->download(j->be, &to[k], square + k * j->K + k, sizeof *to, err);
-        if (st == NB_OK && !isfinite(to[k]))
-            st = nb_fail(err, NB_BAD_INPUT,
-                         "the calibration activations of input %lld are not finite", (long long)k);
-    }
-    return st;
-}
 
 struct key {
     double h;
@@ -88,7 +77,7 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
         st = be->op->factor(be, &f, err);
     }
     if (st == NB_OK && !failed) {
-        st = read_diagonal(j, r, diag, err);
+        st = nb_quant_diagonal(be, r, j->K, diag, err);
         for (size_t k = 0; st == NB_OK && k < K; k++)
             a->a[perm[k]] = key[k].h == 0.0 ? 0.0 : diag[k] * diag[k];
     }
@@ -103,7 +92,7 @@ static nb_status with_feedback(struct awq *a, nb_error *err)
  * removes. */
 static nb_status measure_inputs(struct awq *a, nb_error *err)
 {
-    nb_status st = read_diagonal(a->j, a->j->h, a->a, err);
+    nb_status st = nb_quant_diagonal(a->j->be, a->j->h, a->j->K, a->a, err);
     if (st == NB_OK && a->j->feedback)
         st = with_feedback(a, err);
     for (int64_t k = 0; k < a->j->K && st == NB_OK; k++)

@@ -66,6 +66,10 @@ typedef struct nb_quantizer {
     nb_status (*layer)(const nb_quant_job *job, nb_error *err);
 } nb_quantizer;
 
+/* to [K] host: the diagonal of square [K,K] device, of a sum over activations; NB_BAD_INPUT when
+ * one of it is not finite. */
+nb_status nb_quant_diagonal(nb_backend *be, const double *square, int64_t K, double *to,
+                            nb_error *err) NB_CHECKED;
 /* Parameters of all groups of the job's w as its clip asks, and the codes when codes is not NULL:
  * rounding to nearest. groups [N,G] device. */
 nb_status nb_quant_round(const nb_quant_job *j, nb_group *groups, uint8_t *codes,

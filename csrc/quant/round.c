@@ -2,6 +2,35 @@
  * ends with. */
 #include "quant/quantizer.h"
 
+#include <math.h>
+
+nb_status nb_quant_diagonal(nb_backend *be, const double *square, int64_t K, double *to,
+                            nb_error *err)
+{
+    const size_t bytes = (size_t)K * sizeof *to;
+    double *line = NULL; /* on the device: one copy, not K of eight bytes */
+    nb_status st = nb_op_check(be, be->op->take_columns != NULL, "take_columns", err);
+    if (st == NB_OK)
+        st = be->op->alloc(be, bytes, "a diagonal", (void **)&line, err);
+    const nb_take_args a = {.x = square,
+                            .M = K,
+                            .K = 1,
+                            .ldx = K + 1,
+                            .ldy = 1,
+                            .size = (int32_t)sizeof *to,
+                            .y = line};
+    if (st == NB_OK)
+        st = be->op->take_columns(be, &a, err);
+    if (st == NB_OK)
+        st = be->op->download(be, to, line, bytes, err);
+    be->op->release(be, line);
+    for (int64_t k = 0; k < K && st == NB_OK; k++)
+        if (!isfinite(to[k]))
+            st = nb_fail(err, NB_BAD_INPUT,
+                         "the calibration activations of input %lld are not finite", (long long)k);
+    return st;
+}
+
 nb_status nb_quant_values(const nb_quant_job *j, nb_error *err)
 {
     if (!j->q)

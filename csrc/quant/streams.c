@@ -281,23 +281,26 @@ static nb_status embed(nb_pipe *p, nb_error *err)
 nb_status nb_pipe_fork(nb_pipe *p, nb_error *err)
 {
     const int64_t d = p->m->hp.hidden_size;
-    const size_t bytes = (size_t)(p->calib->ctx * d) * sizeof(float);
-    float *host = NULL, *from = NULL, *to = NULL;
-    nb_status st = nb_pipe_host(p, 1, bytes, "activations", (void **)&host, err);
+    float *from = NULL, *to = NULL;
+    nb_status st = nb_op_check(p->be, p->be->op->take_columns != NULL, "take_columns", err);
     for (int32_t i = 0; i < p->calib->n_seq && st == NB_OK; i++) {
         st = nb_rows_get(p, &p->quantized.x, i, d, true, &from, err);
         if (st == NB_OK)
-            st = p->be->op->download(p->be, host, from, bytes, err);
-        if (st == NB_OK)
             st = nb_rows_get(p, &p->original.x, i, d, false, &to, err);
+        const nb_take_args copy = {.x = from,
+                                   .M = p->calib->ctx,
+                                   .K = d,
+                                   .ldx = d,
+                                   .ldy = d,
+                                   .size = (int32_t)sizeof *from,
+                                   .y = to};
         if (st == NB_OK)
-            st = p->be->op->upload(p->be, to, host, bytes, err);
+            st = p->be->op->take_columns(p->be, &copy, err);
         if (st == NB_OK)
             st = nb_rows_put(p, &p->original.x, i, d, err);
         if (st == NB_OK)
             st = p->be->op->sync(p->be, err);
     }
-    nb_pipe_host_free(p, host);
     p->two = st == NB_OK;
     return st;
 }

@@ -295,6 +295,7 @@ static nb_status run(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
     constexpr size_t bytes = tile_bytes<kDim, kTileN>();
     static_assert(bytes <= 99 * 1024, "what a block may have on sm_86 and sm_89");
+    nb_cuda_here(be);
     const cudaError_t e = cudaFuncSetAttribute(
         tile_kernel<T, kDim, kTileN>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (e != cudaSuccess)

@@ -113,6 +113,7 @@ static nb_lt *open_library(void)
 nb_lt *nb_lt_of(nb_backend *be)
 {
     nb_cuda *c = nb_cuda_of(be);
+    nb_cuda_here(be);
     std::call_once(c->lt_asked, [c] { c->lt = open_library(); });
     return c->lt;
 }

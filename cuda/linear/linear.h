@@ -184,6 +184,7 @@ template <class... P, class... A>
 nb_status nb_launch_large(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block,
                           size_t smem, nb_error *err, A &&...args)
 {
+    nb_cuda_here(be);
     const cudaError_t e =
         cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
     if (e != cudaSuccess)

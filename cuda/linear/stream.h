@@ -479,6 +479,7 @@ template <class S> static nb_status stream_launch(const StreamCall &c, int n_uni
     const nb_status st = n_unit ? NB_OK : nb_cuda_activations(c.be, c.w, *c.io, *c.s, false, c.err);
     if (st != NB_OK)
         return st;
+    nb_cuda_here(c.be);
     const cudaError_t e =
         cudaFuncSetAttribute(stream_kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              room > S::kBytes ? room : S::kBytes);

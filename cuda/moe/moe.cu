@@ -1,6 +1,7 @@
 /* moe.cu -- mixtures of experts (backend.h): choosing and mixing them (grouped.cu multiplies); and
  * the residual of what was normed or scaled first. */
 #include "device.h"
+#include "reduce.h"
 
 struct Route {
     const float *logits;
@@ -10,32 +11,55 @@ struct Route {
     int n_expert, n_used, renormalize;
 };
 
-/* A thread a token: n_used rounds over the logits, each for the greatest below the last choice (of
- * equals the lower expert). */
-__global__ void route_kernel(Route a)
+constexpr int kRouteWarps = 4; /* tokens a block */
+
+/* A warp a token: n_used rounds over the logits, each for the greatest below the last choice (of
+ * equals the lower expert). Lane l looks at experts l, l + 32, ...; its best goes against those of
+ * the others. NaN is passed over; where expert 0 has it, 0 is taken every time. */
+__global__ void __launch_bounds__(32 * kRouteWarps) route_kernel(Route a)
 {
-    const int64_t m = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    const int lane = threadIdx.x & 31;
+    const int64_t m = (int64_t)blockIdx.x * kRouteWarps + (threadIdx.x >> 5);
     if (m >= a.M)
         return;
     const float *l = a.logits + m * a.ldl;
     int last = -1;
-    float top = 0.0f, picked = 0.0f, all = 0.0f;
+    float before = 0.0f, top = 0.0f, picked = 0.0f, all = 0.0f; /* before: l[last] */
     for (int j = 0; j < a.n_used; j++) {
         int best = -1;
-        for (int e = 0; e < a.n_expert; e++) {
-            const bool below = last < 0 || l[e] < l[last] || (l[e] == l[last] && e > last);
-            if (below && (best < 0 || l[e] > l[best]))
+        float most = 0.0f; /* l[best] */
+        for (int e = lane; e < a.n_expert; e += 32) {
+            const float v = l[e];
+            const bool below = last < 0 ? v == v : v < before || (v == before && e > last);
+            if (below && (best < 0 || v > most)) {
                 best = e;
+                most = v;
+            }
         }
-        best = best < 0 ? 0 : best; /* only among NaN */
-        a.expert[m * a.n_used + j] = best;
-        top = j ? top : l[best];
-        picked += expf(l[best] - top);
+#pragma unroll
+        for (int o = 16; o; o >>= 1) {
+            const int e = __shfl_xor_sync(0xffffffffu, best, o);
+            const float v = __shfl_xor_sync(0xffffffffu, most, o);
+            if (e >= 0 && (best < 0 || v > most || (v == most && e < best))) {
+                best = e;
+                most = v;
+            }
+        }
+        if (best < 0 || (j == 0 && l[0] != l[0])) { /* only among NaN */
+            best = 0;
+            most = l[0];
+        }
+        if (lane == (j & 31)) /* which reads it again below */
+            a.expert[m * a.n_used + j] = best;
+        top = j ? top : most;
+        picked += expf(most - top);
         last = best;
+        before = most;
     }
-    for (int e = 0; e < a.n_expert; e++)
+    for (int e = lane; e < a.n_expert; e += 32)
         all += expf(l[e] - top);
-    for (int j = 0; j < a.n_used; j++)
+    all = nb_warp_sum(all);
+    for (int j = lane; j < a.n_used; j += 32)
         a.weight[m * a.n_used + j] =
             expf(l[a.expert[m * a.n_used + j]] - top) / (a.renormalize ? picked : all);
 }
@@ -44,8 +68,9 @@ nb_status nb_cuda_route_experts(nb_backend *be, const nb_route_args *a, nb_error
 {
     const Route r = {a->logits, a->expert,   a->weight, a->M,
                      a->ldl,    a->n_expert, a->n_used, a->renormalize};
-    return nb_launch(be, "route_experts", route_kernel, dim3((unsigned)nb_ceil_div(a->M, 64)),
-                     dim3(64), 0, err, r);
+    return nb_launch(be, "route_experts", route_kernel,
+                     dim3((unsigned)nb_ceil_div(a->M, kRouteWarps)), dim3(32 * kRouteWarps), 0, err,
+                     r);
 }
 
 struct Combine {

@@ -26,8 +26,10 @@ struct Sweep {
     int fixed;
     nb_group *groups;
     uint8_t *codes;
-    float *d;    /* [N,K] in the order of the sweep */
-    double *sum; /* [N,B] S of the block */
+    float *d;          /* [N,K] in the order of the sweep */
+    double *sum;       /* [N,B] S of the block */
+    const double *add; /* [K] what was added to H's diagonal, for: */
+    double *error;     /* [N] sum of e^2 - add D^2, e = D R; NULL: not asked for */
     Grid grid;
 };
 
@@ -97,7 +99,7 @@ __global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, i
     const int64_t row = (int64_t)blockIdx.x * kRows + (threadIdx.x >> 5), K = a.K;
     if (row >= a.N)
         return;
-    double *s = shared + (int)(threadIdx.x >> 5) * 2 * n, *y = s + n;
+    double *s = shared + (int)(threadIdx.x >> 5) * 2 * n, *y = s + n, error = 0.0;
     for (int l = lane; l < n; l += 32)
         s[l] = a.sum[row * a.B + l];
     __syncwarp();
@@ -124,12 +126,18 @@ __global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, i
             a.codes[row * K + k] = (uint8_t)code;
             d = w - (double)value_of<kTable>(a.grid, p, code);
             a.d[row * K + j] = (float)d;
+            if (a.error) {
+                const double e = s[in] + d * a.r[j * K + j];
+                error += e * e - a.add[k] * d * d;
+            }
         }
         d = __shfl_sync(0xffffffffu, d, 0);
         for (int l = in + 1 + lane; l < n; l += 32)
             s[l] += d * a.r[j * K + b + l];
         __syncwarp();
     }
+    if (a.error && lane == 0)
+        a.error[row] = b ? a.error[row] + error : error; /* blocks ascending */
 }
 
 /* Columns a block: no group is cut. */
@@ -145,6 +153,7 @@ size_t nb_cuda_gptq_sweep_scratch(nb_backend *, const nb_gptq_sweep_args *a)
 {
     return nb_align256((size_t)a->K * sizeof(int32_t)) +
            nb_align256((size_t)(a->N * a->K) * sizeof(float)) +
+           nb_align256((size_t)a->K * sizeof(double)) + nb_align256((size_t)a->N * sizeof(double)) +
            (size_t)(a->N * block_of(a)) * sizeof(double);
 }
 
@@ -153,6 +162,7 @@ static nb_status blocks_of(nb_backend *be, const Sweep &s, nb_error *err)
     const unsigned tiles = (unsigned)nb_ceil_div(s.N, kTile),
                    rows = (unsigned)nb_ceil_div(s.N, kRows);
     constexpr size_t bytes = 2 * sizeof(Operand<3>);
+    nb_cuda_here(be);
     nb_status st =
         nb_cuda_status(be,
                        cudaFuncSetAttribute(
@@ -186,6 +196,10 @@ nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_err
     at += nb_align256((size_t)a->K * sizeof *perm);
     float *d = (float *)(void *)at;
     at += nb_align256((size_t)(a->N * a->K) * sizeof *d);
+    double *add = (double *)(void *)at;
+    at += nb_align256((size_t)a->K * sizeof *add);
+    double *error = (double *)(void *)at;
+    at += nb_align256((size_t)a->N * sizeof *error);
     Sweep s = {a->w,
                a->N,
                a->K,
@@ -197,10 +211,14 @@ nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_err
                a->codes,
                d,
                (double *)(void *)at,
+               add,
+               a->error ? error : NULL,
                {}};
     nb_status st = nb_cuda_grid(be, a->grid, a->K, &s.grid, err);
     if (st == NB_OK && a->perm)
         st = be->op->upload(be, perm, a->perm, (size_t)a->K * sizeof *perm, err);
+    if (st == NB_OK && a->error)
+        st = be->op->upload(be, add, a->diag_add, (size_t)a->K * sizeof *add, err);
     if (st == NB_OK && a->groups_fixed && a->groups_fixed != a->groups)
         st = nb_cuda_status(be,
                             cudaMemcpyAsync(a->groups, a->groups_fixed,
@@ -213,5 +231,9 @@ nb_status nb_cuda_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_err
         st = nb_cuda_quantize_rows(be, &whole, err);
         s.fixed = 1;
     }
-    return st == NB_OK ? blocks_of(be, s, err) : st;
+    if (st == NB_OK)
+        st = blocks_of(be, s, err);
+    return st == NB_OK && a->error
+               ? be->op->download(be, a->error, error, (size_t)a->N * sizeof *error, err)
+               : st;
 }

@@ -4,6 +4,7 @@
 #include "tiny_gguf.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 static folder here; /* made once: the models of all rows */
 
@@ -372,10 +373,46 @@ static void make_folder(void)
         exit(1);
 }
 
+/* A machine with a driver, and a module that is none: the program goes on without it and says why. */
+static void auto_says_why(check *c)
+{
+    char gpu[1024], path[1024];
+    CHECK(c, mkdir(folder_in(&here, "gpu", gpu), 0777) == 0);
+    if (symlink(NB_BINARY_DIR "/libnibble_simt.so", folder_in(&here, "gpu/libcuda.so.1", path)) ||
+        access(path, R_OK) != 0) {
+        check_skip(c, "there is no library that could stand for the driver's");
+        return;
+    }
+    folder_write(&here, "gpu/libnibble_cuda.so", "no module\n", 10);
+    const char *before = getenv("NIBBLE_MODULE_DIR");
+    char *keep = before ? strdup(before) : NULL;
+    setenv("NIBBLE_MODULE_DIR", gpu, 1);
+    setenv("LD_LIBRARY_PATH", gpu, 1);
+    outcome o = program_run(&here, RUN "--device auto", OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 0);
+    CHECK_HAS(c, o.err,
+              "nibble: warning: the CPU is used, cuda:0: the module libnibble_cuda.so cannot "
+              "be loaded: ");
+    program_free(&o);
+    o = program_run(&here, RUN "--device auto -q", OUT_CAPTURED);
+    CHECK_EQ(c, o.code, 0);
+    CHECK(c, !strstr(o.err, "the CPU is used"));
+    program_free(&o);
+    unsetenv("LD_LIBRARY_PATH");
+    if (keep)
+        setenv("NIBBLE_MODULE_DIR", keep, 1);
+    else
+        unsetenv("NIBBLE_MODULE_DIR");
+    free(keep);
+    o = program_run(&here, RUN "--device auto", OUT_CAPTURED); /* no driver, or one that serves */
+    CHECK_EQ(c, o.code, 0);
+    program_free(&o);
+}
+
 int main(int argc, char **argv)
 {
     enum { kRows = sizeof rows / sizeof *rows };
-    check_case cases[kRows + 2];
+    check_case cases[kRows + 3];
     for (int i = 0; i < kRows; i++)
         cases[i] = (check_case){rows[i].sentence, transcript_case};
     cases[kRows] =
@@ -383,8 +420,9 @@ int main(int argc, char **argv)
     cases[kRows + 1] =
         (check_case){"--logits with -n writes the prompt's and generates what is generated without",
                      logits_and_more};
+    cases[kRows + 2] = (check_case){"auto says why it is not the GPU", auto_says_why};
     make_folder();
-    const int rc = check_main(cases, kRows + 2, argc, argv);
+    const int rc = check_main(cases, kRows + 3, argc, argv);
     folder_gone(&here);
     return rc;
 }

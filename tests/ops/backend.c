@@ -3,7 +3,10 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/weight.h"
 #include "backend/limits.h"
+#include "base/pool.h"
 #include "ops/ops.h"
+
+#include <pthread.h>
 
 static const nb_backend_options exact = {.exact = true, .n_thread = 1};
 
@@ -279,6 +282,97 @@ static void amx_off(check *c)
     free(keep);
 }
 
+/* Decoding, encoding and searching go on on the host whatever the device is. */
+static void host_threads(check *c)
+{
+    static const char *const devices[] = {"cpu", "simt", "plan:simt"};
+    for (int n = 0; n < 4; n++)
+        for (int d = 0; d < 3; d++) {
+            const nb_backend_options o = {.n_thread = n};
+            nb_backend *be = NULL;
+            if (nb_backend_open(devices[d], &o, &be, NULL) != NB_OK)
+                continue;
+            CHECK_EQ(c, be->n_thread, nb_pool_threads(n));
+            CHECK(c, n ? be->n_thread == n : be->n_thread > 0);
+            nb_backend_close(be);
+        }
+}
+
+struct elsewhere {
+    nb_backend *be;
+    nb_status status;
+    nb_error err;
+    float got[4];
+};
+
+/* Memory, an op and a copy back. */
+static void *another_thread(void *arg)
+{
+    struct elsewhere *e = arg;
+    static const float x[4] = {1, 2, 3, 4};
+    const nb_backend_ops *op = e->be->op;
+    void *d = NULL;
+    e->status = op->alloc(e->be, sizeof x, "four numbers", &d, &e->err);
+    if (e->status == NB_OK)
+        e->status = op->upload(e->be, d, x, sizeof x, &e->err);
+    const nb_add_args a = {
+        .x = d, .M = 1, .N = 2, .ldx = 2, .ldy = 2, .scale = 2, .y = (float *)d + 2};
+    if (e->status == NB_OK)
+        e->status = op->add_scaled(e->be, &a, &e->err);
+    if (e->status == NB_OK)
+        e->status = op->download(e->be, e->got, d, sizeof x, &e->err);
+    op->release(e->be, d);
+    return NULL;
+}
+
+/* The current device is the thread's: one that did not open the backend is on device 0. */
+static void from_another_thread(check *c)
+{
+    struct elsewhere e = {.err = {.message = ""}};
+    pthread_t thread;
+    setenv("NIBBLE_SIMT_DEVICE", "1", 1);
+    const nb_status st = nb_backend_open("simt", NULL, &e.be, &e.err);
+    unsetenv("NIBBLE_SIMT_DEVICE");
+    if (st != NB_OK) {
+        check_skip(c, "the simt module is not there");
+        return;
+    }
+    CHECK_EQ(c, pthread_create(&thread, NULL, another_thread, &e), 0);
+    pthread_join(thread, NULL);
+    CHECK_EQ(c, e.status, NB_OK);
+    CHECK_STR(c, e.err.message, "");
+    CHECK(c, e.got[2] == 5 && e.got[3] == 8);
+    nb_backend_close(e.be);
+}
+
+/* Last of all: the emulator remembers a fault as a device does. */
+static void a_fault_has_a_name(check *c)
+{
+    static const int32_t row[3] = {0, 1 << 30, 1};
+    static const float zeros[16] = {0};
+    nb_backend *be = NULL;
+    nb_error err = {.message = ""};
+    float *x = NULL, got[12];
+    int32_t *at = NULL;
+    if (nb_backend_open("simt", NULL, &be, &err) != NB_OK) {
+        check_skip(c, "the simt module is not there");
+        return;
+    }
+    CHECK_EQ(c, be->op->alloc(be, sizeof zeros, "rows", (void **)&x, &err), NB_OK);
+    CHECK_EQ(c, be->op->alloc(be, sizeof row, "their numbers", (void **)&at, &err), NB_OK);
+    CHECK_EQ(c, be->op->upload(be, x, zeros, sizeof zeros, &err), NB_OK);
+    CHECK_EQ(c, be->op->upload(be, at, row, sizeof row, &err), NB_OK);
+    const nb_gather_args g = {.x = x, .row = at, .M = 3, .K = 2, .ldx = 2, .ldy = 2, .y = x + 8};
+    CHECK_EQ(c, be->op->gather_rows(be, &g, &err), NB_OK); /* nothing has run yet */
+    CHECK_EQ(c, be->op->download(be, got, x, sizeof got, &err), NB_DEVICE);
+    CHECK_HAS(c, err.message,
+              "(the last kernel was gather_rows on 1 x 1 x 1 blocks of 256 threads, "
+              "the fault may be that of an earlier one)");
+    be->op->release(be, at);
+    be->op->release(be, x);
+    nb_backend_close(be);
+}
+
 static const check_case cases[] = {
     {"a name that is no device is refused and shown escaped", names},
     {"ref and cpu open and say what they are", ref_and_cpu_open},
@@ -292,5 +386,8 @@ static const check_case cases[] = {
     {"AMX tiles multiply whole numbers exactly", amx_tiles},
     {"NIBBLE_ISA=avx512 leaves AMX out", amx_off},
     {"ref refuses parts that do not fit together", bad_parts},
+    {"the host has its threads beside every device", host_threads},
+    {"ops come from another thread than the one that opened", from_another_thread},
+    {"a fault names the kernel that was enqueued last", a_fault_has_a_name},
 };
 CHECK_MAIN(cases)

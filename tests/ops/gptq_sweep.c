@@ -108,8 +108,9 @@ static void compare_sweep(ops *o, const void *args, const void *got, const void 
     const double ours = objective(c, got, &added), ref = objective(c, want, NULL);
     CHECK_NEAR(o->c, ours, ref, 1e-3 * ref, o->what);
     memcpy(&error, (const uint8_t *)got + g + n, sizeof error);
-    /* sums of f32 products: what is left of a difference is as good as the whole */
-    if (!isnan(error))
+    /* sums of f32 products: what is left of a difference is as good as the whole. NaN: the device
+     * did not say, and all but ref can */
+    if (strcmp(o->be->name, "ref") != 0)
         CHECK_NEAR(o->c, error, ours - added, 0x1p-20 * ours, o->what);
 }
 

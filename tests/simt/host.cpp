@@ -18,12 +18,18 @@ using namespace simt;
 
 typedef std::function<void()> Work;
 
+// Two devices that share all they have: enough to see a launch from a thread that did not choose the
+// stream's.
+static const int kDevices = 2;
+static thread_local int current;
+
 struct SimtGraph {
     std::vector<Work> work;
     bool lost = false;
 };
 struct SimtStream {
     std::deque<Work> queue;
+    int device = current;
     SimtGraph *capture = nullptr;
 };
 // Closures keep what they need of an event alive.
@@ -124,6 +130,8 @@ cudaError_t simt::enqueue(cudaStream_t s, const Kernel &k)
         return fail(cudaErrorMemoryAllocation);
     if (!valid_config(k))
         return fail(cudaErrorInvalidConfiguration);
+    if (s && s->device != current)
+        return fail(cudaErrorInvalidResourceHandle);
     if (const cudaError_t e = refused_work(s))
         return e;
     push(s, [kernel] { run(*kernel); });
@@ -135,18 +143,21 @@ cudaError_t simt::enqueue(cudaStream_t s, const Kernel &k)
 cudaError_t cudaGetDeviceCount(int *n)
 {
     const Entry entry;
-    *n = space_ready() ? 1 : 0;
+    *n = space_ready() ? kDevices : 0;
     return *n ? cudaSuccess : fail(cudaErrorNoDevice);
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-    return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice);
+    if (device < 0 || device >= kDevices)
+        return fail(cudaErrorInvalidDevice);
+    current = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
-    *device = 0;
+    *device = current;
     return cudaSuccess;
 }
 
@@ -158,7 +169,7 @@ static size_t total_bytes()
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
-    if (device != 0)
+    if (device < 0 || device >= kDevices)
         return fail(cudaErrorInvalidDevice);
     *p = {};
     snprintf(p->name, sizeof p->name, "simt");
@@ -220,6 +231,8 @@ const char *cudaGetErrorString(cudaError_t e)
         return "the system refuses the address space of the emulated device";
     case cudaErrorInvalidDevice:
         return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle:
+        return "invalid resource handle";
     case cudaErrorStreamCaptureUnsupported:
         return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated:

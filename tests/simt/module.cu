@@ -93,7 +93,7 @@ EXPORT int module_device(char *name, size_t n, int *major, int *n_sm, size_t *by
 {
     cudaDeviceProp p;
     int n_device = 0;
-    if (cudaGetDeviceCount(&n_device) != cudaSuccess || n_device != 1)
+    if (cudaGetDeviceCount(&n_device) != cudaSuccess || n_device != 2)
         return cudaErrorNoDevice;
     const cudaError_t e = cudaGetDeviceProperties(&p, 0);
     snprintf(name, n, "%s", p.name);

@@ -171,10 +171,47 @@ static void quantizes(check *c)
     pretended = 0;
 }
 
+/* What a device of its own memory lacks, of what is free there, and what would help. */
+static void quantizes_on_a_device(check *c)
+{
+    char model[1024], out[1024], text[32];
+    nb_error err = {.offset = -1};
+    nb_quantize_result r;
+    nb_quantize_options o = {.model = folder_in(&here, "tiny.gguf", model),
+                             .out = folder_in(&here, "out.gguf", out),
+                             .method = "gptq",
+                             .device = "simt",
+                             .n_thread = 1,
+                             .samples = 4,
+                             .dry_run = true};
+    const nb_status there = nb_quantize(&o, &r, &err);
+    if (there == NB_DEVICE) {
+        check_skip(c, "the simt module is not there");
+        return;
+    }
+    CHECK_EQ(c, there, NB_OK);
+    const long long whole = (long long)r.plan_device_bytes;
+    CHECK(c, whole > 0);
+    nb_quantize_result_free(&r);
+    setenv("NIBBLE_SIMT_MEMORY", "65536", 1);
+    CHECK_EQ(c, nb_quantize(&o, &r, &err), NB_NO_ROOM);
+    CHECK_HAS(c, err.message, " MiB of simt's memory are needed for a layer's weights, ");
+    CHECK_HAS(c, err.message, " of 0.1 MiB are free; --device cpu");
+    CHECK_STR(c, err.hint, "--device cpu");
+    /* what is planned, and the 4 KiB that the open device holds */
+    snprintf(text, sizeof text, "%lld", whole + 8192);
+    setenv("NIBBLE_SIMT_MEMORY", text, 1);
+    CHECK_EQ(c, nb_quantize(&o, &r, &err), NB_OK);
+    nb_quantize_result_free(&r);
+    unsetenv("NIBBLE_SIMT_MEMORY");
+}
+
 static const check_case cases[] = {
     {"free memory is what can be had without swapping, within every limit above the process", look},
     {"a plan fits by what is free now, and says what there is", plans},
     {"a quantization beyond what is free now is warned of", quantizes},
+    {"one that a device has no room for is refused with what it lacks and what would fit",
+     quantizes_on_a_device},
 };
 
 int main(int argc, char **argv)

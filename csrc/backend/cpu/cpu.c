@@ -4,7 +4,6 @@
 #include "backend/cpu/limits.h"
 #include "base/memory.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +12,6 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #endif
-
-enum { kMaxThreads = 1024 };
 
 /* ---- the machine ---- */
 
@@ -213,6 +210,7 @@ static const nb_backend_ops cpu_ops = {
     .grouped_linear = nb_cpu_grouped_linear,
     .combine_experts = nb_cpu_combine_experts,
     .gather_rows = nb_cpu_gather_rows,
+    .take_columns = nb_cpu_take_columns,
     .limit_rows = nb_cpu_limit_rows,
     .gram_scratch = nb_cpu_gram_scratch,
     .gram_accumulate = nb_cpu_gram_accumulate,
@@ -257,14 +255,10 @@ nb_status nb_backend_cpu_open(const nb_backend_options *o, nb_backend **out, nb_
     nb_cpu *cpu = nb_alloc_zero(1, sizeof *cpu, "the cpu backend", err);
     if (!cpu)
         return NB_NO_ROOM;
-    const int asked = o ? o->n_thread : 0, all = omp_get_num_procs();
-    const int n = asked > 0 ? asked : all;
     *cpu = (nb_cpu){.base = {.op = &cpu_ops,
                              .name = "cpu",
                              .exact = o && o->exact,
-                             .n_thread = n < 1             ? 1
-                                         : n > kMaxThreads ? kMaxThreads
-                                                           : n},
+                             .n_thread = nb_pool_threads(o ? o->n_thread : 0)},
                     .isa = isa,
                     .run = kernels_for(isa)};
     const nb_status pool = nb_pool_open(cpu->base.n_thread, &cpu->pool, err);

@@ -77,6 +77,7 @@ nb_status nb_cpu_combine_experts(nb_backend *be, const nb_combine_args *a, nb_er
 nb_status nb_cpu_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err);
 
 /* ---- quantization ---- */
+nb_status nb_cpu_take_columns(nb_backend *be, const nb_take_args *a, nb_error *err);
 nb_status nb_cpu_limit_rows(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
 size_t nb_cpu_gram_scratch(nb_backend *be, const nb_gram_args *a);
 nb_status nb_cpu_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);

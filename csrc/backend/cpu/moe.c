@@ -154,6 +154,38 @@ nb_status nb_cpu_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *
     return NB_OK;
 }
 
+/* ---- take_columns ---- */
+
+static void take_row(const void *arg, int64_t m, int worker)
+{
+    const nb_take_args *a = arg;
+    const size_t size = (size_t)a->size, from = (size_t)(m * a->ldx) * size,
+                 to = (size_t)(m * a->ldy) * size;
+    (void)worker;
+    if (!a->col) {
+        memmove((char *)a->y + to, (const char *)a->x + from, (size_t)a->K * size);
+        return;
+    }
+    for (int64_t j = 0; j < a->K; j++) {
+        const int64_t k = a->col[j];
+        if (size == 4)
+            ((uint32_t *)a->y)[m * a->ldy + j] =
+                k < 0 ? 0 : ((const uint32_t *)a->x)[m * a->ldx + k];
+        else if (size == 1)
+            ((uint8_t *)a->y)[m * a->ldy + j] = k < 0 ? 0 : ((const uint8_t *)a->x)[m * a->ldx + k];
+        else
+            ((uint64_t *)a->y)[m * a->ldy + j] =
+                k < 0 ? 0 : ((const uint64_t *)a->x)[m * a->ldx + k];
+    }
+}
+
+nb_status nb_cpu_take_columns(nb_backend *be, const nb_take_args *a, nb_error *err)
+{
+    (void)err;
+    nb_pool_run(a->M * a->K > kThreadsFrom ? nb_cpu_of(be)->pool : NULL, a->M, take_row, a);
+    return NB_OK;
+}
+
 /* ---- sums ---- */
 
 static void combine_row(const void *arg, int64_t m, int worker)

@@ -6,10 +6,12 @@
  *   grouped_linear   y[p] = x[p / share] W[expert[p]]^T
  *   combine_experts  y[m] (+)= scale sum_j weight[m][j] x[m n_used + j]
  *   gather_rows      y[i] = x[row[i]], or other[-1 - row[i]]
- *   add_scaled       y += scale x */
+ *   add_scaled       y += scale x
+ *   take_columns     y[m][j] = x[m][col[j]], or 0 */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>
+#include <string.h>
 
 static bool chosen(const int32_t *expert, int32_t n, int32_t e)
 {
@@ -92,6 +94,22 @@ nb_status nb_ref_add_scaled(nb_backend *be, const nb_add_args *a, nb_error *err)
         for (int64_t n = 0; n < a->N; n++) {
             float *y = a->y + m * a->ldy + n;
             *y = (float)((double)*y + (double)a->scale * (double)a->x[m * a->ldx + n]);
+        }
+    return NB_OK;
+}
+
+nb_status nb_ref_take_columns(nb_backend *be, const nb_take_args *a, nb_error *err)
+{
+    const size_t size = (size_t)a->size;
+    (void)be, (void)err;
+    for (int64_t m = 0; m < a->M; m++)
+        for (int64_t j = 0; j < a->K; j++) {
+            const int64_t from = a->col ? a->col[j] : j;
+            char *y = (char *)a->y + (size_t)(m * a->ldy + j) * size;
+            if (from < 0)
+                memset(y, 0, size);
+            else
+                memmove(y, (const char *)a->x + (size_t)(m * a->ldx + from) * size, size);
         }
     return NB_OK;
 }

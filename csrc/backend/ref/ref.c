@@ -83,6 +83,7 @@ static const nb_backend_ops ref_ops = {
     .grouped_linear = nb_ref_grouped_linear,
     .combine_experts = nb_ref_combine_experts,
     .gather_rows = nb_ref_gather_rows,
+    .take_columns = nb_ref_take_columns,
     .limit_rows = nb_ref_limit_rows,
     .gram_scratch = nb_ref_gram_scratch,
     .gram_accumulate = nb_ref_gram_accumulate,

@@ -38,6 +38,7 @@ nb_status nb_ref_grouped_linear(nb_backend *be, const nb_grouped_args *a, nb_err
 nb_status nb_ref_combine_experts(nb_backend *be, const nb_combine_args *a, nb_error *err);
 nb_status nb_ref_gather_rows(nb_backend *be, const nb_gather_args *a, nb_error *err);
 
+nb_status nb_ref_take_columns(nb_backend *be, const nb_take_args *a, nb_error *err);
 nb_status nb_ref_limit_rows(nb_backend *be, const nb_limit_rows_args *a, nb_error *err);
 size_t nb_ref_gram_scratch(nb_backend *be, const nb_gram_args *a);
 nb_status nb_ref_gram_accumulate(nb_backend *be, const nb_gram_args *a, nb_error *err);

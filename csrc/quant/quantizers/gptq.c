@@ -26,14 +26,12 @@
  * end (backend.h, unfactor).
  * Cost: K^3 / 3 + N K^2 FLOP (K^3 / 3 + 4 N K^2 more to correct, 2 N K^2 where W C is given); 8 K^2
  * bytes, 8 K^2 more for C or 8 N K for W C, and 8 K^2 for R where it has its own. */
-#include "backend/count.h"
 #include "base/memory.h"
 #include "quant/quantizer.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const double kRidge = 3.0;
 
@@ -43,6 +41,8 @@ struct gptq {
     double *diag, *add, *sorted_add; /* [K] host: H_kk; what is added to it; act-order: in the
                                       * order perm */
     int32_t *perm;                   /* [K] host, or NULL: natural order */
+    int32_t *place;                  /* [K] host, act-order: where perm put a column */
+    int32_t *col;                    /* [K] device, for `take` */
     double *r;                       /* [K,K] device: H's own memory, or `own` */
     double *own;                     /* [K,K] device, or NULL */
     bool taken;                      /* H's upper triangle is not H's at the moment */
@@ -53,17 +53,23 @@ struct gptq {
 
 /* ---- statistics of the input ---- */
 
-static nb_status read_diagonal(struct gptq *g, nb_error *err)
+/* to[n][j] = from[n][col[j]], 0 where col[j] < 0; elements of `size` bytes. col [K] host, or NULL: a
+ * copy. */
+static nb_status take(const struct gptq *g, void *to, const void *from, size_t size,
+                      const int32_t *col, nb_error *err)
 {
     nb_backend *be = g->j->be;
-    nb_status st = NB_OK;
-    for (int64_t k = 0; k < g->K && st == NB_OK; k++)
-        st = be->op->download(be, &g->diag[k], g->j->h + k * g->K + k, sizeof *g->diag, err);
-    for (int64_t k = 0; k < g->K && st == NB_OK; k++)
-        if (!isfinite(g->diag[k]))
-            st = nb_fail(err, NB_BAD_INPUT,
-                         "the calibration activations of input %lld are not finite", (long long)k);
-    return st;
+    const nb_take_args a = {.x = from,
+                            .M = g->j->N,
+                            .K = g->K,
+                            .ldx = g->K,
+                            .ldy = g->K,
+                            .size = (int32_t)size,
+                            .col = col ? g->col : NULL,
+                            .y = to};
+    const nb_status st =
+        col ? be->op->upload(be, g->col, col, (size_t)g->K * sizeof *col, err) : NB_OK;
+    return st == NB_OK ? be->op->take_columns(be, &a, err) : st;
 }
 
 /* Zeroes the columns of dead inputs in W. */
@@ -75,16 +81,11 @@ static nb_status clear_dead(struct gptq *g, nb_error *err)
         j->stats->n_dead += g->diag[k] == 0.0;
     if (!j->stats->n_dead)
         return NB_OK;
-    const size_t n = (size_t)(j->N * g->K);
-    float *w = nb_alloc(n, sizeof *w, "weights with dead inputs", err);
-    nb_status st = w ? j->be->op->download(j->be, w, j->w, n * sizeof *w, err) : NB_NO_ROOM;
-    for (int64_t i = 0; i < j->N && st == NB_OK; i++)
-        for (int64_t k = 0; k < g->K; k++)
-            if (g->diag[k] == 0.0)
-                w[i * g->K + k] = 0.0f;
-    if (st == NB_OK)
-        st = j->be->op->upload(j->be, j->w, w, n * sizeof *w, err);
-    free(w);
+    int32_t *alive = nb_alloc((size_t)g->K, sizeof *alive, "dead inputs", err);
+    for (int64_t k = 0; k < g->K && alive; k++)
+        alive[k] = g->diag[k] == 0.0 ? -1 : (int32_t)k;
+    const nb_status st = alive ? take(g, j->w, j->w, sizeof *j->w, alive, err) : NB_NO_ROOM;
+    free(alive);
     return st;
 }
 
@@ -196,47 +197,22 @@ static nb_status correct(struct gptq *g, nb_error *err)
     return st == NB_OK ? give_back(g, err) : st;
 }
 
-/* By way of host [2][N K elements of `size` bytes]. */
-static nb_status reorder(const struct gptq *g, void *to, const void *from, size_t size, bool back,
-                         uint8_t *host, nb_error *err)
-{
-    nb_backend *be = g->j->be;
-    const size_t n = (size_t)(g->j->N * g->K) * size;
-    uint8_t *out = host + n;
-    const nb_status st = be->op->download(be, host, from, n, err);
-    for (int64_t i = 0; i < g->j->N && st == NB_OK; i++)
-        for (int64_t j = 0; j < g->K; j++) {
-            const int64_t a = i * g->K + (back ? g->perm[j] : j),
-                          b = i * g->K + (back ? j : g->perm[j]);
-            memcpy(out + (size_t)a * size, host + (size_t)b * size, size);
-        }
-    return st == NB_OK ? be->op->upload(be, to, out, n, err) : st;
-}
-
-/* to[n][j] = from[n][perm[j]], or back: to[n][perm[j]] = from[n][j]. Elements of `size` bytes,
- * device to device by way of the host. */
-static nb_status permute_columns(const struct gptq *g, void *to, const void *from, size_t size,
-                                 bool back, nb_error *err)
-{
-    void *room = NULL;
-    nb_status st = nb_host_alloc(g->j->be, (size_t)(g->j->N * g->K) * size, 2,
-                                 "columns in another order", &room, err);
-    if (st == NB_OK && !nb_backend_counts(g->j->be))
-        st = reorder(g, to, from, size, back, room, err);
-    nb_host_free(g->j->be, room);
-    return st;
-}
-
-/* Codes and q of the sorted columns go back to their places; groups stay in sorted order, g_idx
- * leads to them. */
+/* Codes and q of the sorted columns go back to their places, by way of the sorted W, which nobody
+ * reads any more; groups stay in sorted order, g_idx leads to them. */
 static nb_status unsort(struct gptq *g, nb_error *err)
 {
     const nb_quant_job *j = g->j;
     const int64_t group = j->grid->group ? j->grid->group : g->K;
-    for (int64_t k = 0; k < g->K; k++)
+    for (int64_t k = 0; k < g->K; k++) {
         j->g_idx[g->perm[k]] = (int32_t)(k / group);
-    const nb_status st = permute_columns(g, j->q, j->q, sizeof(float), true, err);
-    return st == NB_OK ? permute_columns(g, j->codes, j->codes, 1, true, err) : st;
+        g->place[g->perm[k]] = (int32_t)k;
+    }
+    nb_status st = take(g, g->sorted, j->q, sizeof *j->q, g->place, err);
+    if (st == NB_OK)
+        st = take(g, j->q, g->sorted, sizeof *j->q, NULL, err);
+    if (st == NB_OK)
+        st = take(g, g->sorted, j->codes, sizeof *j->codes, g->place, err);
+    return st == NB_OK ? take(g, j->codes, g->sorted, sizeof *j->codes, NULL, err) : st;
 }
 
 static nb_status sweep(struct gptq *g, nb_error *err)
@@ -261,7 +237,7 @@ static nb_status sweep(struct gptq *g, nb_error *err)
         for (int64_t k = 0; k < g->K; k++)
             g->sorted_add[k] = g->add[g->perm[k]];
         a.diag_add = g->sorted_add;
-        st = permute_columns(g, g->sorted, j->w, sizeof(float), false, err);
+        st = take(g, g->sorted, j->w, sizeof *g->sorted, g->perm, err);
     }
     if (st == NB_OK)
         st = with_scratch(g, be->op->gptq_sweep_scratch(be, &a), err);
@@ -292,12 +268,16 @@ static nb_status open_buffers(struct gptq *g, nb_error *err)
     nb_status st = g->diag && g->add ? NB_OK : NB_NO_ROOM;
     if (st == NB_OK && j->act_order) {
         g->sorted_add = nb_alloc((size_t)g->K, sizeof *g->sorted_add, "a diagonal", err);
-        st = g->sorted_add ? NB_OK : NB_NO_ROOM;
+        g->place = nb_alloc((size_t)g->K, sizeof *g->place, "an order of columns", err);
+        st = g->sorted_add && g->place ? NB_OK : NB_NO_ROOM;
     }
     if (st == NB_OK && (j->static_groups || j->act_order)) {
         g->perm = nb_alloc((size_t)g->K, sizeof *g->perm, "an order of columns", err);
         st = g->perm ? NB_OK : NB_NO_ROOM;
     }
+    if (st == NB_OK)
+        st = j->be->op->alloc(j->be, (size_t)g->K * sizeof *g->col, "an order of columns",
+                              (void **)&g->col, err);
     if (st == NB_OK && j->act_order)
         st = j->be->op->alloc(j->be, (size_t)(j->N * g->K) * sizeof *g->sorted, "columns in order",
                               (void **)&g->sorted, err);
@@ -324,13 +304,14 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
         unseen.clip = j->clip == NB_CLIP_NONE ? NB_CLIP_MSE : j->clip;
         return round_to_nearest(&unseen, err);
     }
-    nb_status st =
-        nb_op_check(j->be, op->factor && op->gptq_sweep && op->quantize_rows && op->dequantize,
-                    "gptq_sweep", err);
+    nb_status st = nb_op_check(j->be,
+                               op->factor && op->gptq_sweep && op->quantize_rows &&
+                                   op->dequantize && op->take_columns,
+                               "gptq_sweep", err);
     if (st == NB_OK)
         st = open_buffers(&g, err);
     if (st == NB_OK)
-        st = read_diagonal(&g, err);
+        st = nb_quant_diagonal(j->be, j->h, j->K, g.diag, err);
     if (st == NB_OK)
         st = clear_dead(&g, err);
     if (st == NB_OK && g.perm)
@@ -359,6 +340,8 @@ static nb_status gptq_layer(const nb_quant_job *j, nb_error *err)
     free(g.add);
     free(g.sorted_add);
     free(g.perm);
+    free(g.place);
+    op->release(j->be, g.col);
     op->release(j->be, g.own);
     op->release(j->be, g.fixed);
     op->release(j->be, g.sorted);
