@@ -110,11 +110,20 @@ static nb_status keys(nb_gguf_writer *w, const shape *s, nb_error *err)
     return st;
 }
 
+/* Roughly normal, mean 0, variance 1: the sum of the eight bytes of one draw, 8 (256^2 - 1) / 12
+ * being its variance. nb_rng_normal takes twelve draws, minutes of an 8B model. */
+static float normal(nb_rng *r)
+{
+    const uint64_t even = 0x00ff00ff00ff00ffull, bits = nb_rng_u64(r);
+    const uint64_t pairs = (bits & even) + (bits >> 8 & even);
+    return ((float)(pairs * 0x0001000100010001ull >> 48) - 1020.0f) * (1.0f / 209.02153f);
+}
+
 void shape_row(const nb_dtype *t, int64_t K, bool norm, nb_rng *r, float *row, uint8_t *out)
 {
     const float dev = 1.0f / sqrtf((float)K);
     for (int64_t k = 0; k < K; k++)
-        row[k] = norm ? 1.0f : dev * nb_rng_normal(r);
+        row[k] = norm ? 1.0f : dev * normal(r);
     t->encode(row, out, K / t->block);
 }
 

@@ -214,6 +214,7 @@ static nb_backend_ops table(void)
     op.replay_begin = nb_cuda_replay_begin;
     op.replay_end = nb_cuda_replay_end;
     op.replay_close = nb_cuda_replay_close;
+    op.replay_time = nb_cuda_replay_time;
     op.product_library = nb_cuda_product_library;
     return op;
 }

@@ -153,5 +153,7 @@ nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, s
                                bool *again, nb_error *err);
 nb_status nb_cuda_replay_end(nb_backend *be, nb_replay *r, bool good, nb_error *err);
 void nb_cuda_replay_close(nb_backend *be, nb_replay *r);
+nb_status nb_cuda_replay_time(nb_backend *be, nb_replay *r, const void *key, size_t key_bytes,
+                              double *ns, nb_error *err);
 
 #endif

@@ -33,6 +33,14 @@ static void forget(Recording *it)
     *it = Recording();
 }
 
+static Recording *by_key(nb_replay *r, const void *key, size_t key_bytes)
+{
+    for (Recording &one : r->recording)
+        if (one.key_bytes == key_bytes && memcmp(one.key, key, key_bytes) == 0)
+            return &one;
+    return NULL;
+}
+
 static nb_status enqueue(nb_backend *be, const Recording *it, nb_error *err)
 {
     be->n_replay++;
@@ -52,12 +60,9 @@ nb_status nb_cuda_replay_begin(nb_backend *be, nb_replay **r, const void *key, s
         *r = new (std::nothrow) nb_replay();
     if (!*r)
         return nb_fail(err, NB_NO_ROOM, "%s: out of memory for recordings", be->name);
-    Recording *it = NULL, *oldest = (*r)->recording;
-    for (Recording &one : (*r)->recording) {
-        if (one.key_bytes == key_bytes && memcmp(one.key, key, key_bytes) == 0)
-            it = &one;
+    Recording *it = by_key(*r, key, key_bytes), *oldest = (*r)->recording;
+    for (Recording &one : (*r)->recording)
         oldest = one.used < oldest->used ? &one : oldest;
-    }
     (*r)->open = NULL;
     if (!it) {
         forget(oldest);
@@ -104,4 +109,36 @@ void nb_cuda_replay_close(nb_backend *be, nb_replay *r)
     for (Recording &one : r->recording)
         forget(&one);
     delete r;
+}
+
+/* Events are points of the stream: the first is passed when all before it is done, so with work
+ * before it the launch of the graph is not in the time. */
+nb_status nb_cuda_replay_time(nb_backend *be, nb_replay *r, const void *key, size_t key_bytes,
+                              double *ns, nb_error *err)
+{
+    const Recording *it = r ? by_key(r, key, key_bytes) : NULL;
+    cudaEvent_t from = NULL, to = NULL;
+    float ms = 0;
+    if (!it || !it->exec)
+        return nb_fail(err, NB_INTERNAL, "%s: a recording that is not there is timed", be->name);
+    const cudaStream_t stream = nb_cuda_of(be)->stream;
+    cudaError_t e = cudaEventCreate(&from);
+    if (e == cudaSuccess)
+        e = cudaEventCreate(&to);
+    if (e == cudaSuccess)
+        e = cudaEventRecord(from, stream);
+    nb_status st = e == cudaSuccess ? enqueue(be, it, err) : NB_OK;
+    if (e == cudaSuccess && st == NB_OK) {
+        e = cudaEventRecord(to, stream);
+        if (e == cudaSuccess)
+            e = cudaEventSynchronize(to);
+        if (e == cudaSuccess)
+            e = cudaEventElapsedTime(&ms, from, to);
+    }
+    if (from)
+        (void)cudaEventDestroy(from);
+    if (to)
+        (void)cudaEventDestroy(to);
+    *ns = ms * 1e6;
+    return st == NB_OK ? nb_cuda_status(be, e, "timing a recording", err) : st;
 }

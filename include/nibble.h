@@ -479,13 +479,18 @@ typedef struct nb_kernel_row {
     double limit_gb_per_s, limit_tflop_per_s; /* of this machine, measured in the same call:
                                                * reading; products of this row's kind; 0: not
                                                * known */
+    char timed[24];     /* how us came about: "graph by events", a series of calls as one recording
+                         * by the device's clock; "calls by clock", one by one by the host's */
+    int64_t n_call;     /* of a series */
+    double us_launched; /* of a call enqueued by itself, by the host's clock, beside a graph; else
+                         * 0 */
 } nb_kernel_row;
 typedef struct nb_bench_kernels_options {
     const char *device;
     int32_t n_thread;
     bool exact;
     const char *op, *kind; /* NULL: all; kind: a number format, or intB, intBgG (B bits, groups
-                            * of G, random scales) */
+                            * of G, random scales and zeros), intBsym, intBgGsym (one zero) */
     int64_t n, k;          /* 0: default shapes */
     const int32_t *m; /* 0-terminated; NULL: {1, 16, 256}, and 4096 where rows are only named */
     bool list_rows;   /* only name the rows that would run */
@@ -493,7 +498,7 @@ typedef struct nb_bench_kernels_options {
     void *arg;
 } nb_bench_kernels_options;
 /* Random weights and inputs; so many copies of a weight take turns that none is found in the last
- * cache (at most 256 copies). */
+ * cache (at most 256 copies). A device that records replays series of calls and times them itself. */
 NB_API nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err) NB_CHECKED;
 
 /* ---- the hub: fetching into the cache that huggingface_hub uses too; a model name

@@ -17,7 +17,8 @@ static const nb_flag flags[] = {
     {"op", 0, "linear", "kernels: the operation"},
     {"shape", 0, "NxK", "kernels: outputs x inputs (default 4096x4096 and 14336x4096)"},
     {"tokens", 'm', "1,16,256", "kernels: tokens at once (--rows names those of 4096, too)"},
-    {"kind", 0, "q4_0|q4_k|bf16|int4g128", "kernels: the number format (default: the usual ones)"},
+    {"kind", 0, "q4_0|q4_k|bf16|nf4|int4g128sym",
+     "kernels: the number format (default: the usual ones)"},
     {"rows", 0, NULL, "kernels: only say which row serves what"},
     {NULL, 0, NULL, NULL},
 };
@@ -111,6 +112,9 @@ static const nb_column kernel_columns[] = {
     {"rotated_bytes", false},
     {"limit_gb_per_s", false},
     {"limit_tflop_per_s", false},
+    {"timed", true},
+    {"n_call", false},
+    {"us_launched", false},
 };
 enum { kKernelColumns = sizeof kernel_columns / sizeof *kernel_columns, kNameColumns = 6 };
 
@@ -129,10 +133,12 @@ static void kernel_row(void *arg, const nb_kernel_row *r)
         [12] = nb_table_count(r->rotated_bytes),
         [13] = nb_table_number(r->limit_gb_per_s),
         [14] = nb_table_number(r->limit_tflop_per_s),
+        [16] = nb_table_count(r->n_call),
+        [17] = nb_table_number(r->us_launched),
     };
-    const char *text[kKernelColumns] = {r->op, r->row, r->kind};
+    const char *text[kKernelColumns] = {r->op, r->row, r->kind, [15] = r->timed};
     for (int i = 3; i < kKernelColumns; i++)
-        text[i] = v[i].text;
+        text[i] = text[i] ? text[i] : v[i].text;
     nb_table_row(arg, text);
 }
 

@@ -1,18 +1,17 @@
 /* bench_kernels.c -- the speed of linear by format, shape and number of tokens, on random data.
  *
  * Every call reads another copy of the weight, as the layers of a model do: as many copies take
- * turns as twice the last cache holds, and one more (at most kMostCopies; a weight so small that
- * this is not enough is measured in the cache, and rotated_bytes shows it). A sample is as many
- * calls as take kSampleNs; the median of kSamples is reported, and the distance between the
- * quartiles.
+ * turns as four times the last cache holds, and one more (at most kMostCopies; a weight so small
+ * that this is not enough is measured in the cache, and rotated_bytes shows it). Twice the cache
+ * would do for one that drops what was used longest ago; one that drops at random would still find
+ * a fifth of it. A sample is a series of calls (bench_time.c); the median of NB_BENCH_SAMPLES is
+ * reported, and the distance between the quartiles.
  *
  *   bytes = packed weight + 4 M K + 4 M N      flop = 2 M N K
  *   share_of_limit = max(bytes / bandwidth, flop / peak of the row) / time         (limits.h) */
 #include "api/bench_kernels.h"
 #include "api/samples.h"
-#include "base/clock.h"
 #include "base/memory.h"
-#include "base/random.h"
 #include "nibble.h"
 
 #include <inttypes.h>
@@ -22,7 +21,6 @@
 
 /* a list draws few rows of a weight and is told of more: no one reads them */
 enum { kMostCopies = 256, kDrawnRows = 32, kListN = 4096, kListK = 4096 };
-static const int64_t kSampleNs = 5000000;
 static const int64_t kMostElements = (int64_t)1 << 34;
 
 /* One kind and shape at work. */
@@ -35,13 +33,14 @@ typedef struct job {
     nb_weight *copy[kMostCopies];
     int n_copy, next;
     float *x, *y;
+    nb_bench_peer *peer; /* NULL: none */
     void *scratch;
     nb_linear_args a;
 } job;
 
 size_t nb_bench_copies(const nb_limits *l, size_t bytes)
 {
-    const size_t want = 2 * l->cache_bytes / (bytes ? bytes : 1) + 2;
+    const size_t want = 4 * l->cache_bytes / (bytes ? bytes : 1) + 2;
     return want > kMostCopies ? kMostCopies : want;
 }
 
@@ -68,40 +67,6 @@ static nb_status copies(job *j, const nb_bench_weight *s, bool one, nb_error *er
     return st;
 }
 
-/* ns of n calls. */
-static nb_status calls(nb_backend *be, nb_bench_call *call, void *arg, int64_t n, double *ns,
-                       nb_error *err)
-{
-    nb_status st = NB_OK;
-    const int64_t start = nb_clock_ns();
-    for (int64_t i = 0; i < n && st == NB_OK; i++)
-        st = call(arg, err);
-    if (st == NB_OK)
-        st = be->op->sync(be, err);
-    *ns = (double)(nb_clock_ns() - start);
-    return st;
-}
-
-nb_status nb_bench_time(nb_backend *be, nb_bench_call *call, void *arg, double us[NB_BENCH_SAMPLES],
-                        nb_error *err)
-{
-    int64_t n = 1;
-    double ns = 0, again = 0;
-    nb_status st = calls(be, call, arg, 1, &ns, err); /* touches everything once */
-    for (bool enough = false; st == NB_OK && !enough; n *= enough ? 1 : 2) {
-        st = calls(be, call, arg, n, &ns, err);
-        if (st == NB_OK)
-            /* twice: one may have waited for another process */
-            st = calls(be, call, arg, n, &again, err);
-        enough = (ns < again ? ns : again) >= (double)kSampleNs || n >= 1 << 20;
-    }
-    for (int i = 0; i < NB_BENCH_SAMPLES && st == NB_OK; i++) {
-        st = calls(be, call, arg, n, &ns, err);
-        us[i] = ns * 1e-3 / (double)n;
-    }
-    return st;
-}
-
 /* On the next copy. */
 static nb_status one_linear(void *arg, nb_error *err)
 {
@@ -111,44 +76,32 @@ static nb_status one_linear(void *arg, nb_error *err)
     return j->be->op->linear(j->be, &j->a, err);
 }
 
-static nb_status buffers(job *j, nb_error *err)
+/* x and y for up to most_m tokens, and the vendor's part. */
+static nb_status operands(job *j, int64_t most_m, nb_error *err)
 {
-    nb_rng g;
-    nb_linear_args *a = &j->a;
-    const size_t x_bytes = (size_t)(a->M * j->K) * sizeof(float),
-                 y_bytes = (size_t)(a->M * j->N) * sizeof(float);
-    float *host = nb_alloc((size_t)(a->M * j->K), sizeof *host, "random inputs", err);
+    const nb_backend_ops *op = j->be->op;
+    const size_t n = (size_t)(most_m * j->K);
+    float *host = nb_alloc(n, sizeof *host, "random inputs", err);
     nb_status st = host ? NB_OK : NB_NO_ROOM;
-    nb_rng_seed(&g, 2);
-    for (int64_t i = 0; i < a->M * j->K && st == NB_OK; i++)
-        host[i] = nb_rng_normal(&g);
+    if (st == NB_OK) {
+        nb_bench_floats(host, (int64_t)n, 2);
+        st = op->alloc(j->be, n * sizeof *host, "random inputs", (void **)&j->x, err);
+    }
     if (st == NB_OK)
-        st = j->be->op->alloc(j->be, x_bytes, "random inputs", (void **)&j->x, err);
+        st = op->upload(j->be, j->x, host, n * sizeof *host, err);
     if (st == NB_OK)
-        st = j->be->op->upload(j->be, j->x, host, x_bytes, err);
+        st = op->alloc(j->be, (size_t)(most_m * j->N) * sizeof *host, "outputs", (void **)&j->y,
+                       err);
     if (st == NB_OK)
-        st = j->be->op->alloc(j->be, y_bytes, "outputs", (void **)&j->y, err);
-    if (st == NB_OK)
-        st = j->be->op->alloc(j->be, j->be->op->linear_scratch(j->be, a), "scratch", &j->scratch,
-                              err);
-    a->x = j->x;
-    a->y = j->y;
-    a->scratch = j->scratch;
+        st = op->sync(j->be, err); /* host may go */
     free(host);
-    return st;
+    return st == NB_OK ? nb_bench_peer_open(j->be, j->limits, most_m, j->N, j->K, &j->peer, err)
+                       : st;
 }
 
-static void release_buffers(job *j)
+static void fill_speed(const job *j, nb_kernel_row *r, double peak, nb_bench_times *t)
 {
-    j->be->op->release(j->be, j->x);
-    j->be->op->release(j->be, j->y);
-    j->be->op->release(j->be, j->scratch);
-    j->x = j->y = NULL;
-    j->scratch = NULL;
-}
-
-static void fill_speed(const job *j, nb_kernel_row *r, double peak, double us[NB_BENCH_SAMPLES])
-{
+    double *us = t->us;
     const double bytes =
         (double)j->be->op->weight_bytes(j->copy[0]) + 4.0 * (double)r->m * (double)(r->n + r->k);
     const double flop = 2.0 * (double)r->m * (double)r->n * (double)r->k;
@@ -160,11 +113,38 @@ static void fill_speed(const job *j, nb_kernel_row *r, double peak, double us[NB
     r->tflop_per_s = flop / r->us * 1e-6;
     r->limit_gb_per_s = bandwidth * 1e-9;
     r->limit_tflop_per_s = peak * 1e-12;
-    r->rotated_bytes = (int64_t)j->be->op->weight_bytes(j->copy[0]) * j->n_copy;
+    r->n_call = t->n_call;
+    snprintf(r->timed, sizeof r->timed, "%s", t->recorded ? "graph by events" : "calls by clock");
+    r->us_launched = t->launched_us;
+    r->rotated_bytes = (int64_t)j->be->op->weight_bytes(j->copy[0]) *
+                       (t->n_call < j->n_copy ? t->n_call : j->n_copy);
     if (bandwidth > 0 && peak > 0) {
         const double by_memory = bytes / bandwidth, by_products = flop / peak;
         r->share_of_limit = (by_memory > by_products ? by_memory : by_products) / (r->us * 1e-6);
     }
+}
+
+/* One number of tokens, timed, and the vendor's beside it where both were timed in one way. */
+static nb_status measure(job *j, nb_kernel_row *r, double peak, nb_error *err)
+{
+    nb_bench_times ours, peer;
+    j->a.x = j->x;
+    j->a.y = j->y;
+    nb_status st = j->be->op->alloc(j->be, j->be->op->linear_scratch(j->be, &j->a), "scratch",
+                                    &j->scratch, err);
+    j->a.scratch = j->scratch;
+    if (st == NB_OK)
+        st = nb_bench_time(j->be, one_linear, j, j->n_copy, &ours, err);
+    j->be->op->release(j->be, j->scratch);
+    j->scratch = NULL;
+    if (st != NB_OK)
+        return st;
+    fill_speed(j, r, peak, &ours);
+    st = j->peer ? nb_bench_peer_time(j->peer, r->m, &peer, err) : NB_OK;
+    if (st == NB_OK && j->peer && peer.recorded == ours.recorded)
+        r->ratio_to_cublas_bf16 =
+            nb_samples_median(peer.us, NB_BENCH_SAMPLES) / (r->us > 0 ? r->us : 1);
+    return st;
 }
 
 static nb_status one_m(job *j, int64_t M, nb_error *err)
@@ -172,22 +152,11 @@ static nb_status one_m(job *j, int64_t M, nb_error *err)
     j->a = (nb_linear_args){.M = M, .ldx = j->K, .ldy = j->N, .w = j->copy[0]};
     nb_kernel_row r = {.op = "linear", .m = M, .n = j->N, .k = j->K};
     nb_arith arith;
-    double us[NB_BENCH_SAMPLES], peer_us = 0;
     const char *row = nb_backend_linear_row(j->be, &j->a, &arith);
     snprintf(r.row, sizeof r.row, "%s", row ? row : j->be->name);
     snprintf(r.kind, sizeof r.kind, "%s", j->kind);
-    nb_status st = NB_OK;
-    if (!j->o->list_rows) {
-        st = buffers(j, err);
-        if (st == NB_OK)
-            st = nb_bench_time(j->be, one_linear, j, us, err);
-        if (st == NB_OK)
-            fill_speed(j, &r, row ? j->limits->flop_per_s[arith] : 0.0, us);
-        release_buffers(j);
-        if (st == NB_OK)
-            st = nb_bench_peer(j->be, j->limits, M, j->N, j->K, &peer_us, err);
-        r.ratio_to_cublas_bf16 = peer_us / (r.us > 0 ? r.us : 1);
-    }
+    const nb_status st =
+        j->o->list_rows ? NB_OK : measure(j, &r, row ? j->limits->flop_per_s[arith] : 0.0, err);
     if (st == NB_OK)
         j->o->row(j->o->arg, &r);
     return st;
@@ -198,14 +167,23 @@ static nb_status one_shape(nb_backend *be, const nb_limits *limits,
                            int64_t K, nb_error *err)
 {
     static const int32_t usual[] = {1, 16, 256, 0}, list[] = {1, 16, 256, 4096, 0};
+    const int32_t *m = o->m ? o->m : o->list_rows ? list : usual, *at;
+    int64_t most_m = 0;
     job j = {.be = be, .limits = limits, .o = o, .kind = kind, .N = N, .K = K};
     nb_bench_weight s;
     nb_status st = nb_bench_weight_draw(kind, o->list_rows ? kDrawnRows : N, K, &s, err);
     if (st == NB_OK)
         st = copies(&j, &s, o->list_rows, err);
     nb_bench_weight_free(&s);
-    for (const int32_t *m = o->m ? o->m : o->list_rows ? list : usual; *m && st == NB_OK; m++)
-        st = one_m(&j, *m, err);
+    for (at = m; *at; at++)
+        most_m = *at > most_m ? *at : most_m;
+    if (st == NB_OK && !o->list_rows)
+        st = operands(&j, most_m, err);
+    for (at = m; *at && st == NB_OK; at++)
+        st = one_m(&j, *at, err);
+    nb_bench_peer_close(j.peer);
+    be->op->release(be, j.x);
+    be->op->release(be, j.y);
     for (int i = 0; i < j.n_copy; i++)
         be->op->release_weight(be, j.copy[i]);
     return st;

@@ -478,7 +478,7 @@ typedef struct nb_backend_ops {
     nb_status (*peer_bf16)(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x,
                            const void *w, void *y, nb_error *err);
 
-    /* All three or none: ops that are enqueued again and again, recorded once and from then on
+    /* All four or none: ops that are enqueued again and again, recorded once and from then on
      * enqueued as a whole. Equal keys (at most NB_REPLAY_KEY bytes) promise the same ops with the
      * same arguments; what changes lies in device memory. *again: what goes by this key was
      * enqueued, nothing is left to do. Else the caller enqueues its ops and ends with replay_end,
@@ -488,6 +488,10 @@ typedef struct nb_backend_ops {
                               bool *again, nb_error *err);
     nb_status (*replay_end)(nb_backend *be, nb_replay *r, bool good, nb_error *err);
     void (*replay_close)(nb_backend *be, nb_replay *r); /* NULL is fine */
+    /* Enqueues what was recorded by this key and waits: ns by the device's own clock, from what was
+     * enqueued before it to its end. Only `bench kernels` asks. */
+    nb_status (*replay_time)(nb_backend *be, nb_replay *r, const void *key, size_t key_bytes,
+                             double *ns, nb_error *err);
 
     /* The version of the vendor's library that rows of linear use; NULL: it is not there, and other
      * rows serve. NULL in the table: no row wants one. */

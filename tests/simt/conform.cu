@@ -6,7 +6,8 @@
 //   conform              prints the lines
 //   conform FILE.golden  compares them with a file, exit 1 names the lines that differ
 //
-// nvcc builds the same program for a GPU: nvcc -std=c++17 -arch=sm_90a -I cuda conform.cu.
+// nvcc builds the same program for a GPU: nvcc -std=c++17 -gencode arch=compute_90a,code=sm_90a
+// -I cuda conform.cu
 #include "gpu.h"
 
 #include <math.h>

@@ -10,6 +10,7 @@
 // A failed check is a sticky error of the device: every call that waits returns it.
 #include "simt_runtime.h"
 
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -37,6 +38,7 @@ struct Record {
     SimtStream *stream = nullptr; // that recorded it last
     u64 want = 0, done = 0;       // records queued, records passed
     SimtGraph *capture = nullptr;
+    std::chrono::steady_clock::time_point at; // when the last was passed
 };
 struct SimtEvent {
     std::shared_ptr<Record> record = std::make_shared<Record>();
@@ -436,7 +438,10 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
     const u64 number = ++r->want;
     r->stream = s;
     r->capture = s ? s->capture : nullptr;
-    push(s, [r, number] { r->done = number; });
+    push(s, [r, number] {
+        r->done = number;
+        r->at = std::chrono::steady_clock::now();
+    });
     return cudaSuccess;
 }
 
@@ -455,9 +460,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
     return checks_passed();
 }
 
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 {
-    *ms = 0;
+    const Entry entry;
+    *ms = std::chrono::duration<float, std::milli>(to->record->at - from->record->at).count();
     return cudaSuccess;
 }
 

@@ -118,7 +118,7 @@ static void device_is_described(check *c)
     CHECK_EQ(c, n_sm, 4);
     CHECK(c, bytes > (size_t)1 << 30);
     CHECK_EQ(c, find("module_elapsed").elapsed(&ms), 0);
-    CHECK_NEAR(c, ms, 0, 0, "elapsed time");
+    CHECK(c, ms >= 0 && ms < 1e5f); /* the host's clock */
 }
 
 static void nothing_else_is_exported(check *c)

@@ -2,6 +2,7 @@
  * is judged by its size. */
 #include "check.h"
 
+#include "api/bench_kernels.h"
 #include "api/doctor.h"
 #include "api/samples.h"
 #include "backend/cpu/cpu.h"
@@ -183,6 +184,9 @@ static void kernel_forms(check *c)
                                        "tflop_per_s",
                                        "share_of_limit",
                                        "ratio_to_cublas_bf16",
+                                       "timed",
+                                       "n_call",
+                                       "us_launched",
                                        NULL};
     char out[32768];
     CHECK_EQ(c,
@@ -193,6 +197,7 @@ static void kernel_forms(check *c)
     CHECK_HAS(c, out, "\"row\":\"int8_");
     CHECK_HAS(c, out, "\"kind\":\"q4_k\",\"m\":3,\"n\":48,\"k\":256,");
     CHECK_HAS(c, out, "\"ratio_to_cublas_bf16\":null");
+    CHECK_HAS(c, out, "\"timed\":\"calls by clock\",\"n_call\":");
     CHECK_EQ(c,
              cli("bench kernels -t 1 --device cpu --exact --shape 32x64 -m 1 --kind int4g32 -o csv",
                  out, sizeof out),
@@ -201,6 +206,47 @@ static void kernel_forms(check *c)
     CHECK_EQ(c, cli("bench kernels --device cpu --rows -m 1 -o json", out, sizeof out), 0);
     CHECK(c, json_lines(c, out, (const char *const[]){"op", "row", "kind", "m", NULL}) > 20);
     CHECK_HAS(c, out, "\"kind\":\"iq2_xxs\"");
+}
+
+static void kernel_kinds(check *c)
+{
+    static const char *const kind[] = {"int4g32sym", "int8sym", "nf4", "fp4", "mxfp4"};
+    char args[160], out[8192];
+    for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
+        snprintf(args, sizeof args,
+                 "bench kernels -t 1 --device cpu --exact --shape 32x64 -m 1 --kind %s -o csv",
+                 kind[i]);
+        CHECK_EQ(c, cli(args, out, sizeof out), 0);
+        CHECK_HAS(c, out, kind[i]);
+    }
+    for (int sym = 0; sym < 2; sym++) { /* one zero, or as many as there are */
+        nb_bench_weight w;
+        int middle = 0;
+        CHECK_EQ(c, nb_bench_weight_draw(sym ? "int4g32sym" : "int4g32", 64, 96, &w, NULL), NB_OK);
+        for (int i = 0; w.groups && i < 64 * 3; i++)
+            middle += w.groups[i].zero == 8.0f;
+        CHECK(c, sym ? middle == 64 * 3 : middle < 64);
+        nb_bench_weight_free(&w);
+    }
+}
+
+static void random_operands(check *c)
+{
+    enum { kN = 9999 };
+    static float x[kN];
+    static uint16_t b[kN];
+    double mean = 0, square = 0;
+    int zeros = 0;
+    nb_bench_floats(x, kN, 1);
+    nb_bench_bf16(b, kN, 1);
+    for (int i = 0; i < kN; i++) {
+        mean += (double)x[i] / (double)kN;
+        square += (double)x[i] * (double)x[i] / (double)kN;
+        zeros += x[i] == 0.0f || !(b[i] & 0x7fff);
+    }
+    CHECK_NEAR(c, mean, 0, 0.05, "mean");
+    CHECK_NEAR(c, square, 1, 0.05, "variance");
+    CHECK_EQ(c, zeros, 0);
 }
 
 /* Under the emulated device's own limits. */
@@ -215,6 +261,8 @@ static void kernels_of_a_device(check *c)
              cli("bench kernels --device simt --shape 128x128 -m 1,17 --kind q4_0 --json", out,
                  sizeof out),
              0);
+    CHECK_HAS(c, out, "\"timed\":\"graph by events\",\"n_call\":");
+    CHECK(c, !strstr(out, "\"us_launched\":null") && !strstr(out, "\"us\":null"));
     CHECK_EQ(c,
              json_lines(c, out,
                         (const char *const[]){"row", "us", "share_of_limit", "limit_gb_per_s",
@@ -307,6 +355,9 @@ static void refusals(check *c)
         {"bench kernels --op attention", 5, "--op attention cannot be measured alone yet"},
         {"bench kernels --kind q9", 2, "--kind q9 is no number format"},
         {"bench kernels --kind int4g", 2, "is no number format"},
+        {"bench kernels --kind int4g32symm", 2, "is no number format"},
+        {"bench kernels --kind int9", 2, "is no number format"},
+        {"bench kernels --kind int4g99999", 2, "is no number format"},
         {"bench kernels --kind i32 --shape 4x4", 5, "holds whole numbers"},
         {"bench kernels --kind q4_0 --shape 4x33", 2,
          "rows of 33 values are no whole number of q4_0 blocks"},
@@ -416,6 +467,9 @@ static const check_case cases[] = {
     {"a bench counts the work that the model's shapes say", model_rows},
     {"nibble bench MODEL prints its fields in all three forms", bench_forms},
     {"nibble bench kernels on a device names its rows and limits", kernels_of_a_device},
+    {"nibble bench kernels draws groups with zeros and without, and bnb's and OCP's 4 bits",
+     kernel_kinds},
+    {"random operands are normal and never 0", random_operands},
     {"nibble bench kernels prints its fields and names its rows", kernel_forms},
     {"nibble doctor prints its fields, and features from the tables", doctor_forms},
     {"nibble doctor names the sets of instructions", doctor_sets},
