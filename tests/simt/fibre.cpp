@@ -217,8 +217,7 @@ void run_fibres()
 
 void simt_yield()
 {
-    constexpr u32 kMaxYields = 20000000;
-    if (++simt::n_yield > kMaxYields) {
+    if (++simt::n_yield > simt::cfg.max_yields) {
         simt::report("LIVELOCK", PC, "spinning for ever");
         simt::kill_launch();
     }

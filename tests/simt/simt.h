@@ -49,13 +49,13 @@ struct Config {
     int race = 1, count = 1; // the two costly checks
     int preempt = 0;         // also switch inside accesses, every n or so
     int resident = 1;        // blocks alive together (grid barriers, spinning across blocks)
-    int abort_on_error = 0, quiet = 0;
-    int protect = 1;         // device memory is PROT_NONE while host code runs
-    int max_errors = 2000;   // a launch with more is ended
-    int naive = 0;           // eager copies, zeroed shared memory: what a plain emulator would do
-    size_t memory_limit = 0; // bytes cudaMalloc gives out at one time; 0: all there is
-    int libraries = 1;       // gpu_library finds what there are stand-ins for
-    int sm = 90;             // compute capability of the device, 10 major + minor
+    int quiet = 0;
+    int protect = 1;                // device memory is PROT_NONE while host code runs
+    int max_errors = 2000;          // a launch with more is ended
+    unsigned max_yields = 20000000; // in a row by threads that spin; more is for ever
+    size_t memory_limit = 0;        // bytes cudaMalloc gives out at one time; 0: all there is
+    int libraries = 1;              // gpu_library finds what there are stand-ins for
+    int sm = 90;                    // compute capability of the device, 10 major + minor
 };
 
 extern Config cfg;
@@ -66,7 +66,6 @@ const char *first_error();   // kind of the first one, "" if none
 const char *first_message(); // its sentence, with the source line unless cfg.quiet
 const char *error_kinds();   // all kinds seen, in order, separated by commas
 void reset_errors();
-void check_initialised(const void *p, size_t n); // UNWRITTEN unless a kernel wrote every byte
 
 struct Kernel {
     const void *fn;
