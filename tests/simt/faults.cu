@@ -639,7 +639,6 @@ static const struct {
 // The first error of a case under one schedule.
 static int check_case(const char *what, const char *want, void (*run)(), int sched)
 {
-    static const char *const names[] = {"forward", "reverse", "warp", "warp-rev", "random"};
     simt::cfg.sched = sched;
     simt::cfg.resident = 1;
     simt::cfg.max_yields = simt::Config().max_yields;
@@ -649,7 +648,7 @@ static int check_case(const char *what, const char *want, void (*run)(), int sch
     cudaDeviceSynchronize();
     const char *got = simt::first_error();
     const int ok = strcmp(got, want) == 0;
-    printf("%s  %-42s %-8s %s", ok ? "ok  " : "FAIL", what, names[sched],
+    printf("%s  %-42s %-8s %s", ok ? "ok  " : "FAIL", what, simt::sched_names[sched],
            *got ? got : "clean");
     printf(ok ? "\n" : ", expected %s\n", *want ? want : "clean");
     simt::reset_errors();
@@ -670,7 +669,7 @@ int main(int argc, char **argv)
         if (argc > 1 && !strstr(c.what, argv[1]))
             continue;
         const int n_sched =
-            *c.want ? 1 : 5; // what a fault shows first depends on the order
+            *c.want ? 1 : simt::N_SCHED; // what a fault shows first depends on the order
         for (int sched = 0; sched < n_sched; sched++, n++)
             failed += check_case(c.what, c.want, c.run, sched);
     }

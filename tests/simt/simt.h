@@ -27,8 +27,10 @@ enum Sched {
     REVERSE,  // the previous one, cyclic
     WARP,     // the lowest ready thread
     WARP_REV, // the highest
-    RANDOM    // any, by Config::seed
+    RANDOM,   // any, by Config::seed and the launch's number
+    N_SCHED
 };
+extern const char *const sched_names[N_SCHED];
 
 // What memory and the units did; requests are those of whole warps, as the hardware would issue.
 struct Stats {
@@ -59,6 +61,9 @@ struct Config {
 };
 
 extern Config cfg;
+// "NAME[:SEED[:PREEMPT]]" into cfg's sched, seed and preempt, as if new where they are not named;
+// nullptr: all of them. False: it is none of that, and cfg stays as it was.
+bool set_schedule(const char *text);
 extern Stats last, total; // of the last launch, of all launches
 
 int errors();                // how many since the last reset
