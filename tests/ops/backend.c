@@ -201,7 +201,7 @@ static void whole_numbers(check *c, nb_backend *be, const char *dtype, int64_t M
     nb_error err = {.message = ""};
     nb_weight *packed = NULL;
     nb_rng r;
-    nb_rng_seed(&r, (uint64_t)(M + N + K));
+    ops_seed(&r, (uint64_t)(M + N + K));
     for (int64_t i = 0; i < N * K; i++) /* -8 in each block of 32: the scale of q4_0 is 1 */
         w[i] = i % K % 32 == 5 ? -8.0f : (float)(nb_rng_u64(&r) % 16) - 8.0f;
     for (int64_t i = 0; i < M * K; i++)
