@@ -20,8 +20,9 @@ static const char *emulator_fault(void)
 {
     return NULL;
 }
-static void limit_emulator(void)
+static nb_status set_emulator(nb_error *)
 {
+    return NB_OK;
 }
 #else /* the emulator: no device number, and faults it saw in kernels count as the device's */
 static const char *const kDevice = "simt";
@@ -32,19 +33,28 @@ static const char *emulator_fault(void)
 /* NIBBLE_SIMT_MEMORY=BYTES: a device of that size, to see what does not fit.
  * NIBBLE_SIMT_LIBRARIES=none: a machine without the vendor's.
  * NIBBLE_SIMT_SM=80: a device of that compute capability, 90 unless told.
- * NIBBLE_SIMT_DEVICE=1: the device of that number, of two; 0 unless told. */
+ * NIBBLE_SIMT_DEVICE=1: the device of that number, of two; 0 unless told.
+ * NIBBLE_SIMT_SCHED=NAME[:SEED[:N]]: which thread runs next, forward unless told; with N it also
+ * changes inside accesses, every N of them or so. */
 static int emulated(int)
 {
     const char *number = getenv("NIBBLE_SIMT_DEVICE");
     return number ? atoi(number) : 0;
 }
-static void limit_emulator(void)
+static nb_status set_emulator(nb_error *err)
 {
     const char *bytes = getenv("NIBBLE_SIMT_MEMORY"), *libraries = getenv("NIBBLE_SIMT_LIBRARIES"),
-               *sm = getenv("NIBBLE_SIMT_SM");
+               *sm = getenv("NIBBLE_SIMT_SM"), *sched = getenv("NIBBLE_SIMT_SCHED");
     simt::cfg.sm = sm ? atoi(sm) : 90;
     simt::cfg.memory_limit = bytes ? strtoull(bytes, NULL, 10) : 0;
     simt::cfg.libraries = !libraries || strcmp(libraries, "none") != 0;
+    return simt::set_schedule(sched)
+               ? NB_OK
+               : nb_fail(
+                     err, NB_USAGE,
+                     "NIBBLE_SIMT_SCHED=%.40s is no schedule of the emulator: forward, reverse, "
+                     "warp, warp-rev or random, then :SEED and :N to change inside accesses",
+                     sched);
 }
 #endif
 
@@ -255,7 +265,9 @@ nb_backend_module_open(int abi, int index, const nb_backend_options *o, nb_backe
 {
     int n = 0;
     *out = NULL;
-    limit_emulator();
+    const nb_status set = set_emulator(err);
+    if (set != NB_OK)
+        return set;
     if (abi != NB_BACKEND_ABI)
         return nb_fail(err, NB_DEVICE,
                        "%s: the module is of another version of nibble (%d, wanted %d)", kDevice,

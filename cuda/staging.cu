@@ -12,6 +12,7 @@ enum { kMost = 16 << 20, kSlice = 256 << 10 /* of a copy, a task */ };
 static nb_status open_halves(nb_backend *be, nb_staging *s, size_t bytes, nb_error *err)
 {
     nb_status st = NB_OK;
+    nb_cuda_here(be);
     for (int i = 0; i < 2 && st == NB_OK; i++) {
         (void)cudaFreeHost(s->half[i]);
         s->half[i] = NULL;
@@ -33,6 +34,7 @@ nb_status nb_staging_of(nb_backend *be, nb_staging **out, nb_error *err)
     nb_staging *s = new (std::nothrow) nb_staging();
     if (!s)
         return nb_fail(err, NB_NO_ROOM, "%s: out of memory for uploads", be->name);
+    nb_cuda_here(be);
     const char *most = getenv("NIBBLE_STAGE_BYTES");
     s->most = most && *most ? (size_t)strtoull(most, NULL, 10) : (size_t)kMost;
     for (int i = 0; i < 2 && st == NB_OK; i++)

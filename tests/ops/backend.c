@@ -204,7 +204,7 @@ static void whole_numbers(check *c, nb_backend *be, const char *dtype, int64_t M
     nb_error err = {.message = ""};
     nb_weight *packed = NULL;
     nb_rng r;
-    nb_rng_seed(&r, (uint64_t)(M + N + K));
+    ops_seed(&r, (uint64_t)(M + N + K));
     for (int64_t i = 0; i < N * K; i++) /* -8 in each block of 32: the scale of q4_0 is 1 */
         w[i] = i % K % 32 == 5 ? -8.0f : (float)(nb_rng_u64(&r) % 16) - 8.0f;
     for (int64_t i = 0; i < M * K; i++)
@@ -373,6 +373,44 @@ static void a_fault_has_a_name(check *c)
     nb_backend_close(be);
 }
 
+static void schedules(check *c)
+{
+    static const struct {
+        const char *text;
+        nb_status want;
+    } rows[] = {
+        {"random:7:50", NB_OK}, {"warp-rev", NB_OK},     {"reverse:0", NB_OK},
+        {"sideways", NB_USAGE}, {"", NB_USAGE},          {"rand", NB_USAGE},
+        {"random:", NB_USAGE},  {"random:-1", NB_USAGE}, {"random:1:2:3", NB_USAGE},
+    };
+    const char *before = getenv("NIBBLE_SIMT_SCHED");
+    char *keep = before ? strdup(before) : NULL, want[80];
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    if (nb_backend_open("simt", NULL, &be, &err) == NB_DEVICE) {
+        check_skip(c, "no emulator in this build");
+        free(keep);
+        return;
+    }
+    nb_backend_close(be);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        setenv("NIBBLE_SIMT_SCHED", rows[i].text, 1);
+        CHECK_EQ(c, nb_backend_open("simt", NULL, &be, &err), rows[i].want);
+        snprintf(want, sizeof want, "NIBBLE_SIMT_SCHED=%s is no schedule of the emulator: forward",
+                 rows[i].text);
+        if (rows[i].want != NB_OK)
+            CHECK_HAS(c, err.message, want);
+        nb_backend_close(be);
+    }
+    if (keep)
+        setenv("NIBBLE_SIMT_SCHED", keep, 1);
+    else
+        unsetenv("NIBBLE_SIMT_SCHED");
+    free(keep);
+    if (nb_backend_open("simt", NULL, &be, &err) == NB_OK) /* it counts for the whole module */
+        nb_backend_close(be);
+}
+
 static const check_case cases[] = {
     {"a name that is no device is refused and shown escaped", names},
     {"ref and cpu open and say what they are", ref_and_cpu_open},
@@ -385,6 +423,7 @@ static const check_case cases[] = {
     {"prompts go to AMX tiles where there are some, but not under --exact", amx_calls},
     {"AMX tiles multiply whole numbers exactly", amx_tiles},
     {"NIBBLE_ISA=avx512 leaves AMX out", amx_off},
+    {"the emulator's schedule is one of a few, or a sentence says which there are", schedules},
     {"ref refuses parts that do not fit together", bad_parts},
     {"the host has its threads beside every device", host_threads},
     {"ops come from another thread than the one that opened", from_another_thread},

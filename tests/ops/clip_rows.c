@@ -92,7 +92,7 @@ static void each_shape(check *c, ops_set *set)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int mode = 0; mode < 3; mode++) { /* squares, H, quantile */
             nb_rng r;
-            nb_rng_seed(&r, 900 + i);
+            ops_seed(&r, 900 + i);
             clip_case k = {.N = shapes[i].N,
                            .K = shapes[i].K,
                            .n_step = mode ? 10 : 80,

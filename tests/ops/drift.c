@@ -176,7 +176,7 @@ static void each_drift(check *c, ops_set *set)
 {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         nb_rng r;
-        nb_rng_seed(&r, 360 + i);
+        ops_seed(&r, 360 + i);
         const drift_case k =
             make(&r, shapes[i].M, shapes[i].K, shapes[i].N, (int64_t)(i % 3) * 4, shapes[i].kind);
         const size_t bytes = (size_t)(k.N * k.K) * sizeof(double);
@@ -230,7 +230,7 @@ static void as_the_product(check *c)
     ops_set_open(&set, c);
     for (int p = 0; p < 3 && set.n; p++) {
         nb_rng r;
-        nb_rng_seed(&r, 380 + (uint64_t)p);
+        ops_seed(&r, 380 + (uint64_t)p);
         drift_case k = make(&r, 70, p ? 96 : 129, p ? 40 : 17, 0, p == 2 ? SCALED : PLAIN);
         double *zero = ops_alloc((size_t)(k.N * k.K), sizeof *zero),
                *want = product_of(c, set.o[0].be, &k);

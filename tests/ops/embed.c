@@ -60,7 +60,7 @@ static void each_kind(check *c, ops_set *set)
     for (int kind = 0; kind < ops_kind_count(); kind++)
         for (int s = 0; s < (set ? 6 : 1); s++) {
             nb_rng r;
-            nb_rng_seed(&r, (uint64_t)(kind * 100 + s));
+            ops_seed(&r, (uint64_t)(kind * 100 + s));
             int i = set ? s : 4;
             while (!ops_kind_fits(kind, all_K[i]))
                 i = (i + 1) % 6;

@@ -130,7 +130,7 @@ static void each_factor(check *c, ops_set *set)
         for (int way = 0; way < 4; way++) {
             const bool bad = way % 2 != 0, in_place = way > 1;
             nb_rng r;
-            nb_rng_seed(&r, 40 + i);
+            ops_seed(&r, 40 + i);
             const int64_t K = all_K[i];
             double *h, *add;
             hessian_make(&r, K, &h, &add);
@@ -218,7 +218,7 @@ static void each_correct(check *c, ops_set *set, nb_backend *ref)
     static const int64_t all_K[] = {1, 32, 64, 96, 172, 257}, all_N[] = {1, 15, 16, 17, 64, 33};
     for (size_t i = 0; i < 6; i++) {
         nb_rng r;
-        nb_rng_seed(&r, 240 + i);
+        ops_seed(&r, 240 + i);
         const int64_t K = all_K[i], N = all_N[i];
         double *h, *add, *R = ops_alloc((size_t)(K * K), sizeof *R),
                          *cc = ops_alloc((size_t)(K * K), sizeof *cc);

@@ -161,7 +161,7 @@ static void each_shape(check *c, ops_set *set, nb_backend *ref)
     for (int i = 0; shape_at(i, &row); i++) {
         const sweep_row *s = &row;
         nb_rng r;
-        nb_rng_seed(&r, (uint64_t)(1700 + i));
+        ops_seed(&r, (uint64_t)(1700 + i));
         const int64_t K = s->K, N = s->N;
         sweep_case k = {.N = N, .K = K};
         nb_error err = {.message = ""};
@@ -270,7 +270,7 @@ static void sweep_beats_rounding(check *c)
     if (!be)
         return;
     nb_rng r;
-    nb_rng_seed(&r, 5);
+    ops_seed(&r, 5);
     sweep_case k = {.N = 8, .K = 96};
     CHECK_EQ(c, nb_grid_find("int3", 32, false, &k.grid, NULL), NB_OK);
     double *h, *add, *R = ops_alloc(96 * 96, sizeof *R);

@@ -92,7 +92,7 @@ static void each_gram(check *c, ops_set *set)
 {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         nb_rng r;
-        nb_rng_seed(&r, 60 + i);
+        ops_seed(&r, 60 + i);
         gram_case k = {.M = shapes[i].M,
                        .K = shapes[i].K,
                        .ldx = shapes[i].K + (int64_t)(i % 3) * 3,
@@ -185,7 +185,7 @@ static void each_error(check *c, ops_set *set)
                {64, 64, true}, {272, 96, false}, {17, 576, true}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         nb_rng r;
-        nb_rng_seed(&r, 90 + i);
+        ops_seed(&r, 90 + i);
         const int64_t K = all[i].K, N = all[i].N;
         float *w = ops_normals(&r, N * K, 1.0f), *q = ops_normals(&r, N * K, 0.05f),
               *x = ops_normals(&r, K * 8, 1.0f);

@@ -55,7 +55,7 @@ static void each_shape(check *c, ops_set *set)
     for (int i = 0; i < 5; i++)
         for (int j = 0; j < 3; j++) {
             nb_rng r;
-            nb_rng_seed(&r, 200 + (uint64_t)(i * 3 + j));
+            ops_seed(&r, 200 + (uint64_t)(i * 3 + j));
             limit_case k = {.M = all_M[i],
                             .K = all_K[j],
                             .limit = limits[(i + j) % 3],

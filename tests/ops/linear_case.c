@@ -193,7 +193,7 @@ void linear_case_of(check *c, ops_set *set, int kind, int64_t M, int64_t N, int6
                     uint64_t seed, int64_t most_work)
 {
     nb_rng r;
-    nb_rng_seed(&r, seed * 1000003 + (uint64_t)(kind * 7919 + M * 131 + N * 17 + K));
+    ops_seed(&r, seed * 1000003 + (uint64_t)(kind * 7919 + M * 131 + N * 17 + K));
     ops_weight w;
     char name[64], what[160];
     ops_kind_name(kind, name, sizeof name);

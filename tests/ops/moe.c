@@ -62,7 +62,7 @@ static void each_route(check *c, ops_set *set)
     static const int64_t all_M[] = {1, 7, 64, 300};
     for (int i = 0; i < 24; i++) {
         nb_rng r;
-        nb_rng_seed(&r, (uint64_t)(9000 + i));
+        ops_seed(&r, (uint64_t)(9000 + i));
         route_case k = {.M = all_M[i % 4],
                         .n_expert = all_E[i % 6],
                         .n_used = all_used[i % 6],
@@ -160,7 +160,7 @@ static void with_grouped(check *c, ops_set *set, int kind, int other, uint64_t s
     int kinds[MOST_EXPERTS];
     ops_weight w[MOST_EXPERTS];
     nb_rng r;
-    nb_rng_seed(&r, 77000 + seed * 101 + (uint64_t)kind);
+    ops_seed(&r, 77000 + seed * 101 + (uint64_t)kind);
     grouped_case k = {.P = all_P[i],
                       .N = all_N[(i + kind) % 4],
                       .K = ops_kind_fits(kind, 96) && ops_kind_fits(other, 96) ? 96 : 256,
@@ -295,7 +295,7 @@ static void each_sum(check *c, ops_set *set)
     static const int32_t all_used[] = {0, 1, 2, 8};
     for (int i = 0; i < 40; i++) {
         nb_rng r;
-        nb_rng_seed(&r, (uint64_t)(31000 + i));
+        ops_seed(&r, (uint64_t)(31000 + i));
         sum_case k = {.M = all_M[i % 4],
                       .N = all_N[i % 5],
                       .n_used = all_used[i / 4 % 4],
@@ -370,7 +370,7 @@ static void each_gather(check *c, ops_set *set)
     static const int64_t all_M[] = {1, 7, 64, 200}, all_K[] = {1, 17, 576, 1000};
     for (int i = 0; i < 16; i++) {
         nb_rng r;
-        nb_rng_seed(&r, (uint64_t)(52000 + i));
+        ops_seed(&r, (uint64_t)(52000 + i));
         gather_case k = {.M = all_M[i % 4], .K = all_K[i / 4], .rows = 40, .others = i % 2 ? 9 : 0};
         k.ldx = k.K + i % 3;
         k.ldo = k.K + i % 2;

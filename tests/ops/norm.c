@@ -65,7 +65,7 @@ static void each_shape(check *c, ops_set *set)
     for (int i = 0; i < 6; i++)
         for (int j = 0; j < 8; j++) {
             nb_rng r;
-            nb_rng_seed(&r, (uint64_t)(i * 8 + j));
+            ops_seed(&r, (uint64_t)(i * 8 + j));
             norm_case k = {.M = all_M[i],
                            .K = all_K[j],
                            .eps = j % 2 ? 1e-5f : 1e-6f,

@@ -1,6 +1,9 @@
 /* ops.c -- opens the backends, guards the buffers, runs a case on all of them. */
 #include "ops/ops.h"
 
+#include <time.h>
+#include <unistd.h>
+
 static const ops_row rows[] = {
     {"ref", "ref", true, OPS_F32, true, INT64_MAX},
     {"cpu --exact", "cpu", true, OPS_F32, true, INT64_MAX},
@@ -11,7 +14,7 @@ static const ops_row rows[] = {
 enum { N_ROWS = sizeof rows / sizeof *rows, GUARD = 64 };
 _Static_assert((int)N_ROWS <= (int)OPS_MAX_BACKENDS, "a set holds every row");
 
-/* NIBBLE_OPS_ROWS=NAME: ref and that row alone, which must be there (tests/mutate). */
+/* NIBBLE_OPS_ROWS=NAME: ref and that row alone, which must be there (tests/mutate, ops/order). */
 static bool wanted(const ops_row *row)
 {
     const char *only = getenv("NIBBLE_OPS_ROWS");
@@ -52,6 +55,37 @@ void *ops_alloc(size_t n, size_t size)
         exit(1);
     }
     return p;
+}
+
+static uint64_t other_seed(void)
+{
+    static bool read;
+    static uint64_t n;
+    const char *text = getenv("NIBBLE_OPS_SEED");
+    if (read || !text)
+        return n;
+    char *end = NULL;
+    read = true;
+    if (strcmp(text, "random") == 0) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        n = ((uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 12 ^ (uint64_t)getpid() << 20) %
+            1000000000;
+    } else {
+        n = strtoull(text, &end, 10);
+    }
+    if (end && (end == text || *end)) {
+        fprintf(stderr, "NIBBLE_OPS_SEED=%s is neither a number nor random\n", text);
+        exit(1);
+    }
+    printf("NIBBLE_OPS_SEED=%" PRIu64 "\n", n);
+    fflush(stdout); /* also when the test does not come to its end */
+    return n;
+}
+
+void ops_seed(nb_rng *r, uint64_t fixed)
+{
+    nb_rng_seed(r, fixed + other_seed());
 }
 
 float *ops_normals(nb_rng *r, int64_t n, float scale)
@@ -190,7 +224,10 @@ bool ops_ok(ops *o, nb_status st, const nb_error *err)
 static bool run_on(ops *o, const ops_test *t, const void *args, void *out, size_t out_bytes,
                    const char *what)
 {
-    snprintf(o->what, sizeof o->what, "%s, %s", o->row->label, what);
+    char seed[40] = "";
+    if (other_seed())
+        snprintf(seed, sizeof seed, ", seed %" PRIu64, other_seed());
+    snprintf(o->what, sizeof o->what, "%s, %s%s", o->row->label, what, seed);
     memset(out, 0xee, out_bytes);
     const bool done = t->run(o, args, out);
     return ops_finish(o) && done;

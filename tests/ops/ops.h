@@ -88,6 +88,10 @@ void ops_same_bits(check *c, const ops_test *t, const void *args, size_t out_byt
 /* A matrix [rows, ld] whose gap columns [cols, ld) must still hold the 0xff they were made with. */
 void ops_gaps(ops *o, const void *data, size_t element, int64_t rows, int64_t cols, int64_t ld);
 
+/* Seeds the data of a case: `fixed`, the same in every run, plus NIBBLE_OPS_SEED=N, or =random for
+ * an N of this run. N is printed at the start and is part of `what`, so of every report. */
+void ops_seed(nb_rng *r, uint64_t fixed);
+
 /* Host arrays that end the test when there is no memory (a test may). */
 void *ops_alloc(size_t n, size_t size);
 float *ops_normals(nb_rng *r, int64_t n, float scale);

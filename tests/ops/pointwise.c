@@ -45,10 +45,12 @@ static void compare_gated(ops *o, const void *args, const void *got, const void 
                          u = fabs((double)c->up[m * c->ld + n]);
             const double out = fabs((double)ref[m * c->ldo + n]);
             /* exp of a rounded argument is off by |argument| u, and past 104 it is 0; 1 + tanh
-             * cancels, so gelu is off by u of its linear part */
+             * cancels, so gelu is off by u of its linear part. e^-g is held at e^88.37 on the CPU
+             * and infinite past 88.72 on a GPU, where silu itself is below g 2^-127. The last
+             * product may be flushed to zero */
             const double tol = BOUND_U * (16 + 2 * fmin(g, 104)) * out +
                                (c->act == NB_ACT_GELU_TANH ? 4 * BOUND_U * g * u : 0) +
-                               0x1p-120 * (1 + u);
+                               0x1p-127 * g * u + 0x1p-126 * (1 + u);
             CHECK_NEAR(o->c, y[m * c->ldo + n], ref[m * c->ldo + n], tol, o->what);
         }
 }
@@ -63,7 +65,7 @@ static void each_gated(check *c, ops_set *set)
     for (int i = 0; i < 6; i++)
         for (int j = 0; j < 8; j++) {
             nb_rng r;
-            nb_rng_seed(&r, (uint64_t)(500 + i * 8 + j));
+            ops_seed(&r, (uint64_t)(500 + i * 8 + j));
             gated_case k = {.M = all_M[i],
                             .N = all_N[j],
                             .act = (i + j) % 2 ? NB_ACT_SILU : NB_ACT_GELU_TANH,
@@ -130,7 +132,7 @@ static void each_cap(check *c, ops_set *set)
     static const int64_t all_n[] = {1, 15, 16, 17, 1000, 49152};
     for (int i = 0; i < 6; i++) {
         nb_rng r;
-        nb_rng_seed(&r, (uint64_t)(900 + i));
+        ops_seed(&r, (uint64_t)(900 + i));
         float *x = ops_normals(&r, all_n[i], i % 2 ? 20.0f : 200.0f);
         x[0] = 1e30f; /* the cap itself */
         const cap_case k = {.n = all_n[i], .cap = i % 2 ? 30.0f : 50.0f, .x = x};
@@ -190,7 +192,7 @@ static void each_argmax(check *c, ops_set *set)
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 9; j++) {
             nb_rng r;
-            nb_rng_seed(&r, (uint64_t)(1300 + i * 9 + j));
+            ops_seed(&r, (uint64_t)(1300 + i * 9 + j));
             argmax_case k = {.M = all_M[i], .N = all_N[j], .ldx = all_N[j] + i * 3};
             float *x = ops_rows(&r, k.M, k.N, k.ldx, 1.0f);
             for (int64_t m = 0; m < k.M; m++)

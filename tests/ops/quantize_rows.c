@@ -109,7 +109,7 @@ static void each_grid(check *c, ops_set *set)
     for (int i = 0; grid_at(i, &grid); i++)
         for (int s = 0; s < 6; s++) {
             nb_rng r;
-            nb_rng_seed(&r, (uint64_t)(700 + i * 6 + s));
+            ops_seed(&r, (uint64_t)(700 + i * 6 + s));
             rows_case k = {.N = all_N[(s + i) % 6], .K = all_K[s]};
             nb_error err = {.message = ""};
             if (nb_grid_find(grid.name, grid.group, grid.sym, &k.grid, &err) != NB_OK) {

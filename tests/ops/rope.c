@@ -167,7 +167,7 @@ static void each_shape(check *c, ops_set *set)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const struct rope_shape *s = &shapes[i];
         nb_rng r;
-        nb_rng_seed(&r, 77 + i);
+        ops_seed(&r, 77 + i);
         rope_case k = {.M = s->M,
                        .n_head = s->n_head,
                        .n_kv_head = s->n_kv_head,

@@ -79,7 +79,7 @@ static void one_case(check *c, ops_set *set, int64_t M, int64_t N, int64_t ldx, 
                      uint64_t seed)
 {
     nb_rng r;
-    nb_rng_seed(&r, seed);
+    ops_seed(&r, seed);
     float *x = ops_rows(&r, M, N, ldx, 1.0f);
     uint64_t *draw = ops_alloc((size_t)M, sizeof *draw);
     for (int64_t m = 0; m < M; m++) {

@@ -86,16 +86,13 @@ void simt_cp_async(void *s, const void *g, int n, int src)
     }
     if ((dst | (src ? (uptr)g : 0)) & (u64)(n - 1))
         report("MISALIGN", PC, "cp.async of %d bytes", n);
-    if (src < 0 || src > n)
+    if (src < 0 || src > n) {
         report("ASYNC", PC, "cp.async source size %d", src);
+        kill_launch();
+    }
     if (src)
         access((uptr)g, (u32)src, false, PC);
     access((uptr)s, (u32)n, true, (char *)PC + 1); // an instruction of its own for the counters
-    if (cfg.naive) {
-        memcpy(s, g, (size_t)src);
-        memset((char *)s + src, 0, (size_t)(n - src));
-        return;
-    }
     memset(s, 255, (size_t)n);
     set_state(dst, (u64)n, kInFlight);
     t->copies.push_back({dst, (const char *)g, n, src});
@@ -186,16 +183,13 @@ static void issue(BulkCopy &copy, void *s, u64 align, uint64_t *b, void *pc)
     }
     for (u64 i = 0; i < copy.n; i += 16)
         access((uptr)s + i, 16, true, pc, false); // no lane's store
-    if (!cfg.naive) {
-        memset(s, 255, copy.n);
-        set_state(copy.dst, copy.n, kInFlight);
-    }
+    memset(s, 255, copy.n);
+    set_state(copy.dst, copy.n, kInFlight);
     last.tma_bytes += copy.n;
     copy.warp = t->warp->id;
-    copy.clock = t->warp->clock; // not before the accesses: another lane may run, and tick, meanwhile
+    copy.clock =
+        t->warp->clock; // not before the accesses: another lane may run, and tick, meanwhile
     m.copies.push_back(copy);
-    if (cfg.naive)
-        deliver(t->block, copy);
     try_complete(t->block, m);
 }
 

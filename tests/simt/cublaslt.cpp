@@ -155,7 +155,8 @@ int preference_set(Preference *p, int attribute, const void *value, size_t bytes
         return set(&p->workspace, value, bytes);
     if (attribute == 3)
         return set(&p->reductions, value, bytes);
-    return attribute >= 5 && attribute <= 8 ? set(&p->align[attribute - 5], value, bytes) : (int)kInvalid;
+    return attribute >= 5 && attribute <= 8 ? set(&p->align[attribute - 5], value, bytes)
+                                            : (int)kInvalid;
 }
 
 // Sizes of the product, 0 where the descriptions do not fit together.
@@ -166,8 +167,8 @@ Sizes sizes_of(const Desc *d, const Layout *a, const Layout *b, const Layout *c,
 {
     const u64 m = d->trans[0] ? a->cols : a->rows, k = d->trans[0] ? a->rows : a->cols;
     const u64 n = d->trans[1] ? b->rows : b->cols, in = d->trans[1] ? b->cols : b->rows;
-    const bool fit = k == in && y->rows == m && y->cols == n && c->rows == m && c->cols == n && a->type == kBf16 && b->type == kBf16 && c->type == kF32 &&
-                     y->type == kF32;
+    const bool fit = k == in && y->rows == m && y->cols == n && c->rows == m && c->cols == n &&
+                     a->type == kBf16 && b->type == kBf16 && c->type == kF32 && y->type == kF32;
     for (const Layout *l : {a, b, c, y})
         if ((u64)l->ld < l->line())
             return {0, 0, 0};
@@ -183,7 +184,8 @@ u64 words_of(const Desc *d, const Layout *a, const Layout *b, const Layout *c, c
     return h;
 }
 
-int propose(Handle *h, Desc *d, Layout *a, Layout *b, Layout *c, Layout *y, Preference *p, int asked, Proposal *to, int *n)
+int propose(Handle *h, Desc *d, Layout *a, Layout *b, Layout *c, Layout *y, Preference *p,
+            int asked, Proposal *to, int *n)
 {
     *n = 0;
     if (!h || h->magic != kMagic || !d || !a || !b || !c || !y || !p || asked < 1)
@@ -200,7 +202,11 @@ int propose(Handle *h, Desc *d, Layout *a, Layout *b, Layout *c, Layout *y, Pref
     }
     if (p->workspace < kNeeded)
         return kUnsupported;
-    *to = {{kMagic, s.m, s.n, s.k, words_of(d, a, b, c, y), promised, kNeeded, p->reductions != 0}, kNeeded, kOk, 1.0f, {}};
+    *to = {{kMagic, s.m, s.n, s.k, words_of(d, a, b, c, y), promised, kNeeded, p->reductions != 0},
+           kNeeded,
+           kOk,
+           1.0f,
+           {}};
     *n = 1;
     return kOk;
 }
@@ -213,13 +219,15 @@ struct Call {
     char *py, *workspace;
     u64 workspace_bytes;
     float alpha, beta;
-    static std::vector<float> values(const Layout &l, const char *p, bool turned) // [n][k]: K without a gap
+    static std::vector<float> values(const Layout &l, const char *p,
+                                     bool turned) // [n][k]: K without a gap
     {
         const u64 n = turned ? l.rows : l.cols, k = turned ? l.cols : l.rows;
         std::vector<float> v(n * k);
         for (u64 i = 0; i < n; i++)
             for (u64 j = 0; j < k; j++)
-                v[i * k + j] = bf16_value(((const u16 *)(const void *)p)[turned ? l.at(i, j) : l.at(j, i)]);
+                v[i * k + j] =
+                    bf16_value(((const u16 *)(const void *)p)[turned ? l.at(i, j) : l.at(j, i)]);
         return v;
     }
     void run() const
@@ -234,16 +242,19 @@ struct Call {
                     sum += va[i * s.k + at] * vb[j * s.k + at];
                 }
                 float *to = (float *)(void *)py + y.at(i, j);
-                *to = alpha * sum + (beta != 0 ? beta * ((const float *)(const void *)pc)[c.at(i, j)] : 0.0f);
+                *to = alpha * sum +
+                      (beta != 0 ? beta * ((const float *)(const void *)pc)[c.at(i, j)] : 0.0f);
             }
     }
 };
 
-int multiply(Handle *h, Desc *d, const void *alpha, const void *pa, Layout *a, const void *pb, Layout *b, const void *beta, const void *pc, Layout *c,
-             void *py, Layout *y, const Algorithm *g, void *workspace, size_t workspace_bytes, cudaStream_t stream)
+int multiply(Handle *h, Desc *d, const void *alpha, const void *pa, Layout *a, const void *pb,
+             Layout *b, const void *beta, const void *pc, Layout *c, void *py, Layout *y,
+             const Algorithm *g, void *workspace, size_t workspace_bytes, cudaStream_t stream)
 {
     static unsigned n_call;
-    if (!h || h->magic != kMagic || !d || !alpha || !beta || !a || !b || !c || !y || !pa || !pb || !pc || !py || !g || g->magic != kMagic)
+    if (!h || h->magic != kMagic || !d || !alpha || !beta || !a || !b || !c || !y || !pa || !pb ||
+        !pc || !py || !g || g->magic != kMagic)
         return kInvalid;
     const Sizes s = sizes_of(d, a, b, c, y);
     if (!s.m || s.m != g->m || s.n != g->n || s.k != g->k || words_of(d, a, b, c, y) != g->words)
@@ -278,7 +289,8 @@ int multiply(Handle *h, Desc *d, const void *alpha, const void *pa, Layout *a, c
     for (const SimtRange &r : scale[1] != 0 ? c->ranges(pc) : std::vector<SimtRange>())
         in.push_back(r);
     out.push_back({workspace, workspace_bytes});
-    host_op(stream, "cublasLtMatmul", [call] { call.run(); }, in, out);
+    host_op(
+        stream, "cublasLtMatmul", [call] { call.run(); }, in, out);
     return kOk;
 }
 

@@ -100,7 +100,49 @@ __global__ void shuffle_outside(float *o)
         v = __shfl_sync(0xffffu, v, 20);
     o[threadIdx.x] = v;
 }
+// What is wrong with a collective: lanes that are not there, a mask without the caller, two of
+// them at once under one mask, more masks at once than the emulator keeps.
+enum { kHalf, kOutside, kMixed, kMany };
+__global__ void collectives(float *o, int wrong)
+{
+    const unsigned lane = threadIdx.x;
+    const uint32_t a[4] = {}, b[2] = {};
+    float d[4] = {};
+    if (wrong == kHalf && lane < 16)
+        mma_m16n8k16_bf16(d, a, b);
+    else if (wrong == kOutside)
+        __shfl_sync(0xffffu, 1.f, 0);
+    else if (wrong == kMixed && lane < 16)
+        __ballot_sync(0xffffffffu, (int)lane);
+    else if (wrong == kMixed)
+        __syncwarp();
+    if (wrong == kMany && lane & 1)
+        __syncwarp(0xaaaaaaaau);
+    if (wrong == kMany)
+        __syncwarp(3u << (lane & ~1u));
+    o[lane] = d[0];
+}
 
+static void collective(int wrong)
+{
+    launch(collectives, dim3(1), dim3(32), 0, s, g, wrong);
+}
+static void mma_of_half_a_warp()
+{
+    collective(kHalf);
+}
+static void shuffle_outside_its_mask()
+{
+    collective(kOutside);
+}
+static void two_collectives()
+{
+    collective(kMixed);
+}
+static void collectives_of_many_masks()
+{
+    collective(kMany);
+}
 static void exchange_synced()
 {
     launch(exchange, dim3(1), dim3(32), 0, s, g, 1);
@@ -130,6 +172,28 @@ __global__ void async_no_barrier(float *o)
     cp_async_commit();
     cp_async_wait<0>();
     o[threadIdx.x] = x[127 - threadIdx.x];
+}
+__global__ void async_left(float *o)
+{
+    SHARED_ALIGN(16, float, x, [128]);
+    cp_async_16(&x[threadIdx.x * 4], o + threadIdx.x * 4);
+    cp_async_commit();
+}
+__global__ void async_of_bytes(float *o, int n)
+{
+    SHARED_ALIGN(16, float, x, [128]);
+    cp_async_16(&x[threadIdx.x * 4], o + threadIdx.x * 4, n);
+    cp_async_commit();
+    cp_async_wait<0>();
+}
+__global__ void barrier_of(int n0, int n1) // as warps 0 and 1 know it
+{
+    named_barrier_sync(1, threadIdx.x < 32 ? n0 : n1);
+}
+__global__ void barriers(int n)
+{
+    for (int i = 0; i < n; i++)
+        __syncthreads();
 }
 // Warps 0-1 produce, warps 2-3 consume through two slots: full = barriers 1, 2, empty = 3, 4.
 __global__ void ring(float *o, int early)
@@ -164,6 +228,30 @@ static void async_read_before_wait()
 static void async_without_barrier()
 {
     launch(async_no_barrier, dim3(1), dim3(32), 0, s, g);
+}
+static void async_at_exit()
+{
+    launch(async_left, dim3(1), dim3(32), 0, s, g);
+}
+static void async_of_20_bytes()
+{
+    launch(async_of_bytes, dim3(1), dim3(32), 0, s, g, 20);
+}
+static void async_of_no_bytes()
+{
+    launch(async_of_bytes, dim3(1), dim3(32), 0, s, g, 0);
+}
+static void barrier_of_two_counts()
+{
+    launch(barrier_of, dim3(1), dim3(64), 0, s, 64, 96);
+}
+static void barrier_of_a_warp_and_a_half()
+{
+    launch(barrier_of, dim3(1), dim3(64), 0, s, 48, 48);
+}
+static void more_barriers_than_clocks()
+{
+    launch(barriers, dim3(1), dim3(32), 0, s, 40000);
 }
 static void ring_in_order()
 {
@@ -392,6 +480,17 @@ static void flag_without_acquire()
 {
     launch(volatile_flag, dim3(1), dim3(96), 0, s, u);
 }
+static void flag_never_set()
+{
+    simt::cfg.max_yields = 1000;
+    launch(volatile_flag, dim3(1), dim3(32), 0, s, u);
+    cudaDeviceSynchronize();
+}
+static void more_threads_than_stacks()
+{
+    simt::cfg.resident = 64;
+    launch(store_at, dim3(64), dim3(1024), 0, s, g, 0);
+}
 static void grid_wide_barrier()
 {
     simt::cfg.resident = 8;
@@ -493,6 +592,18 @@ static const struct {
     {"exchange with __syncwarp", "", exchange_synced},
     {"exchange without __syncwarp", "UNINIT", exchange_unsynced},
     {"shuffle from lane outside the mask", "SHFL", shuffle_from_outside},
+    {"mma of half a warp", "DIVERGE", mma_of_half_a_warp},
+    {"shuffle by a lane outside its mask", "DIVERGE", shuffle_outside_its_mask},
+    {"lanes at two collectives", "DIVERGE", two_collectives},
+    {"collectives of 17 masks at once", "LIMIT", collectives_of_many_masks},
+    {"cp.async of no bytes: zeros", "", async_of_no_bytes},
+    {"cp.async of 20 bytes into 16", "ASYNC", async_of_20_bytes},
+    {"cp.async not waited for at the end", "ASYNC", async_at_exit},
+    {"barrier of two thread counts", "BARRIER", barrier_of_two_counts},
+    {"barrier of one warp and a half", "BARRIER", barrier_of_a_warp_and_a_half},
+    {"40000 barriers", "LIMIT", more_barriers_than_clocks},
+    {"flag that nobody sets", "LIVELOCK", flag_never_set},
+    {"65536 resident threads", "LIMIT", more_threads_than_stacks},
     {"cp.async read before the wait", "INFLIGHT", async_read_before_wait},
     {"cp.async waited, no barrier", "UNINIT", async_without_barrier},
     {"2048 threads", "CONFIG", too_many_threads},
@@ -528,16 +639,17 @@ static const struct {
 // The first error of a case under one schedule.
 static int check_case(const char *what, const char *want, void (*run)(), int sched)
 {
-    static const char *const names[] = {"forward", "reverse", "warp", "warp-rev", "random"};
     simt::cfg.sched = sched;
     simt::cfg.resident = 1;
+    simt::cfg.max_yields = simt::Config().max_yields;
     cudaMemset(g, 0, 4096);
     cudaMemset(u, 0, 256);
     run();
     cudaDeviceSynchronize();
     const char *got = simt::first_error();
     const int ok = strcmp(got, want) == 0;
-    printf("%s  %-42s %-8s %s", ok ? "ok  " : "FAIL", what, names[sched], *got ? got : "clean");
+    printf("%s  %-42s %-8s %s", ok ? "ok  " : "FAIL", what, simt::sched_names[sched],
+           *got ? got : "clean");
     printf(ok ? "\n" : ", expected %s\n", *want ? want : "clean");
     simt::reset_errors();
     return !ok;
@@ -556,7 +668,8 @@ int main(int argc, char **argv)
     for (const auto &c : cases) {
         if (argc > 1 && !strstr(c.what, argv[1]))
             continue;
-        const int n_sched = *c.want ? 1 : 5; // what a fault shows first depends on the order
+        const int n_sched =
+            *c.want ? 1 : simt::N_SCHED; // what a fault shows first depends on the order
         for (int sched = 0; sched < n_sched; sched++, n++)
             failed += check_case(c.what, c.want, c.run, sched);
     }

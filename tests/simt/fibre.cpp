@@ -18,9 +18,43 @@ static u32 n_yield; // since a thread last blocked
 static u64 random_state;
 static int preempt_left;
 
+const char *const sched_names[N_SCHED] = {"forward", "reverse", "warp", "warp-rev", "random"};
+
+static bool read_number(const char **text, unsigned *out) // ":N", or nothing
+{
+    constexpr unsigned long kMost = 1000000000;
+    if (**text != ':')
+        return !**text;
+    char *end;
+    const unsigned long n = strtoul(*text + 1, &end, 10);
+    const bool digit = (*text)[1] >= '0' && (*text)[1] <= '9'; // no sign, no space
+    *text = end;
+    *out = (unsigned)n;
+    return digit && n <= kMost;
+}
+
+bool set_schedule(const char *text)
+{
+    unsigned seed = Config().seed, every = 0;
+    int sched = FORWARD;
+    if (text) {
+        const std::string name(text, strcspn(text, ":"));
+        for (sched = 0; sched < N_SCHED && name != sched_names[sched];)
+            sched++;
+        text += name.size();
+        if (sched == N_SCHED || !read_number(&text, &seed) || !read_number(&text, &every) || *text)
+            return false;
+    }
+    cfg.sched = sched;
+    cfg.seed = seed;
+    cfg.preempt = (int)every;
+    return true;
+}
+
+// Each launch has an order of its own: the same op twice in a row is not the same order twice.
 void seed_random()
 {
-    random_state = 88172645463325252ull + cfg.seed * 7919u;
+    random_state = 88172645463325252ull + cfg.seed * 7919ull + now.number * 1000003ull;
     preempt_left = cfg.preempt;
 }
 
@@ -217,8 +251,7 @@ void run_fibres()
 
 void simt_yield()
 {
-    constexpr u32 kMaxYields = 20000000;
-    if (++simt::n_yield > kMaxYields) {
+    if (++simt::n_yield > simt::cfg.max_yields) {
         simt::report("LIVELOCK", PC, "spinning for ever");
         simt::kill_launch();
     }

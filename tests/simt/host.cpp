@@ -60,7 +60,8 @@ static cudaError_t fail(cudaError_t e)
 
 // The error of a call that a capture does not allow; every capture under way is lost by it. only:
 // the stream that the call is about, NULL for all.
-static cudaError_t refused(const SimtStream *only, cudaError_t e = cudaErrorStreamCaptureUnsupported)
+static cudaError_t refused(const SimtStream *only,
+                           cudaError_t e = cudaErrorStreamCaptureUnsupported)
 {
     cudaError_t told = cudaSuccess;
     for (SimtStream *s : streams)
@@ -551,7 +552,8 @@ static bool declared_range_ok(const SimtRange &r, bool output, const char *name)
     return true;
 }
 
-void simt::host_op(cudaStream_t s, const char *name, std::function<void()> fn, std::vector<SimtRange> in, std::vector<SimtRange> out)
+void simt::host_op(cudaStream_t s, const char *name, std::function<void()> fn,
+                   std::vector<SimtRange> in, std::vector<SimtRange> out)
 {
     const Entry entry;
     push(s, [=] {

@@ -63,7 +63,7 @@ static void start_block(Block *b, u32 linear, u32 slot)
     b->fenced = false;
     b->arena = space.base + slot * kArenaBytes;
     b->top = (k.smem + 127) / 128 * 128 + 128;
-    memset(b->arena, cfg.naive ? 0 : 255, b->top);
+    memset(b->arena, 255, b->top);
     set_state(slot * kArenaBytes, kArenaBytes, kNone);
     set_state(slot * kArenaBytes, k.smem, kUnwritten);
     start_warps(b, n_thread);
@@ -193,7 +193,7 @@ void *simt_smem_static(const void *key, size_t n, size_t align)
     }
     b->statics.push_back({key, offset});
     set_state(b->slot * kArenaBytes + offset, n, kUnwritten);
-    memset(b->arena + offset, cfg.naive ? 0 : 255, n);
+    memset(b->arena + offset, 255, n);
     return b->arena + offset;
 }
 

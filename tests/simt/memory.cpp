@@ -71,10 +71,12 @@ cudaError_t space_alloc(void **p, size_t n, bool pinned)
     return cudaSuccess;
 }
 
-// Gives the whole pages of [from, from + n) back to the system; they read as zero, which is kNone in the state's shadow and no record in the others.
+// Gives the whole pages of [from, from + n) back to the system; they read as zero, which is kNone
+// in the state's shadow and no record in the others.
 static void give_back(void *from, u64 n)
 {
-    const uptr begin = ((uptr)from + kPage - 1) & ~(uptr)(kPage - 1), end = ((uptr)from + n) & ~(uptr)(kPage - 1);
+    const uptr begin = ((uptr)from + kPage - 1) & ~(uptr)(kPage - 1),
+               end = ((uptr)from + n) & ~(uptr)(kPage - 1);
     if (begin < end)
         madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
@@ -88,22 +90,13 @@ cudaError_t space_free(void *p)
     while (space.state[end] != kNone)
         end++;
     set_state(begin, end - begin, kNone);
-    give_back(space.base + begin, end - begin); // what is protected and unprotected around each launch stays small
+    // what is protected and unprotected around each launch stays small
+    give_back(space.base + begin, end - begin);
     give_back(space.state + begin, end - begin);
     give_back(space.race + begin / 4, (end - begin) / 4 * sizeof(Race));
     give_back(space.load_stamp + begin / 32, (end - begin) / 32 * sizeof(u32));
     give_back(space.store_stamp + begin / 32, (end - begin) / 32 * sizeof(u32));
     space.live_bytes -= begin < kPinned ? end - begin : 0;
     return cudaSuccess;
-}
-
-void check_initialised(const void *p, size_t n)
-{
-    const u64 offset = offset_of(p);
-    for (size_t i = 0; i < n; i++)
-        if (space.state[offset + i] != kValid) {
-            report("UNWRITTEN", nullptr, "output byte %zu was never written", i);
-            return;
-        }
 }
 } // namespace simt

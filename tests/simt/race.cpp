@@ -193,7 +193,8 @@ uint64_t simt_atomic(void *p, int bytes, int op, uint64_t v, uint64_t cmp)
     last.atom++;
     memcpy(&old, p, (size_t)bytes);
     if (op != SA_LOAD) {
-        const u64 result = bytes == 8 ? old + v : atomic_result(op, (u32)old, (u32)v, (u32)cmp); /* of 8 bytes only the sum */
+        const u64 result = bytes == 8 ? old + v // of 8 bytes only the sum
+                                      : atomic_result(op, (u32)old, (u32)v, (u32)cmp);
         memcpy(p, &result, (size_t)bytes);
         set_state(offset, (u64)bytes, kValid);
     }

@@ -126,15 +126,7 @@ void report(const char *kind, void *pc, const char *fmt, ...)
         if (show)
             fprintf(stderr, "simt: %s\n", message.c_str());
     }
-    if (cfg.abort_on_error)
-        abort();
     if (seen.n > cfg.max_errors && cur)
         kill_launch();
 }
 } // namespace simt
-
-void simt_trap(const char *msg)
-{
-    simt::report("TRAP", PC, "%s", msg);
-    simt::kill_launch();
-}

@@ -27,8 +27,10 @@ enum Sched {
     REVERSE,  // the previous one, cyclic
     WARP,     // the lowest ready thread
     WARP_REV, // the highest
-    RANDOM    // any, by Config::seed
+    RANDOM,   // any, by Config::seed and the launch's number
+    N_SCHED
 };
+extern const char *const sched_names[N_SCHED];
 
 // What memory and the units did; requests are those of whole warps, as the hardware would issue.
 struct Stats {
@@ -49,16 +51,19 @@ struct Config {
     int race = 1, count = 1; // the two costly checks
     int preempt = 0;         // also switch inside accesses, every n or so
     int resident = 1;        // blocks alive together (grid barriers, spinning across blocks)
-    int abort_on_error = 0, quiet = 0;
-    int protect = 1;         // device memory is PROT_NONE while host code runs
-    int max_errors = 2000;   // a launch with more is ended
-    int naive = 0;           // eager copies, zeroed shared memory: what a plain emulator would do
-    size_t memory_limit = 0; // bytes cudaMalloc gives out at one time; 0: all there is
-    int libraries = 1;       // gpu_library finds what there are stand-ins for
-    int sm = 90;             // compute capability of the device, 10 major + minor
+    int quiet = 0;
+    int protect = 1;                // device memory is PROT_NONE while host code runs
+    int max_errors = 2000;          // a launch with more is ended
+    unsigned max_yields = 20000000; // in a row by threads that spin; more is for ever
+    size_t memory_limit = 0;        // bytes cudaMalloc gives out at one time; 0: all there is
+    int libraries = 1;              // gpu_library finds what there are stand-ins for
+    int sm = 90;                    // compute capability of the device, 10 major + minor
 };
 
 extern Config cfg;
+// "NAME[:SEED[:PREEMPT]]" into cfg's sched, seed and preempt, as if new where they are not named;
+// nullptr: all of them. False: it is none of that, and cfg stays as it was.
+bool set_schedule(const char *text);
 extern Stats last, total; // of the last launch, of all launches
 
 int errors();                // how many since the last reset
@@ -66,7 +71,6 @@ const char *first_error();   // kind of the first one, "" if none
 const char *first_message(); // its sentence, with the source line unless cfg.quiet
 const char *error_kinds();   // all kinds seen, in order, separated by commas
 void reset_errors();
-void check_initialised(const void *p, size_t n); // UNWRITTEN unless a kernel wrote every byte
 
 struct Kernel {
     const void *fn;

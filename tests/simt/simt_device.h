@@ -65,7 +65,6 @@ void simt_wg_commit();
 void simt_wg_wait(int n);
 void simt_registers(int n);
 uint64_t simt_atomic(void *p, int bytes, int op, uint64_t v, uint64_t cmp);
-void simt_trap(const char *msg); // reports msg, ends the launch
 }
 uint4 simt_ld16(const void *p);
 uint2 simt_ld8(const void *p);

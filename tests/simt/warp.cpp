@@ -132,7 +132,7 @@ static Collective *find_collective(Warp *w, u32 mask, void *pc)
     for (Collective &c : w->pending)
         if (!c.arrived)
             return &c;
-    report("DIVERGE", pc, "too many collectives pending in one warp");
+    report("LIMIT", pc, "too many collectives pending in one warp");
     kill_launch();
 }
 
@@ -166,7 +166,8 @@ static void check_registers(const Block *b)
 {
     constexpr u32 kRegisters = 65536, kStep = 8;
     const u32 n_warp = (u32)b->warps.size(),
-              launched = kRegisters / 32 / n_warp / kStep * kStep; // for a whole block a multiprocessor
+              launched =
+                  kRegisters / 32 / n_warp / kStep * kStep; // for a whole block a multiprocessor
     u32 sum = 0, asked = 0;
     for (const Warp &w : b->warps) {
         sum += 32 * (w.registers ? w.registers : launched);
@@ -222,6 +223,8 @@ void simt_bar(int id, int n, int arrive_only)
     Thread *t = cur;
     Block *b = t->block;
     Barrier &bar = b->barriers[id & 15];
+    if (n % 32)
+        report("BARRIER", PC, "barrier %d of %d threads, not of whole warps", id, n);
     if (bar.arrived && bar.want != (u32)n)
         report("BARRIER", PC, "barrier %d used with two thread counts (%u and %d)", id, bar.want,
                n);
@@ -234,8 +237,6 @@ void simt_bar(int id, int n, int arrive_only)
         bar.warps |= 1u << t->warp->id; // only those who wait acquire
         bar.waiting.push_back(t);
     }
-    if (n && bar.arrived > (u32)n)
-        report("BARRIER", PC, "more arrivals than barrier %d expects", id);
     if (barrier_full(b, bar))
         barrier_complete(b, bar);
     else if (!arrive_only)
