@@ -27,6 +27,9 @@ out=${1:-bench/results/$(tr 'A-Z' 'a-z' <<<"$gpu" | tr -cs 'a-z0-9\n' '-')-$(dat
 mkdir -p "$out"
 export NIBBLE_MODULE_DIR=$PWD/$build LD_LIBRARY_PATH=$PWD/$build/lib:${LD_LIBRARY_PATH:-}
 failed=0
+reason() { # of a log: its last error, or how it ends
+    grep -a -e 'error: ' -e 'does not open' "$1" | tail -n 1 | grep . || tail -n 1 "$1"
+}
 step() { # name, seconds at most, log, command...; the log is stdout and stderr, of NAME.json stdout alone
     local name=$1 most=$2 log=$3 start=$SECONDS rc=0 said=$3
     shift 3
@@ -39,9 +42,9 @@ step() { # name, seconds at most, log, command...; the log is stdout and stderr,
     fi
     case $rc in
     0) echo "ok    $name ($((SECONDS - start)) s)" ;;
-    77) echo "skip  $name: $(tail -n 1 "$out/$said")" ;;
+    77) echo "skip  $name: $(reason "$out/$said")" ;;
     124 | 137) echo "FAIL  $name: not done within $most s" && failed=1 ;;
-    *) echo "FAIL  $name (exit $rc, $((SECONDS - start)) s): $(tail -n 1 "$out/$said")" && failed=1 ;;
+    *) echo "FAIL  $name (exit $rc, $((SECONDS - start)) s): $(reason "$out/$said")" && failed=1 ;;
     esac
     [ -s "$out/$said" ] || rm -f "$out/$said"
 }
@@ -62,9 +65,9 @@ one_test() { # 77: skipped, which is no failure
 }
 
 tests() { # four at a time: ref computes on the CPU
-    local all=("$build"/tests/ops/test_ops_* "$build"/tests/golden/test_golden_gptq "$build"/tests/golden/test_golden_device)
+    local all=("$build"/tests/ops/test_ops_* "$build/tests/golden/test_golden_gptq 'on a GPU'" "$build/tests/golden/test_golden_device 'on a GPU'")
     [ -z "$rehearse" ] || all=("$build"/tests/ops/test_ops_{norm,rope})
-    printf '%s\n' "${all[@]}" | NIBBLE_OPS_ROWS=$device xargs -P 4 -I{} bash -c 'one_test {}' # 123 where one failed
+    printf '%s\n' "${all[@]}" | NIBBLE_OPS_ROWS=$device xargs -d '\n' -P 4 -I{} bash -c 'one_test {}' # 123 where one failed
 }
 
 conform() { # the committed lines are the emulator's; lines that begin with ~ round and are compared by their samples
@@ -73,7 +76,8 @@ conform() { # the committed lines are the emulator's; lines that begin with ~ ro
     cc=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
     [ "$cc" = 90 ] && cc=90a # wgmma and TMA are in the a only, and the shorthand -arch leaves open what else is built
     [ -x "$bin" ] || nvcc -std=c++17 -gencode "arch=compute_$cc,code=sm_$cc" -Icuda tests/simt/conform.cu -o "$bin" || return 1
-    "$bin" >"$out/conform.lines" && "$bin" tests/simt/conform.golden
+    "$bin" >"$out/conform.lines" || { echo "conform does not run on this GPU ($?)"; return 1; }
+    "$bin" tests/simt/conform.golden
 }
 
 sanitize() { # tool: small cases of ops, whose shared memory and barriers differ most, and a tiny model's steps
