@@ -16,9 +16,9 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=${NIBBLE_BUILD:-build/release}
-device=cuda:0 rehearse=${NIBBLE_REHEARSE:-}
+device=cuda:0 rehearse=${NIBBLE_REHEARSE:-} models=$build/
 if [ -n "$rehearse" ]; then
-    device=simt gpu=rehearsal
+    device=simt gpu=rehearsal models=$build/rehearsal-
 else
     gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
 fi
@@ -96,20 +96,20 @@ sanitize() { # tool: small cases of ops, whose shared memory and barriers differ
 
 shapes() { # random models; written while the tests run, which need no disk
     if [ -n "$rehearse" ]; then
-        "$build/bench/bench_shape" "$build/shape-8b.gguf" q4_0 1 128 2 1 256 512 && "$build/bench/bench_shape" "$build/shape.gguf" q4_0 1 128 2 1 256 512 &&
-            "$build/bench/bench_shape" "$build/layer-70b.gguf" bf16 1 128 2 1 128 300
+        "$build/bench/bench_shape" "${models}shape-8b.gguf" q4_0 1 128 2 1 256 512 && "$build/bench/bench_shape" "${models}shape.gguf" q4_0 1 128 2 1 256 512 &&
+            "$build/bench/bench_shape" "${models}layer-70b.gguf" bf16 1 128 2 1 128 300
         return
     fi
-    [ -f "$build/layer-70b.gguf" ] || "$build/bench/bench_shape" "$build/layer-70b.gguf" bf16 1 8192 64 8 28672 1024 || return 1
-    [ -f "$build/shape.gguf" ] || "$build/bench/bench_shape" "$build/shape.gguf" q4_0 30 576 9 3 1536 49152 || return 1
-    [ -f "$build/shape-8b.gguf" ] || "$build/bench/bench_shape" "$build/shape-8b.gguf" q4_0 32 4096 32 8 14336 128256
+    [ -f "${models}layer-70b.gguf" ] || "$build/bench/bench_shape" "${models}layer-70b.gguf" bf16 1 8192 64 8 28672 1024 || return 1
+    [ -f "${models}shape.gguf" ] || "$build/bench/bench_shape" "${models}shape.gguf" q4_0 30 576 9 3 1536 49152 || return 1
+    [ -f "${models}shape-8b.gguf" ] || "$build/bench/bench_shape" "${models}shape-8b.gguf" q4_0 32 4096 32 8 14336 128256
 }
 
 decode() { # 2048 tokens from an empty cache: 1024 of context on average
     local n=2048 few=64
     [ -z "$rehearse" ] || n=2 few=2
-    "$build/nibble" bench "$build/shape-8b.gguf" --device $device -p 0 -n $n -b 1,32 -r 1 -o json &&
-        "$build/nibble" bench "$build/shape.gguf" --device $device -p $((8 * few)) -n $few -r 3 -o json
+    "$build/nibble" bench "${models}shape-8b.gguf" --device $device -p 0 -n $n -b 1,32 -r 1 -o json &&
+        "$build/nibble" bench "${models}shape.gguf" --device $device -p $((8 * few)) -n $few -r 3 -o json
 }
 
 rows() { # --kind K --shape S -m M: lines of json
@@ -145,16 +145,16 @@ peers() {
 gptq() { # --correction C: "seconds" of the whole, one layer
     local size='--samples 16 --ctx 2048'
     [ -z "$rehearse" ] || size='--samples 2 --ctx 32'
-    rm -rf "$build/layer-70b.out" "$build/layer-70b.out.nibble"
-    "$build/nibble" quantize "$build/layer-70b.gguf" -o "$build/layer-70b.out" --format gptq --method gptq --bits 4 --group 128 --calib tests/data/text/eval-own.txt $size --correction "$1" \
+    rm -rf "${models}layer-70b.out" "${models}layer-70b.out.nibble"
+    "$build/nibble" quantize "${models}layer-70b.gguf" -o "${models}layer-70b.out" --format gptq --method gptq --bits 4 --group 128 --calib tests/data/text/eval-own.txt $size --correction "$1" \
         --device $device --json
     local rc=$?
-    rm -rf "$build/layer-70b.out"
+    rm -rf "${models}layer-70b.out"
     return $rc
 }
 
 export -f build one_test tests conform sanitize shapes decode rows kernels formats peers gptq
-export build out device rehearse
+export build out device rehearse models
 {
     echo "date $(date -u +%FT%TZ)"
     git log -1 --format='commit %H of %cs' 2>/dev/null
