@@ -16,9 +16,9 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=${NIBBLE_BUILD:-build/release}
-device=cuda:0 rehearse=${NIBBLE_REHEARSE:-}
+device=cuda:0 rehearse=${NIBBLE_REHEARSE:-} models=$build/
 if [ -n "$rehearse" ]; then
-    device=simt gpu=rehearsal
+    device=simt gpu=rehearsal models=$build/rehearsal-
 else
     gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
 fi
@@ -27,6 +27,9 @@ out=${1:-bench/results/$(tr 'A-Z' 'a-z' <<<"$gpu" | tr -cs 'a-z0-9\n' '-')-$(dat
 mkdir -p "$out"
 export NIBBLE_MODULE_DIR=$PWD/$build LD_LIBRARY_PATH=$PWD/$build/lib:${LD_LIBRARY_PATH:-}
 failed=0
+reason() { # of a log: its last error, or how it ends
+    grep -a -e 'error: ' -e 'does not open' "$1" | tail -n 1 | grep . || tail -n 1 "$1"
+}
 step() { # name, seconds at most, log, command...; the log is stdout and stderr, of NAME.json stdout alone
     local name=$1 most=$2 log=$3 start=$SECONDS rc=0 said=$3
     shift 3
@@ -39,9 +42,9 @@ step() { # name, seconds at most, log, command...; the log is stdout and stderr,
     fi
     case $rc in
     0) echo "ok    $name ($((SECONDS - start)) s)" ;;
-    77) echo "skip  $name: $(tail -n 1 "$out/$said")" ;;
+    77) echo "skip  $name: $(reason "$out/$said")" ;;
     124 | 137) echo "FAIL  $name: not done within $most s" && failed=1 ;;
-    *) echo "FAIL  $name (exit $rc, $((SECONDS - start)) s): $(tail -n 1 "$out/$said")" && failed=1 ;;
+    *) echo "FAIL  $name (exit $rc, $((SECONDS - start)) s): $(reason "$out/$said")" && failed=1 ;;
     esac
     [ -s "$out/$said" ] || rm -f "$out/$said"
 }
@@ -62,9 +65,9 @@ one_test() { # 77: skipped, which is no failure
 }
 
 tests() { # four at a time: ref computes on the CPU
-    local all=("$build"/tests/ops/test_ops_* "$build"/tests/golden/test_golden_gptq "$build"/tests/golden/test_golden_device)
+    local all=("$build"/tests/ops/test_ops_* "$build/tests/golden/test_golden_gptq 'on a GPU'" "$build/tests/golden/test_golden_device 'on a GPU'")
     [ -z "$rehearse" ] || all=("$build"/tests/ops/test_ops_{norm,rope})
-    printf '%s\n' "${all[@]}" | NIBBLE_OPS_ROWS=$device xargs -P 4 -I{} bash -c 'one_test {}' # 123 where one failed
+    printf '%s\n' "${all[@]}" | NIBBLE_OPS_ROWS=$device xargs -d '\n' -P 4 -I{} bash -c 'one_test {}' # 123 where one failed
 }
 
 conform() { # the committed lines are the emulator's; lines that begin with ~ round and are compared by their samples
@@ -73,7 +76,8 @@ conform() { # the committed lines are the emulator's; lines that begin with ~ ro
     cc=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
     [ "$cc" = 90 ] && cc=90a # wgmma and TMA are in the a only, and the shorthand -arch leaves open what else is built
     [ -x "$bin" ] || nvcc -std=c++17 -gencode "arch=compute_$cc,code=sm_$cc" -Icuda tests/simt/conform.cu -o "$bin" || return 1
-    "$bin" >"$out/conform.lines" && "$bin" tests/simt/conform.golden
+    "$bin" >"$out/conform.lines" || { echo "conform does not run on this GPU ($?)"; return 1; }
+    "$bin" tests/simt/conform.golden
 }
 
 sanitize() { # tool: small cases of ops, whose shared memory and barriers differ most, and a tiny model's steps
@@ -92,20 +96,20 @@ sanitize() { # tool: small cases of ops, whose shared memory and barriers differ
 
 shapes() { # random models; written while the tests run, which need no disk
     if [ -n "$rehearse" ]; then
-        "$build/bench/bench_shape" "$build/shape-8b.gguf" q4_0 1 128 2 1 256 512 && "$build/bench/bench_shape" "$build/shape.gguf" q4_0 1 128 2 1 256 512 &&
-            "$build/bench/bench_shape" "$build/layer-70b.gguf" bf16 1 128 2 1 128 300
+        "$build/bench/bench_shape" "${models}shape-8b.gguf" q4_0 1 128 2 1 256 512 && "$build/bench/bench_shape" "${models}shape.gguf" q4_0 1 128 2 1 256 512 &&
+            "$build/bench/bench_shape" "${models}layer-70b.gguf" bf16 1 128 2 1 128 300
         return
     fi
-    [ -f "$build/layer-70b.gguf" ] || "$build/bench/bench_shape" "$build/layer-70b.gguf" bf16 1 8192 64 8 28672 1024 || return 1
-    [ -f "$build/shape.gguf" ] || "$build/bench/bench_shape" "$build/shape.gguf" q4_0 30 576 9 3 1536 49152 || return 1
-    [ -f "$build/shape-8b.gguf" ] || "$build/bench/bench_shape" "$build/shape-8b.gguf" q4_0 32 4096 32 8 14336 128256
+    [ -f "${models}layer-70b.gguf" ] || "$build/bench/bench_shape" "${models}layer-70b.gguf" bf16 1 8192 64 8 28672 1024 || return 1
+    [ -f "${models}shape.gguf" ] || "$build/bench/bench_shape" "${models}shape.gguf" q4_0 30 576 9 3 1536 49152 || return 1
+    [ -f "${models}shape-8b.gguf" ] || "$build/bench/bench_shape" "${models}shape-8b.gguf" q4_0 32 4096 32 8 14336 128256
 }
 
 decode() { # 2048 tokens from an empty cache: 1024 of context on average
     local n=2048 few=64
     [ -z "$rehearse" ] || n=2 few=2
-    "$build/nibble" bench "$build/shape-8b.gguf" --device $device -p 0 -n $n -b 1,32 -r 1 -o json &&
-        "$build/nibble" bench "$build/shape.gguf" --device $device -p $((8 * few)) -n $few -r 3 -o json
+    "$build/nibble" bench "${models}shape-8b.gguf" --device $device -p 0 -n $n -b 1,32 -r 1 -o json &&
+        "$build/nibble" bench "${models}shape.gguf" --device $device -p $((8 * few)) -n $few -r 3 -o json
 }
 
 rows() { # --kind K --shape S -m M: lines of json
@@ -141,16 +145,16 @@ peers() {
 gptq() { # --correction C: "seconds" of the whole, one layer
     local size='--samples 16 --ctx 2048'
     [ -z "$rehearse" ] || size='--samples 2 --ctx 32'
-    rm -rf "$build/layer-70b.out" "$build/layer-70b.out.nibble"
-    "$build/nibble" quantize "$build/layer-70b.gguf" -o "$build/layer-70b.out" --format gptq --method gptq --bits 4 --group 128 --calib tests/data/text/eval-own.txt $size --correction "$1" \
+    rm -rf "${models}layer-70b.out" "${models}layer-70b.out.nibble"
+    "$build/nibble" quantize "${models}layer-70b.gguf" -o "${models}layer-70b.out" --format gptq --method gptq --bits 4 --group 128 --calib tests/data/text/eval-own.txt $size --correction "$1" \
         --device $device --json
     local rc=$?
-    rm -rf "$build/layer-70b.out"
+    rm -rf "${models}layer-70b.out"
     return $rc
 }
 
 export -f build one_test tests conform sanitize shapes decode rows kernels formats peers gptq
-export build out device rehearse
+export build out device rehearse models
 {
     echo "date $(date -u +%FT%TZ)"
     git log -1 --format='commit %H of %cs' 2>/dev/null

@@ -4,8 +4,8 @@
  * turns as four times the last cache holds, and one more (at most kMostCopies; a weight so small
  * that this is not enough is measured in the cache, and rotated_bytes shows it). Twice the cache
  * would do for one that drops what was used longest ago; one that drops at random would still find
- * a fifth of it. A sample is a series of calls (bench_time.c); the median of NB_BENCH_SAMPLES is
- * reported, and the distance between the quartiles.
+ * a fifth of it. A sample is a series of calls (bench_time.c); the median of 21 is reported, of 9
+ * where they take long or are timed by the host's clock, and the distance between the quartiles.
  *
  *   bytes = packed weight + 4 M K + 4 M N      flop = 2 M N K
  *   share_of_limit = max(bytes / bandwidth, flop / peak of the row) / time         (limits.h) */
@@ -106,9 +106,9 @@ static void fill_speed(const job *j, nb_kernel_row *r, double peak, nb_bench_tim
         (double)j->be->op->weight_bytes(j->copy[0]) + 4.0 * (double)r->m * (double)(r->n + r->k);
     const double flop = 2.0 * (double)r->m * (double)r->n * (double)r->k;
     const double bandwidth = j->limits->read_bytes_per_s;
-    r->us = nb_samples_median(us, NB_BENCH_SAMPLES);
-    r->us_spread = nb_samples_quantile(us, NB_BENCH_SAMPLES, 0.75) -
-                   nb_samples_quantile(us, NB_BENCH_SAMPLES, 0.25);
+    r->us = nb_samples_median(us, t->n_sample);
+    r->us_spread =
+        nb_samples_quantile(us, t->n_sample, 0.75) - nb_samples_quantile(us, t->n_sample, 0.25);
     r->gb_per_s = bytes / r->us * 1e-3;
     r->tflop_per_s = flop / r->us * 1e-6;
     r->limit_gb_per_s = bandwidth * 1e-9;
@@ -143,7 +143,7 @@ static nb_status measure(job *j, nb_kernel_row *r, double peak, nb_error *err)
     st = j->peer ? nb_bench_peer_time(j->peer, r->m, &peer, err) : NB_OK;
     if (st == NB_OK && j->peer && peer.recorded == ours.recorded)
         r->ratio_to_cublas_bf16 =
-            nb_samples_median(peer.us, NB_BENCH_SAMPLES) / (r->us > 0 ? r->us : 1);
+            nb_samples_median(peer.us, peer.n_sample) / (r->us > 0 ? r->us : 1);
     return st;
 }
 

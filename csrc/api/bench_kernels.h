@@ -26,12 +26,13 @@ void nb_bench_weight_free(nb_bench_weight *w);
 void nb_bench_floats(float *x, int64_t n, uint64_t seed);
 void nb_bench_bf16(uint16_t *x, int64_t n, uint64_t seed);
 
-enum { NB_BENCH_SAMPLES = 21 };
+enum { NB_BENCH_SAMPLES = 21, NB_BENCH_FEW = 9 };
 
 /* Enqueues one call on the device, each on the next copy of its weight. */
 typedef nb_status nb_bench_call(void *arg, nb_error *err);
 typedef struct nb_bench_times {
-    double us[NB_BENCH_SAMPLES]; /* of a call, each from a series of n_call */
+    double us[NB_BENCH_SAMPLES]; /* [n_sample] of a call, each from a series of n_call */
+    int n_sample; /* NB_BENCH_FEW where a series takes long, and by the host's clock */
     int64_t n_call;
     bool recorded; /* the series is a recording, timed by the device's events; else calls one by
                          * one, by the host's clock (bench_time.c) */

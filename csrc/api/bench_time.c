@@ -106,9 +106,11 @@ static nb_status by_recordings(nb_backend *be, nb_bench_call *call, void *arg, i
             n *= times < kMostTimes ? (int64_t)times : kMostTimes;
         }
     }
+    const bool slow = ns > kMostSeriesNs / 2;
     out->n_call = n;
-    for (int i = 1 - kWarm; i < NB_BENCH_SAMPLES && st == NB_OK; i++) {
-        st = replay(be, &r, n, ns < kMostSeriesNs / 2, &ns, err);
+    out->n_sample = slow ? NB_BENCH_FEW : NB_BENCH_SAMPLES;
+    for (int i = slow ? 0 : 1 - kWarm; i < out->n_sample && st == NB_OK; i++) {
+        st = replay(be, &r, n, !slow, &ns, err);
         out->us[i < 0 ? 0 : i] = ns * 1e-3 / (double)n;
     }
     be->op->replay_close(be, r);
@@ -139,7 +141,8 @@ nb_status nb_bench_time(nb_backend *be, nb_bench_call *call, void *arg, int64_t 
         st = enough(be, call, arg, kSampleNs, &n, &ns, err);
     }
     out->n_call = n;
-    for (int i = 0; i < NB_BENCH_SAMPLES && st == NB_OK; i++) {
+    out->n_sample = NB_BENCH_FEW;
+    for (int i = 0; i < out->n_sample && st == NB_OK; i++) {
         st = calls(be, call, arg, n, &ns, err);
         out->us[i] = ns * 1e-3 / (double)n;
     }

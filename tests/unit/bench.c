@@ -214,8 +214,7 @@ static void kernel_kinds(check *c)
     char args[160], out[8192];
     for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
         snprintf(args, sizeof args,
-                 "bench kernels -t 1 --device cpu --exact --shape 32x64 -m 1 --kind %s -o csv",
-                 kind[i]);
+                 "bench kernels --device cpu --exact --rows -m 1 --kind %s -o csv", kind[i]);
         CHECK_EQ(c, cli(args, out, sizeof out), 0);
         CHECK_HAS(c, out, kind[i]);
     }
