@@ -300,35 +300,27 @@ static void host_threads(check *c)
 
 struct elsewhere {
     nb_backend *be;
+    float *x; /* [4] device */
     nb_status status;
     nb_error err;
-    float got[4];
 };
 
-/* Memory, an op and a copy back. */
+/* A launch and nothing before it. */
 static void *another_thread(void *arg)
 {
     struct elsewhere *e = arg;
-    static const float x[4] = {1, 2, 3, 4};
-    const nb_backend_ops *op = e->be->op;
-    void *d = NULL;
-    e->status = op->alloc(e->be, sizeof x, "four numbers", &d, &e->err);
-    if (e->status == NB_OK)
-        e->status = op->upload(e->be, d, x, sizeof x, &e->err);
     const nb_add_args a = {
-        .x = d, .M = 1, .N = 2, .ldx = 2, .ldy = 2, .scale = 2, .y = (float *)d + 2};
-    if (e->status == NB_OK)
-        e->status = op->add_scaled(e->be, &a, &e->err);
-    if (e->status == NB_OK)
-        e->status = op->download(e->be, e->got, d, sizeof x, &e->err);
-    op->release(e->be, d);
+        .x = e->x, .M = 1, .N = 2, .ldx = 2, .ldy = 2, .scale = 2, .y = e->x + 2};
+    e->status = e->be->op->add_scaled(e->be, &a, &e->err);
     return NULL;
 }
 
 /* The current device is the thread's: one that did not open the backend is on device 0. */
 static void from_another_thread(check *c)
 {
+    static const float x[4] = {1, 2, 3, 4};
     struct elsewhere e = {.err = {.message = ""}};
+    float got[4] = {0};
     pthread_t thread;
     setenv("NIBBLE_SIMT_DEVICE", "1", 1);
     const nb_status st = nb_backend_open("simt", NULL, &e.be, &e.err);
@@ -337,11 +329,16 @@ static void from_another_thread(check *c)
         check_skip(c, "the simt module is not there");
         return;
     }
+    const nb_backend_ops *op = e.be->op;
+    CHECK_EQ(c, op->alloc(e.be, sizeof x, "four numbers", (void **)&e.x, &e.err), NB_OK);
+    CHECK_EQ(c, op->upload(e.be, e.x, x, sizeof x, &e.err), NB_OK);
     CHECK_EQ(c, pthread_create(&thread, NULL, another_thread, &e), 0);
     pthread_join(thread, NULL);
     CHECK_EQ(c, e.status, NB_OK);
     CHECK_STR(c, e.err.message, "");
-    CHECK(c, e.got[2] == 5 && e.got[3] == 8);
+    CHECK_EQ(c, op->download(e.be, got, e.x, sizeof got, &e.err), NB_OK);
+    CHECK(c, got[2] == 5 && got[3] == 8);
+    op->release(e.be, e.x);
     nb_backend_close(e.be);
 }
 
