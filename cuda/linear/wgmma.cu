@@ -114,7 +114,7 @@ DEVI void produce(const Packed &w, const Scratch &s, uint8_t *ring, uint64_t *fu
         mbarrier_wait(&empty[slot], phase ^ 1); /* the first time round all are */
         if (lane == 0)
             mbarrier_arrive_expect_tx(&full[slot], (unsigned)filled);
-        __syncwarp();
+        __syncwarp(); /* expected before it lands; the phase waits for the arrival either way */
         if (piece.bytes)
             bulk_load(ring + slot * bytes + piece.to, piece.from, (unsigned)piece.bytes,
                       &full[slot]);

@@ -29,6 +29,16 @@ function swap(re, by, edge, what,    from, at, text, p, a, b) {
     }
 }
 
+# Every statement that matches `re`: an empty one stays, which an `if` before it may need.
+function drop(re, what,    from, at) {
+    from = 1
+    while (match(substr(code, from), re)) {
+        at = from + RSTART - 1
+        from = at + RLENGTH
+        emit(at, RLENGTH, ";", what)
+    }
+}
+
 /\/\*/ && !/\*\// { open = 1 } # a comment of several lines
 { was = open }
 /\*\// { if (open) { open = 0; next } }
@@ -48,6 +58,9 @@ was || /^ *\/\// || /^ *\*/ || /^#/ || /static_assert/ || /nb_fail/ || /^(templa
     each(" * 8", " * 4", "stride"); each(" * 16", " * 8", "stride"); each(" * 32", " * 16", "stride"); each("lane >> 2", "lane >> 3", "stride")
     swap("\\[[a-z0-9_]+\\]\\[[a-z0-9_]+\\]", "][", 1, "swapped index")
     swap("[ (][a-z_][a-z0-9_]* - [a-z_][a-z0-9_]*[ ;),]", " - ", 1, "swapped operands"); swap("[ (][a-z_][a-z0-9_]* / [a-z_][a-z0-9_]*[ ;),]", " / ", 1, "swapped operands")
-    each("__syncthreads();", "", "dropped barrier"); each("__syncwarp();", "", "dropped barrier")
+    drop("(__sync(threads|warp)|named_barrier_(sync|arrive))\\([^;]*\\);", "dropped barrier")
+    drop("((cp_async|wgmma)_wait<[^;]*>|mbarrier_wait)\\([^;]*\\);", "dropped wait")
+    drop("(__threadfence|wgmma_fence|mbarrier_fence_init)\\(\\);", "dropped fence")
+    drop("(mbarrier_arrive(_expect_tx)?|(cp_async|wgmma)_commit)\\([^;]*\\);", "dropped arrival")
     each("fmaxf(", "fminf(", "maximum"); each("INFINITY", "0.0f", "start of a maximum")
 }

@@ -70,6 +70,8 @@ static MBarrier &find_mbarrier(const uint64_t *p, void *pc)
         report("MBAR", pc, "mbarrier used before mbarrier_init");
         kill_launch();
     }
+    if (cfg.race) // with who made it, who must have done so before in every order
+        race_check(found->first, sizeof *p, false, cur, pc, true);
     return found->second;
 }
 } // namespace simt

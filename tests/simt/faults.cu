@@ -263,7 +263,16 @@ static void ring_released_early()
 }
 
 // ---- sm_90: bulk copies, wgmma with A in registers, registers that move between warps
-enum { kSound, kNoFence, kNoWait, kEarly, kShort, kOdd, kParity }; // what is wrong with a ring
+enum {
+    kSound,
+    kNoFence,
+    kNoSync,
+    kNoWait,
+    kEarly,
+    kShort,
+    kOdd,
+    kParity
+}; // what is wrong with a ring
 // Warp 4 brings tiles of 128 tokens x 64 positions through two stages, a group multiplies them.
 constexpr int kTile = 128 * 64;
 __global__ void __launch_bounds__(160) bulk_ring(float *o, const bf16 *x, int n, int wrong)
@@ -280,7 +289,8 @@ __global__ void __launch_bounds__(160) bulk_ring(float *o, const bf16 *x, int n,
         if (wrong != kNoFence)
             mbarrier_fence_init();
     }
-    __syncthreads();
+    if (wrong != kNoSync)
+        __syncthreads();
     if (t >= 128) {
         for (int i = 0; t == 128 && i < n; i++) {
             const int slot = i & 1, round = i >> 1;
@@ -351,6 +361,10 @@ static void bulk_unfenced()
 {
     bulk(kNoFence);
 }
+static void bulk_unsynced()
+{
+    bulk(kNoSync);
+}
 static void bulk_not_waited()
 {
     bulk(kNoWait);
@@ -400,14 +414,15 @@ static void too_many_registers()
 }
 
 // ---- blocks among each other
-enum { kNone, kBefore, kAfter }; // where the fence stands, seen from the store
+// Where fences stand: the writers' before or after the store; with kBoth also the reader's.
+enum { kNone, kBefore, kAfter, kBoth };
 __global__ void last_block(float *part, float *out, unsigned *n_done, int fence)
 {
     SHARED(unsigned, ticket, [1]);
     if (fence == kBefore)
         __threadfence();
     part[blockIdx.x * 32 + threadIdx.x] = (float)blockIdx.x;
-    if (fence == kAfter)
+    if (fence == kAfter || fence == kBoth)
         __threadfence();
     __syncthreads();
     if (threadIdx.x == 0)
@@ -415,6 +430,8 @@ __global__ void last_block(float *part, float *out, unsigned *n_done, int fence)
     __syncthreads();
     if (ticket[0] != gridDim.x - 1)
         return;
+    if (fence == kBoth)
+        __threadfence();
     float sum = 0;
     for (unsigned b = 0; b < gridDim.x; b++)
         sum += part[b * 32 + threadIdx.x];
@@ -459,6 +476,10 @@ __global__ void add_each(float *o)
 }
 
 static void last_block_fenced()
+{
+    launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, (int)kBoth);
+}
+static void last_block_reads_unfenced()
 {
     launch(last_block, dim3(4), dim3(32), 0, s, g, g + 512, u, (int)kAfter);
 }
@@ -579,7 +600,8 @@ static const struct {
     const char *what, *want; // "": clean
     void (*run)();
 } cases[] = {
-    {"last block, fence", "", last_block_fenced},
+    {"last block, fences", "", last_block_fenced},
+    {"last block, fence before its reads missing", "RACE", last_block_reads_unfenced},
     {"last block, fence missing", "RACE", last_block_unfenced},
     {"last block, fence before the store", "RACE", last_block_fenced_too_early},
     {"spin across co-resident blocks", "", chain_of_blocks},
@@ -617,6 +639,7 @@ static const struct {
     {"ring slot released before the read", "RACE", ring_released_early},
     {"bulk copies, wgmma with A in registers", "", bulk_in_order},
     {"bulk copy, mbarrier not fenced", "MBAR", bulk_unfenced},
+    {"mbarrier used without a barrier behind", "RACE", bulk_unsynced},
     {"bulk copy not waited for", "INFLIGHT", bulk_not_waited},
     {"bulk stage released before the wait", "RACE", bulk_released_early},
     {"bulk copies of fewer bytes than expected", "DEADLOCK", bulk_wrong_count},

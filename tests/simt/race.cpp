@@ -8,7 +8,8 @@
 // Warps hold vector clocks, merged at barriers and mbarriers; an arrive releases but does not
 // acquire. __syncwarp advances the lane clock, which orders the lanes of one warp. Blocks of a
 // launch are unordered, unless __threadfence + atomic (or st_release) on one side meets an atomic
-// or ld_acquire of the same word on the other. What is found does not depend on the schedule.
+// + __threadfence (or ld_acquire) of the same word on the other. What is found does not depend on
+// the schedule.
 #include "simt_runtime.h"
 
 namespace simt
@@ -150,7 +151,10 @@ using namespace simt;
 
 void simt_fence()
 {
-    cur->block->fenced = true;
+    Block *b = cur->block;
+    b->fenced = true;
+    b->acquired.insert(b->met.begin(), b->met.end());
+    b->met.clear();
 }
 
 static u32 atomic_result(int op, u32 old, u32 v, u32 compare)
@@ -201,7 +205,7 @@ uint64_t simt_atomic(void *p, int bytes, int op, uint64_t v, uint64_t cmp)
     if (offset >= kHeap) {
         auto &released = releases[offset];
         for (u32 run : released)
-            b->acquired.insert(run & kRunMask);
+            (op == SA_LOAD ? b->acquired : b->met).insert(run & kRunMask);
         if (op != SA_LOAD && (b->fenced || op == SA_STORE))
             released.push_back(b->run);
     }

@@ -206,6 +206,7 @@ struct Block {
     std::unordered_map<u64, MBarrier> mbarriers;
     std::vector<std::pair<const void *, u64>> statics; // key of a shared variable, its offset
     std::unordered_set<u32> acquired;                  // runs that are ordered before us
+    std::unordered_set<u32> met;                       // by an atomic; a __threadfence orders them
     bool fenced;                                       // __threadfence since the last store
 };
 
