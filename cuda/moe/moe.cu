@@ -11,12 +11,12 @@ struct Route {
     int n_expert, n_used, renormalize;
 };
 
-constexpr int kRouteWarps = 4; /* tokens a block */
+constexpr int kRouteWarps = 4; /* tokens a block; eight blocks a multiprocessor, as in sweep.cu */
 
 /* A warp a token: n_used rounds over the logits, each for the greatest below the last choice (of
  * equals the lower expert). Lane l looks at experts l, l + 32, ...; its best goes against those of
  * the others. NaN is passed over; where expert 0 has it, 0 is taken every time. */
-__global__ void __launch_bounds__(32 * kRouteWarps) route_kernel(Route a)
+__global__ void __launch_bounds__(32 * kRouteWarps, 8) route_kernel(Route a)
 {
     const int lane = threadIdx.x & 31;
     const int64_t m = (int64_t)blockIdx.x * kRouteWarps + (threadIdx.x >> 5);

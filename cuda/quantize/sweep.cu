@@ -13,7 +13,8 @@
 #include "quantize/grid.h"
 #include "quantize/split_tile.h"
 
-constexpr int kRows = 4; /* warps a block */
+/* Warps a block. Four blocks a multiprocessor are asked for: left alone, ptxas spills for sixteen. */
+constexpr int kRows = 4;
 constexpr int kBlock = 128;
 /* S of a block of columns and the group's values in shared memory: 48 KB is what a block has without asking */
 constexpr int64_t kMostColumns = (48 << 10) / (2 * kRows * (int64_t)sizeof(double));
@@ -92,7 +93,7 @@ DEVI nb_group group_now(const Sweep &a, const double *s, double *y, int64_t row,
 
 /* Columns [b, b + n), a warp a row. */
 template <bool kTable>
-__global__ void __launch_bounds__(32 * kRows) block_kernel(Sweep a, int64_t b, int n)
+__global__ void __launch_bounds__(32 * kRows, 4) block_kernel(Sweep a, int64_t b, int n)
 {
     DYN_SHARED(double, shared);
     const int lane = threadIdx.x & 31;
