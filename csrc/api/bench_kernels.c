@@ -44,12 +44,29 @@ size_t nb_bench_copies(const nb_limits *l, size_t bytes)
     return want > kMostCopies ? kMostCopies : want;
 }
 
+/* Layouts go by the groups of all N rows; fewer rows were drawn: the same again and again. */
+static nb_status as_many_groups(nb_matrix *m, int64_t N, nb_group **own, nb_error *err)
+{
+    const int64_t G = m->group ? (m->K + m->group - 1) / m->group : 1;
+    if (!m->groups)
+        return NB_OK;
+    *own = nb_alloc((size_t)(N * G), sizeof **own, "scales of a random weight", err);
+    for (int64_t i = 0; *own && i < N * G; i++)
+        (*own)[i] = m->groups[i % (m->N * G)];
+    m->groups = *own;
+    return *own ? NB_OK : NB_NO_ROOM;
+}
+
 static nb_status copies(job *j, const nb_bench_weight *s, bool one, nb_error *err)
 {
     nb_matrix m = s->m;
+    nb_group *groups = NULL;
+    nb_status st = one ? as_many_groups(&m, j->N, &groups, err) : NB_OK;
     m.N = j->N;
-    nb_status st =
-        (one ? j->be->op->measure_weight : j->be->op->pack_weight)(j->be, &m, 1, &j->copy[0], err);
+    if (st == NB_OK)
+        st = (one ? j->be->op->measure_weight : j->be->op->pack_weight)(j->be, &m, 1, &j->copy[0],
+                                                                        err);
+    free(groups);
     j->n_copy = st == NB_OK;
     if (st != NB_OK || one)
         return st;
