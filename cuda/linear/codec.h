@@ -366,7 +366,7 @@ struct T3 {
 struct T4 {
     typedef uint4 Chunk;
     static constexpr nb_cuda_codes kCodes = NB_CUDA_T4;
-    static constexpr int kBytes = 2048, kStages = 3, kWarps = 8, kLines = 2 | 4, kLevels = 2;
+    static constexpr int kBytes = 2048, kStages = 3, kWarps = 8, kLines = 1 | 2 | 4, kLevels = 2;
     static constexpr bool kScaled = true, kAffine = false;
     static constexpr float kBias = 0.0f;
     DEVI void load(const uint8_t *unit, int block, int i, int lane, Chunk &c)
@@ -475,6 +475,12 @@ struct Bf16 {
         memcpy(to + 8, v + 8, 4);
     }
 };
+
+/* Bytes of the longest line that a codec's weights may have. */
+template <class C> static constexpr int nb_line_most()
+{
+    return nb_line_bytes(!C::kScaled ? NB_LINE_NONE : C::kAffine ? NB_LINE_F32 : NB_LINE_SCALE);
+}
 
 /* Calls f with the codec of some codes: f(U4()), f(T4()) ... */
 template <class F> static inline auto nb_with_codec(nb_cuda_codes codes, F f)

@@ -55,7 +55,7 @@ static int shift_of(nb_cuda_codes codes, int64_t group, int64_t K)
 {
     const int64_t units = group / kUnit;
     int shift = 0;
-    if (group == K && has_lines(codes, 1))
+    if (group == K && K >= kUnit && has_lines(codes, 1))
         return kWholeRow;
     if (group % kUnit || !has_lines(codes, 1))
         return !has_lines(codes, 4) || (group % 32 == 0 && has_lines(codes, 2)) ? -1 : -2;

@@ -34,7 +34,7 @@ template <bool Levels>
 DEVI void nb_line_scales(const Packed &w, const uint8_t *line, const uint8_t *super, int at,
                          float (&s)[2])
 {
-    if (w.kind == NB_LINE_F32) {
+    if (w.kind == NB_LINE_F32 || w.kind == NB_LINE_SCALE) {
         const uint2 v = ld_v2(line + 4 * at);
         s[0] = __uint_as_float(v.x);
         s[1] = __uint_as_float(v.y);

@@ -85,6 +85,10 @@ static bool write_lines(const Layout *l, const Lines *as, const nb_group *group,
             f[kPanel + at] = g->min - g->scale * g->zero;
             continue;
         }
+        if (as->kind == NB_LINE_SCALE) { /* of tables, whose zero and min are 0 */
+            memcpy(line + 4 * at, &g->scale, sizeof g->scale);
+            continue;
+        }
         if (!as_half(g->scale, as->gain, h + at))
             return false;
         if (as->kind == NB_LINE_OFFSET) {
@@ -282,8 +286,14 @@ static float gain_of(const nb_matrix *part, int n_part, Row *r)
     return ldexpf(1.0f, e - 15);
 }
 
+/* Four bytes a group beside the codes, as NF4 and FP4 have them. */
+static bool has_f32_scales(const nb_dtype *t)
+{
+    return t->bytes - t->block * t->bits / 8 == t->block / t->group * (int)sizeof(float);
+}
+
 /* What to try for the lines of a stack, the smallest first; measuring takes the first. The kernels
- * of stream_*.cu are those that this names, and F32. */
+ * of stream_*.cu are those that this names, and what always fits. */
 static int ways(const nb_matrix *m, const Layout *l, Lines *to)
 {
     const nb_dtype *t = m->dtype;
@@ -293,6 +303,8 @@ static int ways(const nb_matrix *m, const Layout *l, Lines *to)
     int n = 0;
     if (l->codes == NB_CUDA_BF16)
         to[n++] = {NB_LINE_NONE, 0.0f, 1.0f};
+    else if (m->table || (t && t->canon == NB_CANON_TABLE && has_f32_scales(t)))
+        to[n++] = {NB_LINE_SCALE, 0.0f, 1.0f};
     else if (t && t->levels)
         to[n++] = {!t->has_min    ? NB_LINE_LEVEL
                    : t->bits == 2 ? NB_LINE_NIBBLES
@@ -304,7 +316,7 @@ static int ways(const nb_matrix *m, const Layout *l, Lines *to)
         to[n++] = {NB_LINE_F16, zero, 1.0f};
     else {
         if (m->groups && l->shift > -2)
-            to[n++] = {NB_LINE_F16, m->table ? 0.0f : m->groups[0].zero, 1.0f};
+            to[n++] = {NB_LINE_F16, m->groups[0].zero, 1.0f};
         to[n++] = {NB_LINE_ZERO, 0.0f, 1.0f};
         if (offset)
             to[n++] = {NB_LINE_OFFSET, 0.0f, 1.0f};
@@ -415,7 +427,7 @@ static nb_status send_rest(nb_backend *be, nb_staging *s, nb_weight *w, const La
     return nb_staging_send(be, p + at.src, room, at.bytes - at.src, err);
 }
 
-/* A weight in the i-th way, as the last one F32, which always fits. *fits: else nothing is left. */
+/* A weight in one way; *fits: else nothing is left. */
 static nb_status try_way(nb_backend *be, nb_staging *s, Packing *p, nb_weight **out, bool *fits,
                          nb_error *err)
 {
@@ -437,6 +449,7 @@ static nb_status pack(nb_backend *be, nb_staging *s, Packing *p, nb_weight **out
 {
     Lines way[8], as = {};
     const int n_way = ways(p->part, p->l, way);
+    const bool table = p->l->codes == NB_CUDA_T3 || p->l->codes == NB_CUDA_T4;
     float gain = 0.0f; /* not looked for yet */
     bool fits = false;
     nb_status st = NB_OK;
@@ -444,7 +457,8 @@ static nb_status pack(nb_backend *be, nb_staging *s, Packing *p, nb_weight **out
     for (int i = 0; st == NB_OK && !fits && i < 2 * n_way + 1; i++) {
         if (i == n_way)
             gain = gain_of(p->part, p->n_part, p->row);
-        as = i < 2 * n_way ? way[i % n_way] : Lines{NB_LINE_F32, 0.0f, 1.0f};
+        as =
+            i < 2 * n_way ? way[i % n_way] : Lines{table ? NB_LINE_SCALE : NB_LINE_F32, 0.0f, 1.0f};
         if (i >= n_way && i < 2 * n_way)
             as.gain = gain;
         st = try_way(be, s, p, out, &fits, err);

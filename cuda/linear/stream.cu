@@ -9,11 +9,13 @@ static nb_status values8(const StreamCall &c) /* always with two-level scales */
 
 static nb_status values16(const StreamCall &c)
 {
-    static const StreamKinds two = {NULL, stream_start<T4, 2, NB_LINE_F16>,
-                                    NULL, stream_start<T4, 2, NB_LINE_LEVEL>,
-                                    NULL, stream_start<T4, 2, NB_LINE_F32>},
+    static const StreamKinds two = {NULL, stream_start<T4, 2, NB_LINE_F16>, NULL,
+                                    stream_start<T4, 2, NB_LINE_LEVEL>,
+                                    stream_start<T4, 2, NB_LINE_SCALE>},
                              four = {NULL, stream_start<T4, 4, NB_LINE_F16>, NULL, NULL,
-                                     NULL, stream_start<T4, 4, NB_LINE_F32>};
+                                     stream_start<T4, 4, NB_LINE_SCALE>};
+    if (c.w->packed.shift >= 0) /* groups of 64 and more have f32 scales: NF4, FP4 */
+        return stream_start<T4, 1, NB_LINE_SCALE>(c);
     return (c.w->packed.shift == -1 ? two : four)[c.w->packed.kind](c);
 }
 

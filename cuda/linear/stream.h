@@ -225,7 +225,7 @@ DEVI void close_line(const uint8_t *line, const uint2 (&levels)[2], const Factor
     using C = typename S::C;
     const int at = 8 * ((threadIdx.x & 31) >> 2) + 2 * block;
     float scale[2], back[2] = {0.0f, 0.0f}; /* of rows g and g + 8 */
-    if (S::Kind == NB_LINE_F32) {
+    if (S::Kind == NB_LINE_F32 || S::Kind == NB_LINE_SCALE) {
         const uint2 v = ld_v2(line + 4 * at);
         scale[0] = __uint_as_float(v.x);
         scale[1] = __uint_as_float(v.y);
@@ -251,7 +251,7 @@ DEVI void close_line(const uint8_t *line, const uint2 (&levels)[2], const Factor
         nb_halves(line + 2 * (kPanel + at), back);
         back[0] -= C::kBias * scale[0];
         back[1] -= C::kBias * scale[1];
-    } else if (S::Kind == NB_LINE_F32 && C::kAffine) {
+    } else if (S::Kind == NB_LINE_F32) {
         const uint2 v = ld_v2(line + 4 * (kPanel + at));
         back[0] = __uint_as_float(v.x) - C::kBias * scale[0];
         back[1] = __uint_as_float(v.y) - C::kBias * scale[1];
@@ -500,7 +500,7 @@ template <class C, int Lines, int Kind> static nb_status stream_start(const Stre
 
 /* Kernels by the kind of line, nb_cuda_lines; NULL: no layout has it (layout.cu, pack.cu). */
 typedef nb_status (*StreamStart)(const StreamCall &c);
-typedef StreamStart StreamKinds[8];
+typedef StreamStart StreamKinds[9];
 
 nb_status nb_cuda_stream_u2(const StreamCall &c);
 nb_status nb_cuda_stream_u3(const StreamCall &c);

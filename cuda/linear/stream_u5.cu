@@ -7,6 +7,7 @@ nb_status nb_cuda_stream_u5(const StreamCall &c)
                                     stream_start<U5, 2, NB_LINE_F16>,
                                     NULL,
                                     NULL,
+                                    NULL,
                                     stream_start<U5, 2, NB_LINE_OFFSET>,
                                     stream_start<U5, 2, NB_LINE_F32>,
                                     stream_start<U5, 2, NB_LINE_LEVELS>};

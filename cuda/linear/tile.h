@@ -30,9 +30,9 @@ template <class C_, int Oct_, int Rows_, int Lines_> struct Tile {
     static constexpr bool kLevels = (C::kLevels & kLines) != 0;
     static constexpr int kPanels = Rows / 2, kTokens = kWarps / Rows * Oct * 8;
     static constexpr int kX = kTokens * 128, kSum = kLines * kTokens * 4; /* bytes of a stage */
-    static constexpr int kLargest =
-        kPanels * (C::kBytes + (C::kScaled ? kLines * nb_line_bytes(NB_LINE_F32) : 0)) + kX +
-        (C::kAffine ? kSum : 0);
+    static constexpr int kLine = nb_line_most<C>(),
+                         kLargest =
+                             kPanels * (C::kBytes + kLines * kLine) + kX + (C::kAffine ? kSum : 0);
     static constexpr int kStages = kMostShared / kLargest < 4 ? kMostShared / kLargest : 4;
     static_assert(kStages >= 2, "one is filled while one is read");
     static constexpr int kFloats = 32 * Rows * kTokens; /* of a tile */
@@ -97,11 +97,11 @@ template <class T> DEVI void fetch(const Packed &w, const Scratch &s, uint8_t *s
             f.line + (int64_t)(T::kLines > 1 ? T::kLines * f.in : f.in >> w.shift) * w.line;
         cp_async_16(lines + at, from, f.own < w.n_panel ? 16 : 0);
         /* four lines of F32: of two panels a pass */
-        if (T::kLines * T::kPanels * nb_line_bytes(NB_LINE_F32) > kPass &&
-            at + kPass < f.lines_end) {
-            constexpr int kPanelsAPass = kPass / (T::kLines * nb_line_bytes(NB_LINE_F32));
-            cp_async_16(lines + at + kPass, from + (int64_t)kPanelsAPass * w.n_line * w.line,
-                        f.own + kPanelsAPass < w.n_panel ? 16 : 0);
+        if constexpr (T::kLines * T::kPanels * T::kLine > kPass) {
+            constexpr int kPanelsAPass = kPass / (T::kLines * T::kLine);
+            if (at + kPass < f.lines_end)
+                cp_async_16(lines + at + kPass, from + (int64_t)kPanelsAPass * w.n_line * w.line,
+                            f.own + kPanelsAPass < w.n_panel ? 16 : 0);
         }
     }
     if (T::C::kScaled && at < f.supers_end)

@@ -31,6 +31,7 @@
  *                                            matrix;  T3, T4: gain scale table[code]
  *   ZERO    scale f16, then zero u8          value = gain scale (code - zero)
  *   LEVEL   scale 128 + s, a byte            value as F16, with scale = d s
+ *   SCALE   scale f32                        T4: value = scale table[code]
  *   OFFSET  scale f16, then offset f16       value = gain (scale code + offset)
  *   F32     scale f32, then offset f32       value = scale code + offset: what no f16 holds exactly
  *   LEVELS  scale 128 + s, then 128 + m      value as OFFSET, with scale = d s, offset = -dmin m
@@ -72,6 +73,7 @@ enum nb_cuda_lines {
     NB_LINE_F16,
     NB_LINE_ZERO,
     NB_LINE_LEVEL,
+    NB_LINE_SCALE,
     NB_LINE_OFFSET,
     NB_LINE_F32,
     NB_LINE_LEVELS,
@@ -81,7 +83,7 @@ enum nb_cuda_lines {
 /* What a kind of line has; all constant where the kind is. */
 static constexpr __host__ __device__ int nb_line_bytes(int kind)
 {
-    constexpr int a_row[] = {0, 2, 3, 1, 4, 8, 2, 1};
+    constexpr int a_row[] = {0, 2, 3, 1, 4, 4, 8, 2, 1};
     return kPanel * a_row[kind];
 }
 static constexpr __host__ __device__ int nb_super_bytes(int kind)

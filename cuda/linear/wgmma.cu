@@ -35,8 +35,7 @@ template <class C_, int P_, int Lines_> struct HopperTile {
                          kSlices = 4 / kSteps;                /* of a slice, of a unit */
     static constexpr int kSum = kTokens * (int)sizeof(float); /* of a line */
     static constexpr int kLargest =
-        kX + kPanels * (C::kBytes + (C::kScaled ? kLines * nb_line_bytes(NB_LINE_F32) : 0)) +
-        (C::kAffine ? kLines * kSum : 0);
+        kX + kPanels * (C::kBytes + kLines * nb_line_most<C>()) + (C::kAffine ? kLines * kSum : 0);
     static_assert(kStages * ((kLargest + 1023) / 1024 * 1024) <= kMostShared - 1024,
                   "shared memory");
     /* where the parts of a stage begin; x wants a multiple of 1024, so does a stage */

@@ -28,19 +28,6 @@ static void gone(const char *name)
     folder_remove(path);
 }
 
-/* A number of the one object that a command prints. */
-static double number_of(check *c, const char *line, const char *key)
-{
-    outcome o = program_run(&here, line, OUT_CAPTURED);
-    nb_json *doc = o.code == 0 ? one_object(c, o.out) : NULL;
-    double v = (double)NAN;
-    CHECK_EQ(c, o.code, 0);
-    CHECK(c, doc && nb_json_real(nb_json_get(nb_json_root(doc), key), &v));
-    nb_json_close(doc);
-    program_free(&o);
-    return v;
-}
-
 /* ---- what is written ---- */
 
 static const struct {
@@ -143,7 +130,7 @@ static double kl_of(check *c, const char *family, const char *method)
              "eval %%T/out.gguf --against %%M/gguf-%s/model.gguf -f %%T/eval.txt -c 128 --chunks "
              "10 -t 2 --json",
              family);
-    const double kl = number_of(c, line, "kl_mean");
+    const double kl = number_of(c, &here, line, "kl_mean");
     gone("out.gguf");
     return kl;
 }
@@ -243,23 +230,11 @@ static const check_case cases[] = {
     {"some layers of a mixture, the others as they are; a plan", some_layers},
 };
 
-/* The first part of a text is for calibration, the rest to be measured on. */
-static bool write_texts(void)
-{
-    static char text[1 << 17];
-    FILE *f = fopen(NB_SOURCE_DIR "/tests/data/text/eval-own.txt", "rb");
-    const size_t n = f ? fread(text, 1, sizeof text, f) : 0;
-    if (f)
-        fclose(f);
-    folder_write(&here, "calib.txt", text, n / 2);
-    folder_write(&here, "eval.txt", text + n / 2, n - n / 2);
-    return n > 10000;
-}
-
 int main(int argc, char **argv)
 {
     here = folder_new();
-    const int rc = write_texts() ? check_main(cases, sizeof cases / sizeof *cases, argc, argv) : 1;
+    const int rc =
+        write_texts(&here) ? check_main(cases, sizeof cases / sizeof *cases, argc, argv) : 1;
     folder_remove(here.path);
     return rc;
 }

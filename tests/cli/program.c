@@ -14,6 +14,8 @@
 
 extern char **environ;
 
+bool program_unbounded;
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define NB_SANITIZED 1
 #elif defined(__has_feature)
@@ -91,7 +93,8 @@ static pid_t spawn(const words *w, posix_spawn_file_actions_t *files)
         die("getrlimit");
     bound = old;
     /* stacks of OpenMP threads and arenas of malloc count, mapped or not */
-    bound.rlim_cur = (rlim_t)4 << 30;
+    if (!program_unbounded)
+        bound.rlim_cur = (rlim_t)4 << 30;
     if (setrlimit(RLIMIT_AS, &bound) != 0)
         die("setrlimit");
 #endif

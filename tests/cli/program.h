@@ -27,7 +27,9 @@ enum { PROGRAM_GUARD_S = 60, PROGRAM_MOST_ARGS = 48 };
 
 /* Runs `nibble LINE` in the folder; LINE is split at spaces ('' is an empty argument). %T in it is
  * the folder, %M tests/data/models; the word %A is 100000 times the letter A.
- * Memory is bounded (RLIMIT_AS), except under the address sanitizer, which maps terabytes. */
+ * Memory is bounded (RLIMIT_AS), except under the address sanitizer, which maps terabytes, and
+ * where a test says so: the emulator takes a device's address space. */
+extern bool program_unbounded;
 outcome program_run(const folder *d, const char *line, program_stdout out);
 bool program_has_terminals(void); /* a chroot may have none: then OUT_TTY cannot be had */
 void program_free(outcome *o);

@@ -28,6 +28,33 @@ static inline nb_json *one_object(check *c, const char *text)
     return doc;
 }
 
+/* A number of the one object that a command prints. */
+static inline double number_of(check *c, const folder *d, const char *line, const char *key)
+{
+    outcome o = program_run(d, line, OUT_CAPTURED);
+    nb_json *doc = o.code == 0 ? one_object(c, o.out) : NULL;
+    double v = (double)NAN;
+    CHECK_EQ(c, o.code, 0);
+    CHECK(c, doc && nb_json_real(nb_json_get(nb_json_root(doc), key), &v));
+    nb_json_close(doc);
+    program_free(&o);
+    return v;
+}
+
+/* The first part of a text is for calibration, the rest to be measured on: %T/calib.txt,
+ * %T/eval.txt. */
+static inline bool write_texts(const folder *d)
+{
+    static char text[1 << 17];
+    FILE *f = fopen(NB_SOURCE_DIR "/tests/data/text/eval-own.txt", "rb");
+    const size_t n = f ? fread(text, 1, sizeof text, f) : 0;
+    if (f)
+        fclose(f);
+    folder_write(d, "calib.txt", text, n / 2);
+    folder_write(d, "eval.txt", text + n / 2, n - n / 2);
+    return n > 10000;
+}
+
 /* What every failure owes, whatever the command: one sentence, one hint below it (none mends stdout
  * itself), with --json the same as an object. */
 static inline void check_failure(check *c, const char *line, const outcome *o)
