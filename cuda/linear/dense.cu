@@ -161,7 +161,7 @@ DEVI void terms_of(const Packed &w, int panel, int line, int unit, int block, in
     const uint8_t *at = w.lines + ((int64_t)panel * w.n_line + line) * w.line;
     const uint8_t *super =
         w.supers + ((int64_t)panel * w.n_super + (unit >> kSuperShift)) * w.super;
-    nb_line_scales<C::kLevels != 0>(w, at, super, 8 * g + 2 * block, t.scale);
+    nb_line_scales<C, C::kLevels != 0>(w, at, super, 8 * g + 2 * block, t.scale);
     if constexpr (C::kAffine) {
         nb_line_back<C>(w, at, 8 * g + 2 * block, t.back);
         if (nb_has_offsets(w.kind))

@@ -30,11 +30,11 @@ DEVI uint32_t nb_short(const uint8_t *p)
 /* ---- rows g (0) and g + 8 (1) of a block: at = 8 g + 2 block. The kind is known at run time,
  * whether it may have two levels when compiled; stream.h has its own for each ---- */
 
-template <bool Levels>
+template <class C, bool Levels>
 DEVI void nb_line_scales(const Packed &w, const uint8_t *line, const uint8_t *super, int at,
                          float (&s)[2])
 {
-    if (w.kind == NB_LINE_F32 || w.kind == NB_LINE_SCALE) {
+    if (w.kind == (C::kAffine ? NB_LINE_F32 : NB_LINE_SCALE)) {
         const uint2 v = ld_v2(line + 4 * at);
         s[0] = __uint_as_float(v.x);
         s[1] = __uint_as_float(v.y);
@@ -92,11 +92,12 @@ DEVI void nb_line_back(const Packed &w, const uint8_t *line, int at, uint32_t (&
 
 /* Scale and offset of a row for one line, value = gain (scale code + offset): `at` is [g][block][h]
  * = 8 g + 2 block + h, 0 to 63. */
+template <class C>
 DEVI void nb_line_pair(const Packed &w, const uint8_t *line, const uint8_t *super, int at,
                        float *scale, float *offset)
 {
     float s[2], o[2] = {0.0f, 0.0f};
-    nb_line_scales<true>(w, line, super, at & ~1, s);
+    nb_line_scales<C, true>(w, line, super, at & ~1, s);
     *scale = s[at & 1];
     if (nb_has_offsets(w.kind)) {
         nb_line_offsets<true>(w, line, super, at & ~1, o);
@@ -120,7 +121,7 @@ template <class C> DEVI float nb_value(const Packed &w, int n, int k)
         panel * w.n_line + (w.shift < 0 ? p / (kUnit >> -w.shift) : unit >> w.shift);
     const int64_t super = panel * w.n_super + (unit >> kSuperShift);
     float s, base;
-    nb_line_pair(w, w.lines + line * w.line, w.supers + super * w.super, at, &s, &base);
+    nb_line_pair<C>(w, w.lines + line * w.line, w.supers + super * w.super, at, &s, &base);
     return w.gain * (s * code + (C::kAffine ? base : 0.0f));
 }
 

@@ -163,7 +163,7 @@ DEVI void close_line(const Packed &w, const uint8_t *line, const uint8_t *super,
 #pragma unroll
     for (int block = 0; block < 2; block++) {
         float scale[2];
-        nb_line_scales<T::kLevels>(w, line, super, at + 2 * block, scale);
+        nb_line_scales<typename T::C, T::kLevels>(w, line, super, at + 2 * block, scale);
 #pragma unroll
         for (int o = 0; o < T::Oct; o++)
 #pragma unroll

@@ -168,7 +168,7 @@ DEVI void close_line(const Packed &w, const uint8_t *stage, int panel, int line,
     const uint8_t *from = stage + T::kLinesAt + (panel * T::kLines + line) * w.line,
                   *super = stage + T::supers_at(w) + panel * w.super;
     float scale[2];
-    nb_line_scales<T::kLevels>(w, from, super, at, scale);
+    nb_line_scales<typename T::C, T::kLevels>(w, from, super, at, scale);
 #pragma unroll
     for (int e = 0; e < 64; e++)
         acc[e] = fmaf(scale[e >> 1 & 1], part[e], acc[e]);
