@@ -116,9 +116,11 @@ rows() { # --kind K --shape S -m M: lines of json
     "$build/nibble" bench kernels --device $device -o json "$@"
 }
 
-kernels() { # the formats of the table of speeds: attention's and the feed-forward's shape of a 70B model
-    local kind shape shapes='8192x28672 8192x8192' m=1,16,32,64,128,256,1024,8192
-    [ -z "$rehearse" ] || shapes=128x256 m=1,33
+kernels() { # the formats of the table of speeds: attention's and the feed-forward's shape of a 70B model; attention of an 8B model
+    local kind shape shapes='8192x28672 8192x8192' m=1,16,32,64,128,256,1024,8192 prompt='8192' context=4096 heads=32x8x128
+    [ -z "$rehearse" ] || shapes=128x256 m=1,33 prompt=70 context=130 heads=4x2x64
+    rows --op attention --shape $heads -m 1,32 -c $context --kind f16 && rows --op attention --shape $heads -m 32 -c $context --kind q8 &&
+        rows --op prefill --shape $heads -m $prompt --kind f16 || return 1
     for shape in $shapes; do
         for kind in int4g128sym int4g128 q4_0 nf4; do
             rows --kind $kind --shape "$shape" -m $m || return 1

@@ -489,9 +489,12 @@ typedef struct nb_bench_kernels_options {
     const char *device;
     int32_t n_thread;
     bool exact;
-    const char *op, *kind; /* NULL: all; kind: a number format, or intB, intBgG (B bits, groups
+    const char *op, *kind; /* op: linear (NULL), attention (a token of each of m sequences, whose
+                            * caches are full), prefill (m tokens of one prompt); kind: NULL: all;
+                            * of attention a type of the cache; else a number format, or intB, intBgG (B bits, groups
                             * of G, random scales and zeros), intBsym, intBgGsym (one zero) */
     int64_t n, k;          /* 0: default shapes */
+    int32_t n_head, n_kv_head, head_dim, ctx_len; /* of attention; 0: an 8B model's, 4096 */
     const int32_t *m; /* 0-terminated; NULL: {1, 16, 256}, and 4096 where rows are only named */
     bool list_rows;   /* only name the rows that would run */
     void (*row)(void *arg, const nb_kernel_row *row);

@@ -14,11 +14,17 @@ static const nb_flag flags[] = {
     {"batch", 'b', "1,8", "sequences that generate at once (default 1)"},
     {"repeat", 'r', "N", "runs of each test (default 5); one more comes first and does not count"},
     {"output", 'o', "md|csv|json|svg", "form of the table (default md); svg, a picture: kernels"},
-    {"op", 0, "linear", "kernels: the operation"},
-    {"shape", 0, "NxK", "kernels: outputs x inputs (default 4096x4096 and 14336x4096)"},
+    {"op", 0, "linear|attention|prefill",
+     "kernels: the operation (default linear); attention: a token of each of -m sequences, "
+     "prefill: "
+     "a prompt of -m tokens"},
+    {"shape", 0, "NxK|HxGxD",
+     "kernels: outputs x inputs (default 4096x4096 and 14336x4096); of attention heads x heads of "
+     "the cache x values (default 32x8x128)"},
+    {"ctx", 'c', "N", "kernels: positions in each cache of --op attention (default 4096)"},
     {"tokens", 'm', "1,16,256", "kernels: tokens at once (--rows names those of 4096, too)"},
     {"kind", 0, "q4_0|q4_k|bf16|nf4|int4g128sym",
-     "kernels: the number format (default: the usual ones)"},
+     "kernels: the number format (default: the usual ones); of attention the type of the cache"},
     {"rows", 0, NULL, "kernels: only say which row serves what"},
     {NULL, 0, NULL, NULL},
 };
@@ -142,19 +148,32 @@ static void kernel_row(void *arg, const nb_kernel_row *r)
     nb_table_row(arg, text);
 }
 
+/* --shape of one op: so many numbers with an x between them. */
 static nb_status read_shape(const nb_args *a, nb_bench_kernels_options *o, nb_error *err)
 {
-    const char *s = nb_flag_text(a, "shape");
-    char *end = NULL;
+    enum { kMost = 1 << 22, kMostNumbers = 3 };
+    const char *s = nb_flag_text(a, "shape"), *at = s;
+    const bool linear = !o->op || strcmp(o->op, "linear") == 0;
+    const int want = linear ? 2 : kMostNumbers;
+    long long v[kMostNumbers] = {0};
     if (!s)
         return NB_OK;
-    enum { kMost = 1 << 22 };
-    o->n = *s >= '1' && *s <= '9' ? strtoll(s, &end, 10) : 0;
-    if (end && *end == 'x' && end[1] >= '1' && end[1] <= '9')
-        o->k = strtoll(end + 1, &end, 10);
-    if (o->n < 1 || o->k < 1 || o->n > kMost || o->k > kMost || *end)
-        return nb_fail(err, NB_USAGE,
-                       "--shape %.40s is no shape like 4096x14336 of at most %d each", s, kMost);
+    for (int i = 0; at && i < want; i++) {
+        char *end = NULL;
+        v[i] = *at >= '1' && *at <= '9' ? strtoll(at, &end, 10) : 0;
+        at = v[i] > 0 && v[i] <= kMost && *end == (i + 1 < want ? 'x' : 0) ? end + 1 : NULL;
+    }
+    if (!at)
+        return nb_fail(err, NB_USAGE, "--shape %.40s is no shape like %s of at most %d each", s,
+                       linear ? "4096x14336" : "32x8x128", kMost);
+    if (linear) {
+        o->n = v[0];
+        o->k = v[1];
+    } else {
+        o->n_head = (int32_t)v[0];
+        o->n_kv_head = (int32_t)v[1];
+        o->head_dim = (int32_t)v[2];
+    }
     return NB_OK;
 }
 
@@ -181,6 +200,8 @@ static nb_status run_kernels(const nb_args *a, nb_error *err)
         st = read_shape(a, &o, err);
     if (st == NB_OK)
         st = nb_flag_list(a, "tokens", 1, 65536, tokens, kMostInList, err);
+    if (st == NB_OK)
+        st = nb_flag_int(a, "ctx", 1, 1 << 24, &o.ctx_len, err);
     if (st != NB_OK)
         return st;
     o.device = mo.device;

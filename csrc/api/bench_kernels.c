@@ -1,4 +1,5 @@
-/* bench_kernels.c -- the speed of linear by format, shape and number of tokens, on random data.
+/* bench_kernels.c -- the speed of single operations on random data: linear by format, shape and
+ * number of tokens here, attention in bench_attention.c.
  *
  * Every call reads another copy of the weight, as the layers of a model do: as many copies take
  * turns as four times the last cache holds, and one more (at most kMostCopies; a weight so small
@@ -12,6 +13,7 @@
 #include "api/bench_kernels.h"
 #include "api/samples.h"
 #include "base/memory.h"
+#include "base/nearest.h"
 #include "nibble.h"
 
 #include <inttypes.h>
@@ -118,27 +120,10 @@ static nb_status operands(job *j, int64_t most_m, nb_error *err)
 
 static void fill_speed(const job *j, nb_kernel_row *r, double peak, nb_bench_times *t)
 {
-    double *us = t->us;
-    const double bytes =
-        (double)j->be->op->weight_bytes(j->copy[0]) + 4.0 * (double)r->m * (double)(r->n + r->k);
-    const double flop = 2.0 * (double)r->m * (double)r->n * (double)r->k;
-    const double bandwidth = j->limits->read_bytes_per_s;
-    r->us = nb_samples_median(us, t->n_sample);
-    r->us_spread =
-        nb_samples_quantile(us, t->n_sample, 0.75) - nb_samples_quantile(us, t->n_sample, 0.25);
-    r->gb_per_s = bytes / r->us * 1e-3;
-    r->tflop_per_s = flop / r->us * 1e-6;
-    r->limit_gb_per_s = bandwidth * 1e-9;
-    r->limit_tflop_per_s = peak * 1e-12;
-    r->n_call = t->n_call;
-    snprintf(r->timed, sizeof r->timed, "%s", t->recorded ? "graph by events" : "calls by clock");
-    r->us_launched = t->launched_us;
-    r->rotated_bytes = (int64_t)j->be->op->weight_bytes(j->copy[0]) *
-                       (t->n_call < j->n_copy ? t->n_call : j->n_copy);
-    if (bandwidth > 0 && peak > 0) {
-        const double by_memory = bytes / bandwidth, by_products = flop / peak;
-        r->share_of_limit = (by_memory > by_products ? by_memory : by_products) / (r->us * 1e-6);
-    }
+    const double weight = (double)j->be->op->weight_bytes(j->copy[0]);
+    nb_bench_speed(r, weight + 4.0 * (double)r->m * (double)(r->n + r->k),
+                   2.0 * (double)r->m * (double)r->n * (double)r->k, j->limits, peak, t);
+    r->rotated_bytes = (int64_t)weight * (t->n_call < j->n_copy ? t->n_call : j->n_copy);
 }
 
 /* One number of tokens, timed, and the vendor's beside it where both were timed in one way. */
@@ -221,21 +206,29 @@ static nb_status one_kind(nb_backend *be, const nb_limits *limits,
     return st;
 }
 
+static bool is_linear(const nb_bench_kernels_options *o)
+{
+    return !o->op || strcmp(o->op, "linear") == 0;
+}
+
 static nb_status check(const nb_bench_kernels_options *o, nb_error *err)
 {
-    if (o->op && strcmp(o->op, "linear") != 0) {
-        const nb_status st =
-            nb_fail(err, NB_UNSUPPORTED, "--op %.40s cannot be measured alone yet", o->op);
-        nb_hint(err, "--op linear");
-        return st;
-    }
+    static const char *const ops[] = {"linear", "attention", "prefill", NULL};
+    for (int i = 0; o->op && strcmp(o->op, ops[i]) != 0; i++)
+        if (!ops[i + 1]) {
+            nb_fail(err, NB_UNSUPPORTED, "--op %.40s cannot be measured alone", o->op);
+            nb_nearest_of(o->op, ops, "--op ", err);
+            return NB_UNSUPPORTED;
+        }
     if ((o->n == 0) != (o->k == 0) || o->n < 0 || o->k < 0 || (o->n && o->k > kMostElements / o->n))
         return nb_fail(err, NB_USAGE, "a weight of %" PRId64 "x%" PRId64 " cannot be measured",
                        o->n, o->k);
     for (const int32_t *m = o->m; m && *m; m++)
         if (*m < 1 || *m > 65536)
             return nb_fail(err, NB_USAGE, "%d tokens cannot be measured; 1 to 65536", *m);
-    return o->kind ? nb_bench_kind_check(o->kind, err) : NB_OK;
+    return !is_linear(o) ? nb_bench_attention_check(o, err)
+           : o->kind     ? nb_bench_kind_check(o->kind, err)
+                         : NB_OK;
 }
 
 nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err)
@@ -250,10 +243,13 @@ nb_status nb_bench_kernels(const nb_bench_kernels_options *o, nb_error *err)
         st = nb_backend_open(o->device ? o->device : "auto", &bo, &be, err);
     if (st != NB_OK)
         return st;
-    st = nb_op_check(be, be->op->linear != NULL, "linear", err);
+    st = is_linear(o) ? nb_op_check(be, be->op->linear != NULL, "linear", err)
+                      : nb_op_check(be, be->op->attention != NULL, "attention", err);
     if (st == NB_OK && !o->list_rows)
         st = nb_backend_limits(be, &limits, err);
-    if (o->kind)
+    if (!is_linear(o))
+        st = st == NB_OK ? nb_bench_attention(be, &limits, o, err) : st;
+    else if (o->kind)
         st = st == NB_OK ? one_kind(be, &limits, o, o->kind, err) : st;
     else if (o->list_rows)
         for (const nb_dtype *const *t = nb_dtypes; *t && st == NB_OK; t++)

@@ -5,6 +5,7 @@
 
 #include "backend/limits.h"
 #include "base/status.h"
+#include "nibble.h"
 
 /* A random matrix of one kind. */
 typedef struct nb_bench_weight {
@@ -40,6 +41,15 @@ typedef struct nb_bench_times {
 } nb_bench_times;
 nb_status nb_bench_time(nb_backend *be, nb_bench_call *call, void *arg, int64_t n_copy,
                         nb_bench_times *out, nb_error *err) NB_CHECKED;
+
+/* The figures of a row by its bytes and its products, whose peak is given. */
+void nb_bench_speed(nb_kernel_row *r, double bytes, double flop, const nb_limits *l, double peak,
+                    nb_bench_times *t);
+
+/* `bench kernels --op attention` and `--op prefill`; checked before anything is measured. */
+nb_status nb_bench_attention_check(const nb_bench_kernels_options *o, nb_error *err) NB_CHECKED;
+nb_status nb_bench_attention(nb_backend *be, const nb_limits *limits,
+                             const nb_bench_kernels_options *o, nb_error *err) NB_CHECKED;
 
 /* So many copies of a weight of so many bytes take turns that next to none of it is found in the
  * last cache: four times what it holds, and one more, 256 at most. */

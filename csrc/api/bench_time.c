@@ -8,7 +8,10 @@
  * Elsewhere, and where a call cannot be recorded, a sample is as many calls as take kSampleNs by
  * the host's clock, the wait for their end included. */
 #include "api/bench_kernels.h"
+#include "api/samples.h"
 #include "base/clock.h"
+
+#include <stdio.h>
 
 enum { kLeastCalls = 20, kMostCalls = 1 << 14, kWarm = 3 };
 static const int kMostTimes = 16;
@@ -147,4 +150,24 @@ nb_status nb_bench_time(nb_backend *be, nb_bench_call *call, void *arg, int64_t 
         out->us[i] = ns * 1e-3 / (double)n;
     }
     return st;
+}
+
+void nb_bench_speed(nb_kernel_row *r, double bytes, double flop, const nb_limits *l, double peak,
+                    nb_bench_times *t)
+{
+    const double bandwidth = l->read_bytes_per_s;
+    r->us = nb_samples_median(t->us, t->n_sample);
+    r->us_spread = nb_samples_quantile(t->us, t->n_sample, 0.75) -
+                   nb_samples_quantile(t->us, t->n_sample, 0.25);
+    r->gb_per_s = bytes / r->us * 1e-3;
+    r->tflop_per_s = flop / r->us * 1e-6;
+    r->limit_gb_per_s = bandwidth * 1e-9;
+    r->limit_tflop_per_s = peak * 1e-12;
+    r->n_call = t->n_call;
+    snprintf(r->timed, sizeof r->timed, "%s", t->recorded ? "graph by events" : "calls by clock");
+    r->us_launched = t->launched_us;
+    if (bandwidth > 0 && peak > 0) {
+        const double by_memory = bytes / bandwidth, by_products = flop / peak;
+        r->share_of_limit = (by_memory > by_products ? by_memory : by_products) / (r->us * 1e-6);
+    }
 }

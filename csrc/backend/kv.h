@@ -19,6 +19,10 @@
 
 enum { NB_KV_GROUP = 32 };
 
+const char *nb_kv_type_name(nb_kv_type type); /* "f16" */
+/* NB_USAGE with the nearest name where it is none; *out is then as it was. */
+nb_status nb_kv_type_named(const char *name, nb_kv_type *out, nb_error *err) NB_CHECKED;
+
 static inline int32_t nb_kv_groups(int32_t head_dim) /* of a head of q8 */
 {
     return (head_dim + NB_KV_GROUP - 1) / NB_KV_GROUP;

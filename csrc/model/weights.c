@@ -1,9 +1,9 @@
 /* weights.c -- from the tensors of a checkpoint to packed weights: what is there, what shape it
  * must have, which linears are stacked. */
 #include "backend/count.h"
+#include "backend/kv.h"
 #include "backend/open.h"
 #include "base/clock.h"
-#include "base/nearest.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -392,19 +392,7 @@ void nb_model_close_weights(nb_model *m)
 
 nb_status nb_model_set_kv_type(nb_model *m, const char *name, nb_error *err)
 {
-    static const char *const types[] = {
-        [NB_KV_F32] = "f32", [NB_KV_F16] = "f16", [NB_KV_BF16] = "bf16",
-        [NB_KV_Q8] = "q8",   [NB_KV_FP8] = "fp8", [NB_KV_TYPES] = NULL};
-    if (!name)
-        return NB_OK;
-    for (int i = 0; types[i]; i++)
-        if (strcmp(name, types[i]) == 0) {
-            m->be->kv_type = (nb_kv_type)i;
-            return NB_OK;
-        }
-    nb_fail(err, NB_USAGE, "KV cache type \"%.40s\" is none of f32, f16, bf16, q8, fp8", name);
-    nb_nearest_of(name, types, "--kv-type ", err);
-    return NB_USAGE;
+    return name ? nb_kv_type_named(name, &m->be->kv_type, err) : NB_OK;
 }
 
 /* A GGUF file says "none" when it was made of a checkpoint without a tokenizer. */

@@ -208,6 +208,34 @@ static void kernel_forms(check *c)
     CHECK_HAS(c, out, "\"kind\":\"iq2_xxs\"");
 }
 
+/* Attention: one row a number of sequences, or of tokens of a prompt; bytes and products by the
+ * shape: 2 caches of 3 x 40 x 2 x 64 f16 and 3 queries and results of 256 f32. */
+static void kernel_attention(check *c)
+{
+    static const char *const keys[] = {"op", "row", "kind", "m", "n", "k", "us", "gb_per_s", NULL};
+    char out[32768];
+    const char *at;
+    CHECK_EQ(c,
+             cli("bench kernels -t 1 --device cpu --op attention --shape 4x2x64 -c 40 -m 3 -o json",
+                 out, sizeof out),
+             0);
+    CHECK_EQ(c, json_lines(c, out, keys), 1);
+    CHECK_HAS(c, out,
+              "{\"op\":\"attention\",\"row\":\"cpu\",\"kind\":\"f16\",\"m\":3,\"n\":40,\"k\":256,");
+    at = strstr(out, "\"us\":");
+    const double us = at ? strtod(at + 5, NULL) : 0;
+    at = strstr(out, "\"gb_per_s\":");
+    CHECK_NEAR(c, us * (at ? strtod(at + 11, NULL) : 0) * 1e3,
+               2.0 * 3 * 40 * 2 * 64 * 2 + 2.0 * 3 * 256 * 4, 200, "bytes");
+    CHECK_EQ(c,
+             cli("bench kernels -t 1 --device cpu --op prefill --shape 4x2x64 -m 5,9 --kind q8 "
+                 "--exact -o json",
+                 out, sizeof out),
+             0);
+    CHECK_EQ(c, json_lines(c, out, keys), 2);
+    CHECK_HAS(c, out, "\"kind\":\"q8\",\"m\":9,\"n\":9,\"k\":256,");
+}
+
 static void kernel_kinds(check *c)
 {
     static const char *const kind[] = {"int4g32sym", "int8sym", "nf4", "fp4", "mxfp4"};
@@ -351,7 +379,12 @@ static void refusals(check *c)
     } rows[] = {
         {"bench", 2, "MODEL, or the word kernels, is missing"},
         {"bench kernels -o png", 2, "-o png is none of md, csv, json"},
-        {"bench kernels --op attention", 5, "--op attention cannot be measured alone yet"},
+        {"bench kernels --op attentoin", 5, "--op attentoin cannot be measured alone"},
+        {"bench kernels --op prefill --rows", 5, "--rows names those of linear, not of prefill"},
+        {"bench kernels --op attention --shape 8x3x64", 2, "8 heads over 3 of the cache"},
+        {"bench kernels --op attention --shape 8x3", 2, "--shape 8x3 is no shape like 32x8x128"},
+        {"bench kernels --op attention --kind q4_0", 2,
+         "\"q4_0\" is none of f32, f16, bf16, q8, fp8"},
         {"bench kernels --kind q9", 2, "--kind q9 is no number format"},
         {"bench kernels --kind int4g", 2, "is no number format"},
         {"bench kernels --kind int4g32symm", 2, "is no number format"},
@@ -466,6 +499,7 @@ static const check_case cases[] = {
     {"a bench counts the work that the model's shapes say", model_rows},
     {"nibble bench MODEL prints its fields in all three forms", bench_forms},
     {"nibble bench kernels on a device names its rows and limits", kernels_of_a_device},
+    {"bench kernels measures attention over a full cache and of a prompt", kernel_attention},
     {"nibble bench kernels draws groups with zeros and without, and bnb's and OCP's 4 bits",
      kernel_kinds},
     {"random operands are normal and never 0", random_operands},
