@@ -18,6 +18,7 @@
 #include <string.h>
 
 enum { kMostCaches = 64, kChunk = 256 }; /* kChunk: positions that are filled at once */
+enum { kMostHeads = 1024, kMostDim = 256 };
 enum { kHeads = 32, kKvHeads = 8, kHeadDim = 128, kContext = 4096 }; /* of an 8B model */
 
 typedef struct job {
@@ -219,11 +220,12 @@ nb_status nb_bench_attention_check(const nb_bench_kernels_options *o, nb_error *
     nb_kv_type type;
     if (o->list_rows)
         return nb_fail(err, NB_UNSUPPORTED, "--rows names those of linear, not of %s", o->op);
-    if (o->n_head && (o->n_head % o->n_kv_head || o->head_dim > 256))
+    if (o->n_head && (o->n_head > kMostHeads || o->n_kv_head < 1 || o->n_head % o->n_kv_head ||
+                      o->head_dim < 1 || o->head_dim > kMostDim))
         return nb_fail(err, NB_USAGE,
                        "%d heads over %d of the cache, %d values each: heads must be a multiple, "
-                       "values 256 at most",
-                       o->n_head, o->n_kv_head, o->head_dim);
+                       "%d at most, values %d at most",
+                       o->n_head, o->n_kv_head, o->head_dim, kMostHeads, kMostDim);
     return o->kind ? nb_kv_type_named(o->kind, &type, err) : NB_OK;
 }
 
