@@ -38,14 +38,14 @@ nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb
         {(void **)&a->att, M * q_width * sizeof(float)},
         {(void **)&a->gu, M * (size_t)nb_gu_width(hp) * sizeof(float)},
         {(void **)&a->act, M * (size_t)nb_act_width(hp) * sizeof(float)},
-        {(void **)&a->ids, M * sizeof(int32_t)},
-        {(void **)&a->seq, M * sizeof(int32_t)},
-        {(void **)&a->pos, M * sizeof(int32_t)},
+        {(void **)&a->ids, 3 * M * sizeof(int32_t)},
         {&a->scratch, a->scratch_bytes},
     };
     nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof buffer / sizeof *buffer && st == NB_OK; i++)
         st = be->op->alloc(be, buffer[i].bytes, "activations", buffer[i].to, err);
+    if (st == NB_OK)
+        nb_acts_place(a, max_token);
     if (st == NB_OK && m->front) {
         a->front = nb_alloc_zero(1, sizeof *a->front, "activations", err);
         st = a->front ? nb_acts_open(m->front, max_token, ctx_len, a->front, err) : NB_NO_ROOM;
@@ -55,10 +55,15 @@ nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb
     return st;
 }
 
+void nb_acts_place(nb_acts *a, int32_t n_token)
+{
+    a->seq = a->ids + n_token;
+    a->pos = a->ids + 2 * (int64_t)n_token;
+}
+
 void nb_acts_close(nb_backend *be, nb_acts *a)
 {
-    void *buffer[] = {a->x,   a->h,   a->qkv, a->att, a->gu,
-                      a->act, a->ids, a->seq, a->pos, a->scratch};
+    void *buffer[] = {a->x, a->h, a->qkv, a->att, a->gu, a->act, a->ids, a->scratch};
     for (size_t i = 0; i < sizeof buffer / sizeof *buffer; i++)
         be->op->release(be, buffer[i]);
     if (a->front && a->front->be) /* else its open failed and left nothing */

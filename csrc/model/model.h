@@ -191,7 +191,7 @@ typedef struct nb_acts {
                 * n_expert_used, 2 intermediate_size], then the router's logits [M, n_expert] */
     float *act; /* [M, act_width]: [M, intermediate_size]; of a mixture [P, intermediate_size]
                  * with P = M n_expert_used, then the weights [P] and, as int32, the experts [P] */
-    int32_t *ids, *seq, *pos; /* [M] */
+    int32_t *ids, *seq, *pos; /* [M] one behind the other (nb_acts_place) */
     void *scratch;
     size_t scratch_bytes;
     nb_backend *be;        /* where they are; borrowed */
@@ -201,6 +201,9 @@ int64_t nb_gu_width(const nb_hparams *hp); /* floats a token */
 int64_t nb_act_width(const nb_hparams *hp);
 nb_status nb_acts_open(const nb_model *m, int32_t max_token, int32_t ctx_len, nb_acts *a,
                        nb_error *err) NB_CHECKED;
+/* Sequences and positions right behind so many ids, so that all three travel at once; max_token of
+ * them when the buffers are opened. */
+void nb_acts_place(nb_acts *a, int32_t n_token);
 void nb_acts_close(nb_backend *be, nb_acts *a);
 
 /* One layer at work: whose weights, which tokens, which cache. */

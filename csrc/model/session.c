@@ -30,7 +30,7 @@ struct nb_session {
     void *pick_scratch;
     nb_replay *replay; /* of m->be; NULL where it records nothing */
     float *host;       /* [logit_rows, vocab_size] host */
-    int32_t *stage;    /* [3, max_token] host: ids, sequences, positions */
+    int32_t *stage;    /* [3, n] host, of a step's n tokens: ids, sequences, positions */
     int64_t host_bytes;
 };
 
@@ -248,18 +248,15 @@ static int32_t rounded_len(const nb_session *s, int32_t len)
  * acts.x, logits and tokens where they were asked for. */
 static nb_status run_staged(nb_session *s, struct step *t, nb_error *err)
 {
-    const size_t bytes = (size_t)t->n * sizeof(int32_t);
+    const size_t bytes = 3 * (size_t)t->n * sizeof(int32_t);
     nb_backend *be = s->m->be;
     const bool decode = is_decode(s, t->n);
     bool again = false;
     nb_status st = NB_OK;
     t->max_len = decode ? rounded_len(s, t->max_len) : t->max_len;
-    for (const nb_acts *a = &s->acts; a && st == NB_OK; a = a->front) {
+    for (nb_acts *a = &s->acts; a && st == NB_OK; a = a->front) {
+        nb_acts_place(a, t->n); /* a recording goes by n, too */
         st = a->be->op->upload(a->be, a->ids, s->stage, bytes, err);
-        if (st == NB_OK)
-            st = a->be->op->upload(a->be, a->seq, s->stage + a->max_token, bytes, err);
-        if (st == NB_OK)
-            st = a->be->op->upload(a->be, a->pos, s->stage + 2 * a->max_token, bytes, err);
     }
     const nb_batch batch = {
         .n_token = t->n, .seq = s->acts.seq, .pos = s->acts.pos, .max_len = t->max_len};
@@ -289,11 +286,12 @@ static void ask_pick(struct step *t, int32_t n_row, const nb_sampling *how)
     }
 }
 
-static void stage_token(nb_session *s, int32_t i, int32_t id, int32_t seq, int32_t pos)
+/* The i-th token of a step of n. */
+static void stage_token(nb_session *s, int32_t n, int32_t i, int32_t id, int32_t seq, int32_t pos)
 {
     s->stage[i] = id;
-    s->stage[s->acts.max_token + i] = seq;
-    s->stage[2 * s->acts.max_token + i] = pos;
+    s->stage[(int64_t)n + i] = seq;
+    s->stage[2 * (int64_t)n + i] = pos;
 }
 
 /* The rows [from, n) of acts.x through the output layer, in slices, to the sink; `row0` is the row
@@ -333,7 +331,7 @@ static nb_status feed(nb_session *s, int32_t seq, const int32_t *tokens, int32_t
                          .from = have ? from : 0,
                          .n_row = have ? n - from : 0};
         for (int32_t i = 0; i < n; i++)
-            stage_token(s, i, tokens[at + i], seq, s->length[seq] + i);
+            stage_token(s, n, i, tokens[at + i], seq, s->length[seq] + i);
         if (how && at + n == n_token)
             ask_pick(&t, 1, how);
         st = run_staged(s, &t, err);
@@ -414,7 +412,7 @@ static nb_status decode(nb_session *s, const int32_t *tokens, int32_t n_seq, int
     for (int32_t i = 0; i < n_seq && st == NB_OK; i++) {
         st = check_feed(s, i, &tokens[i], 1, err);
         if (st == NB_OK) {
-            stage_token(s, i, tokens[i], i, s->length[i]);
+            stage_token(s, n_seq, i, tokens[i], i, s->length[i]);
             t.max_len = s->length[i] + 1 > t.max_len ? s->length[i] + 1 : t.max_len;
         }
     }
