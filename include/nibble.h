@@ -185,8 +185,9 @@ typedef struct nb_eval_options {
 
 typedef struct nb_eval_result {
     double ppl, ppl_stderr;
-    int64_t tokens;                                     /* scored */
-    bool has_kl;                                        /* a reference was given */
+    int64_t tokens; /* scored */
+    bool overlap;   /* the chunks are more than the text has: standard errors are too small */
+    bool has_kl;    /* a reference was given */
     double kl_mean, kl_stderr, kl_median, kl_p99, top1; /* KL(reference || model) in nats a
                                                          * token; top1: share of equal argmax */
     double seconds, tok_per_s; /* of the model itself, not of the reference; tokens evaluated per

@@ -59,6 +59,11 @@ static nb_status run(const nb_args *a, nb_error *err)
     }
     if (st == NB_OK)
         st = nb_eval(m, ref, &o, &r, err);
+    if (st == NB_OK && r.overlap && !nb_flag_on(a, "quiet"))
+        fprintf(stderr,
+                "nibble: warning: %s: the chunks overlap, fewer of them would say as much; the "
+                "standard errors are too small\n",
+                path);
     if (st == NB_OK && nb_flag_on(a, "json")) {
         printf("{\"ppl\":%.6f,\"ppl_stderr\":%.6f,\"tokens\":%lld", r.ppl, r.ppl_stderr,
                (long long)r.tokens);

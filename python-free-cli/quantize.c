@@ -255,6 +255,9 @@ static nb_status check_ends(const nb_args *a, double *max_kl, nb_error *err)
         st = nb_fail(err, NB_USAGE, "--max-kl needs a text to measure it on: --eval FILE");
     if (st == NB_OK && page && out && strcmp(page, out) == 0)
         st = nb_fail(err, NB_USAGE, "--report and -o name the same file");
+    if (st == NB_OK && page && out && strncmp(page, out, strlen(out)) == 0 &&
+        strcmp(page + strlen(out), ".manifest.json") == 0)
+        st = nb_fail(err, NB_USAGE, "--report %s: the manifest of -o has that name", page);
     if (st == NB_OK && page)
         st = nb_check_output(page, a->operand[0], err);
     return st;

@@ -35,14 +35,21 @@ static nb_status from_itself(nb_quantize_job *j, nb_error *err)
 
 static void warn_of_few(const nb_quantize_job *j)
 {
-    const int64_t n = (int64_t)j->calib.n_seq * j->calib.ctx;
+    const int64_t n = j->calib.n_distinct;
+    const bool overlap = n < (int64_t)j->calib.n_seq * j->calib.ctx;
     char line[200];
-    if (n >= NB_CALIB_FEW || !j->o.progress)
+    if (!j->o.progress || (n >= NB_CALIB_FEW && !overlap))
         return;
-    snprintf(line, sizeof line,
-             "warning: %lld tokens of calibration are few, the codes may fit them and nothing "
-             "else; more --samples or --ctx, or --method rtn",
-             (long long)n);
+    if (n < NB_CALIB_FEW)
+        snprintf(line, sizeof line,
+                 "warning: %lld tokens of calibration are few, the codes may fit them and nothing "
+                 "else; %s, or --method rtn",
+                 (long long)n, overlap ? "a longer text" : "more --samples or --ctx");
+    else
+        snprintf(line, sizeof line,
+                 "warning: %d samples of %d tokens overlap in a text of %lld: they say no more "
+                 "than %lld would",
+                 j->calib.n_seq, j->calib.ctx, (long long)n, (long long)(n / j->calib.ctx));
     j->o.progress(j->o.arg, line, 0, j->m->hp.n_layer, -1.0);
 }
 

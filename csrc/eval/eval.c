@@ -209,6 +209,9 @@ static nb_status choose_chunks(const nb_model *m, const nb_eval_options *o, nb_i
         nb_hint(err, "--first-chunk 0 --chunks %lld", (long long)whole);
         return st;
     }
+    if (o->spread && o->first_chunk)
+        return nb_fail(err, NB_USAGE,
+                       "--spread goes over the whole text, from no --first-chunk on");
     *n_chunk = (int32_t)asked;
     return NB_OK;
 }
@@ -233,6 +236,7 @@ nb_status nb_eval(nb_model *m, nb_model *reference, const nb_eval_options *o, nb
     if (reference && (!reference->be || !reference->tokenizer))
         return nb_fail(err, NB_USAGE, "evaluation needs a model with weights and a tokenizer");
     nb_status st = choose_chunks(m, o, &ids, &ctx, &n_chunk, err);
+    r->overlap = st == NB_OK && n_chunk > (int64_t)ids.n / ctx;
     if (st == NB_OK)
         st = check_reference(m, reference, err);
     if (st != NB_OK)

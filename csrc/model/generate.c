@@ -49,12 +49,13 @@ nb_status nb_generate(nb_session *s, const nb_generate_options *o, nb_generate_r
     struct run g = {.s = s, .m = nb_session_model(s), .o = o};
     memset(r, 0, sizeof *r);
     const int32_t room = nb_session_ctx_len(s) - nb_session_length(s, 0);
-    if (o->n_prompt < 1 || o->n_prompt > (size_t)room) {
+    if (!o->n_prompt)
+        return nb_fail(err, NB_BAD_INPUT, "the prompt is empty, there is nothing to go on from");
+    if (o->n_prompt > (size_t)room) {
         const nb_status st =
-            nb_fail(err, o->n_prompt ? NB_NO_ROOM : NB_BAD_INPUT,
-                    "a prompt of %zu tokens; the context has room for 1 to %d", o->n_prompt, room);
-        if (o->n_prompt)
-            nb_session_hint_room(s, nb_session_length(s, 0) + (int64_t)o->n_prompt, err);
+            nb_fail(err, NB_NO_ROOM, "a prompt of %zu tokens; the context has room for %d",
+                    o->n_prompt, room);
+        nb_session_hint_room(s, nb_session_length(s, 0) + (int64_t)o->n_prompt, err);
         return st;
     }
     const int32_t most = o->n_predict < 0 || o->n_predict > room - (int32_t)o->n_prompt + 1

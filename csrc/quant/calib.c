@@ -16,7 +16,7 @@ void nb_calib_free(nb_calib *c)
 
 static nb_status reserve(nb_calib *c, int32_t n_seq, int32_t ctx, nb_error *err)
 {
-    *c = (nb_calib){.n_seq = n_seq, .ctx = ctx};
+    *c = (nb_calib){.n_seq = n_seq, .ctx = ctx, .n_distinct = (int64_t)n_seq * ctx};
     c->ids = nb_alloc_zero((size_t)n_seq * (size_t)ctx, sizeof *c->ids, "calibration tokens", err);
     return c->ids ? NB_OK : NB_NO_ROOM;
 }
@@ -35,9 +35,17 @@ nb_status nb_calib_text(const nb_model *m, const char *path, const char *text, s
         else
             nb_hint(err, "a longer text, or --calib self: the model writes its own");
     }
+    const int64_t step = n_seq > 1 ? ((int64_t)ids.n - ctx) / (n_seq - 1) : 0;
+    if (st == NB_OK && n_seq > 1 && step < 1) {
+        st = nb_fail_at(err, NB_BAD_INPUT, path, -1,
+                        "%zu tokens of calibration text: %d sequences of %d would be the same one",
+                        ids.n, n_seq, ctx);
+        nb_hint(err, "--samples %lld", (long long)(ids.n / (size_t)ctx));
+    }
     if (st == NB_OK)
         st = reserve(out, n_seq, ctx, err);
-    const int64_t step = n_seq > 1 ? ((int64_t)ids.n - ctx) / (n_seq - 1) : 0;
+    if (st == NB_OK && step < ctx)
+        out->n_distinct = step * (n_seq - 1) + ctx;
     for (int32_t i = 0; i < n_seq && st == NB_OK; i++)
         memcpy(out->ids + (size_t)i * (size_t)ctx, ids.p + i * step, (size_t)ctx * sizeof *ids.p);
     nb_ids_free(&ids);

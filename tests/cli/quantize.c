@@ -15,6 +15,12 @@ static folder here;
 
 /* None of them may leave a file behind. */
 static const transcript refused[] = {
+    {"samples that would all be the same",
+     "quantize " TINY " -o %T/out.gguf --calib %T/text.txt -c 64 --samples 100000", 4, NULL,
+     "100000 sequences of 64 would be the same one\nhint: --samples ", 0},
+    {"a page under the manifest's name",
+     "quantize " TINY " -o %T/out.gguf --method rtn --report %T/out.gguf.manifest.json", 2, NULL,
+     ": the manifest of -o has that name\nhint: ", 0},
     {"quantize without OUT", "quantize " TINY, 2, NULL, "-o OUT is missing", 0},
     {"quantize without a model", "quantize -o %T/out.gguf", 2, NULL, "MODEL is missing", 0},
     {"quantize a model that is not there", "quantize %T/none.gguf" OUT "--json", 3, NULL,
