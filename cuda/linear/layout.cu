@@ -55,6 +55,7 @@ static int shift_of(nb_cuda_codes codes, int64_t group, int64_t K)
 {
     const int64_t units = group / kUnit;
     int shift = 0;
+    /* a row shorter than a unit is a short group: T4 has one line a unit for f32 scales only */
     if (group == K && K >= kUnit && has_lines(codes, 1))
         return kWholeRow;
     if (group % kUnit || !has_lines(codes, 1))
