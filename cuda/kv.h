@@ -27,10 +27,26 @@ static inline KvScales nb_kv_scales_of(const nb_kv *kv)
 {
     return {(int64_t)nb_kv_scales_at(kv), nb_kv_groups(kv->head_dim)};
 }
-/* The scales of the head-vector `n`, counted over [n_seq][ctx_len][n_kv_head]. */
+/* The scales of the head-vector `n`, counted over [n_page][NB_KV_PAGE][n_kv_head]. */
 DEVI const uint16_t *nb_scales(const KvScales &s, const void *cache, int64_t n)
 {
     return (const uint16_t *)((const char *)cache + s.at) + n * s.groups;
+}
+
+/* Where positions lie: the table of nb_kv. */
+struct KvPages {
+    const int32_t *page;
+    int seq_pages;
+};
+static inline KvPages nb_kv_pages_of(const nb_kv *kv)
+{
+    return {kv->page, kv->seq_pages};
+}
+/* Position pos of a sequence, counted over [n_page][NB_KV_PAGE]. */
+DEVI int64_t nb_place(const KvPages &p, int seq, int pos)
+{
+    return (int64_t)p.page[(int64_t)seq * p.seq_pages + pos / NB_KV_PAGE] * NB_KV_PAGE +
+           pos % NB_KV_PAGE;
 }
 
 /* E4M3 by way of f16, whose exponent is 8 greater and whose fraction 7 bits longer. */

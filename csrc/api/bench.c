@@ -62,11 +62,11 @@ static void add_attention(cost *c, int64_t n, int64_t held)
 {
     const nb_hparams *hp = &c->m->hp;
     const nb_kv one = {.type = c->m->be->kv_type,
-                       .n_seq = 1,
-                       .ctx_len = 64,
+                       .n_page = 1,
                        .n_kv_head = hp->n_kv_head,
                        .head_dim = hp->head_dim};
-    const double kv_bytes = (double)nb_kv_bytes(&one) / 64.0; /* keys of a position, in a layer */
+    /* keys of a position, in a layer */
+    const double kv_bytes = (double)nb_kv_bytes(&one) / NB_KV_PAGE;
     const double seen = (double)n * (double)held + (double)n * (double)(n + 1) / 2;
     c->bytes += 2.0 * hp->n_layer * kv_bytes * (double)(held + n);
     spend(c, NB_ARITH_F32, 4.0 * hp->n_layer * hp->n_head * hp->head_dim * seen,

@@ -27,7 +27,8 @@ typedef struct job {
     int n_cache, next;
     nb_attention_args a;
     nb_batch batch;
-    void *held[8]; /* device memory besides the caches */
+    int32_t *pages; /* the table that the caches share */
+    void *held[8];  /* device memory besides the caches */
     int n_held;
 } job;
 
@@ -54,9 +55,10 @@ static nb_status fill(job *j, const nb_rope_args *a, const nb_kv *kv, int32_t *p
                       void *pos, nb_error *err)
 {
     nb_status st = NB_OK;
+    const int32_t len = kv->seq_pages * NB_KV_PAGE;
     for (int32_t s = 0; s < kv->n_seq && st == NB_OK; s++)
-        for (int32_t at = 0; at < kv->ctx_len && st == NB_OK; at += kChunk) {
-            const int32_t n = kv->ctx_len - at < kChunk ? kv->ctx_len - at : kChunk;
+        for (int32_t at = 0; at < len && st == NB_OK; at += kChunk) {
+            const int32_t n = len - at < kChunk ? len - at : kChunk;
             const size_t bytes = (size_t)n * sizeof *place;
             for (int32_t i = 0; i < n; i++) {
                 place[i] = s;
@@ -77,8 +79,8 @@ static nb_status fill(job *j, const nb_rope_args *a, const nb_kv *kv, int32_t *p
     return st;
 }
 
-static nb_status caches(job *j, const nb_limits *limits, const nb_kv *as, int32_t n_head,
-                        nb_error *err)
+/* as: their shape; it gets its table. */
+static nb_status caches(job *j, const nb_limits *limits, nb_kv *as, int32_t n_head, nb_error *err)
 {
     const size_t bytes = nb_kv_bytes(as), room = j->be->memory_bytes / 2;
     size_t want = nb_bench_copies(limits, 2 * bytes);
@@ -86,7 +88,7 @@ static nb_status caches(job *j, const nb_limits *limits, const nb_kv *as, int32_
     if (room && 2 * want * bytes > room)
         return nb_fail(err, NB_NO_ROOM,
                        "%zu caches of %d sequences of %d need %zu bytes, half the memory is %zu",
-                       want, as->n_seq, as->ctx_len, 2 * want * bytes, room);
+                       want, as->n_seq, as->seq_pages * NB_KV_PAGE, 2 * want * bytes, room);
     const int64_t q = (int64_t)n_head * as->head_dim, row = (int64_t)as->n_kv_head * as->head_dim;
     float *host = nb_alloc((size_t)kChunk, (size_t)q * sizeof *host, "random keys", err);
     int32_t *place = nb_alloc(2 * (size_t)kChunk, sizeof *place, "positions", err);
@@ -110,6 +112,8 @@ static nb_status caches(job *j, const nb_limits *limits, const nb_kv *as, int32_
     a.k = to[1];
     a.v = to[2];
     a.inv_freq = to[3];
+    if (st == NB_OK)
+        st = nb_kv_in_order(j->be, as, &j->pages, err);
     for (size_t i = 0; i < want && st == NB_OK; i++) {
         nb_kv *kv = &j->cache[j->n_cache++];
         *kv = *as;
@@ -130,8 +134,8 @@ static nb_status caches(job *j, const nb_limits *limits, const nb_kv *as, int32_
 }
 
 /* The queries, the batch and room for what comes out. */
-static nb_status operands(job *j, bool prefill, int32_t m, const nb_kv *as, int32_t n_head,
-                          nb_error *err)
+static nb_status operands(job *j, bool prefill, int32_t m, int32_t len, const nb_kv *as,
+                          int32_t n_head, nb_error *err)
 {
     const int64_t row = (int64_t)n_head * as->head_dim;
     const size_t n = (size_t)(m * row);
@@ -143,7 +147,7 @@ static nb_status operands(job *j, bool prefill, int32_t m, const nb_kv *as, int3
         nb_bench_floats(host, (int64_t)n, 4);
         for (int32_t i = 0; i < m; i++) {
             place[i] = prefill ? 0 : i;
-            place[m + i] = prefill ? i : as->ctx_len - 1;
+            place[m + i] = prefill ? i : len - 1;
         }
         st = hold(j, host, n * sizeof *host, "random queries", &q, err);
     }
@@ -155,7 +159,7 @@ static nb_status operands(job *j, bool prefill, int32_t m, const nb_kv *as, int3
         st = hold(j, place + m, (size_t)m * sizeof *place, "positions", &pos, err);
     if (st == NB_OK)
         st = j->be->op->sync(j->be, err); /* host may go */
-    j->batch = (nb_batch){.n_token = m, .seq = seq, .pos = pos, .max_len = as->ctx_len};
+    j->batch = (nb_batch){.n_token = m, .seq = seq, .pos = pos, .max_len = len};
     j->a = (nb_attention_args){.q = q,
                                .ldq = row,
                                .ldo = row,
@@ -176,31 +180,35 @@ static nb_status one_m(nb_backend *be, const nb_limits *limits, const nb_bench_k
                        nb_kv_type type, const char *kind, int32_t m, nb_error *err)
 {
     const bool prefill = strcmp(o->op, "prefill") == 0;
-    const int32_t n_head = o->n_head ? o->n_head : kHeads;
-    const nb_kv as = {.type = type,
-                      .n_seq = prefill ? 1 : m,
-                      .ctx_len = prefill          ? m
-                                 : o->ctx_len > 0 ? o->ctx_len
-                                                  : kContext,
-                      .n_kv_head = o->n_head ? o->n_kv_head : kKvHeads,
-                      .head_dim = o->n_head ? o->head_dim : kHeadDim};
+    const int32_t n_head = o->n_head ? o->n_head : kHeads, n_seq = prefill ? 1 : m,
+                  len = prefill          ? m
+                        : o->ctx_len > 0 ? o->ctx_len
+                                         : kContext,
+                  pages = nb_kv_pages(len);
+    nb_kv as = {.type = type,
+                .n_page = n_seq * pages,
+                .n_seq = n_seq,
+                .seq_pages = pages,
+                .n_kv_head = o->n_head ? o->n_kv_head : kKvHeads,
+                .head_dim = o->n_head ? o->head_dim : kHeadDim};
     job j = {.be = be};
     nb_bench_times t;
     nb_status st = caches(&j, limits, &as, n_head, err);
     if (st == NB_OK)
-        st = operands(&j, prefill, m, &as, n_head, err);
+        st = operands(&j, prefill, m, len, &as, n_head, err);
     if (st == NB_OK)
         st = nb_bench_time(be, one_attention, &j, j.n_cache, &t, err);
     if (st == NB_OK) {
-        const double row = (double)n_head * as.head_dim, cache = 2.0 * (double)nb_kv_bytes(&as),
+        const double row = (double)n_head * as.head_dim,
+                     cache = 2.0 * (double)nb_kv_bytes(&as) * len / (pages * NB_KV_PAGE),
                      f32 = limits->flop_per_s[NB_ARITH_F32],
                      tiles = limits->flop_per_s[NB_ARITH_BF16_TILES];
-        nb_kernel_row r = {.m = m, .n = as.ctx_len, .k = (int64_t)row};
+        nb_kernel_row r = {.m = m, .n = len, .k = (int64_t)row};
         snprintf(r.op, sizeof r.op, "%s", o->op);
         snprintf(r.row, sizeof r.row, "%s", be->name);
         snprintf(r.kind, sizeof r.kind, "%s", kind);
         nb_bench_speed(&r, cache + 8.0 * m * row,
-                       prefill ? 2.0 * m * (m + 1.0) * row : 4.0 * m * as.ctx_len * row, limits,
+                       prefill ? 2.0 * m * (m + 1.0) * row : 4.0 * m * len * row, limits,
                        /* a GPU's prompts go through tensor cores, the CPU's attention does not */
                        strcmp(be->name, "cpu") != 0 && tiles > 0 ? tiles : f32, &t);
         r.rotated_bytes = (int64_t)cache * (t.n_call < j.n_cache ? t.n_call : j.n_cache);
@@ -212,6 +220,7 @@ static nb_status one_m(nb_backend *be, const nb_limits *limits, const nb_bench_k
     }
     for (int i = 0; i < j.n_held; i++)
         be->op->release(be, j.held[i]);
+    be->op->release(be, j.pages);
     return st;
 }
 

@@ -49,11 +49,17 @@ typedef enum nb_kv_type {
     NB_KV_TYPES
 } nb_kv_type;
 
-/* Keys and values of one layer: [n_seq][ctx_len][n_kv_head][head_dim] each, as kv.h lays them
- * out. */
+/* Keys and values of one layer, in pages: [n_page][NB_KV_PAGE][n_kv_head][head_dim] each, as kv.h
+ * lays them out. Which pages a sequence holds is the same for every layer. */
+enum {
+    NB_KV_PAGE = 64
+}; /* positions; the rows of attention take as many keys at a time, or a part
+                           * that divides it */
 typedef struct nb_kv {
     nb_kv_type type;
-    int32_t n_seq, ctx_len, n_kv_head, head_dim;
+    int32_t n_page, n_seq, seq_pages, n_kv_head, head_dim;
+    const int32_t *page; /* [n_seq][seq_pages] device: the page of positions 64 i .. 64 i + 63 of a
+                          * sequence; anything where it holds none */
     void *k, *v;
 } nb_kv;
 

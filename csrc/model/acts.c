@@ -1,5 +1,4 @@
-/* acts.c -- the buffers of a step: activations, scratch, caches. */
-#include "backend/kv.h"
+/* acts.c -- the buffers of a step: activations and scratch. */
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -70,28 +69,4 @@ void nb_acts_close(nb_backend *be, nb_acts *a)
         nb_acts_close(a->front->be, a->front);
     free(a->front);
     memset(a, 0, sizeof *a);
-}
-
-nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len,
-                     nb_kv *kv, nb_error *err)
-{
-    *kv = (nb_kv){.type = be->kv_type,
-                  .n_seq = n_seq,
-                  .ctx_len = ctx_len,
-                  .n_kv_head = hp->n_kv_head,
-                  .head_dim = hp->head_dim};
-    const size_t bytes = nb_kv_bytes(kv);
-    nb_status st = be->op->alloc(be, bytes, "keys of the cache", &kv->k, err);
-    if (st == NB_OK)
-        st = be->op->alloc(be, bytes, "values of the cache", &kv->v, err);
-    if (st != NB_OK)
-        nb_kv_close(be, kv);
-    return st;
-}
-
-void nb_kv_close(nb_backend *be, nb_kv *kv)
-{
-    be->op->release(be, kv->k);
-    be->op->release(be, kv->v);
-    kv->k = kv->v = NULL;
 }

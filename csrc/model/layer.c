@@ -210,7 +210,6 @@ size_t nb_layer_scratch(const nb_model *m, const nb_layer *y, int32_t n_token, i
     const nb_batch batch = {.n_token = n_token, .max_len = ctx_len};
     const nb_kv kv = {.type = be->kv_type,
                       .n_seq = n_token,
-                      .ctx_len = ctx_len,
                       .n_kv_head = hp->n_kv_head,
                       .head_dim = hp->head_dim};
     const nb_attention_args attend = {.batch = &batch, .kv = &kv, .n_head = hp->n_head};

@@ -254,10 +254,38 @@ nb_status nb_decoder_front(const nb_model *m, nb_acts *a, const nb_batch *batch,
 nb_status nb_decoder_rest(const nb_model *m, nb_acts *a, const nb_batch *batch, const nb_kv *kv,
                           nb_error *err) NB_CHECKED;
 
-/* ---- caches (acts.c) ---- */
+/* ---- caches (kv.c) ---- */
+/* Keys and values of one layer, as many pages as n_seq sequences of ctx_len need; no table yet. */
 nb_status nb_kv_open(nb_backend *be, const nb_hparams *hp, int32_t n_seq, int32_t ctx_len,
                      nb_kv *kv, nb_error *err) NB_CHECKED;
 void nb_kv_close(nb_backend *be, nb_kv *kv);
+
+/* Which pages the sequences of a session hold, and the same table on every device of its model. */
+typedef struct nb_page_table {
+    nb_backend *be;
+    int32_t *page;
+} nb_page_table;
+typedef struct nb_pages {
+    int32_t n_seq, seq_pages;
+    int32_t *table;  /* [n_seq][seq_pages] host; the first held[s] of a row count */
+    int32_t *held;   /* [n_seq] */
+    int32_t *unused; /* [n_unused] pages that nobody holds; the last is taken next */
+    int32_t n_unused;
+    nb_page_table on[2]; /* of the model's device, and of its front's */
+    int n_device;
+    bool stale; /* the devices have an older table */
+} nb_pages;
+
+nb_status nb_pages_open(const nb_model *m, int32_t n_seq, int32_t ctx_len, nb_pages *p,
+                        nb_error *err) NB_CHECKED;
+void nb_pages_close(nb_pages *p);
+const int32_t *nb_pages_on(const nb_pages *p, const nb_backend *be); /* for nb_kv.page */
+/* Pages for positions 0 .. len - 1 of a sequence; there are always enough, len at most the ctx_len
+ * they were opened for. */
+void nb_pages_hold(nb_pages *p, int32_t seq, int32_t len);
+void nb_pages_drop(nb_pages *p, int32_t seq); /* gives back all that it holds */
+/* Brings the tables of the devices up to date, in the order of the ops. */
+nb_status nb_pages_send(nb_pages *p, nb_error *err) NB_CHECKED;
 
 /* ---- sessions (session.c) ---- */
 

@@ -23,6 +23,7 @@ struct nb_session {
     int32_t n_seq, ctx_len, logit_rows;
     int32_t *length; /* [n_seq] */
     nb_kv *kv;       /* [n_layer] */
+    nb_pages pages;
     nb_acts acts;
     float *logits;  /* [logit_rows, vocab_size] device */
     int32_t *next;  /* [n_seq] device: tokens picked */
@@ -111,8 +112,13 @@ nb_status nb_session_open(nb_model *m, int32_t n_seq, int32_t ctx_len, nb_sessio
     s->host_bytes = (int64_t)logit_bytes;
     s->host = nb_alloc_aligned(logit_bytes, 1, "logits", err);
     nb_status st = s->length && s->kv && s->stage && s->host ? NB_OK : NB_NO_ROOM;
-    for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++)
-        st = nb_kv_open(nb_model_at(m, l)->be, &m->hp, n_seq, ctx_len, &s->kv[l], err);
+    if (st == NB_OK)
+        st = nb_pages_open(m, n_seq, ctx_len, &s->pages, err);
+    for (int l = 0; l < m->hp.n_layer && st == NB_OK; l++) {
+        nb_backend *be = nb_model_at(m, l)->be;
+        st = nb_kv_open(be, &m->hp, n_seq, ctx_len, &s->kv[l], err);
+        s->kv[l].page = nb_pages_on(&s->pages, be);
+    }
     if (st == NB_OK)
         st = nb_acts_open(m, max_token, ctx_len, &s->acts, err);
     if (st == NB_OK)
@@ -138,6 +144,7 @@ void nb_session_close(nb_session *s)
         be->op->replay_close(be, s->replay);
     for (int l = 0; s->kv && l < s->m->hp.n_layer; l++)
         nb_kv_close(nb_model_at(s->m, l)->be, &s->kv[l]);
+    nb_pages_close(&s->pages);
     nb_acts_close(be, &s->acts);
     be->op->release(be, s->logits);
     be->op->release(be, s->next);
@@ -152,8 +159,10 @@ void nb_session_close(nb_session *s)
 
 void nb_session_clear(nb_session *s, int32_t seq)
 {
-    if (seq >= 0 && seq < s->n_seq)
-        s->length[seq] = 0;
+    if (seq < 0 || seq >= s->n_seq)
+        return;
+    s->length[seq] = 0;
+    nb_pages_drop(&s->pages, seq);
 }
 
 int32_t nb_session_length(const nb_session *s, int32_t seq)
@@ -244,15 +253,15 @@ static int32_t rounded_len(const nb_session *s, int32_t len)
     return most >= len && most < s->ctx_len ? most : s->ctx_len;
 }
 
-/* Uploads the staged tokens, to the front too, and runs the step; the residual stream is then in
- * acts.x, logits and tokens where they were asked for. */
+/* Uploads the staged tokens, and the table of pages if it changed, to the front too, and runs the
+ * step; the residual stream is then in acts.x, logits and tokens where they were asked for. */
 static nb_status run_staged(nb_session *s, struct step *t, nb_error *err)
 {
     const size_t bytes = 3 * (size_t)t->n * sizeof(int32_t);
     nb_backend *be = s->m->be;
     const bool decode = is_decode(s, t->n);
     bool again = false;
-    nb_status st = NB_OK;
+    nb_status st = nb_pages_send(&s->pages, err);
     t->max_len = decode ? rounded_len(s, t->max_len) : t->max_len;
     for (nb_acts *a = &s->acts; a && st == NB_OK; a = a->front) {
         nb_acts_place(a, t->n); /* a recording goes by n, too */
@@ -334,6 +343,7 @@ static nb_status feed(nb_session *s, int32_t seq, const int32_t *tokens, int32_t
             stage_token(s, n, i, tokens[at + i], seq, s->length[seq] + i);
         if (how && at + n == n_token)
             ask_pick(&t, 1, how);
+        nb_pages_hold(&s->pages, seq, t.max_len);
         st = run_staged(s, &t, err);
         if (st == NB_OK && wanted)
             st = give_logits(s, at, from, n, have, sink, arg, err);
@@ -412,6 +422,7 @@ static nb_status decode(nb_session *s, const int32_t *tokens, int32_t n_seq, int
     for (int32_t i = 0; i < n_seq && st == NB_OK; i++) {
         st = check_feed(s, i, &tokens[i], 1, err);
         if (st == NB_OK) {
+            nb_pages_hold(&s->pages, i, s->length[i] + 1);
             stage_token(s, n_seq, i, tokens[i], i, s->length[i]);
             t.max_len = s->length[i] + 1 > t.max_len ? s->length[i] + 1 : t.max_len;
         }

@@ -63,8 +63,9 @@ typedef struct nb_pipe {
     nb_stream quantized, original;
     bool two; /* the original stream runs: the correction is on and the streams differ */
     nb_acts acts;
-    nb_kv kv;
-    double *h, *c; /* device, as large as the largest group's moments: H, and C or W C; of a
+    nb_kv kv;       /* of one sequence, used anew for each */
+    int32_t *pages; /* its table */
+    double *h, *c;  /* device, as large as the largest group's moments: H, and C or W C; of a
                     * mixture's experts that many beside each other */
     float *scale[NB_GROUP_COUNT]; /* [K] host, of the inputs of this layer's groups, of a
                                    * mixture's down [n_expert, K]; NULL: not scaled */

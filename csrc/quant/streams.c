@@ -3,6 +3,7 @@
  * A stage handles all sequences before the next begins, so a stream's activations are kept whole: x
  * [T, hidden], and the input of the next linear (mid) [T, max(n_head head_dim, nb_act_width)].
  * Sequence i has the rows [i ctx, (i + 1) ctx). */
+#include "backend/kv.h"
 #include "base/clock.h"
 #include "quant/pipe.h"
 
@@ -323,6 +324,8 @@ nb_status nb_pipe_open_streams(nb_pipe *p, nb_error *err)
     if (st == NB_OK)
         st = nb_kv_open(be, hp, 1, ctx, &p->kv, err);
     if (st == NB_OK)
+        st = nb_kv_in_order(be, &p->kv, &p->pages, err);
+    if (st == NB_OK)
         st = nb_rows_open_file(p, (both ? 2 : 1) * (d + mid), err);
     if (st == NB_OK && p->o->spill)
         st = nb_pipe_host(p, (size_t)(ctx * K), sizeof *p->stage, "activations of a sequence",
@@ -341,7 +344,7 @@ nb_status nb_pipe_open_streams(nb_pipe *p, nb_error *err)
 void nb_pipe_close_streams(nb_pipe *p)
 {
     nb_rows *rows[] = {&p->quantized.x, &p->quantized.mid, &p->original.x, &p->original.mid};
-    void *buffer[] = {p->h, p->c, p->scratch};
+    void *buffer[] = {p->h, p->c, p->scratch, p->pages};
     nb_acts_close(p->be, &p->acts);
     nb_kv_close(p->be, &p->kv);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

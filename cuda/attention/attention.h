@@ -12,22 +12,35 @@ struct Attention {
     const float *q;
     float *out;
     const int32_t *seq, *pos;
-    const void *k, *v; /* [n_seq][ctx_len][n_kv_head][head_dim] of `type` */
+    const void *k, *v; /* [n_page][NB_KV_PAGE][n_kv_head][head_dim] of `type` */
     int64_t ldq, ldo;
-    int n_token, n_head, n_kv_head, head_dim, ctx_len, window, type;
+    int n_token, n_head, n_kv_head, head_dim, window, type;
     float scale, soft_cap;
+    KvPages pages;
     KvScales scales;
 };
 
 static inline Attention nb_attention_of(const nb_attention_args *a)
 {
     const nb_kv *kv = a->kv;
-    return {a->q,          a->out,        a->batch->seq,
-            a->batch->pos, kv->k,         kv->v,
-            a->ldq,        a->ldo,        a->batch->n_token,
-            a->n_head,     kv->n_kv_head, kv->head_dim,
-            kv->ctx_len,   a->window,     kv->type,
-            a->scale,      a->soft_cap,   nb_kv_scales_of(kv)};
+    return {a->q,
+            a->out,
+            a->batch->seq,
+            a->batch->pos,
+            kv->k,
+            kv->v,
+            a->ldq,
+            a->ldo,
+            a->batch->n_token,
+            a->n_head,
+            kv->n_kv_head,
+            kv->head_dim,
+            a->window,
+            kv->type,
+            a->scale,
+            a->soft_cap,
+            nb_kv_pages_of(kv),
+            nb_kv_scales_of(kv)};
 }
 
 /* The first position that a query at `pos` sees. */

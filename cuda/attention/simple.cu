@@ -21,9 +21,7 @@ __global__ void __launch_bounds__(128) simple_kernel(Attention a)
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, token = blockIdx.x,
               head = blockIdx.y;
     const int pos = a.pos[token], first = nb_first_seen(a, pos);
-    /* its KV head at position 0 */
-    const int64_t base =
-        (int64_t)a.seq[token] * a.ctx_len * a.n_kv_head + head / (a.n_head / a.n_kv_head);
+    const int seq = a.seq[token], kv_head = head / (a.n_head / a.n_kv_head);
     float q[kDims], o[kDims], top = -INFINITY, sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < kDims; i++) {
@@ -33,12 +31,12 @@ __global__ void __launch_bounds__(128) simple_kernel(Attention a)
         o[i] = 0.0f;
     }
     for (int t = first + warp; t <= pos; t += kWarps) {
+        const int64_t at = nb_place(a.pages, seq, t) * a.n_kv_head + kv_head;
         float s = 0.0f;
 #pragma unroll
         for (int i = 0; i < kDims; i++)
             if (i * 32 + lane < a.head_dim)
-                s += q[i] * nb_kv_value(a.type, a.scales, a.k, base + (int64_t)t * a.n_kv_head,
-                                        a.head_dim, i * 32 + lane);
+                s += q[i] * nb_kv_value(a.type, a.scales, a.k, at, a.head_dim, i * 32 + lane);
         s = nb_warp_sum(s);
         if (a.soft_cap > 0.0f)
             s = a.soft_cap * tanhf(s / a.soft_cap);
@@ -49,9 +47,8 @@ __global__ void __launch_bounds__(128) simple_kernel(Attention a)
 #pragma unroll
         for (int i = 0; i < kDims; i++)
             if (i * 32 + lane < a.head_dim)
-                o[i] = o[i] * keep + p * nb_kv_value(a.type, a.scales, a.v,
-                                                     base + (int64_t)t * a.n_kv_head, a.head_dim,
-                                                     i * 32 + lane);
+                o[i] = o[i] * keep +
+                       p * nb_kv_value(a.type, a.scales, a.v, at, a.head_dim, i * 32 + lane);
     }
 #pragma unroll
     for (int i = 0; i < kDims; i++)

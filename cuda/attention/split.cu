@@ -3,8 +3,9 @@
  *
  *   block      one token, one KV head (or 8 of its query heads), one piece of its positions (a
  *              split)
- *   warp       4 a block; in a step it takes kPos x kUnroll positions, kLanes lanes a position, 8
- *              elements (16 bytes of f16) a lane:
+ *   warp       4 a block; in a step it takes kPos x kUnroll positions of one page (a step begins at
+ *              a multiple of so many, and which page is next is read a step ahead), kLanes lanes a
+ *              position, 8 elements (16 bytes of f16) a lane:
  *
  *                  lane    0 .. kLanes-1 | kLanes .. 2 kLanes-1 | ...        head_dim <= 64: 8 lanes, 4 positions beside each other
  *                  reads   position t    | position t + 1       |                 <= 128: 16, 2;   <= 256: 32, 1
@@ -56,6 +57,7 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
 {
     constexpr int kPos = 32 / kLanes, kUnroll = kHeads > 4 ? 2 : 4, kStep = kPos * kUnroll,
                   kVecs = Kv<T>::kVecs;
+    static_assert(NB_KV_PAGE % kStep == 0, "a step is of one page");
     SHARED_ALIGN(16, float, share_o, [kWarps][kHeads][kLanes * kElements]);
     SHARED(float, share_m, [kWarps][kHeads]);
     SHARED(float, share_d, [kWarps][kHeads]);
@@ -73,12 +75,12 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
         return;
     const bool mine = e0 < a.head_dim; /* a multiple of 8 */
     const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
-    const int64_t base = (int64_t)a.seq[token] * a.ctx_len * step + kv_head * a.head_dim + e0;
-    const T *cache_k = (const T *)a.k + base, *cache_v = (const T *)a.v + base;
-    const int64_t head_at = (int64_t)a.seq[token] * a.ctx_len * a.n_kv_head + kv_head,
-                  scale_step = (int64_t)a.n_kv_head * a.scales.groups;
-    const uint16_t *scale_k = nb_scales(a.scales, a.k, head_at) + e0 / NB_KV_GROUP,
-                   *scale_v = nb_scales(a.scales, a.v, head_at) + e0 / NB_KV_GROUP;
+    const T *cache_k = (const T *)a.k + kv_head * a.head_dim + e0,
+            *cache_v = (const T *)a.v + kv_head * a.head_dim + e0;
+    const int64_t scale_step = (int64_t)a.n_kv_head * a.scales.groups;
+    const uint16_t *scale_k = nb_scales(a.scales, a.k, kv_head) + e0 / NB_KV_GROUP,
+                   *scale_v = nb_scales(a.scales, a.v, kv_head) + e0 / NB_KV_GROUP;
+    const int32_t *pages = a.pages.page + (int64_t)a.seq[token] * a.pages.seq_pages;
     const bool whole = nb_whole_rows(a.q, a.ldq);
     float q[kHeads][kElements], o[kHeads][kElements], m[kHeads], d[kHeads];
 #pragma unroll
@@ -102,21 +104,27 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
             }
         }
     }
-    for (int t0 = begin + warp * kStep; t0 < end; t0 += kWarps * kStep) {
+    const int first = begin / kStep * kStep + warp * kStep;
+    int page = first < end ? pages[first / NB_KV_PAGE] : 0;
+    for (int t0 = first; t0 < end; t0 += kWarps * kStep) {
+        const int64_t row = (int64_t)page * NB_KV_PAGE + t0 % NB_KV_PAGE + group; /* of u = 0 */
+        const int next = t0 + kWarps * kStep;
         uint4 kraw[kUnroll][kVecs], vraw[kUnroll][kVecs];
         float score[kUnroll][kHeads];
 #pragma unroll
         for (int u = 0; u < kUnroll; u++) { /* all loads of the step first */
             const int t = t0 + u * kPos + group;
-            if (mine && t < end) {
-                Kv<T>::load(cache_k + t * step, scale_k + t * scale_step, kraw[u]);
-                Kv<T>::load(cache_v + t * step, scale_v + t * scale_step, vraw[u]);
+            if (mine && t >= begin && t < end) {
+                const int64_t at = row + u * kPos;
+                Kv<T>::load(cache_k + at * step, scale_k + at * scale_step, kraw[u]);
+                Kv<T>::load(cache_v + at * step, scale_v + at * scale_step, vraw[u]);
             } else {
 #pragma unroll
                 for (int i = 0; i < kVecs; i++)
                     kraw[u][i] = vraw[u][i] = make_uint4(0, 0, 0, 0);
             }
         }
+        page = next < end ? pages[next / NB_KV_PAGE] : 0;
 #pragma unroll
         for (int u = 0; u < kUnroll; u++) {
             float k[kElements];
@@ -132,7 +140,8 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
                     dot += __shfl_xor_sync(0xffffffffu, dot, x);
                 if (a.soft_cap > 0.0f)
                     dot = a.soft_cap * tanhf(dot / a.soft_cap);
-                score[u][h] = t0 + u * kPos + group < end ? dot : -INFINITY;
+                const int t = t0 + u * kPos + group;
+                score[u][h] = t >= begin && t < end ? dot : -INFINITY;
             }
         }
 #pragma unroll

@@ -2,8 +2,8 @@
  * (FlashAttention-2, Dao 2023, algorithm 1).
  *
  *   block      64 rows (tokens) of one query head; warp w rows 16 w .. 16 w + 15
- *   tile       kTileN positions of K and V, two of them in shared memory: cp.async brings the next
- *              one while this one is multiplied
+ *   tile       kTileN positions of K and V at a multiple of kTileN, so of one page; two of them in
+ *              shared memory: cp.async brings the next one while this one is multiplied
  *   S = Q K^T  m16n8k16, scores f32 in registers; masked, the running maximum m and sum d of a row
  *       live in the four lanes that share it
  *   O += P V   P rounded to f16 straight from the score registers (C fragments of two n8 tiles are
@@ -101,17 +101,20 @@ template <class T> DEVI void convert8(const T *p, const uint16_t *scale, uint16_
                          nb_half_pack(x[4], x[5]), nb_half_pack(x[6], x[7])));
 }
 
-/* K and V of positions t0 .. t0 + kTileN - 1 on their way to shared memory, hi's own behind hi.
- * head_at: the head-vector of position 0. */
+/* K and V of positions t0 .. t0 + kTileN - 1 of a sequence on their way to shared memory, hi's own
+ * behind hi. */
 template <class T, int kDim, int kTileN>
-DEVI void fetch(const Attention &a, int64_t head_at, const T *k, const T *v, int t0, int hi,
-                uint16_t *sk, uint16_t *sv)
+DEVI void fetch(const Attention &a, int seq, int kv_head, int t0, int hi, uint16_t *sk,
+                uint16_t *sv)
 {
     constexpr int kRow = kDim + 8;
+    static_assert(NB_KV_PAGE % kTileN == 0, "a tile is of one page");
     const int pieces = a.head_dim / 8;
-    const int64_t step = (int64_t)a.n_kv_head * a.head_dim;
+    const int64_t step = (int64_t)a.n_kv_head * a.head_dim,
+                  head_at = nb_place(a.pages, seq, t0) * a.n_kv_head + kv_head;
+    const T *k = (const T *)a.k + head_at * a.head_dim, *v = (const T *)a.v + head_at * a.head_dim;
     for (int i = threadIdx.x; i < kTileN * pieces; i += kThreads) {
-        const int r = i / pieces, c = i % pieces * 8, t = t0 + r <= hi ? t0 + r : hi;
+        const int r = i / pieces, c = i % pieces * 8, t = t0 + r <= hi ? r : hi - t0;
         if constexpr (kF16<T>) {
             cp_async_16(&sk[r * kRow + c], k + t * step + c);
             cp_async_16(&sv[r * kRow + c], v + t * step + c);
@@ -177,13 +180,11 @@ __global__ void __launch_bounds__(kThreads, kDim <= 64    ? 3
     float o[kTilesD][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f};
 
     for (Walk w = next_walk(a, m0, -1); w.seq != kNone; w = next_walk(a, m0, w.seq)) {
-        const int64_t head_at = (int64_t)w.seq * a.ctx_len * a.n_kv_head + kv_head,
-                      base = head_at * a.head_dim;
-        const T *k = (const T *)a.k + base, *v = (const T *)a.v + base;
-        fetch<T, kDim, kTileN>(a, head_at, k, v, w.lo, w.hi, sk, sv);
-        for (int t0 = w.lo, stage = 0; t0 <= w.hi; t0 += kTileN, stage ^= 1) {
+        const int begin = w.lo / kTileN * kTileN;
+        fetch<T, kDim, kTileN>(a, w.seq, kv_head, begin, w.hi, sk, sv);
+        for (int t0 = begin, stage = 0; t0 <= w.hi; t0 += kTileN, stage ^= 1) {
             if (t0 + kTileN <= w.hi)
-                fetch<T, kDim, kTileN>(a, head_at, k, v, t0 + kTileN, w.hi,
+                fetch<T, kDim, kTileN>(a, w.seq, kv_head, t0 + kTileN, w.hi,
                                        sk + (stage ^ 1) * kTileN * kRow,
                                        sv + (stage ^ 1) * kTileN * kRow);
             else

@@ -12,7 +12,8 @@ struct Rope {
     const int32_t *seq, *pos;
     void *cache_k, *cache_v;
     int64_t ldq, ldk, ldv;
-    int n_head, n_kv_head, head_dim, rope_dim, ctx_len, interleaved, type;
+    int n_head, n_kv_head, head_dim, rope_dim, interleaved, type;
+    KvPages pages;
     KvScales scales;
 };
 
@@ -54,7 +55,7 @@ __global__ void rope_kernel(Rope a)
 {
     const int m = blockIdx.x, half = a.rope_dim / 2, pos = a.pos[m], tail = a.head_dim - a.rope_dim;
     const int row = a.n_kv_head * a.head_dim;
-    const int64_t at = ((int64_t)a.seq[m] * a.ctx_len + pos) * row;
+    const int64_t at = nb_place(a.pages, a.seq[m], pos) * row;
     int first, second;
     for (int i = threadIdx.x; i < a.n_head * half; i += blockDim.x)
         rotate(a, a.q + m * a.ldq + i / half * a.head_dim, i % half, pos, &first, &second);
@@ -95,9 +96,9 @@ nb_status nb_cuda_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error
                     kv->n_kv_head,
                     kv->head_dim,
                     a->rope_dim,
-                    kv->ctx_len,
                     a->interleaved,
                     kv->type,
+                    nb_kv_pages_of(kv),
                     nb_kv_scales_of(kv)};
     return nb_launch(be, "rope_append_kv", rope_kernel, dim3((unsigned)a->batch->n_token),
                      dim3(128), 0, err, r);

@@ -5,28 +5,30 @@
 #include "ops/ops.h"
 
 typedef struct attention_case {
-    int32_t M, n_head, n_kv_head, head_dim, n_seq, ctx_len, max_len, window;
+    int32_t M, n_head, n_kv_head, head_dim, n_page, n_seq, seq_pages, max_len, window;
     int64_t ldq, ldo;
     float scale, soft_cap;
     nb_kv_type type;
     const float *q;
     const uint8_t *k, *v; /* the caches as they lie in memory; positions no query may see are NaN */
     const float *kf, *vf; /* the same as floats */
-    const int32_t *seq, *pos;
+    const int32_t *seq, *pos, *page;
 } attention_case;
 
 static size_t cache_count(const attention_case *c)
 {
-    return (size_t)c->n_seq * (size_t)c->ctx_len * (size_t)c->n_kv_head * (size_t)c->head_dim;
+    return (size_t)c->n_page * NB_KV_PAGE * (size_t)c->n_kv_head * (size_t)c->head_dim;
 }
 
 static nb_kv cache_of(const attention_case *c)
 {
     return (nb_kv){.type = c->type,
+                   .n_page = c->n_page,
                    .n_seq = c->n_seq,
-                   .ctx_len = c->ctx_len,
+                   .seq_pages = c->seq_pages,
                    .n_kv_head = c->n_kv_head,
-                   .head_dim = c->head_dim};
+                   .head_dim = c->head_dim,
+                   .page = c->page};
 }
 
 static bool run_attention(ops *o, const void *args, void *out)
@@ -38,6 +40,7 @@ static bool run_attention(ops *o, const void *args, void *out)
     nb_kv kv = cache_of(c);
     kv.k = ops_inout(o, c->k, nb_kv_bytes(&kv));
     kv.v = ops_inout(o, c->v, nb_kv_bytes(&kv));
+    kv.page = ops_in(o, c->page, (size_t)(c->n_seq * c->seq_pages) * 4);
     const nb_batch batch = {.n_token = c->M,
                             .seq = ops_in(o, c->seq, (size_t)c->M * 4),
                             .pos = ops_in(o, c->pos, (size_t)c->M * 4),
@@ -65,18 +68,19 @@ static bool run_attention(ops *o, const void *args, void *out)
 static void compare_head(ops *o, const attention_case *c, int64_t m, int32_t h, const float *y,
                          const float *ref, double *p, double *ds)
 {
-    const int64_t dim = c->head_dim, step = c->n_kv_head * dim, pos = c->pos[m];
+    const nb_kv kv = cache_of(c);
+    const int64_t dim = c->head_dim, step = c->n_kv_head * dim, pos = c->pos[m],
+                  head = h / (c->n_head / c->n_kv_head) * dim;
     const int64_t first = c->window > 0 && pos >= c->window ? pos - c->window + 1 : 0;
-    const int64_t base =
-        (int64_t)c->seq[m] * c->ctx_len * step + h / (c->n_head / c->n_kv_head) * dim;
     const float *q = c->q + m * c->ldq + h * dim;
     const double bf16 = o->row->arith == OPS_F32 ? 0 : BOUND_BF16;
     double top = -HUGE_VAL, sum = 0;
     for (int64_t t = first; t <= pos; t++) {
+        const float *k = c->kf + nb_kv_place(&kv, c->seq[m], t) * step + head;
         bound_sum dot = {0, 0};
         double rss = 0;
         for (int64_t i = 0; i < dim; i++) {
-            const double x = (double)q[i] * (double)c->kf[base + t * step + i];
+            const double x = (double)q[i] * (double)k[i];
             bound_add(&dot, x);
             rss += 2 * x * bf16 * x * bf16;
         }
@@ -98,7 +102,8 @@ static void compare_head(ops *o, const attention_case *c, int64_t m, int32_t h, 
         bound_sum weighted = {0, 0};
         double moved = 0, rss = 0;
         for (int64_t t = first; t <= pos; t++) {
-            const double v = (double)c->vf[base + t * step + i], w = p[t] / sum;
+            const double w = p[t] / sum,
+                         v = (double)c->vf[nb_kv_place(&kv, c->seq[m], t) * step + head + i];
             bound_add(&weighted, w * v);
             moved += w * fabs(v - out) * ds[t];
             rss += 2 * w * v * bf16 * w * v * bf16;
@@ -111,8 +116,8 @@ static void compare_head(ops *o, const attention_case *c, int64_t m, int32_t h, 
 static void compare_attention(ops *o, const void *args, const void *got, const void *want)
 {
     const attention_case *c = args;
-    double *p = ops_alloc((size_t)c->ctx_len, sizeof *p),
-           *ds = ops_alloc((size_t)c->ctx_len, sizeof *ds);
+    double *p = ops_alloc((size_t)c->max_len, sizeof *p),
+           *ds = ops_alloc((size_t)c->max_len, sizeof *ds);
     ops_gaps(o, got, sizeof(float), c->M, (int64_t)c->n_head * c->head_dim, c->ldo);
     for (int64_t m = 0; m < c->M; m++)
         for (int32_t h = 0; h < c->n_head; h++)
@@ -203,8 +208,9 @@ static void fill_cache(const attention_case *k, nb_rng *r, uint8_t *raw, float *
     float head[256];
     memset(raw, 0xff, nb_kv_bytes(&kv));
     for (int32_t m = 0; m < k->M; m++)
-        for (int64_t first = (int64_t)k->seq[m] * k->ctx_len * k->n_kv_head, h = first;
-             h < first + ((int64_t)k->pos[m] + 1) * k->n_kv_head; h++) {
+        for (int32_t at = 0; at < (k->pos[m] + 1) * k->n_kv_head; at++) {
+            const int64_t h =
+                nb_kv_place(&kv, k->seq[m], at / k->n_kv_head) * k->n_kv_head + at % k->n_kv_head;
             for (int32_t i = 0; i < k->head_dim; i++)
                 head[i] = nb_rng_normal(r);
             nb_kv_put(&kv, raw, h * k->head_dim, head);
@@ -228,21 +234,26 @@ static void each_shape(check *c, ops_set *set)
                             .scale = (float)(1.0 / sqrt((double)s->head_dim)),
                             .soft_cap = s->soft_cap,
                             .type = s->type};
-        k.ctx_len = s->past + s->M + 9;
         k.ldq = s->n_head * s->head_dim + (int64_t)(i % 3) * 3;
         k.ldo = s->n_head * s->head_dim + (int64_t)(i % 2) * 5;
         float *q = ops_rows(&r, k.M, s->n_head * s->head_dim, k.ldq, s->spread);
         int32_t *seq = ops_alloc((size_t)k.M, sizeof *seq),
-                *pos = ops_alloc((size_t)k.M, sizeof *pos);
+                *pos = ops_alloc((size_t)k.M, sizeof *pos),
+                *len = ops_alloc((size_t)k.n_seq, sizeof *len);
+        memset(len, 0, (size_t)k.n_seq * sizeof *len);
         for (int32_t m = 0; m < k.M;
              m++) { /* sequence 0 stays empty; the others start at different lengths */
             seq[m] = 1 + m % s->n_seq;
             pos[m] = m / s->n_seq + (seq[m] == 1 ? s->past : s->past * seq[m] / (s->n_seq + 1));
+            len[seq[m]] = pos[m] + 1;
             k.max_len = pos[m] + 1 > k.max_len ? pos[m] + 1 : k.max_len;
         }
+        k.seq_pages = nb_kv_pages(k.max_len + 1);
+        int32_t *page = ops_pages(&r, len, k.n_seq, k.seq_pages, &k.n_page);
         k.q = q;
         k.seq = seq;
         k.pos = pos;
+        k.page = page;
         uint8_t *raw_k = ops_alloc(cache_count(&k), 4), *raw_v = ops_alloc(cache_count(&k), 4);
         float *kf = ops_alloc(cache_count(&k), sizeof *kf),
               *vf = ops_alloc(cache_count(&k), sizeof *vf);
@@ -267,6 +278,8 @@ static void each_shape(check *c, ops_set *set)
         free(q);
         free(seq);
         free(pos);
+        free(len);
+        free(page);
         free(raw_k);
         free(raw_v);
         free(kf);
@@ -284,12 +297,19 @@ static void a_worked_query(check *c)
     CHECK_EQ(c, nb_backend_open("ref", &opt, &be, &err), NB_OK);
     if (!be)
         return;
-    float k[2][2] = {{1, 0}, {0, 1}}, v[2][2] = {{4, 0}, {0, 8}},
+    float k[NB_KV_PAGE][2] = {{1, 0}, {0, 1}}, v[NB_KV_PAGE][2] = {{4, 0}, {0, 8}},
           q[2][2] = {{5, 7}, {0, 1.09861229f}}, out[2][2];
-    static const int32_t seq[] = {0, 0}, pos[] = {0, 1};
+    static const int32_t seq[] = {0, 0}, pos[] = {0, 1}, page[] = {0};
     const nb_batch batch = {.n_token = 2, .seq = seq, .pos = pos, .max_len = 2};
-    const nb_kv kv = {
-        .type = NB_KV_F32, .n_seq = 1, .ctx_len = 2, .n_kv_head = 1, .head_dim = 2, .k = k, .v = v};
+    const nb_kv kv = {.type = NB_KV_F32,
+                      .n_page = 1,
+                      .n_seq = 1,
+                      .seq_pages = 1,
+                      .n_kv_head = 1,
+                      .head_dim = 2,
+                      .page = page,
+                      .k = k,
+                      .v = v};
     double scratch[4];
     nb_attention_args a = {.q = &q[0][0],
                            .ldq = 2,

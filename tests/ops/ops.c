@@ -1,5 +1,6 @@
 /* ops.c -- opens the backends, guards the buffers, runs a case on all of them. */
 #include "ops/ops.h"
+#include "backend/kv.h"
 
 #include <time.h>
 #include <unistd.h>
@@ -104,6 +105,25 @@ float *ops_rows(nb_rng *r, int64_t n_row, int64_t cols, int64_t ld, float scale)
         for (int64_t k = 0; k < cols; k++)
             v[m * ld + k] = scale * nb_rng_normal(r);
     return v;
+}
+
+int32_t *ops_pages(nb_rng *r, const int32_t *len, int32_t n_seq, int32_t seq_pages, int32_t *n_page)
+{
+    int32_t *table = ops_alloc((size_t)(n_seq * seq_pages), sizeof *table), n = 1;
+    for (int32_t s = 0; s < n_seq; s++)
+        n += nb_kv_pages(len[s]);
+    int32_t *order = ops_alloc((size_t)n, sizeof *order);
+    for (int32_t i = 0; i < n; i++) { /* Fisher and Yates */
+        const int32_t j = (int32_t)(nb_rng_double(r) * (i + 1));
+        order[i] = order[j];
+        order[j] = i;
+    }
+    *n_page = n;
+    for (int32_t s = 0; s < n_seq; s++)
+        for (int32_t i = 0; i < seq_pages; i++)
+            table[s * seq_pages + i] = i < nb_kv_pages(len[s]) ? order[--n] : -1;
+    free(order);
+    return table;
 }
 
 /* ---- buffers ---- */

@@ -52,6 +52,11 @@ typedef struct ops_set {
 void ops_set_open(ops_set *set, check *c);
 void ops_set_close(ops_set *set);
 
+/* A table of pages [n_seq][seq_pages] for sequences of these lengths: in no order, -1 where a sequence
+ * holds none; *n_page: how many the cache has, one of which nobody holds. Free it. */
+int32_t *ops_pages(nb_rng *r, const int32_t *len, int32_t n_seq, int32_t seq_pages,
+                   int32_t *n_page);
+
 /* Device memory with 64 guard bytes on both sides. in: read only; inout: starts as src; out and
  * scratch: every byte 0xff, which is a NaN in every float type. NULL (reported) when there is none.
  */

@@ -7,26 +7,28 @@
 #include "ops/ops.h"
 
 typedef struct rope_case {
-    int32_t M, n_head, n_kv_head, head_dim, rope_dim, n_seq, ctx_len, max_len;
+    int32_t M, n_head, n_kv_head, head_dim, rope_dim, n_page, n_seq, seq_pages, max_len;
     int64_t ldq, ldk, ldv;
     bool interleaved;
     nb_kv_type type;
     const float *q, *k, *v, *inv_freq;
-    const int32_t *seq, *pos;
+    const int32_t *seq, *pos, *page;
 } rope_case;
 
 static nb_kv cache_of(const rope_case *c)
 {
     return (nb_kv){.type = c->type,
+                   .n_page = c->n_page,
                    .n_seq = c->n_seq,
-                   .ctx_len = c->ctx_len,
+                   .seq_pages = c->seq_pages,
                    .n_kv_head = c->n_kv_head,
-                   .head_dim = c->head_dim};
+                   .head_dim = c->head_dim,
+                   .page = c->page};
 }
 
 static size_t kv_count(const rope_case *c)
 {
-    return (size_t)c->n_seq * (size_t)c->ctx_len * (size_t)c->n_kv_head * (size_t)c->head_dim;
+    return (size_t)c->n_page * NB_KV_PAGE * (size_t)c->n_kv_head * (size_t)c->head_dim;
 }
 
 static size_t q_bytes(const rope_case *c)
@@ -49,6 +51,7 @@ static bool run_rope(ops *o, const void *args, void *out)
     const size_t cache = nb_kv_bytes(&kv);
     kv.k = ops_out(o, cache);
     kv.v = ops_out(o, cache);
+    kv.page = ops_in(o, c->page, (size_t)(c->n_seq * c->seq_pages) * 4);
     const nb_batch batch = {.n_token = c->M,
                             .seq = ops_in(o, c->seq, (size_t)c->M * 4),
                             .pos = ops_in(o, c->pos, (size_t)c->M * 4),
@@ -176,7 +179,7 @@ static void each_shape(check *c, ops_set *set)
                        .interleaved = s->interleaved,
                        .type = s->type,
                        .n_seq = 3,
-                       .ctx_len = 100};
+                       .seq_pages = 2};
         k.ldq = s->n_head * s->head_dim + (int64_t)(i % 3) * 3;
         k.ldk = s->n_kv_head * s->head_dim + (int64_t)(i % 2) * 5;
         k.ldv = s->n_kv_head * s->head_dim + (int64_t)(i % 4) * 4;
@@ -188,13 +191,15 @@ static void each_shape(check *c, ops_set *set)
                 *pos = ops_alloc((size_t)k.M, sizeof *pos);
         for (int32_t j = 0; j < s->rope_dim / 2; j++)
             f[j] = (float)pow(10000.0, -2.0 * j / s->rope_dim);
-        for (int32_t m = 0, next[3] = {0, 31, 90}; m < k.M;
+        int32_t next[3] = {0, 31, 118};
+        for (int32_t m = 0; m < k.M;
              m++) { /* three sequences, interleaved; the last is nearly full */
-            const int32_t t = next[m % 3] < k.ctx_len ? m % 3 : 0;
+            const int32_t t = next[m % 3] < k.seq_pages * NB_KV_PAGE ? m % 3 : 0;
             seq[m] = t;
             pos[m] = next[t]++;
             k.max_len = pos[m] + 1 > k.max_len ? pos[m] + 1 : k.max_len;
         }
+        int32_t *page = ops_pages(&r, next, k.n_seq, k.seq_pages, &k.n_page);
         /* beyond a type, below it, halfway */
         static const float odd[] = {500.0f, -1e-9f,    7e4f,  -0.0f,   448.0f,
                                     464.0f, -0x1p-10f, 3e-3f, 1.0625f, -1.1875f};
@@ -209,6 +214,7 @@ static void each_shape(check *c, ops_set *set)
         k.inv_freq = f;
         k.seq = seq;
         k.pos = pos;
+        k.page = page;
         char what[128];
         snprintf(what, sizeof what, "M %d heads %d/%d of %d, rope_dim %d%s, cache %s", s->M,
                  s->n_head, s->n_kv_head, s->head_dim, s->rope_dim,
@@ -226,6 +232,7 @@ static void each_shape(check *c, ops_set *set)
         free(f);
         free(seq);
         free(pos);
+        free(page);
     }
 }
 
@@ -234,7 +241,7 @@ static void a_quarter_turn(check *c)
     /* inv_freq pi/2 at pos 1: (a, b) -> (-b, a); pos 2: (-a, -b). head_dim 6, rope_dim 4: elements
      * 4, 5 pass. */
     static const float inv_freq[] = {1.57079637f, 1.57079637f};
-    static const int32_t seq[] = {0, 0}, pos[] = {1, 2};
+    static const int32_t seq[] = {0, 0}, pos[] = {1, 2}, page[] = {0};
     static const float want[2][2][6] = {{{-3, -4, 1, 2, 5, 6}, {-1, -2, -3, -4, 5, 6}},
                                         {{-2, 1, -4, 3, 5, 6}, {-1, -2, -3, -4, 5, 6}}};
     nb_error err = {.message = ""};
@@ -246,14 +253,16 @@ static void a_quarter_turn(check *c)
     for (int inter = 0; inter < 2; inter++) {
         float q[2][6] = {{1, 2, 3, 4, 5, 6}, {1, 2, 3, 4, 5, 6}}, k[2][6],
               v[2][6] = {{1.5f, 2, 3, 4, 5, 6}, {7, 8, 9, 10, 11, 12}};
-        float cache_k[4][6] = {{0}}, cache_v[4][6] = {{0}};
+        float cache_k[NB_KV_PAGE][6] = {{0}}, cache_v[NB_KV_PAGE][6] = {{0}};
         memcpy(k, q, sizeof k);
         const nb_batch batch = {.n_token = 2, .seq = seq, .pos = pos, .max_len = 3};
         const nb_kv kv = {.type = NB_KV_F32,
+                          .n_page = 1,
                           .n_seq = 1,
-                          .ctx_len = 4,
+                          .seq_pages = 1,
                           .n_kv_head = 1,
                           .head_dim = 6,
+                          .page = page,
                           .k = cache_k,
                           .v = cache_v};
         const nb_rope_args a = {.q = &q[0][0],

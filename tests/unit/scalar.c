@@ -127,9 +127,10 @@ static void cache_of_codes(check *c)
 {
     enum { kDim = 34 };
     float x[kDim] = {0};
-    uint8_t raw[2 * 64 + 8] = {0};
-    const nb_kv kv = {.type = NB_KV_Q8, .n_seq = 1, .ctx_len = 2, .n_kv_head = 1, .head_dim = kDim};
-    CHECK_EQ(c, nb_kv_bytes(&kv), 128 + 8); /* 68 codes, rounded up to 128; two scales a head */
+    uint8_t raw[NB_KV_PAGE * (kDim + 4)] = {0};
+    const nb_kv kv = {.type = NB_KV_Q8, .n_page = 1, .n_kv_head = 1, .head_dim = kDim};
+    uint8_t *scales = raw + 64 * kDim; /* a multiple of 64; two a head */
+    CHECK_EQ(c, nb_kv_bytes(&kv), sizeof raw);
     x[0] = 127.0f;
     x[1] = -1.5f; /* a tie: to the even code */
     x[2] = 2.6f;
@@ -137,9 +138,9 @@ static void cache_of_codes(check *c)
     x[33] = -0.25f;
     nb_kv_put(&kv, raw, kDim, x);
     const int8_t *code = (const int8_t *)raw + kDim;
-    CHECK_EQ(c, nb_load_u16(raw + 128), 0); /* the other position */
-    CHECK_EQ(c, nb_load_u16(raw + 132), 0x3c00);
-    CHECK_EQ(c, nb_load_u16(raw + 134), 0x1c08);
+    CHECK_EQ(c, nb_load_u16(scales), 0); /* the other position */
+    CHECK_EQ(c, nb_load_u16(scales + 4), 0x3c00);
+    CHECK_EQ(c, nb_load_u16(scales + 6), 0x1c08);
     CHECK(c, code[0] == 127 && code[1] == -2 && code[2] == 3 && code[3] == 0 && code[32] == 127 &&
                  code[33] == -64);
     CHECK_NEAR(c, nb_kv_get(&kv, raw, kDim + 33), -64 * 2064 * 0x1p-19, 0, "scale code");

@@ -5,8 +5,8 @@
  *   s[t] = cap tanh(s[t] / cap)  if there is a soft cap
  *   out  = sum_t e^(s[t] - max) v[t] / sum_t e^(s[t] - max)
  *
- * Keys come in blocks of kKeys at multiples of kKeys, so that what a (token, head) computes depends
- * on nothing but itself, whoever shares its work:
+ * Keys come in blocks of kKeys, a page of the cache each, so that what a (token, head) computes
+ * depends on nothing but itself, whoever shares its work:
  *
  *   top' = max(top, max s),  f = e^(top - top'),  p[t] = e^(s[t] - top'),
  *   sum = sum f + sum_t p[t],  acc = acc f + sum_t p[t] v[t]
@@ -24,7 +24,7 @@
 #define NB_INLINE static inline __attribute__((always_inline))
 
 enum {
-    kKeys = 64,
+    kKeys = NB_KV_PAGE,
     kGroup = 3, /* query heads of a token at once: 3 x 4 accumulators of p v */
     kWide = 4,
     kTokens = 8,
@@ -305,7 +305,7 @@ static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t
     const nb_kv *kv = a->kv;
     const int32_t per = a->n_head / kv->n_kv_head;
     const int64_t step = (int64_t)kv->n_kv_head * t->dim;
-    const int64_t base = (int64_t)a->batch->seq[m] * kv->ctx_len * step + kv_head * t->dim;
+    const int32_t seq = a->batch->seq[m];
     const int32_t *pos = a->batch->pos;
     const int rows = (int)(end - m) * per;
     for (int r = 0; r < rows; r++) {
@@ -321,13 +321,15 @@ static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t
     for (int64_t t0 = first / kKeys * kKeys; t0 <= pos[end - 1]; t0 += kKeys) {
         const int n = pos[end - 1] + 1 - t0 < kKeys ? (int)(pos[end - 1] + 1 - t0) : kKeys;
         const int n16 = (n + NB_LANES - 1) / NB_LANES * NB_LANES;
+        const int64_t at = nb_kv_place(kv, seq, t0) * step + kv_head * t->dim;
         if (t0 == first / kKeys * kKeys)
-            fetch(kv, base + t0 * step, step, n);
+            fetch(kv, at, step, n);
         const int64_t ahead = pos[end - 1] + 1 - (t0 + kKeys);
         if (ahead > 0)
-            fetch(kv, base + (t0 + kKeys) * step, step, ahead < kKeys ? (int)ahead : kKeys);
-        load_block(t, kv, kv->k, base + t0 * step, step, n, t->k);
-        load_block(t, kv, kv->v, base + t0 * step, step, n, t->v);
+            fetch(kv, nb_kv_place(kv, seq, t0 + kKeys) * step + kv_head * t->dim, step,
+                  ahead < kKeys ? (int)ahead : kKeys);
+        load_block(t, kv, kv->k, at, step, n, t->k);
+        load_block(t, kv, kv->v, at, step, n, t->v);
         memset(t->k + n * t->width, 0, (size_t)((n16 - n) * t->width) * sizeof(float));
         for (int r = 0; r < rows; r += per) {
             const int64_t p = pos[m + r / per];

@@ -75,7 +75,7 @@ static void rope_token(const nb_rope_args *a, int64_t m)
         for (int32_t h = 0; h < kv->n_kv_head; h++)
             rotate(k + h * dim, a, &t, i0, n);
     }
-    const int64_t at = ((int64_t)a->batch->seq[m] * kv->ctx_len + pos) * row;
+    const int64_t at = nb_kv_place(kv, a->batch->seq[m], pos) * row;
     store_row(kv, kv->k, at, k, row);
     store_row(kv, kv->v, at, a->v + m * a->ldv, row);
 }

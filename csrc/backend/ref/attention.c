@@ -26,16 +26,14 @@ static void attend(const nb_attention_args *a, int64_t m, int32_t head)
     const int64_t first = a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
     const float *q = a->q + m * a->ldq + head * dim;
     float *out = a->out + m * a->ldo + head * dim;
-    /* k[t], v[t] of this sequence and KV head: base + t * step */
-    const int64_t step = (int64_t)kv->n_kv_head * dim;
-    const int64_t base =
-        (int64_t)a->batch->seq[m] * kv->ctx_len * step + head / (a->n_head / kv->n_kv_head) * dim;
+    const int32_t seq = a->batch->seq[m], kv_head = head / (a->n_head / kv->n_kv_head);
 
     double top = -HUGE_VAL;
     for (int64_t t = first; t <= pos; t++) {
         double dot = 0;
+        const int64_t at = (nb_kv_place(kv, seq, t) * kv->n_kv_head + kv_head) * dim;
         for (int64_t i = 0; i < dim; i++)
-            dot += (double)q[i] * load(kv, kv->k, base + t * step + i);
+            dot += (double)q[i] * load(kv, kv->k, at + i);
         s[t] = (double)a->scale * dot;
         if (a->soft_cap > 0)
             s[t] = (double)a->soft_cap * tanh(s[t] / (double)a->soft_cap);
@@ -47,7 +45,8 @@ static void attend(const nb_attention_args *a, int64_t m, int32_t head)
     for (int64_t i = 0; i < dim; i++) {
         double o = 0;
         for (int64_t t = first; t <= pos; t++)
-            o += s[t] * load(kv, kv->v, base + t * step + i);
+            o += s[t] *
+                 load(kv, kv->v, (nb_kv_place(kv, seq, t) * kv->n_kv_head + kv_head) * dim + i);
         out[i] = (float)(o / sum);
     }
 }

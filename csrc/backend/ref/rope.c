@@ -39,7 +39,7 @@ nb_status nb_ref_rope_append_kv(nb_backend *be, const nb_rope_args *a, nb_error 
             rotate(a->q + m * a->ldq + h * dim, pos, a);
         for (int32_t h = 0; h < kv->n_kv_head; h++)
             rotate(a->k + m * a->ldk + h * dim, pos, a);
-        const int64_t at = ((int64_t)a->batch->seq[m] * kv->ctx_len + pos) * row;
+        const int64_t at = nb_kv_place(kv, a->batch->seq[m], pos) * row;
         for (int64_t i = 0; i < row; i += dim) {
             nb_kv_put(kv, kv->k, at + i, a->k + m * a->ldk + i);
             nb_kv_put(kv, kv->v, at + i, a->v + m * a->ldv + i);
