@@ -1,18 +1,22 @@
-/* correct.cu -- W += alpha W C (H + lambda I)^-1 and tr(D H D^T), in f64, simple forms.
+/* correct.cu -- W += alpha W C (H + lambda I)^-1, with R of factor.cu, in its order.
  *
- * correct: one warp a row. z = w C, or what is given as that, in the factor's order, then y R R^T =
- * z by two substitutions that take a finished component out of the others:
- *     u R^T = z   u_k = z_k / R_kk from the last back,  z_l -= u_k R[l][k] for l < k
- *     y R = u     y_j = u_j / R_jj from the first on,   u_l -= y_j R[j][l] for l > j
- * quant_error: one block a row, d H d^T; the rows' terms are added on the host in their order. */
-#include "device.h"
-#include "reduce.h"
+ * Z = W C, or what is given as that; then Y R R^T = Z by two triangular solves, in blocks of 64
+ * columns (as csrc/backend/cpu/correct.c):
+ *
+ *     U R^T = Z   from the last block back:   Z[:,b] -= U[:,later] R[b,later]^T, then the block
+ *                                             against R[b,b]^T
+ *     Y R = U     from the first block on:    U[:,b] -= Y[:,earlier] R[earlier,b], then the block
+ *                                             against R[b,b]
+ *
+ * The products are on the tensor cores, both operands as f32 in three bf16 with f64 sums
+ * (split_tile.h); Z, U, Y and the triangles are f64. A block of columns is solved by a warp for two
+ * rows: its lanes hold two columns each, and take a finished one out of all others.
+ *
+ * Cost 6 N K^2 multiply-adds of bf16 for both solves, as much for W C; 4 K / 64 launches. Scratch Z
+ * and the products' left operand, U or Y as f32. */
+#include "quantize/split_tile.h"
 
-#include "base/memory.h"
-
-#include <cstdlib>
-
-constexpr int kRows = 4;
+constexpr int kWarps = 8, kPair = 2; /* rows of a warp */
 
 struct Correct {
     float *w;
@@ -20,101 +24,201 @@ struct Correct {
     const double *c, *wc, *r; /* one of c and wc is NULL */
     const int32_t *perm;      /* device or NULL */
     double alpha, *z;         /* [N,K] */
+    float *left;              /* [N,K] */
 };
 
-__global__ void __launch_bounds__(32 * kRows) correct_kernel(Correct a)
+__global__ void take_kernel(Correct a)
 {
+    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < a.N * a.K;
+         at += (int64_t)gridDim.x * blockDim.x) {
+        const int64_t k = at % a.K;
+        a.z[at] = a.wc[at - k + (a.perm ? a.perm[k] : k)];
+    }
+}
+
+/* Two depths of row i of an [N,K] matrix, whose rows beyond N and depths from `end` on are 0. */
+DEVI void left_pair(const Correct &a, const float *x, int64_t i, int64_t k, int64_t end,
+                    float (&v)[2])
+{
+    v[0] = v[1] = 0.0f;
+    if (i < a.N)
+        nb_pair(x + i * a.K, k, end, v);
+}
+
+/* Z = W C, its columns in the factor's order; blockIdx.x: 64 of them. */
+__global__ void __launch_bounds__(kSplitThreads) multiply_kernel(Correct a)
+{
+    DYN_SHARED(Operand<3>, operands);
+    const int64_t i0 = (int64_t)blockIdx.y * kTile, j0 = (int64_t)blockIdx.x * kTile, K = a.K;
+    const SplitSum s = split_product<true>(
+        operands, 0, K, [&](int i, int64_t k, float(&v)[2]) { left_pair(a, a.w, i0 + i, k, K, v); },
+        [&](int64_t k, int64_t j, float(&v)[2]) {
+#pragma unroll
+            for (int p = 0; p < 2; p++) {
+                const int64_t l = j0 + j + p;
+                v[p] = k < K && l < K ? (float)a.c[k * K + (a.perm ? a.perm[l] : l)] : 0.0f;
+            }
+        });
+    split_each(s, [&](int i, int j, double sum) {
+        if (i0 + i < a.N && j0 + j < K)
+            a.z[(i0 + i) * K + j0 + j] = sum;
+    });
+}
+
+/* Takes the columns that are solved out of [b, b + n): the later ones, kBack, or the earlier ones. */
+template <bool kBack>
+__global__ void __launch_bounds__(kSplitThreads) solved_kernel(Correct a, int64_t b, int n)
+{
+    DYN_SHARED(Operand<3>, operands);
+    const int64_t i0 = (int64_t)blockIdx.x * kTile, K = a.K, end = kBack ? K : b;
+    const SplitSum s = split_product<!kBack>(
+        operands, kBack ? b + n : 0, end,
+        [&](int i, int64_t k, float(&v)[2]) { left_pair(a, a.left, i0 + i, k, end, v); },
+        [&](int64_t outer, int64_t inner,
+            float(&v)[2]) { /* of R, which lies by rows either way */
+#pragma unroll
+                            for (int p = 0; p < 2; p++) {
+                                const int64_t j = kBack ? outer : inner + p,
+                                              k = kBack ? inner + p : outer;
+                                v[p] = j < n && k < end ? (float)(kBack ? a.r[(b + j) * K + k]
+                                                                        : a.r[k * K + b + j])
+                                                        : 0.0f;
+                            }
+        });
+    split_each(s, [&](int i, int j, double sum) {
+        if (i0 + i < a.N && j < n)
+            a.z[(i0 + i) * K + b + j] -= sum;
+    });
+}
+
+/* One finished column k = 32 half + kk out of the others: those before it, kBack, or behind it. */
+template <bool kBack>
+DEVI void take_out(const double (*t)[kTile + 1], double (&z)[kPair][2], int half, int kk)
+{
+    const int lane = threadIdx.x & 31, k = 32 * half + kk;
+#pragma unroll
+    for (int p = 0; p < kPair; p++) {
+        const double u = __shfl_sync(0xffffffffu, z[p][half], kk) * t[k][k];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int l = 32 * h + lane;
+            if (l == k)
+                z[p][h] = u;
+            else if (kBack ? l < k : l > k)
+                z[p][h] -= u * (kBack ? t[l][k] : t[k][l]);
+        }
+    }
+}
+
+/* Columns [b, b + n) of two rows a warp against R's block, from the last one back or from the first
+ * one on. */
+template <bool kBack>
+__global__ void __launch_bounds__(32 * kWarps) block_kernel(Correct a, int64_t b, int n)
+{
+    SHARED(double, t, [kTile][kTile + 1]); /* R's block, its diagonal inverted; beyond n 0 */
     const int lane = threadIdx.x & 31;
-    const int64_t n = (int64_t)blockIdx.x * kRows + (threadIdx.x >> 5), K = a.K;
-    if (n >= a.N)
-        return;
-    double *z = a.z + n * K;
-    float *w = a.w + n * K;
-    for (int64_t l = lane; l < K; l += 32) {
-        const int64_t k = a.perm ? a.perm[l] : l;
-        double v = a.wc ? a.wc[n * K + k] : 0.0;
-        for (int64_t i = 0; a.c && i < K; i++)
-            v += (double)w[i] * a.c[i * K + k];
-        z[l] = v;
+    const int64_t row = ((int64_t)blockIdx.x * kWarps + (threadIdx.x >> 5)) * kPair, K = a.K;
+    for (int at = threadIdx.x; at < kTile * kTile; at += blockDim.x) {
+        const int i = at / kTile, j = at % kTile;
+        const double v = i <= j && j < n ? a.r[(b + i) * K + b + j] : 0.0;
+        t[i][j] = i == j && j < n ? 1.0 / v : v;
     }
-    __syncwarp();
-    for (int64_t k = K - 1; k >= 0; k--) {
-        const double u = z[k] / a.r[k * K + k];
-        for (int64_t l = lane; l < k; l += 32)
-            z[l] -= u * a.r[l * K + k];
-        __syncwarp(); /* every lane has read z[k] */
-        if (lane == 0)
-            z[k] = u;
-        __syncwarp();
+    double z[kPair][2];
+#pragma unroll
+    for (int p = 0; p < kPair; p++)
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+            z[p][h] =
+                row + p < a.N && 32 * h + lane < n ? a.z[(row + p) * K + b + 32 * h + lane] : 0.0;
+    __syncthreads();
+    if (kBack) {
+        for (int k = 31; k >= 0; k--)
+            take_out<kBack>(t, z, 1, k);
+        for (int k = 31; k >= 0; k--)
+            take_out<kBack>(t, z, 0, k);
+    } else {
+        for (int k = 0; k < 32; k++)
+            take_out<kBack>(t, z, 0, k);
+        for (int k = 0; k < 32; k++)
+            take_out<kBack>(t, z, 1, k);
     }
-    for (int64_t j = 0; j < K; j++) {
-        const double y = z[j] / a.r[j * K + j];
-        for (int64_t l = j + 1 + lane; l < K; l += 32)
-            z[l] -= y * a.r[j * K + l];
-        __syncwarp();
-        if (lane == 0)
-            z[j] = y;
-        __syncwarp();
-    }
-    for (int64_t l = lane; l < K; l += 32) {
-        const int64_t k = a.perm ? a.perm[l] : l;
-        w[k] = (float)((double)w[k] + a.alpha * z[l]);
+#pragma unroll
+    for (int p = 0; p < kPair; p++)
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+            if (row + p < a.N && 32 * h + lane < n) {
+                const int64_t at = (row + p) * K + b + 32 * h + lane;
+                a.z[at] = z[p][h];
+                a.left[at] = (float)z[p][h];
+            }
+}
+
+__global__ void add_kernel(Correct a)
+{
+    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < a.N * a.K;
+         at += (int64_t)gridDim.x * blockDim.x) {
+        const int64_t k = at % a.K;
+        float *w = &a.w[at - k + (a.perm ? a.perm[k] : k)];
+        *w = (float)((double)*w + a.alpha * a.z[at]);
     }
 }
 
 size_t nb_cuda_correct_scratch(nb_backend *, const nb_correct_args *a)
 {
-    return nb_align256((size_t)a->K * sizeof(int32_t)) + (size_t)(a->N * a->K) * sizeof(double);
+    return nb_align256((size_t)a->K * sizeof(int32_t)) +
+           (size_t)(a->N * a->K) * (sizeof(double) + sizeof(float));
+}
+
+/* Columns [b, b + n): what is solved taken out, then they are. */
+template <bool kBack>
+static nb_status solve(nb_backend *be, const Correct &k, int64_t b, int n, nb_error *err)
+{
+    nb_status st = NB_OK;
+    if (kBack ? b + n < k.K : b > 0)
+        st = nb_launch(be, "correct.solved", solved_kernel<kBack>,
+                       dim3((unsigned)nb_ceil_div(k.N, kTile)), dim3(kSplitThreads), kThreeParts,
+                       err, k, b, n);
+    return st == NB_OK ? nb_launch(be, "correct.block", block_kernel<kBack>,
+                                   dim3((unsigned)nb_ceil_div(k.N, kWarps * kPair)),
+                                   dim3(32 * kWarps), 0, err, k, b, n)
+                       : st;
 }
 
 nb_status nb_cuda_correct(nb_backend *be, const nb_correct_args *a, nb_error *err)
 {
+    const int64_t K = a->K, last = (K - 1) / kTile * kTile;
     int32_t *perm = (int32_t *)a->scratch;
-    double *z = (double *)(void *)((char *)a->scratch + nb_align256((size_t)a->K * sizeof *perm));
-    const Correct k = {a->w, a->N, a->K, a->c, a->wc, a->r, a->perm ? perm : NULL, a->alpha, z};
-    nb_status st =
-        a->perm ? be->op->upload(be, perm, a->perm, (size_t)a->K * sizeof *perm, err) : NB_OK;
+    double *z = (double *)(void *)((char *)a->scratch + nb_align256((size_t)K * sizeof *perm));
+    const Correct k = {a->w,
+                       a->N,
+                       K,
+                       a->c,
+                       a->wc,
+                       a->r,
+                       a->perm ? perm : NULL,
+                       a->alpha,
+                       z,
+                       (float *)(void *)(z + a->N * K)};
+    static const char shared[] = "shared memory for correct";
+    nb_status st = nb_split_shared(be, multiply_kernel, shared, err);
+    if (st == NB_OK)
+        st = nb_split_shared(be, solved_kernel<true>, shared, err);
+    if (st == NB_OK)
+        st = nb_split_shared(be, solved_kernel<false>, shared, err);
+    if (st == NB_OK && a->perm)
+        st = be->op->upload(be, perm, a->perm, (size_t)K * sizeof *perm, err);
+    if (st == NB_OK)
+        st = a->wc ? nb_launch(be, "correct.take", take_kernel, nb_blocks(a->N * K), dim3(256), 0,
+                               err, k)
+                   : nb_launch(
+                         be, "correct.multiply", multiply_kernel,
+                         dim3((unsigned)nb_ceil_div(K, kTile), (unsigned)nb_ceil_div(a->N, kTile)),
+                         dim3(kSplitThreads), kThreeParts, err, k);
+    for (int64_t b = last; b >= 0 && st == NB_OK; b -= kTile)
+        st = solve<true>(be, k, b, (int)(K - b < kTile ? K - b : kTile), err);
+    for (int64_t b = 0; b < K && st == NB_OK; b += kTile)
+        st = solve<false>(be, k, b, (int)(K - b < kTile ? K - b : kTile), err);
     return st == NB_OK
-               ? nb_launch(be, "correct", correct_kernel, dim3((unsigned)nb_ceil_div(a->N, kRows)),
-                           dim3(32 * kRows), 0, err, k)
+               ? nb_launch(be, "correct.add", add_kernel, nb_blocks(a->N * K), dim3(256), 0, err, k)
                : st;
-}
-
-__global__ void __launch_bounds__(128)
-    quant_error_kernel(const float *w, const float *q, int64_t K, const double *h, double *row)
-{
-    SHARED(double, part, [32]);
-    const int64_t n = blockIdx.x;
-    double sum = 0.0;
-    for (int64_t j = threadIdx.x; j < K; j += blockDim.x) {
-        double v = 0.0;
-        for (int64_t i = 0; i < K; i++)
-            v += ((double)w[n * K + i] - (q ? (double)q[n * K + i] : 0.0)) * h[i * K + j];
-        sum += v * ((double)w[n * K + j] - (q ? (double)q[n * K + j] : 0.0));
-    }
-    sum = nb_block_sum(sum, part);
-    if (threadIdx.x == 0)
-        row[n] = sum;
-}
-
-size_t nb_cuda_quant_error_scratch(nb_backend *, const nb_quant_error_args *a)
-{
-    return (size_t)a->N * sizeof(double);
-}
-
-nb_status nb_cuda_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_error *err)
-{
-    double *row = (double *)nb_alloc((size_t)a->N, sizeof *row, "errors of rows", err),
-           *device = (double *)a->scratch;
-    nb_status st = row ? NB_OK : NB_NO_ROOM;
-    if (st == NB_OK)
-        st = nb_launch(be, "quant_error", quant_error_kernel, dim3((unsigned)a->N), dim3(128), 0,
-                       err, a->w, a->q, a->K, a->h, device);
-    if (st == NB_OK)
-        st = be->op->download(be, row, device, (size_t)a->N * sizeof *row, err);
-    *a->out = 0.0;
-    for (int64_t n = 0; n < a->N && st == NB_OK; n++)
-        *a->out += row[n];
-    free(row);
-    return st;
 }

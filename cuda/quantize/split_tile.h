@@ -38,6 +38,19 @@ template <int kParts> DEVI void split_put(Operand<kParts> &o, int r, int pair, f
     }
 }
 
+/* Dynamic shared memory of a kernel with two operands in three parts: more than a kernel has without
+ * asking. Before its first launch. */
+constexpr size_t kThreeParts = 2 * sizeof(Operand<3>);
+template <class... P>
+nb_status nb_split_shared(nb_backend *be, void (*kernel)(P...), const char *name, nb_error *err)
+{
+    nb_cuda_here(be);
+    return nb_cuda_status(
+        be,
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)kThreeParts),
+        name, err);
+}
+
 /* Fills both: left(r, c, v) gives columns c and c + 1 of row r, c even, and right of the other. */
 template <int kParts, class Left, class Right>
 DEVI void split_fill(Operand<kParts> &left, Operand<kParts> &right, Left l, Right r)
@@ -123,6 +136,29 @@ DEVI void split_multiply(const Operand<kParts> &left, const Operand<kParts> &rig
 #pragma unroll
             for (int e = 0; e < 4; e++)
                 s->sum[i][j][e] += (double)sum[i][j][e];
+}
+
+/* The block's tile of a product over [k0, k1) in three parts: left(i, k, v) gives depths k and k + 1
+ * of row i; right(k, j, v) columns j and j + 1 at depth k, kRightByDepth, else right(j, k, v) depths
+ * k and k + 1 of column j. All of them 0 where there is nothing. */
+template <bool kRightByDepth, class Left, class Right>
+DEVI SplitSum split_product(Operand<3> *operands, int64_t k0, int64_t k1, Left left, Right right)
+{
+    SplitSum s = {};
+    for (int64_t k = k0; k < k1; k += kDepth) {
+        split_fill(
+            operands[0], operands[1], [&](int r, int c, float(&v)[2]) { left(r, k + c, v); },
+            [&](int r, int c, float(&v)[2]) {
+                if (kRightByDepth)
+                    right(k + r, (int64_t)c, v);
+                else
+                    right((int64_t)r, k + c, v);
+            });
+        __syncthreads();
+        split_multiply<false, kRightByDepth>(operands[0], operands[1], &s);
+        __syncthreads();
+    }
+    return s;
 }
 
 /* Gives every sum away: at(i, j, v), row and column within the block's tile. */

@@ -38,29 +38,20 @@ struct Sweep {
 __global__ void __launch_bounds__(kSplitThreads) before_kernel(Sweep a, int64_t b, int n)
 {
     DYN_SHARED(Operand<3>, operands);
-    Operand<3> &left = operands[0], &right = operands[1];
     const int64_t i0 = (int64_t)blockIdx.y * kTile;
     const int j0 = blockIdx.x * kTile;
-    SplitSum s = {};
-    for (int64_t k0 = 0; k0 < b; k0 += kDepth) {
-        split_fill(
-            left, right,
-            [&](int r, int c, float(&v)[2]) {
-                v[0] = v[1] = 0.0f;
-                if (i0 + r < a.N)
-                    nb_pair(a.d + (i0 + r) * a.K, k0 + c, b, v);
-            },
-            [&](int r, int c, float(&v)[2]) {
+    const SplitSum s = split_product<true>(
+        operands, 0, b,
+        [&](int i, int64_t k, float(&v)[2]) {
+            v[0] = v[1] = 0.0f;
+            if (i0 + i < a.N)
+                nb_pair(a.d + (i0 + i) * a.K, k, b, v);
+        },
+        [&](int64_t k, int64_t j, float(&v)[2]) {
 #pragma unroll
-                for (int p = 0; p < 2; p++)
-                    v[p] = k0 + r < b && j0 + c + p < n
-                               ? (float)a.r[(k0 + r) * a.K + b + j0 + c + p]
-                               : 0.0f;
-            });
-        __syncthreads();
-        split_multiply<false, true>(left, right, &s);
-        __syncthreads();
-    }
+            for (int p = 0; p < 2; p++)
+                v[p] = k < b && j0 + j + p < n ? (float)a.r[k * a.K + b + j0 + j + p] : 0.0f;
+        });
     split_each(s, [&](int in, int jn, double sum) {
         if (i0 + in < a.N && j0 + jn < n)
             a.sum[(i0 + in) * a.B + j0 + jn] = sum;
@@ -162,18 +153,12 @@ static nb_status blocks_of(nb_backend *be, const Sweep &s, nb_error *err)
 {
     const unsigned tiles = (unsigned)nb_ceil_div(s.N, kTile),
                    rows = (unsigned)nb_ceil_div(s.N, kRows);
-    constexpr size_t bytes = 2 * sizeof(Operand<3>);
-    nb_cuda_here(be);
-    nb_status st =
-        nb_cuda_status(be,
-                       cudaFuncSetAttribute(
-                           before_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                       "shared memory for gptq_sweep", err);
+    nb_status st = nb_split_shared(be, before_kernel, "shared memory for gptq_sweep", err);
     for (int64_t b = 0; b < s.K && st == NB_OK; b += s.B) {
         const int n = (int)(s.K - b < s.B ? s.K - b : s.B);
         st = nb_launch(be, "gptq_sweep.before", before_kernel,
-                       dim3((unsigned)nb_ceil_div(n, kTile), tiles), dim3(kSplitThreads), bytes,
-                       err, s, b, n);
+                       dim3((unsigned)nb_ceil_div(n, kTile), tiles), dim3(kSplitThreads),
+                       kThreeParts, err, s, b, n);
         if (st == NB_OK)
             st = nb_launch(be, "gptq_sweep.block",
                            s.grid.table ? block_kernel<true> : block_kernel<false>, dim3(rows),

@@ -317,9 +317,12 @@ static void quantization(check *c)
     if (!bench_open(&b, c))
         return;
     /* tiles of 64 x 64 read x K / 64 times; H is written in pairs of f64 and as its mirror. The sweep
-     * reads a block's rows of R for every row of W, out of L1 */
+     * reads a block's rows of R for every row of W, out of L1; the correction's Z, once from W C, comes back
+     * from scratch for every block of 64 columns and each of its two solves */
     static const budget gram[] = {{1.01, 4.5, 1.6, 1, 15360, 88}, {1.51, 6.7, 1.8, 1, 39936, 224}},
-                        rows = {1, 2, 1.61, 1, 0, 0}, sweep = {1.86, 114, 6.2, 1, 6144, 16};
+                        rows = {1, 2, 1.61, 1, 0, 0}, sweep = {1.86, 114, 6.2, 1, 6144, 16},
+                        correct = {3.82, 7.71, 1.26, 1, 18432, 112},
+                        error = {1.01, 4.23, 1, 1, 24576, 72};
     const size_t mk = (size_t)M * K * sizeof(float), kk = (size_t)K * K * sizeof(double),
                  nk = (size_t)N * K * sizeof(float);
     for (int both = 0; both < 2; both++) {
@@ -365,8 +368,30 @@ static void quantization(check *c)
         begin(&b);
         const nb_status st = b.be->op->gptq_sweep(b.be, &a, &b.err);
         end(&b, "gptq_sweep", st, (double)nk + (double)kk / 2, &sweep);
+        nb_correct_args w = {.w = on_device(&b, NULL, nk),
+                             .N = N,
+                             .K = K,
+                             .wc = on_device(&b, NULL, 2 * nk),
+                             .r = on_device(&b, r, kk),
+                             .alpha = 1.0};
+        w.scratch = on_device(&b, NULL, b.be->op->correct_scratch(b.be, &w));
+        begin(&b);
+        const nb_status corrected = b.be->op->correct(b.be, &w, &b.err);
+        end(&b, "correct", corrected, 3.0 * (double)nk + (double)kk / 2, &correct);
         free(r);
         free(zero);
+    }
+    {
+        double out = 0.0;
+        nb_quant_error_args a = {.w = on_device(&b, NULL, nk),
+                                 .N = N,
+                                 .K = K,
+                                 .h = on_device(&b, NULL, kk),
+                                 .out = &out};
+        a.scratch = on_device(&b, NULL, b.be->op->quant_error_scratch(b.be, &a));
+        begin(&b);
+        const nb_status st = b.be->op->quant_error(b.be, &a, &b.err);
+        end(&b, "quant_error", st, (double)nk + (double)kk, &error);
     }
     nb_backend_close(b.be);
 }

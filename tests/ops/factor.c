@@ -215,11 +215,23 @@ static const ops_test correct_test = {run_correct, compare_correct};
 
 static void each_correct(check *c, ops_set *set, nb_backend *ref)
 {
-    static const int64_t all_K[] = {1, 32, 64, 96, 172, 257}, all_N[] = {1, 15, 16, 17, 64, 33};
-    for (size_t i = 0; i < 6; i++) {
+    static const struct {
+        int64_t N, K;
+    } all[] = {{1, 1},
+               {15, 32},
+               {16, 64},
+               {17, 96},
+               {64, 172},
+               {33, 257},
+               /* several blocks of columns, several of rows, small enough for the emulator */
+               {3, 172},
+               {1, 257},
+               {70, 40},
+               {5, 150}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         nb_rng r;
         ops_seed(&r, 240 + i);
-        const int64_t K = all_K[i], N = all_N[i];
+        const int64_t K = all[i].K, N = all[i].N;
         double *h, *add, *R = ops_alloc((size_t)(K * K), sizeof *R),
                          *cc = ops_alloc((size_t)(K * K), sizeof *cc);
         hessian_make(&r, K, &h, &add);

@@ -181,8 +181,17 @@ static void each_error(check *c, ops_set *set)
     static const struct {
         int64_t N, K;
         bool q;
-    } all[] = {{1, 32, true},  {15, 64, true},   {16, 96, false}, {17, 172, true},
-               {64, 64, true}, {272, 96, false}, {17, 576, true}};
+    } all[] = {{1, 32, true},
+               {15, 64, true},
+               {16, 96, false},
+               {17, 172, true},
+               {64, 64, true},
+               {272, 96, false},
+               {17, 576, true},
+               /* several tiles, small enough for the emulator */
+               {2, 300, true},
+               {70, 40, true},
+               {1, 500, false}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         nb_rng r;
         ops_seed(&r, 90 + i);
