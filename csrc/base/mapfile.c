@@ -57,6 +57,16 @@ void nb_mapfile_close(nb_mapfile *m)
     free(m);
 }
 
+void nb_mapfile_ask(const nb_mapfile *m, size_t offset, size_t n)
+{
+    if (!m->p || offset >= m->n)
+        return;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t first = offset / page * page; /* begun pages, too */
+    const size_t end = n < m->n - offset ? offset + n : m->n;
+    (void)madvise((char *)(uintptr_t)m->p + first, end - first, MADV_WILLNEED);
+}
+
 void nb_mapfile_release(const nb_mapfile *m, size_t offset, size_t n)
 {
     if (!m->p || offset >= m->n)

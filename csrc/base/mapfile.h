@@ -17,6 +17,9 @@ typedef struct nb_mapfile {
  * handler; another program that uses the library gets the signal). */
 nb_status nb_mapfile_open(const char *path, nb_mapfile **out, nb_error *err) NB_CHECKED;
 void nb_mapfile_close(nb_mapfile *m); /* NULL is fine */
+/* Tells the kernel that [offset, offset + n) will be needed soon: it begins to read what is not in
+ * memory yet, and the caller goes on. */
+void nb_mapfile_ask(const nb_mapfile *m, size_t offset, size_t n);
 /* Tells the kernel that [offset, offset + n) will not be needed soon: its pages leave our resident
  * set. */
 void nb_mapfile_release(const nb_mapfile *m, size_t offset, size_t n);

@@ -457,6 +457,12 @@ const nb_tensor *nb_container_find(const nb_container *pub, const char *name)
     return nb_names_find(c->names, pub->tensor, name, strlen(name), &i) ? &pub->tensor[i] : NULL;
 }
 
+void nb_container_ask(const nb_container *pub, const nb_tensor *t)
+{
+    const checkpoint *c = (const checkpoint *)pub;
+    nb_mapfile_ask(c->parts.part[t->part].file, t->offset, t->bytes);
+}
+
 void nb_container_release(const nb_container *pub, const nb_tensor *t)
 {
     const checkpoint *c = (const checkpoint *)pub;

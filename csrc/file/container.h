@@ -48,7 +48,8 @@ const nb_tensor *nb_container_find(const nb_container *c,
                                    const char *name); /* O(1); NULL if absent */
 /* The path of the file that holds the tensor: what sentences about it name. */
 const char *nb_container_file(const nb_container *c, const nb_tensor *t);
-/* Tells the kernel the tensor's pages are not needed soon. */
+/* Tells the kernel that the tensor's pages are needed soon, or not. */
+void nb_container_ask(const nb_container *c, const nb_tensor *t);
 void nb_container_release(const nb_container *c, const nb_tensor *t);
 
 /* One safetensors file's directory, validated whole: sizes, order, no hole, no overlap, nothing

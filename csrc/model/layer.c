@@ -203,6 +203,19 @@ size_t nb_front_bytes(const nb_model *m, int64_t n_token)
     return apart ? (rows * (size_t)hp->hidden_size * sizeof(float) + 63) / 64 * 64 : 0;
 }
 
+void nb_layer_pages(const nb_model *m, int layer,
+                    void (*tell)(const nb_container *c, const nb_tensor *t))
+{
+    char name[NB_TENSOR_NAME];
+    for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT && layer < m->hp.n_layer; r++)
+        for (int e = 0; e < nb_model_n_slot(m, (nb_role)r); e++) {
+            const nb_slot at = {.role = (nb_role)r, .layer = layer, .expert = e};
+            const nb_tensor *t = nb_family_tensor(m->family, m->container, at, name);
+            if (t)
+                tell(m->container, t);
+        }
+}
+
 size_t nb_layer_scratch(const nb_model *m, const nb_layer *y, int32_t n_token, int32_t ctx_len)
 {
     const nb_hparams *hp = &m->hp;

@@ -142,6 +142,10 @@ nb_status nb_layer_open(const nb_model *m, int layer, nb_layer *out, nb_error *e
 void nb_layer_close(const nb_model *m, nb_layer *y);
 /* Scratch that the stages of a step of n_token tokens need with this layer's weights; y NULL: what
  * does not depend on them. */
+/* Tells of every tensor of a layer that the file has under its own name (a packed scheme has others);
+ * of none behind the last layer. */
+void nb_layer_pages(const nb_model *m, int layer,
+                    void (*tell)(const nb_container *c, const nb_tensor *t));
 size_t nb_layer_scratch(const nb_model *m, const nb_layer *y, int32_t n_token, int32_t ctx_len);
 /* Of it, what the last step of attention and of the feed-forward keeps at the front. */
 size_t nb_front_bytes(const nb_model *m, int64_t n_token);

@@ -290,14 +290,7 @@ static nb_status load_layer(nb_model *m, int l, nb_error *err)
         m->weights_bytes += (int64_t)op->weight_bytes(y->down.w[0][e]);
     }
     m->weights_bytes += y->frame.router ? (int64_t)op->weight_bytes(y->frame.router) : 0;
-    for (int r = NB_ROLE_ATTN_NORM; r < NB_ROLE_COUNT; r++) /* packed: the source's pages may go */
-        for (int e = 0; e < nb_model_n_slot(m, (nb_role)r); e++) {
-            char name[NB_TENSOR_NAME];
-            const nb_slot at = {.role = (nb_role)r, .layer = l, .expert = e};
-            const nb_tensor *t = nb_family_tensor(m->family, m->container, at, name);
-            if (t)
-                nb_container_release(m->container, t);
-        }
+    nb_layer_pages(m, l, nb_container_release); /* packed: the source's may go */
     return NB_OK;
 }
 
@@ -365,8 +358,11 @@ nb_status nb_model_load_weights(nb_model *m, bool layers, nb_error *err)
         st = make_room_for_layers(m, err);
     if (st == NB_OK && layers && m->front)
         st = make_room_for_layers(m->front, err);
-    for (int l = 0; layers && l < m->hp.n_layer && st == NB_OK; l++)
+    for (int l = 0; layers && l < m->hp.n_layer && st == NB_OK; l++) {
+        if (!nb_backend_counts(m->be)) /* read while this one is packed */
+            nb_layer_pages(m, l + 1, nb_container_ask);
         st = load_layer(l < m->n_front ? m->front : m, l, err);
+    }
     return st == NB_OK ? m->be->op->sync(m->be, err) : st;
 }
 

@@ -232,8 +232,9 @@ nb_status nb_pipeline_run(nb_model *m, const nb_pipeline_options *o, const nb_ca
         const int64_t first = p.n_report;
         if (l == o->n_done || l == o->layer_from || l == 0)
             p.start_ns = nb_clock_ns();
-        if (st == NB_OK)
-            st = run_layer(&p, l, err);
+        if (!p.dry) /* the disk reads the next layer while this one computes */
+            nb_layer_pages(m, l + 1, nb_container_ask);
+        st = run_layer(&p, l, err);
         if (st == NB_OK && o->progress && l >= o->n_done)
             say_layer(&p, l, first);
     }

@@ -91,7 +91,8 @@ __global__ void __launch_bounds__(kSplitThreads) solved_kernel(Correct a, int64_
     });
 }
 
-/* One finished column k = 32 half + kk out of the others: those before it, kBack, or behind it. */
+/* One finished column k = 32 half + kk out of those before it, kBack, or behind it; of the others t
+ * is 0. */
 template <bool kBack>
 DEVI void take_out(const double (*t)[kTile + 1], double (&z)[kPair][2], int half, int kk)
 {
@@ -102,10 +103,7 @@ DEVI void take_out(const double (*t)[kTile + 1], double (&z)[kPair][2], int half
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const int l = 32 * h + lane;
-            if (l == k)
-                z[p][h] = u;
-            else if (kBack ? l < k : l > k)
-                z[p][h] -= u * (kBack ? t[l][k] : t[k][l]);
+            z[p][h] = l == k ? u : z[p][h] - u * (kBack ? t[l][k] : t[k][l]);
         }
     }
 }

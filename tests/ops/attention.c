@@ -174,6 +174,8 @@ static const struct attention_shape {
     /* the first query ends one position before its tile; even weights, so that one shows */
     {10, 1, 62, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16},
     {1, 1, 64, 2, 1, 64, 0, 0, 0.1f, NB_KV_F16}, /* a last split of one position */
+    /* a tile that all queries have reached, and the window of the last ones leaves in part */
+    {10, 1, 140, 1, 1, 64, 80, 0, 0.1f, NB_KV_F16},
     {10, 1, 20, 2, 1, 64, 0, 25, 2, NB_KV_F32},
     {3, 1, 20, 2, 1, 28, 11, 0, 2, NB_KV_F16},
     /* the other types in every row and size of tile; heads whose last group of q8 is short */
