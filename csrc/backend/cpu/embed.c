@@ -10,6 +10,11 @@ static float stored_float(const uint8_t *p, int c, bool wide)
                 : nb_f32_from_f16(nb_load_u16(p + 2 * c));
 }
 
+static int u4_code(const uint8_t *block, int k, int c)
+{
+    return block[k / 8 * 64 + 4 * c + k % 4] >> (k % 8 / 4 * 4) & 15;
+}
+
 static void blocks_row(const nb_weight *w, const uint8_t *block, int c, float *dst)
 {
     for (int64_t g = 0; g < w->K / NB_BLOCK; g++, block += w->block_bytes, dst += NB_BLOCK) {
@@ -18,12 +23,20 @@ static void blocks_row(const nb_weight *w, const uint8_t *block, int c, float *d
             const int at = k / w->unit * NB_TILE + c; /* of scale and offset */
             const float scale = stored_float(block + w->code_bytes, at, w->wide);
             const float zero = w->offset == NB_OFFSET_ZERO ? (float)off[at] : (float)w->zero;
-            const int code = w->codes == NB_CODES_U4
-                                 ? block[k / 8 * 64 + 4 * c + k % 4] >> (k % 8 / 4 * 4) & 15
-                                 : block[k / 4 * 64 + 4 * c + k % 4];
+            const int code =
+                w->codes == NB_CODES_U4 ? u4_code(block, k, c) : block[k / 4 * 64 + 4 * c + k % 4];
             const float v = scale * ((float)code - zero);
             dst[k] = w->offset == NB_OFFSET_MIN ? v + stored_float(off, at, w->wide) : v;
         }
+    }
+}
+
+static void table_row(const nb_weight *w, const uint8_t *block, int c, float *dst)
+{
+    for (int64_t k0 = 0; k0 < w->K; k0 += w->unit, block += w->block_bytes, dst += w->unit) {
+        const float scale = stored_float(block + w->code_bytes, c, w->wide);
+        for (int k = 0; k < w->unit; k++)
+            dst[k] = scale * w->table[u4_code(block, k, c)];
     }
 }
 
@@ -47,6 +60,9 @@ void nb_cpu_weight_row(const nb_weight *w, int64_t n, float *dst)
     case NB_CODES_U4:
     case NB_CODES_U8:
         blocks_row(w, p, (int)c, dst);
+        break;
+    case NB_CODES_T4:
+        table_row(w, p, (int)c, dst);
         break;
     }
 }

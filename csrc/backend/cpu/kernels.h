@@ -75,13 +75,17 @@ extern const nb_cpu_kernels nb_cpu_kernels_scalar;
 extern const nb_cpu_kernels nb_cpu_kernels_avx2, nb_cpu_kernels_avx512;
 #endif
 
-/* linear: f32 sums over any layout (linear_f32.c), int8 activations over U4 and U8 (linear_int8.c),
- * bf16 operands over BF16 (linear_bf16.c), and over all but F32 on AMX tiles (linear_amx.c). */
+/* linear: f32 sums over any layout (linear_f32.c) and for few rows over T4 (linear_table.c), int8
+ * activations over U4 and U8 (linear_int8.c), bf16 operands over BF16 (linear_bf16.c), and over all
+ * but F32 and T4 on AMX tiles (linear_amx.c). */
 void nb_cpu_linear_f32_scalar(const nb_cpu *cpu, const nb_linear_args *a);
+void nb_cpu_linear_table_scalar(const nb_cpu *cpu, const nb_linear_args *a);
 void nb_cpu_linear_int8_scalar(const nb_cpu *cpu, const nb_linear_args *a);
 #if NB_CPU_X86
 void nb_cpu_linear_f32_avx2(const nb_cpu *cpu, const nb_linear_args *a);
 void nb_cpu_linear_f32_avx512(const nb_cpu *cpu, const nb_linear_args *a);
+void nb_cpu_linear_table_avx2(const nb_cpu *cpu, const nb_linear_args *a);
+void nb_cpu_linear_table_avx512(const nb_cpu *cpu, const nb_linear_args *a);
 void nb_cpu_linear_int8_avx2(const nb_cpu *cpu, const nb_linear_args *a);
 void nb_cpu_linear_int8_avx512(const nb_cpu *cpu, const nb_linear_args *a);
 void nb_cpu_linear_bf16_avx512(const nb_cpu *cpu, const nb_linear_args *a);

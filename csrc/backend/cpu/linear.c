@@ -7,7 +7,8 @@
 
 #define BIT(codes) (1u << (codes))
 #define BLOCKS (BIT(NB_CODES_U4) | BIT(NB_CODES_U8))
-#define EVERY (BLOCKS | BIT(NB_CODES_F32) | BIT(NB_CODES_F16) | BIT(NB_CODES_BF16))
+#define TABLE BIT(NB_CODES_T4)
+#define EVERY (BLOCKS | TABLE | BIT(NB_CODES_F32) | BIT(NB_CODES_F16) | BIT(NB_CODES_BF16))
 #define TILES (NB_ISA_AVX512 | NB_ISA_BF16 | NB_ISA_AMX)
 
 static const nb_cpu_row rows[] = {
@@ -26,11 +27,21 @@ static const nb_cpu_row rows[] = {
 #if NB_CPU_X86
     {"bf16_avx512", "linear", "bf16; M from 3; any N, K", NB_ISA_AVX512 | NB_ISA_BF16, true, 3,
      BIT(NB_CODES_BF16), nb_cpu_linear_bf16_avx512, nb_cpu_linear_bf16_scratch},
+    {"f32_avx512", "linear", "t4; M from 9; any N", NB_ISA_AVX512, false, 9, TABLE,
+     nb_cpu_linear_f32_avx512, nb_cpu_linear_f32_scratch},
+    {"f32_table_avx512", "linear", "t4; any M, N", NB_ISA_AVX512, false, 1, TABLE,
+     nb_cpu_linear_table_avx512, nb_cpu_linear_f32_scratch},
     {"f32_avx512", "linear", "all codes; any M, N, K", NB_ISA_AVX512, false, 1, EVERY,
      nb_cpu_linear_f32_avx512, nb_cpu_linear_f32_scratch},
+    {"f32_avx2", "linear", "t4; M from 9; any N", NB_ISA_AVX2, false, 9, TABLE,
+     nb_cpu_linear_f32_avx2, nb_cpu_linear_f32_scratch},
+    {"f32_table_avx2", "linear", "t4; any M, N", NB_ISA_AVX2, false, 1, TABLE,
+     nb_cpu_linear_table_avx2, nb_cpu_linear_f32_scratch},
     {"f32_avx2", "linear", "all codes; any M, N, K", NB_ISA_AVX2, false, 1, EVERY,
      nb_cpu_linear_f32_avx2, nb_cpu_linear_f32_scratch},
 #endif
+    {"f32_table_scalar", "linear", "t4; any M, N", 0, false, 1, TABLE, nb_cpu_linear_table_scalar,
+     nb_cpu_linear_f32_scratch},
     {"f32_scalar", "linear", "all codes; any M, N, K", 0, false, 1, EVERY, nb_cpu_linear_f32_scalar,
      nb_cpu_linear_f32_scratch},
     {0},

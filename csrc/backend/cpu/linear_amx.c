@@ -147,7 +147,8 @@ static void make_tiles(const nb_weight *w, int64_t tile, int64_t k0, int64_t n, 
         case NB_CODES_BF16:
             bf16_tile(w, p, k0 + k, dst);
             break;
-        case NB_CODES_F32: /* not this row's */
+        case NB_CODES_F32:
+        case NB_CODES_T4: /* neither is this row's */
             break;
         }
 }

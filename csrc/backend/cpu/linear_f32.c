@@ -20,6 +20,7 @@
  * Cost: 2 M N K flop; decoding N K once per call; scratch n_thread * M * 128 bytes. */
 #include "backend/cpu/finish.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/lookup.h"
 
 enum {
     kChunk = 256, /* of K; a multiple of NB_BLOCK */
@@ -73,6 +74,16 @@ static void decode_block(const nb_weight *w, const uint8_t *block, float *dst)
     }
 }
 
+/* 32 inputs from k of a tile of T4. */
+static void decode_table(const nb_weight *w, const uint8_t *tile, int64_t k, float *dst)
+{
+    const uint8_t *block = tile + k / w->unit * w->block_bytes, *code = block + k % w->unit * 8;
+    const nb_v table = nb_v_load(w->table), scale = load_16(block + w->code_bytes, w->wide);
+    for (int i = 0; i < NB_BLOCK; i++)
+        nb_v_store(dst + i * NB_TILE, nb_v_mul(scale, nb_v_looked_up(table, code + i / 8 * 64,
+                                                                     i % 4 * 8 + i % 8 / 4 * 4)));
+}
+
 /* Inputs k0 .. k0 + n of a tile; buf holds kChunk * 16. k0 is a multiple of kChunk. */
 static const float *chunk_of(const nb_weight *w, int64_t tile, int64_t k0, int64_t n, float *buf)
 {
@@ -98,6 +109,10 @@ static const float *chunk_of(const nb_weight *w, int64_t tile, int64_t k0, int64
     case NB_CODES_U8:
         for (int64_t k = 0; k < n; k += NB_BLOCK)
             decode_block(w, p + (k0 + k) / NB_BLOCK * w->block_bytes, buf + k * NB_TILE);
+        break;
+    case NB_CODES_T4:
+        for (int64_t k = 0; k < n; k += NB_BLOCK)
+            decode_table(w, p, k0 + k, buf + k * NB_TILE);
         break;
     }
     return buf;

@@ -1,31 +1,15 @@
-/* pack.c -- from a checkpoint's matrices to the tiles of weight.h.
- *
- * Which layout:
- *   affine, or a table of small integers; groups a
- *   multiple of 16 and K a multiple of 32             U4 or U8
- *   f32, f16, bf16                                    their own type
- *   all else (fp8, other tables, odd K, groups by index ...)        decoded to F32: 4 bytes a
- *       weight
- * All of them keep the values as the format defines them, in fast mode too: only activations are
- * rounded there. Parts of several kinds in one stack take the first layout that holds all, F32 at
- * worst.
+/* pack.c -- from a checkpoint's matrices to the tiles of weight.h, in the layout that layout.c
+ * chooses.
  *
  * Memory while packing: one tile of rows per thread. Cost: O(N K), parallel over tiles. */
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/weight.h"
+#include "backend/cpu/layout.h"
 #include "base/memory.h"
 #include "base/scalar.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-
-/* The parts as one matrix: `of` finds the part and the row in it of row n of the stack. */
-typedef struct source {
-    const nb_matrix *part;
-    int n_part;
-    int64_t N, K;
-} source;
 
 /* One thread's room for a tile of rows. */
 typedef struct stage {
@@ -35,7 +19,7 @@ typedef struct stage {
     float *pair;        /* [2][K]: scales and mins of one row as its format splits them */
 } stage;
 
-static const nb_matrix *part_of(const source *s, int64_t n, int64_t *row)
+static const nb_matrix *part_of(const nb_stack *s, int64_t n, int64_t *row)
 {
     int i = 0;
     while (n >= s->part[i].N)
@@ -44,161 +28,8 @@ static const nb_matrix *part_of(const source *s, int64_t n, int64_t *row)
     return &s->part[i];
 }
 
-/* 1 or 2 when that many times every entry of the table is an integer from -128 to 127; else 0. */
-static int table_factor(const nb_dtype *t)
-{
-    for (int f = 1; f <= 2; f++) {
-        bool good = true;
-        for (int i = 0; i < 1 << t->bits; i++) {
-            const float v = t->table[i] * (float)f;
-            good = good && v >= -128.0f && v <= 127.0f && v == (float)(int)v;
-        }
-        if (good)
-            return f;
-    }
-    return 0;
-}
-
-static bool in_blocks(const nb_matrix *m)
-{
-    const nb_dtype *t = m->dtype;
-    if (m->K % NB_BLOCK)
-        return false;
-    if (!t)
-        return m->bits <= 8 && m->group % NB_HALF == 0 && !m->g_idx && !m->table;
-    return t->canon != NB_CANON_NONE && t->split && t->bits <= 8 && t->group % NB_HALF == 0 &&
-           (t->canon == NB_CANON_AFFINE || (t->table && table_factor(t)));
-}
-
-static int code_bits(const nb_matrix *m)
-{
-    return !m->dtype ? m->bits : m->dtype->canon == NB_CANON_TABLE ? 8 : m->dtype->bits;
-}
-
-static bool is_f16(float x)
-{
-    return nb_f32_bits(nb_f32_from_f16(nb_f16_from_f32(x))) == nb_f32_bits(x);
-}
-
-static bool is_code(float zero)
-{
-    return zero >= 0.0f && zero <= 255.0f && zero == (float)(int)zero;
-}
-
-/* The offsets a canonical part needs: all zeros equal to *zero and no min, or zeros that are codes
- * and no min, or mins. False: both a zero and a min in one group, which only decoding keeps exact.
- */
-static bool canonical_offset(const nb_matrix *m, nb_cpu_offset *kind, int32_t *zero)
-{
-    const int64_t G = m->group ? (m->K + m->group - 1) / m->group : 1;
-    bool any_zero = false, any_min = false, same = true, code = true;
-    for (int64_t i = 0; i < m->N * G; i++) {
-        const nb_group *g = &m->groups[i];
-        any_zero = any_zero || g->zero != 0.0f;
-        any_min = any_min || g->min != 0.0f;
-        same = same && g->zero == m->groups[0].zero;
-        code = code && is_code(g->zero);
-    }
-    if ((any_zero && any_min) || !code)
-        return false;
-    *kind = any_min ? NB_OFFSET_MIN : same ? NB_OFFSET_CONST : NB_OFFSET_ZERO;
-    *zero = m->N ? (int32_t)m->groups[0].zero : 0;
-    return true;
-}
-
-static bool part_offset(const nb_matrix *m, nb_cpu_offset *kind, int32_t *zero)
-{
-    if (!m->dtype)
-        return canonical_offset(m, kind, zero);
-    const bool min = m->dtype->canon == NB_CANON_AFFINE && m->dtype->has_min;
-    *kind = min ? NB_OFFSET_MIN : NB_OFFSET_CONST;
-    *zero = min ? 0 : m->dtype->canon == NB_CANON_TABLE ? 128 : m->dtype->zero;
-    return true;
-}
-
-/* The least offset kind that holds both. */
-static bool join_offset(nb_cpu_offset *kind, int32_t *zero, nb_cpu_offset k, int32_t z)
-{
-    if (*kind == NB_OFFSET_CONST && k == NB_OFFSET_CONST && *zero != z)
-        k = NB_OFFSET_ZERO;
-    if ((*kind == NB_OFFSET_MIN) != (k == NB_OFFSET_MIN))
-        return false;
-    *kind = k > *kind ? k : *kind;
-    return true;
-}
-
-static nb_cpu_codes float_codes(const nb_matrix *m)
-{
-    const char *own = m->dtype ? m->dtype->st_name : NULL;
-    if (own && strcmp(own, "F32") == 0)
-        return NB_CODES_F32;
-    if (own && strcmp(own, "F16") == 0)
-        return NB_CODES_F16;
-    if (own && strcmp(own, "BF16") == 0)
-        return NB_CODES_BF16;
-    return NB_CODES_F32;
-}
-
-static void choose(const source *s, nb_weight *w)
-{
-    bool blocks = true;
-    int bits = 0;
-    w->unit = NB_BLOCK;
-    for (int i = 0; i < s->n_part; i++) {
-        const nb_matrix *m = &s->part[i];
-        nb_cpu_offset kind = NB_OFFSET_CONST;
-        int32_t zero = 0;
-        blocks = blocks && in_blocks(m) && part_offset(m, &kind, &zero);
-        if (blocks && i == 0) {
-            w->offset = kind;
-            w->zero = zero;
-        }
-        blocks = blocks && join_offset(&w->offset, &w->zero, kind, zero);
-        bits = blocks && code_bits(m) > bits ? code_bits(m) : bits;
-        if ((m->dtype ? m->dtype->group : m->group) % NB_BLOCK)
-            w->unit = NB_HALF;
-    }
-    if (blocks) {
-        w->codes = bits <= 4 ? NB_CODES_U4 : NB_CODES_U8;
-        return;
-    }
-    w->codes = float_codes(&s->part[0]);
-    for (int i = 1; i < s->n_part; i++)
-        if (float_codes(&s->part[i]) != w->codes)
-            w->codes = NB_CODES_F32;
-}
-
-static void measure(nb_weight *w)
-{
-    const int64_t G = w->K / NB_BLOCK;
-    size_t tile = 0;
-    switch (w->codes) {
-    case NB_CODES_F32:
-        tile = (size_t)w->K * NB_TILE * sizeof(float);
-        break;
-    case NB_CODES_F16:
-        tile = (size_t)w->K * NB_TILE * sizeof(uint16_t);
-        break;
-    case NB_CODES_BF16:
-        tile = (size_t)(w->K + w->K % 2) * NB_TILE * sizeof(uint16_t);
-        break;
-    case NB_CODES_U4:
-    case NB_CODES_U8:
-        w->code_bytes = NB_TILE * NB_BLOCK / (w->codes == NB_CODES_U4 ? 2 : 1);
-        w->scale_bytes = NB_BLOCK / w->unit * NB_TILE * (w->wide ? 4 : 2);
-        w->block_bytes = w->code_bytes + w->scale_bytes +
-                         (w->offset == NB_OFFSET_MIN    ? w->scale_bytes
-                          : w->offset == NB_OFFSET_ZERO ? NB_BLOCK / w->unit * NB_TILE
-                                                        : 0);
-        tile = (size_t)G * (size_t)w->block_bytes;
-        break;
-    }
-    w->tile_bytes = (tile + 63) / 64 * 64;
-    w->bytes = w->tile_bytes * (size_t)w->n_tile;
-}
-
 /* Row n of the stack as codes, and scale and offset of each unit, into lane c of the stage. */
-static void split_row(const source *s, const nb_weight *w, int64_t n, int c, stage *t)
+static void split_row(const nb_stack *s, const nb_weight *w, int64_t n, int c, stage *t)
 {
     int64_t row = 0;
     const nb_matrix *m = part_of(s, n, &row);
@@ -216,8 +47,8 @@ static void split_row(const source *s, const nb_weight *w, int64_t n, int c, sta
         }
         return;
     }
-    const bool table = d->canon == NB_CANON_TABLE;
-    const int factor = table ? table_factor(d) : 1, zero = table ? 128 : d->zero;
+    const bool table = d->canon == NB_CANON_TABLE && w->codes != NB_CODES_T4;
+    const int factor = table ? nb_table_factor(d) : 1, zero = table ? 128 : d->zero;
     float *ss = t->pair, *mm = t->pair + K;
     d->split(m->rows + row * nb_dtype_row_bytes(d, K), K / d->block, code, ss, mm);
     for (int64_t u = 0; u < U; u++) {
@@ -258,7 +89,7 @@ static void store_codes_u8(uint8_t *dst, const uint8_t *code, int64_t K)
 }
 
 /* False when a scale or min is no f16 and the layout has f16. */
-static bool pack_blocks(const source *s, const nb_weight *w, int64_t tile, stage *t)
+static bool pack_blocks(const nb_stack *s, const nb_weight *w, int64_t tile, stage *t)
 {
     const int64_t K = w->K, U = K / w->unit;
     for (int c = 0; c < NB_TILE; c++) {
@@ -271,16 +102,18 @@ static bool pack_blocks(const source *s, const nb_weight *w, int64_t tile, stage
         memset(t->off + c * U, 0, (size_t)U * sizeof(float));
     }
     for (int64_t i = 0; i < NB_TILE * U && !w->wide; i++)
-        if (!is_f16(t->scale[i]) || (w->offset == NB_OFFSET_MIN && !is_f16(t->off[i])))
+        if (!nb_is_f16(t->scale[i]) || (w->offset == NB_OFFSET_MIN && !nb_is_f16(t->off[i])))
             return false;
-    const int H = NB_BLOCK / w->unit, line = w->scale_bytes / H; /* one [16] of scales */
+    const int64_t block = nb_weight_block(w);
+    const int H = (int)block / w->unit, line = w->scale_bytes / H; /* one [16] of scales */
     uint8_t *dst = w->p + (size_t)tile * w->tile_bytes;
-    for (int64_t g = 0; g < K / NB_BLOCK; g++, dst += w->block_bytes) {
+    for (int64_t g = 0; g < K / block; g++, dst += w->block_bytes) {
         uint8_t *scales = dst + w->code_bytes, *off = scales + w->scale_bytes;
-        if (w->codes == NB_CODES_U4)
-            store_codes_u4(dst, t->code + g * NB_BLOCK, K);
-        else
-            store_codes_u8(dst, t->code + g * NB_BLOCK, K);
+        for (int64_t k = 0; k < block; k += NB_BLOCK)
+            if (w->codes == NB_CODES_U8)
+                store_codes_u8(dst, t->code + g * block, K);
+            else
+                store_codes_u4(dst + k * 8, t->code + g * block + k, K);
         for (int h = 0; h < H; h++) {
             store_scales(scales + h * line, t->scale + g * H + h, U, w->wide);
             if (w->offset == NB_OFFSET_MIN)
@@ -292,14 +125,14 @@ static bool pack_blocks(const source *s, const nb_weight *w, int64_t tile, stage
     return true;
 }
 
-static void decode_row(const source *s, int64_t n, float *dst)
+static void decode_row(const nb_stack *s, int64_t n, float *dst)
 {
     int64_t row = 0;
     const nb_matrix *m = part_of(s, n, &row);
     nb_matrix_row(m, row, dst);
 }
 
-static void pack_floats(const source *s, const nb_weight *w, int64_t tile, stage *t)
+static void pack_floats(const nb_stack *s, const nb_weight *w, int64_t tile, stage *t)
 {
     const int64_t K = w->K;
     uint8_t *dst = w->p + (size_t)tile * w->tile_bytes;
@@ -340,7 +173,7 @@ static stage stage_at(uint8_t *p, int64_t K)
 }
 
 typedef struct fill_job {
-    const source *s;
+    const nb_stack *s;
     const nb_weight *w;
     uint8_t *room; /* a stage a worker */
     _Atomic bool bad;
@@ -350,21 +183,21 @@ static void fill_tile(const void *arg, int64_t tile, int worker)
 {
     fill_job *j = (fill_job *)(uintptr_t)arg; /* the flag is for all workers to set */
     stage t = stage_at(j->room + stage_bytes(j->w->K) * (size_t)worker, j->w->K);
-    if (j->w->codes != NB_CODES_U4 && j->w->codes != NB_CODES_U8)
+    if (!j->w->code_bytes)
         pack_floats(j->s, j->w, tile, &t);
     else if (!atomic_load(&j->bad) && !pack_blocks(j->s, j->w, tile, &t))
         atomic_store(&j->bad, true);
 }
 
 /* Fills the tiles; false when f16 scales do not suffice. */
-static bool fill(nb_pool *pool, const source *s, const nb_weight *w, uint8_t *room)
+static bool fill(nb_pool *pool, const nb_stack *s, const nb_weight *w, uint8_t *room)
 {
     fill_job j = {.s = s, .w = w, .room = room};
     nb_pool_run(pool, w->n_tile, fill_tile, &j);
     return !atomic_load(&j.bad);
 }
 
-static nb_status check_parts(const nb_matrix *part, int n_part, source *s, nb_error *err)
+static nb_status check_parts(const nb_matrix *part, int n_part, nb_stack *s, nb_error *err)
 {
     uint64_t N = 0, count = 0;
     if (n_part < 1)
@@ -402,7 +235,7 @@ static nb_status check_parts(const nb_matrix *part, int n_part, source *s, nb_er
 nb_status nb_cpu_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
                              nb_error *err)
 {
-    source s;
+    nb_stack s;
     *out = NULL;
     nb_status st = check_parts(part, n_part, &s, err);
     if (st != NB_OK)
@@ -414,10 +247,10 @@ nb_status nb_cpu_pack_weight(nb_backend *be, const nb_matrix *part, int n_part, 
     if (st != NB_OK)
         goto done;
     *w = (nb_weight){.N = s.N, .K = s.K, .n_tile = (s.N + NB_TILE - 1) / NB_TILE};
-    choose(&s, w);
+    nb_layout_choose(&s, w);
     for (bool filled = false; !filled && st == NB_OK; w->wide = w->wide || !filled) {
         free(w->p);
-        measure(w);
+        nb_layout_measure(w);
         w->p = nb_alloc_aligned(w->bytes, 1, "a packed weight", err);
         if (!w->p)
             st = NB_NO_ROOM;
@@ -434,27 +267,10 @@ done:
     return NB_OK;
 }
 
-/* Two-level scales (a super-scale times a small integer) are rarely f16; scales of a block of its
- * own are. */
-static bool guess_wide(const source *s)
-{
-    for (int i = 0; i < s->n_part; i++) {
-        const nb_matrix *m = &s->part[i];
-        if (m->dtype && m->dtype->group < m->dtype->block)
-            return true;
-        const int64_t n = m->dtype ? 0 : m->N * (m->group ? (m->K + m->group - 1) / m->group : 1);
-        /* canonical: they are there, as choose() has looked at them */
-        for (int64_t g = 0; g < n; g++)
-            if (!is_f16(m->groups[g].scale) || !is_f16(m->groups[g].min))
-                return true;
-    }
-    return false;
-}
-
 nb_status nb_cpu_measure_weight(nb_backend *be, const nb_matrix *part, int n_part, nb_weight **out,
                                 nb_error *err)
 {
-    source s;
+    nb_stack s;
     (void)be;
     *out = NULL;
     const nb_status st = check_parts(part, n_part, &s, err);
@@ -462,9 +278,9 @@ nb_status nb_cpu_measure_weight(nb_backend *be, const nb_matrix *part, int n_par
     if (!w)
         return st == NB_OK ? NB_NO_ROOM : st;
     *w = (nb_weight){.N = s.N, .K = s.K, .n_tile = (s.N + NB_TILE - 1) / NB_TILE};
-    choose(&s, w);
-    w->wide = guess_wide(&s);
-    measure(w);
+    nb_layout_choose(&s, w);
+    w->wide = w->wide || nb_layout_wide(&s);
+    nb_layout_measure(w);
     *out = w;
     return NB_OK;
 }
