@@ -54,6 +54,18 @@ static void check_row(ops *o, const nb_linear_args *a, const char *row)
     }
 }
 
+/* What x is gated with, on the device; for every other M it begins behind a multiple of 16 bytes,
+ * as up does behind a gate of odd width, and x not. */
+static const float *up_in(ops *o, const linear_case *k)
+{
+    const size_t n = (size_t)(k->M * k->ldx), skew = (size_t)(k->M % 2);
+    float *host = ops_alloc(n + skew, sizeof *host);
+    memcpy(host + skew, k->up, n * sizeof *host);
+    const float *p = ops_in(o, host, (n + skew) * sizeof *host);
+    free(host);
+    return p ? p + skew : NULL;
+}
+
 /* The linear, what x goes through included: by itself where the device has that. */
 static nb_status run_through(ops *o, const linear_case *k, nb_linear_args *a, nb_error *err)
 {
@@ -100,7 +112,7 @@ static bool run_linear(ops *o, const void *args, void *out)
         a.through =
             (nb_through){.norm = ops_in(o, k->norm, (size_t)k->K * sizeof(float)), .eps = norm_eps};
     else if (k->through)
-        a.through = (nb_through){.up = ops_in(o, k->up, (size_t)(k->M * k->ldx) * sizeof(float)),
+        a.through = (nb_through){.up = up_in(o, k),
                                  .act = k->through == GELU ? NB_ACT_GELU_TANH : NB_ACT_SILU};
     nb_arith arith;
     const char *row = nb_backend_linear_row(o->be, &a, &arith);
