@@ -374,10 +374,10 @@ static void full_disk(check *c)
 static void planned(check *c)
 {
     expect(c, "plan %T/tiny.gguf --ctx 32 --batch 2 --json", 0, "{\"weights_bytes\":");
-    /* 2 layers x (k, v) x 32 tokens x 1 head x 32 x f32 */
-    expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact", 0, "\"kv_bytes\":16384,");
-    /* 2 x 2 x (1024 codes and 32 scales of f16) */
-    expect(c, "plan %T/tiny.gguf --ctx 32 --json --kv-type q8", 0, "\"kv_bytes\":4352,");
+    /* 2 layers x (k, v) x a page of 64 tokens x 1 head x 32 x f32 */
+    expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact", 0, "\"kv_bytes\":32768,");
+    /* 2 x 2 x (2048 codes and 64 scales of f16) */
+    expect(c, "plan %T/tiny.gguf --ctx 32 --json --kv-type q8", 0, "\"kv_bytes\":8704,");
     expect(c, "plan %T/tiny.gguf --ctx 32 --json --exact --device ref --offload 1", 0,
            "\"offload\":1,\"cpu\":{\"weights_bytes\":");
     expect(c, "plan %T/tiny.gguf --ctx 32 --exact --device ref -ngl 1", 0,

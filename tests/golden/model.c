@@ -117,7 +117,8 @@ static void compare(check *c, const char *model, const char *golden, const char 
 typedef struct stream {
     nb_model *m;
     nb_acts acts;
-    nb_kv *kv;   /* [n_layer] */
+    nb_kv *kv; /* [n_layer] */
+    nb_pages pages;
     float *last; /* [hidden_size] the last position's */
     int32_t n;
 } stream;
@@ -130,8 +131,16 @@ static nb_status stream_open(stream *s, const int32_t *ids, int32_t n, nb_error 
     s->n = n;
     s->kv = calloc((size_t)s->m->hp.n_layer, sizeof *s->kv);
     s->last = calloc((size_t)s->m->hp.hidden_size, sizeof *s->last);
-    for (int l = 0; l < s->m->hp.n_layer && st == NB_OK; l++)
+    if (st == NB_OK)
+        st = nb_pages_open(s->m, 1, n, &s->pages, err);
+    for (int l = 0; l < s->m->hp.n_layer && st == NB_OK; l++) {
         st = nb_kv_open(be, &s->m->hp, 1, n, &s->kv[l], err);
+        s->kv[l].page = nb_pages_on(&s->pages, be);
+    }
+    if (st == NB_OK) {
+        nb_pages_hold(&s->pages, 0, n);
+        st = nb_pages_send(&s->pages, err);
+    }
     if (st == NB_OK)
         st = be->op->upload(be, s->acts.ids, ids, (size_t)n * sizeof *ids, err);
     if (st == NB_OK)
@@ -146,6 +155,7 @@ static void stream_close(stream *s)
 {
     for (int l = 0; s->kv && l < s->m->hp.n_layer; l++)
         nb_kv_close(s->m->be, &s->kv[l]);
+    nb_pages_close(&s->pages);
     nb_acts_close(s->m->be, &s->acts);
     free(s->kv);
     free(s->last);

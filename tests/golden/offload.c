@@ -151,14 +151,24 @@ static void front_is_the_cpu(check *c, bool exact, int32_t n)
     nb_model *m[2] = {NULL, NULL};
     nb_acts acts[2] = {{0}, {0}};
     nb_kv kv[2][8] = {{{0}}};
+    nb_pages pages[2] = {{0}};
     snprintf(path, sizeof path, kTiny, "gemma2");
     nb_status st = nb_model_open(path, &on_cpu, &m[0], &err);
     if (st == NB_OK)
         st = nb_model_open(path, &on_two, &m[1], &err);
     for (int i = 0; i < 2 && st == NB_OK; i++) {
         st = nb_acts_open(m[i], kPrompt, kPrompt, &acts[i], &err);
-        for (int l = 0; l < m[i]->hp.n_layer && st == NB_OK; l++)
-            st = nb_kv_open(nb_model_at(m[i], l)->be, &m[i]->hp, 1, kPrompt, &kv[i][l], &err);
+        if (st == NB_OK)
+            st = nb_pages_open(m[i], 1, kPrompt, &pages[i], &err);
+        for (int l = 0; l < m[i]->hp.n_layer && st == NB_OK; l++) {
+            nb_backend *be = nb_model_at(m[i], l)->be;
+            st = nb_kv_open(be, &m[i]->hp, 1, kPrompt, &kv[i][l], &err);
+            kv[i][l].page = nb_pages_on(&pages[i], be);
+        }
+        if (st == NB_OK) {
+            nb_pages_hold(&pages[i], 0, kPrompt);
+            st = nb_pages_send(&pages[i], &err);
+        }
     }
     if (st == NB_OK) {
         nb_model cut = *m[0];
@@ -175,6 +185,7 @@ static void front_is_the_cpu(check *c, bool exact, int32_t n)
     for (int i = 0; i < 2 && m[i]; i++) {
         for (int l = 0; l < m[i]->hp.n_layer; l++)
             nb_kv_close(nb_model_at(m[i], l)->be, &kv[i][l]);
+        nb_pages_close(&pages[i]);
         nb_acts_close(m[i]->be, &acts[i]);
         nb_model_close(m[i]);
     }

@@ -116,8 +116,8 @@ static void plan_of_a_model(check *c)
             .model = path, .device = "cpu", .ctx = 48, .n_seq = 3, .exact = exact};
         const nb_model_options mo = {.device = "cpu", .exact = exact};
         CHECK_EQ(c, nb_plan_model(&po, &plan, &err), NB_OK);
-        /* k and v, layers, sequences, tokens, one head of 32 */
-        CHECK_EQ(c, plan.kv_bytes, 2 * 3 * 3 * 48 * 32 * (exact ? 4 : 2));
+        /* k and v, layers, sequences, a page of tokens, one head of 32 */
+        CHECK_EQ(c, plan.kv_bytes, 2 * 3 * 3 * 64 * 32 * (exact ? 4 : 2));
         CHECK_EQ(c, plan.total_bytes, plan.weights_bytes + plan.kv_bytes + plan.scratch_bytes);
         CHECK(c, plan.fits && plan.scratch_bytes > 0);
         CHECK_EQ(c, nb_model_open(path, &mo, &m, &err), NB_OK);
