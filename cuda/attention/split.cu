@@ -107,7 +107,8 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
     const int first = begin / kStep * kStep + warp * kStep;
     int page = first < end ? pages[first / NB_KV_PAGE] : 0;
     for (int t0 = first; t0 < end; t0 += kWarps * kStep) {
-        const int64_t row = (int64_t)page * NB_KV_PAGE + t0 % NB_KV_PAGE + group; /* of u = 0 */
+        /* of u = 0; a cache has fewer than 2^31 positions */
+        const int row = page * NB_KV_PAGE + t0 % NB_KV_PAGE + group;
         const int next = t0 + kWarps * kStep;
         uint4 kraw[kUnroll][kVecs], vraw[kUnroll][kVecs];
         float score[kUnroll][kHeads];
@@ -115,7 +116,7 @@ __global__ void __launch_bounds__(32 * kWarps) split_kernel(Attention a, Split s
         for (int u = 0; u < kUnroll; u++) { /* all loads of the step first */
             const int t = t0 + u * kPos + group;
             if (mine && t >= begin && t < end) {
-                const int64_t at = row + u * kPos;
+                const int at = row + u * kPos;
                 Kv<T>::load(cache_k + at * step, scale_k + at * scale_step, kraw[u]);
                 Kv<T>::load(cache_v + at * step, scale_v + at * scale_step, vraw[u]);
             } else {

@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kSplitThreads) multiply_kernel(Correct a)
     const int64_t i0 = (int64_t)blockIdx.y * kTile, j0 = (int64_t)blockIdx.x * kTile, K = a.K;
     const SplitSum s = split_product<true>(
         operands, 0, K, [&](int i, int64_t k, float(&v)[2]) { left_pair(a, a.w, i0 + i, k, K, v); },
-        [&](int64_t k, int64_t j, float(&v)[2]) {
+        [&](int64_t k, int j, float(&v)[2]) {
 #pragma unroll
             for (int p = 0; p < 2; p++) {
                 const int64_t l = j0 + j + p;

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kSplitThreads) tile_kernel(Error a)
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const SplitSum s = split_product<true>(
         operands, 0, K, [&](int i, int64_t k, float(&v)[2]) { difference(a, i0 + i, k, v); },
-        [&](int64_t k, int64_t j, float(&v)[2]) {
+        [&](int64_t k, int j, float(&v)[2]) {
 #pragma unroll
             for (int p = 0; p < 2; p++)
                 v[p] = k < K && j0 + j + p < K ? (float)a.h[k * K + j0 + j + p] : 0.0f;

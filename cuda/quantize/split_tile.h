@@ -150,9 +150,9 @@ DEVI SplitSum split_product(Operand<3> *operands, int64_t k0, int64_t k1, Left l
             operands[0], operands[1], [&](int r, int c, float(&v)[2]) { left(r, k + c, v); },
             [&](int r, int c, float(&v)[2]) {
                 if (kRightByDepth)
-                    right(k + r, (int64_t)c, v);
+                    right(k + r, c, v);
                 else
-                    right((int64_t)r, k + c, v);
+                    right(r, k + c, v);
             });
         __syncthreads();
         split_multiply<false, kRightByDepth>(operands[0], operands[1], &s);

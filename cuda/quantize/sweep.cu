@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kSplitThreads) before_kernel(Sweep a, int64_t 
             if (i0 + i < a.N)
                 nb_pair(a.d + (i0 + i) * a.K, k, b, v);
         },
-        [&](int64_t k, int64_t j, float(&v)[2]) {
+        [&](int64_t k, int j, float(&v)[2]) {
 #pragma unroll
             for (int p = 0; p < 2; p++)
                 v[p] = k < b && j0 + j + p < n ? (float)a.r[k * a.K + b + j0 + j + p] : 0.0f;
