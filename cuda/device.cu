@@ -213,6 +213,8 @@ static nb_backend_ops table(void)
     op.quantize_rows = nb_cuda_quantize_rows;
     op.clip_rows_scratch = nb_cuda_clip_rows_scratch;
     op.clip_rows = nb_cuda_clip_rows;
+    op.scale_error_scratch = nb_cuda_scale_error_scratch;
+    op.scale_error = nb_cuda_scale_error;
     op.gptq_sweep_scratch = nb_cuda_gptq_sweep_scratch;
     op.gptq_sweep = nb_cuda_gptq_sweep;
     op.dequantize = nb_cuda_dequantize;

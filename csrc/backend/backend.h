@@ -350,6 +350,20 @@ typedef struct nb_clip_rows_args {
     void *scratch;
 } nb_clip_rows_args;
 
+/* error[m] = sum over k of cost[k] (round(w[m][k] scale[k]) / scale[k] - w[m][k])^2: what rounding
+ * costs where inputs are scaled (AWQ's search, quantizers.md 3); round: as quantize_rows and
+ * dequantize do. Product and quotient in f32, squares and their sum in f64, in an order of the
+ * device's own. */
+typedef struct nb_scale_error_args {
+    const float *w;     /* [M,K] */
+    const float *scale; /* [K], > 0 */
+    const double *cost; /* [K] */
+    int64_t M, K;
+    const nb_grid *grid; /* host */
+    double *error;       /* [M] out */
+    void *scratch;
+} nb_scale_error_args;
+
 /* GPTQ over all columns (quantizers.md 2.2, R-form): columns in the order perm; codes and groups
  * come out in natural order. groups_fixed: static groups, parameters of natural group k / group,
  * given. NULL: parameters of a group are taken from the current values of its columns when its
@@ -456,6 +470,8 @@ typedef struct nb_backend_ops {
     nb_status (*quantize_rows)(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err);
     size_t (*clip_rows_scratch)(nb_backend *be, const nb_clip_rows_args *a);
     nb_status (*clip_rows)(nb_backend *be, const nb_clip_rows_args *a, nb_error *err);
+    size_t (*scale_error_scratch)(nb_backend *be, const nb_scale_error_args *a);
+    nb_status (*scale_error)(nb_backend *be, const nb_scale_error_args *a, nb_error *err);
     size_t (*gptq_sweep_scratch)(nb_backend *be, const nb_gptq_sweep_args *a);
     nb_status (*gptq_sweep)(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err);
     nb_status (*dequantize)(nb_backend *be, const nb_dequantize_args *a, nb_error *err);
@@ -532,7 +548,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name
  * "nb_backend_module_open"; abi must equal NB_BACKEND_ABI. index: device number. */
-#define NB_BACKEND_ABI 12
+#define NB_BACKEND_ABI 13
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o,
                                                nb_backend **out, nb_error *err);
 

@@ -276,6 +276,8 @@ SCRATCH(correct, nb_correct_args)
 NOTHING(quantize_rows, nb_quantize_rows_args)
 NOTHING(clip_rows, nb_clip_rows_args)
 SCRATCH(clip_rows, nb_clip_rows_args)
+NOTHING(scale_error, nb_scale_error_args)
+SCRATCH(scale_error, nb_scale_error_args)
 NOTHING(gptq_sweep, nb_gptq_sweep_args)
 SCRATCH(gptq_sweep, nb_gptq_sweep_args)
 NOTHING(dequantize, nb_dequantize_args)
@@ -349,6 +351,8 @@ static nb_backend_ops table(const nb_backend_ops *in)
         IF(quantize_rows),
         IF(clip_rows_scratch),
         IF(clip_rows),
+        IF(scale_error_scratch),
+        IF(scale_error),
         IF(gptq_sweep),
         IF(gptq_sweep_scratch),
         IF(dequantize),

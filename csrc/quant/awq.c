@@ -16,16 +16,14 @@ enum {
 
 struct awq {
     const nb_awq_job *j;
-    int64_t M;             /* rows that are tried */
-    float *rows;           /* [M,K] host, those rows of W */
-    double *weight;        /* [M] of a row: 1 / tr(W H W^T) of its linear */
-    double *a, *row_error; /* [K] a_k; [M] */
-    float *x, *fill;       /* [K] size of the input; how far its weights fill their groups */
-    float *s;              /* [K] the candidate */
-    float *host;           /* [M,K] */
-    float *w, *q;          /* [M,K] device */
-    uint8_t *codes;        /* [M,K] device */
-    nb_group *groups;      /* device */
+    int64_t M;              /* rows that are tried */
+    double *weight, *error; /* [M] of a row: 1 / tr(W H W^T) of its linear; what rounding costs */
+    double *a;              /* [K] a_k */
+    float *x, *fill;        /* [K] size of the input; how far its weights fill their groups */
+    float *s;               /* [K] the candidate */
+    float *w;               /* [M,K] device, those rows of W */
+    float *scale;           /* [K] device */
+    double *cost, *row;     /* [K], [M] device */
     void *scratch;
     nb_pool *pool; /* NULL: one thread */
 };
@@ -113,23 +111,30 @@ static nb_status weigh_rows(struct awq *a, int64_t m0, int64_t M, nb_error *err)
     return st;
 }
 
-/* fill_k = mean over all rows of |w| / max |w| of its group. */
-static void measure_weights(struct awq *a)
+static void fill_group(const void *arg, int64_t g, int worker)
 {
+    const struct awq *a = arg;
     const nb_awq_job *j = a->j;
-    const int64_t K = j->K, group = group_of(j);
-    for (int64_t k = 0; k < K; k++)
+    const int64_t K = j->K, group = group_of(j), from = g * group,
+                  to = from + group < K ? from + group : K;
+    (void)worker;
+    for (int64_t k = from; k < to; k++)
         a->fill[k] = 0.0f;
-    for (int64_t n = 0; n < j->N; n++)
-        for (int64_t from = 0; from < K; from += group) {
-            const float *w = j->w + n * K;
-            const int64_t to = from + group < K ? from + group : K;
-            float most = 0.0f;
-            for (int64_t k = from; k < to; k++)
-                most = fabsf(w[k]) > most ? fabsf(w[k]) : most;
-            for (int64_t k = from; k < to; k++)
-                a->fill[k] += fabsf(w[k]) / (most + 1e-6f) / (float)j->N;
-        }
+    for (int64_t n = 0; n < j->N; n++) {
+        const float *w = j->w + n * K;
+        float most = 0.0f;
+        for (int64_t k = from; k < to; k++)
+            most = fabsf(w[k]) > most ? fabsf(w[k]) : most;
+        for (int64_t k = from; k < to; k++)
+            a->fill[k] += fabsf(w[k]) / (most + 1e-6f) / (float)j->N;
+    }
+}
+
+/* fill_k = mean over all rows of |w| / max |w| of its group. */
+static void measure_weights(const struct awq *a)
+{
+    const int64_t group = group_of(a->j);
+    nb_pool_run(a->pool, (a->j->K + group - 1) / group, fill_group, a);
 }
 
 /* Inputs that share a scale share the root mean square of their sizes. */
@@ -172,53 +177,28 @@ static void candidate(struct awq *a, double r, bool with_weights)
                       : 1.0f; /* an input that never comes must not be scaled out of range */
 }
 
-static void scale_row(const void *arg, int64_t m, int worker)
-{
-    const struct awq *a = arg;
-    const int64_t K = a->j->K;
-    (void)worker;
-    for (int64_t k = 0; k < K; k++)
-        a->host[m * K + k] = a->rows[m * K + k] * a->s[k];
-}
-
-static void measure_row(const void *arg, int64_t m, int worker)
-{
-    const struct awq *a = arg;
-    const int64_t K = a->j->K;
-    double e = 0.0;
-    (void)worker;
-    for (int64_t k = 0; k < K; k++) {
-        const double d = (double)(a->host[m * K + k] / a->s[k] - a->rows[m * K + k]);
-        e += a->a[k] * d * d;
-    }
-    a->row_error[m] = a->weight[m] * e;
-}
-
 /* E(s) for the candidate. */
-static nb_status error_of(struct awq *a, double *out, nb_error *err)
+static nb_status error_of(const struct awq *a, double *out, nb_error *err)
 {
     const nb_awq_job *j = a->j;
     nb_backend *be = j->be;
-    const size_t bytes = (size_t)(a->M * j->K) * sizeof(float);
-    const nb_quantize_rows_args rows = {
-        .w = a->q, .N = a->M, .K = j->K, .grid = j->grid, .groups = a->groups, .codes = a->codes};
-    const nb_dequantize_args back = {
-        .codes = a->codes, .groups = a->groups, .N = a->M, .K = j->K, .grid = j->grid, .q = a->q};
-    nb_pool_run(a->pool, a->M, scale_row, a);
-    nb_status st = be->op->upload(be, a->q, a->host, bytes, err);
+    const nb_scale_error_args e = {.w = a->w,
+                                   .scale = a->scale,
+                                   .cost = a->cost,
+                                   .M = a->M,
+                                   .K = j->K,
+                                   .grid = j->grid,
+                                   .error = a->row,
+                                   .scratch = a->scratch};
+    nb_status st = be->op->upload(be, a->scale, a->s, (size_t)j->K * sizeof *a->s, err);
     if (st == NB_OK)
-        st = be->op->quantize_rows(be, &rows, err);
+        st = be->op->scale_error(be, &e, err);
     if (st == NB_OK)
-        st = be->op->dequantize(be, &back, err);
-    if (st == NB_OK)
-        st = be->op->download(be, a->host, a->q, bytes, err);
-    if (st != NB_OK)
-        return st;
-    nb_pool_run(a->pool, a->M, measure_row, a);
+        st = be->op->download(be, a->error, a->row, (size_t)a->M * sizeof *a->error, err);
     *out = 0.0;
-    for (int64_t m = 0; m < a->M; m++) /* in the order of the rows, whatever the threads */
-        *out += a->row_error[m];
-    return NB_OK;
+    for (int64_t m = 0; m < a->M && st == NB_OK; m++)
+        *out += a->weight[m] * a->error[m];
+    return st;
 }
 
 /* Of a linear with `rows` rows these many are tried. */
@@ -231,15 +211,18 @@ static nb_status pick_rows(struct awq *a, nb_error *err)
 {
     const nb_awq_job *j = a->j;
     const size_t row = (size_t)j->K * sizeof(float);
+    nb_status st = NB_OK;
     int64_t n0 = 0, m0 = 0;
-    for (int p = 0; p < NB_AWQ_PARTS; n0 += j->part[p], m0 += tried(j->part[p]), p++)
-        for (int64_t m = 0; m < tried(j->part[p]); m++)
-            memcpy(a->rows + (m0 + m) * j->K,
-                   j->w + (n0 + m * j->part[p] / tried(j->part[p])) * j->K, row);
-    nb_status st = j->be->op->upload(j->be, a->w, a->rows, (size_t)a->M * row, err);
-    m0 = 0;
-    for (int p = 0; p < NB_AWQ_PARTS && st == NB_OK; m0 += tried(j->part[p]), p++)
-        st = j->part[p] ? weigh_rows(a, m0, tried(j->part[p]), err) : NB_OK;
+    for (int p = 0; p < NB_AWQ_PARTS && j->part[p] && st == NB_OK; p++) {
+        const int64_t M = tried(j->part[p]);
+        for (int64_t m = 0; m < M && st == NB_OK; m++)
+            st = j->be->op->upload(j->be, a->w + (m0 + m) * j->K,
+                                   j->w + (n0 + m * j->part[p] / M) * j->K, row, err);
+        if (st == NB_OK)
+            st = weigh_rows(a, m0, M, err);
+        n0 += j->part[p];
+        m0 += M;
+    }
     return st;
 }
 
@@ -249,33 +232,31 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
     nb_backend *be = j->be;
     for (int p = 0; p < NB_AWQ_PARTS; p++)
         a->M += tried(j->part[p]);
-    const size_t n = (size_t)(a->M * j->K), K = (size_t)j->K, M = (size_t)a->M;
-    const int64_t group = group_of(j);
-    const nb_quant_error_args e = {.N = a->M, .K = j->K};
+    const size_t K = (size_t)j->K, M = (size_t)a->M;
+    const nb_quant_error_args whole = {.N = a->M, .K = j->K};
+    const nb_scale_error_args one = {.M = a->M, .K = j->K, .grid = j->grid};
+    const size_t first =
+                     be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &whole) : 0,
+                 then = be->op->scale_error_scratch ? be->op->scale_error_scratch(be, &one) : 0;
     if (j->n_thread > 1 && nb_pool_open(j->n_thread, &a->pool, NULL) != NB_OK)
         a->pool = NULL;
-    nb_status st = nb_host_alloc(be, n, sizeof(float), "rows of weights", (void **)&a->rows, err);
-    if (st == NB_OK)
-        st = nb_host_alloc(be, n, sizeof(float), "rows of weights", (void **)&a->host, err);
-    if (st != NB_OK)
-        return st;
-    a->x = nb_alloc(3 * K, sizeof(float), "scales of inputs", err);
-    a->a = nb_alloc(K + 2 * M, sizeof(double), "scales of inputs", err);
+    a->x = nb_alloc(3 * K, sizeof *a->x, "scales of inputs", err);
+    a->a = nb_alloc(K + 2 * M, sizeof *a->a, "scales of inputs", err);
     if (!a->x || !a->a)
         return NB_NO_ROOM;
     a->fill = a->x + K;
     a->s = a->fill + K;
     a->weight = a->a + K;
-    a->row_error = a->weight + M;
+    a->error = a->weight + M;
     const struct {
         void **to;
         size_t bytes;
-    } device[] = {
-        {(void **)&a->w, n * 4},
-        {(void **)&a->q, n * 4},
-        {(void **)&a->codes, n},
-        {(void **)&a->groups, (size_t)(a->M * ((j->K + group - 1) / group)) * sizeof(nb_group)},
-        {&a->scratch, be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &e) + 64 : 64}};
+    } device[] = {{(void **)&a->w, M * K * sizeof *a->w},
+                  {(void **)&a->scale, K * sizeof *a->scale},
+                  {(void **)&a->cost, K * sizeof *a->cost},
+                  {(void **)&a->row, M * sizeof *a->row},
+                  {&a->scratch, (first > then ? first : then) + 64}};
+    nb_status st = NB_OK;
     for (size_t i = 0; i < sizeof device / sizeof *device && st == NB_OK; i++)
         st = be->op->alloc(be, device[i].bytes, "rows of weights", device[i].to, err);
     return st == NB_OK && !nb_backend_counts(be) ? pick_rows(a, err) : st;
@@ -283,12 +264,10 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
 
 static void close_buffers(struct awq *a)
 {
-    void *device[] = {a->w, a->q, a->codes, a->groups, a->scratch};
+    void *device[] = {a->w, a->scale, a->cost, a->row, a->scratch};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         a->j->be->op->release(a->j->be, device[i]);
     nb_pool_close(a->pool);
-    nb_host_free(a->j->be, a->rows);
-    nb_host_free(a->j->be, a->host);
     free(a->x);
     free(a->a);
 }
@@ -298,9 +277,8 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
     struct awq a = {.j = j};
     const nb_backend_ops *op = j->be->op;
     nb_status st = nb_op_check(j->be,
-                               op->quantize_rows && op->dequantize && op->quant_error &&
-                                   (op->factor || !j->feedback),
-                               "quant_error", err);
+                               op->scale_error && op->quant_error && (op->factor || !j->feedback),
+                               "scale_error", err);
     if (st == NB_OK)
         st = open_buffers(&a, err);
     if (st == NB_OK)
@@ -311,10 +289,10 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
         close_buffers(&a);
         return st;
     }
-    if (st == NB_OK) {
-        measure_weights(&a);
+    measure_weights(&a);
+    st = j->be->op->upload(j->be, a.cost, a.a, (size_t)j->K * sizeof *a.a, err);
+    if (st == NB_OK)
         st = tie(j, a.x, err);
-    }
     if (st == NB_OK)
         st = tie(j, a.fill, err);
     for (int64_t k = 0; k < j->K && st == NB_OK; k++)

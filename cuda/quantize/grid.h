@@ -52,6 +52,35 @@ DEVI void range_add(Range *r, float w)
     }
 }
 
+/* Of the warp's group of inputs [from, to), value(k) each, in every lane. Of equal magnitudes the
+ * first one's value counts, wherever lanes meet it. */
+template <class Value> DEVI Range range_of(int64_t from, int64_t to, const Value &value)
+{
+    Range r = range_open();
+    int first = 0;
+    for (int64_t k = from + (threadIdx.x & 31); k < to; k += 32) {
+        const float before = r.amax;
+        range_add(&r, value(k));
+        first = r.amax > before ? (int)(k - from) : first;
+    }
+#pragma unroll
+    for (int o = 16; o; o >>= 1) {
+        const float lo = __shfl_xor_sync(0xffffffffu, r.lo, o),
+                    hi = __shfl_xor_sync(0xffffffffu, r.hi, o),
+                    amax = __shfl_xor_sync(0xffffffffu, r.amax, o),
+                    extreme = __shfl_xor_sync(0xffffffffu, r.extreme, o);
+        const int at = __shfl_xor_sync(0xffffffffu, first, o);
+        r.lo = lo < r.lo ? lo : r.lo;
+        r.hi = hi > r.hi ? hi : r.hi;
+        if (amax > r.amax || (amax == r.amax && at < first)) {
+            r.amax = amax;
+            r.extreme = extreme;
+            first = at;
+        }
+    }
+    return r;
+}
+
 DEVI int nearest_to(const Grid &g, float t)
 {
     int rank = 0;

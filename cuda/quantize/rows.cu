@@ -29,35 +29,6 @@ nb_status nb_cuda_grid(const nb_backend *be, const nb_grid *g, int64_t K, Grid *
                    g->name);
 }
 
-/* The range of the warp's group [from, to) of a row, in every lane. Of equal magnitudes the first
- * one's value counts, wherever lanes meet it. */
-DEVI Range range_of(const float *row, int64_t from, int64_t to)
-{
-    Range r = range_open();
-    int first = 0;
-    for (int64_t k = from + (threadIdx.x & 31); k < to; k += 32) {
-        const float before = r.amax;
-        range_add(&r, row[k]);
-        first = r.amax > before ? (int)(k - from) : first;
-    }
-#pragma unroll
-    for (int o = 16; o; o >>= 1) {
-        const float lo = __shfl_xor_sync(0xffffffffu, r.lo, o),
-                    hi = __shfl_xor_sync(0xffffffffu, r.hi, o),
-                    amax = __shfl_xor_sync(0xffffffffu, r.amax, o),
-                    extreme = __shfl_xor_sync(0xffffffffu, r.extreme, o);
-        const int at = __shfl_xor_sync(0xffffffffu, first, o);
-        r.lo = lo < r.lo ? lo : r.lo;
-        r.hi = hi > r.hi ? hi : r.hi;
-        if (amax > r.amax || (amax == r.amax && at < first)) {
-            r.amax = amax;
-            r.extreme = extreme;
-            first = at;
-        }
-    }
-    return r;
-}
-
 template <bool kTable>
 __global__ void rows_kernel(const float *w, int64_t N, int64_t K, Grid grid, nb_group *groups,
                             uint8_t *codes)
@@ -68,7 +39,7 @@ __global__ void rows_kernel(const float *w, int64_t N, int64_t K, Grid grid, nb_
         const int64_t n = at / grid.G, from = at % grid.G * grid.group,
                       to = from + grid.group < K ? from + grid.group : K;
         const float *row = w + n * K;
-        const nb_group p = params_of<kTable>(grid, range_of(row, from, to));
+        const nb_group p = params_of<kTable>(grid, range_of(from, to, [&](int64_t k) { return row[k]; }));
         if (lane == 0) {
             groups[at].scale = p.scale;
             groups[at].zero = p.zero;

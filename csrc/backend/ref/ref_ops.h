@@ -51,6 +51,8 @@ nb_status nb_ref_correct(nb_backend *be, const nb_correct_args *a, nb_error *err
 nb_status nb_ref_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err);
 size_t nb_ref_clip_rows_scratch(nb_backend *be, const nb_clip_rows_args *a);
 nb_status nb_ref_clip_rows(nb_backend *be, const nb_clip_rows_args *a, nb_error *err);
+size_t nb_ref_scale_error_scratch(nb_backend *be, const nb_scale_error_args *a);
+nb_status nb_ref_scale_error(nb_backend *be, const nb_scale_error_args *a, nb_error *err);
 size_t nb_ref_gptq_sweep_scratch(nb_backend *be, const nb_gptq_sweep_args *a);
 nb_status nb_ref_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_error *err);
 nb_status nb_ref_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err);
