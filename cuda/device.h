@@ -80,6 +80,19 @@ nb_status nb_launch(nb_backend *be, const char *name, void (*k)(P...), dim3 grid
     return nb_cuda_status(be, e, what, err);
 }
 
+/* As nb_launch, for more shared memory than a kernel has unasked. */
+template <class... P, class... A>
+nb_status nb_launch_large(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block,
+                          size_t smem, nb_error *err, A &&...args)
+{
+    nb_cuda_here(be);
+    const cudaError_t e =
+        cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
+    if (e != cudaSuccess)
+        return nb_cuda_status(be, e, name, err);
+    return nb_launch(be, name, k, grid, block, smem, err, static_cast<A &&>(args)...);
+}
+
 static inline int64_t nb_ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;

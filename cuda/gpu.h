@@ -66,6 +66,14 @@ DEVI uint32_t bf2_fma(uint32_t a, uint32_t b, uint32_t c) // a * b + c, each hal
     return d;
 }
 
+// 2 to the x in one instruction, 2 ulp; 0 where the result is below 2^-126
+DEVI float exp2_small(float x)
+{
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+
 // ---- memory: one request of 16 or 8 bytes; never rely on a struct copy being one access
 DEVI uint4 ld_v4(const void *p)
 {
@@ -262,6 +270,13 @@ DEVI uint64_t wgmma_desc_sw128(const void *s)
 {
     return (uint64_t)((smem_u32(s) & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
 }
+// Of B lying [k][64 columns] with the same swizzle, `next` bytes from 64 columns to the next 64; + 128
+// steps k16.
+DEVI uint64_t wgmma_desc_sw128_columns(const void *s, unsigned next)
+{
+    return (uint64_t)((smem_u32(s) & 0x3ffff) >> 4) | (uint64_t)(next >> 4) << 16 | 64ull << 32 |
+           1ull << 62;
+}
 #endif
 
 // ---- sm_90a: wgmma. A kernel that uses it has its body inside #ifdef GPU_WGMMA, and in it static
@@ -306,6 +321,34 @@ DEVI void wgmma_m64n128k16_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t
                  : D4(0), D4(4), D4(8), D4(12), D4(16), D4(20), D4(24), D4(28), D4(32), D4(36),
                    D4(40), D4(44), D4(48), D4(52), D4(56), D4(60)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(db), "r"(acc));
+}
+// The same of f16. kColumns: B lies by columns
+template <bool kColumns>
+DEVI void wgmma_m64n64k16_f16(float (&d)[32], const uint32_t (&a)[4], uint64_t db, int acc)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+                 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+                 "{%32,%33,%34,%35}, %36, p, 1, 1, %38;\n}"
+                 : D4(0), D4(4), D4(8), D4(12), D4(16), D4(20), D4(24), D4(28)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(db), "r"(acc),
+                   "n"((int)kColumns));
+}
+template <bool kColumns>
+DEVI void wgmma_m64n128k16_f16(float (&d)[64], const uint32_t (&a)[4], uint64_t db, int acc)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+                 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+                 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+                 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+                 "{%64,%65,%66,%67}, %68, p, 1, 1, %70;\n}"
+                 : D4(0), D4(4), D4(8), D4(12), D4(16), D4(20), D4(24), D4(28), D4(32), D4(36),
+                   D4(40), D4(44), D4(48), D4(52), D4(56), D4(60)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(db), "r"(acc),
+                   "n"((int)kColumns));
 #undef D4
 }
 // Behind a wait, or the compiler takes sums out of registers before it: it does not know that the

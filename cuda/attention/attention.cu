@@ -4,19 +4,20 @@
 constexpr int kMostDim = 256, kAll = (1 << NB_KV_TYPES) - 1;
 
 const nb_cuda_attention_row nb_cuda_attention_rows[] = {
-    {"split", kAll, 8, 8, nb_cuda_attention_split_scratch, nb_cuda_attention_split},
+    {"split", kAll, 8, 8, NULL, nb_cuda_attention_split},
+    {"hopper", 1 << NB_KV_F16, 0, 8, nb_cuda_attention_hopper_fits, nb_cuda_attention_hopper},
     {"tile", kAll & ~(1 << NB_KV_F32), 0, 8, NULL, nb_cuda_attention_tile},
     {"simple", kAll, 0, 1, NULL, nb_cuda_attention_simple},
 };
 
-static bool serves(const nb_cuda_attention_row *row, const nb_attention_args *a)
+static bool serves(nb_backend *be, const nb_cuda_attention_row *row, const nb_attention_args *a)
 {
     const nb_kv *kv = a->kv;
     const bool vectors = kv->head_dim % row->multiple == 0 &&
                          (row->multiple == 1 || ((uintptr_t)kv->k | (uintptr_t)kv->v) % 16 == 0);
     const bool few =
         !row->max_token || a->batch->n_token <= row->max_token || a->batch->n_token <= kv->n_seq;
-    return (row->types >> kv->type & 1) && vectors && few;
+    return (row->types >> kv->type & 1) && vectors && few && (!row->fits || row->fits(be, a));
 }
 
 /* Room for every row that might run: where the cache will lie is not known yet. */
@@ -31,7 +32,7 @@ nb_status nb_cuda_attention(nb_backend *be, const nb_attention_args *a, nb_error
         return nb_fail(err, NB_UNSUPPORTED, "%s: heads of %d elements, at most %d", be->name,
                        a->kv->head_dim, kMostDim);
     const nb_cuda_attention_row *row = nb_cuda_attention_rows;
-    while (!serves(row, a))
+    while (!serves(be, row, a))
         row++;
     return row->run(be, a, err);
 }

@@ -54,7 +54,7 @@ struct nb_cuda_attention_row {
     int types;     /* nb_kv_type it serves, as a bit set */
     int max_token; /* 0: any; else so many, or as many as the cache has sequences */
     int multiple;  /* of head_dim; the cache then lies on 16 bytes */
-    size_t (*scratch)(const nb_attention_args *a); /* NULL: none */
+    bool (*fits)(nb_backend *be, const nb_attention_args *a); /* NULL: every such call */
     nb_status (*run)(nb_backend *be, const nb_attention_args *a, nb_error *err);
 };
 /* best first; the last serves everything */
@@ -62,6 +62,8 @@ extern const nb_cuda_attention_row nb_cuda_attention_rows[];
 
 size_t nb_cuda_attention_split_scratch(const nb_attention_args *a);
 nb_status nb_cuda_attention_split(nb_backend *be, const nb_attention_args *a, nb_error *err);
+bool nb_cuda_attention_hopper_fits(nb_backend *be, const nb_attention_args *a);
+nb_status nb_cuda_attention_hopper(nb_backend *be, const nb_attention_args *a, nb_error *err);
 nb_status nb_cuda_attention_tile(nb_backend *be, const nb_attention_args *a, nb_error *err);
 nb_status nb_cuda_attention_simple(nb_backend *be, const nb_attention_args *a, nb_error *err);
 

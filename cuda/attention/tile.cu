@@ -19,76 +19,13 @@
  * zeros to kDim. Positions behind the last one that the rows see are not read: that one stands in
  * for them, masked.
  *
- * Tokens of several sequences in one tile: one walk over the cache for each of them, in which the
- * rows of the others see nothing.
  * A tile that all rows see whole is not masked. 4 head_dim FLOP a pair of query and position that
  * is computed. */
-#include "attention/attention.h"
+#include "attention/walk.h"
 
 constexpr int kRows = 64, kThreads = 128;
 template <class T> constexpr bool kF16 = false;
 template <> constexpr bool kF16<uint16_t> = true;
-
-/* The rows of a block that one walk serves, the same in every lane. */
-struct Walk {
-    int seq;
-    int lo, hi;           /* positions that some row sees */
-    int all_from, all_to; /* those that every row of the block sees; empty when a row is of
-                           * another sequence */
-};
-
-DEVI int warp_min(int v)
-{
-#pragma unroll
-    for (int o = 16; o; o >>= 1) {
-        const int w = __shfl_xor_sync(0xffffffffu, v, o);
-        v = w < v ? w : v;
-    }
-    return v;
-}
-DEVI int warp_max(int v)
-{
-    return -warp_min(-v);
-}
-
-constexpr int kNone = 0x7fffffff;
-
-/* The next sequence above `last` among the 64 rows; seq kNone: there is none. */
-DEVI Walk next_walk(const Attention &a, int m0, int last)
-{
-    const int lane = threadIdx.x & 31;
-    int seq[2], pos[2] = {0, 0};
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int m = m0 + lane + 32 * i;
-        seq[i] = m < a.n_token ? a.seq[m] : kNone;
-        pos[i] = m < a.n_token ? a.pos[m] : 0;
-    }
-    const int s0 = seq[0] > last ? seq[0] : kNone, s1 = seq[1] > last ? seq[1] : kNone;
-    Walk w = {warp_min(s0 < s1 ? s0 : s1), kNone, -1, -1, kNone};
-    if (w.seq == kNone)
-        return w;
-    bool whole = true;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        if (seq[i] == w.seq) {
-            const int first = nb_first_seen(a, pos[i]);
-            w.lo = first < w.lo ? first : w.lo;
-            w.hi = pos[i] > w.hi ? pos[i] : w.hi;
-            w.all_from = first > w.all_from ? first : w.all_from;
-            w.all_to = pos[i] < w.all_to ? pos[i] : w.all_to;
-        }
-        /* rows behind the last token store nothing */
-        whole = whole && (seq[i] == w.seq || seq[i] == kNone);
-    }
-    w.lo = warp_min(w.lo);
-    w.hi = warp_max(w.hi);
-    w.all_from = warp_max(w.all_from);
-    w.all_to = warp_min(w.all_to);
-    if (!__all_sync(0xffffffffu, whole))
-        w.all_to = -1;
-    return w;
-}
 
 /* Eight values of another type become f16 in shared memory. */
 template <class T> DEVI void convert8(const T *p, const uint16_t *scale, uint16_t *to)
@@ -179,7 +116,7 @@ __global__ void __launch_bounds__(kThreads, kDim <= 64    ? 3
     /* sum: of this lane's columns */
     float o[kTilesD][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f};
 
-    for (Walk w = next_walk(a, m0, -1); w.seq != kNone; w = next_walk(a, m0, w.seq)) {
+    for (Walk w = next_walk<kRows>(a, m0, -1); w.seq != kNone; w = next_walk<kRows>(a, m0, w.seq)) {
         const int begin = w.lo / kTileN * kTileN;
         fetch<T, kDim, kTileN>(a, w.seq, kv_head, begin, w.hi, sk, sv);
         for (int t0 = begin, stage = 0; t0 <= w.hi; t0 += kTileN, stage ^= 1) {
@@ -235,14 +172,14 @@ __global__ void __launch_bounds__(kThreads, kDim <= 64    ? 3
                 now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
                 const float at = now == -INFINITY ? 0.0f : now,
-                            keep = exp2f((top[r] - at) * kLog2e);
+                            low = -at * kLog2e, keep = exp2_small(fmaf(top[r], kLog2e, low));
                 top[r] = now;
                 sum[r] *= keep;
 #pragma unroll
                 for (int n = 0; n < kTilesN; n++)
 #pragma unroll
                     for (int i = 2 * r; i < 2 * r + 2; i++) {
-                        s[n][i] = exp2f((s[n][i] - at) * kLog2e);
+                        s[n][i] = exp2_small(fmaf(s[n][i], kLog2e, low));
                         sum[r] += s[n][i];
                     }
 #pragma unroll
@@ -296,14 +233,9 @@ static nb_status run(nb_backend *be, const nb_attention_args *a, nb_error *err)
 {
     constexpr size_t bytes = tile_bytes<kDim, kTileN>();
     static_assert(bytes <= 99 * 1024, "what a block may have on sm_86 and sm_89");
-    nb_cuda_here(be);
-    const cudaError_t e = cudaFuncSetAttribute(
-        tile_kernel<T, kDim, kTileN>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-    if (e != cudaSuccess)
-        return nb_cuda_status(be, e, "shared memory for attention.tile", err);
     const dim3 grid((unsigned)nb_ceil_div(a->batch->n_token, kRows), (unsigned)a->n_head);
-    return nb_launch(be, "attention.tile", tile_kernel<T, kDim, kTileN>, grid, dim3(kThreads),
-                     bytes, err, nb_attention_of(a));
+    return nb_launch_large(be, "attention.tile", tile_kernel<T, kDim, kTileN>, grid, dim3(kThreads),
+                           bytes, err, nb_attention_of(a));
 }
 
 template <class T>

@@ -179,17 +179,4 @@ bool nb_cuda_dense_serves(nb_backend *be, const nb_linear_args *a);
 size_t nb_cuda_dense_scratch(nb_backend *be, const nb_linear_args *a);
 nb_status nb_cuda_dense(nb_backend *be, const nb_linear_args *a, nb_error *err);
 
-/* As nb_launch, for more shared memory than a kernel has unasked. */
-template <class... P, class... A>
-nb_status nb_launch_large(nb_backend *be, const char *name, void (*k)(P...), dim3 grid, dim3 block,
-                          size_t smem, nb_error *err, A &&...args)
-{
-    nb_cuda_here(be);
-    const cudaError_t e =
-        cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
-    if (e != cudaSuccess)
-        return nb_cuda_status(be, e, name, err);
-    return nb_launch(be, name, k, grid, block, smem, err, static_cast<A &&>(args)...);
-}
-
 #endif

@@ -200,6 +200,17 @@ static const struct attention_shape {
     {18, 3, 40, 1, 1, 128, 9, 0, 2, NB_KV_FP8},
     {33, 1, 64, 2, 1, 96, 0, 0, 2, NB_KV_FP8},
     {10, 2, 30, 3, 1, 28, 0, 0, 2, NB_KV_FP8},
+    /* scores so far below zero that a maximum begun there leaves nothing: of one position, of many */
+    {1, 1, 0, 8, 8, 64, 0, 0, 300, NB_KV_F16},
+    {9, 9, 0, 8, 8, 64, 0, 0, 300, NB_KV_F16},
+    {66, 66, 0, 4, 4, 64, 0, 0, 300, NB_KV_F16},
+    /* the row of wgmma: both sizes of head, tiles of one page and of two, several sequences, both
+     * edges of a mask */
+    {129, 1, 0, 2, 1, 128, 0, 0, 2, NB_KV_F16},
+    {70, 1, 58, 2, 2, 128, 0, 0, 0.1f, NB_KV_F16},
+    {72, 3, 150, 2, 1, 128, 0, 30, 2, NB_KV_F16},
+    {128, 1, 128, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16},
+    {80, 1, 200, 2, 1, 64, 100, 0, 0.1f, NB_KV_F16},
 };
 
 /* Head by head, every position up to each token's own; of each head the value that is rounded and

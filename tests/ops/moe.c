@@ -4,7 +4,7 @@
 #include "ops/ops.h"
 #include "ops/weights.h"
 
-enum { MOST_EXPERTS = 16 };
+enum { MOST_EXPERTS = 258 };
 
 /* ---- route_experts ---- */
 
@@ -150,8 +150,9 @@ static void compare_grouped(ops *o, const void *args, const void *got, const voi
     free(half);
 }
 
-/* Experts of one kind and another by turns. */
-static void with_grouped(check *c, ops_set *set, int kind, int other, uint64_t seed)
+/* Experts of one kind and another by turns; n_expert 0: some. */
+static void with_grouped(check *c, ops_set *set, int kind, int other, int32_t n_expert,
+                         uint64_t seed)
 {
     static const ops_test test = {run_grouped, compare_grouped};
     static const int64_t all_P[] = {2, 6, 16, 64}, all_N[] = {16, 1, 48, 64};
@@ -164,7 +165,7 @@ static void with_grouped(check *c, ops_set *set, int kind, int other, uint64_t s
     grouped_case k = {.P = all_P[i],
                       .N = all_N[(i + kind) % 4],
                       .K = ops_kind_fits(kind, 96) && ops_kind_fits(other, 96) ? 96 : 256,
-                      .n_expert = all_E[(i + kind / 4) % 4],
+                      .n_expert = n_expert ? n_expert : all_E[(i + kind / 4) % 4],
                       .share = seed / 4 % 2 ? 1 : 2,
                       .kind = kinds,
                       .w = w};
@@ -179,6 +180,7 @@ static void with_grouped(check *c, ops_set *set, int kind, int other, uint64_t s
     int32_t *expert = ops_alloc((size_t)k.P, sizeof *expert);
     for (int64_t p = 0; p < k.P; p++) /* some experts get nothing */
         expert[p] = (int32_t)(nb_rng_u64(&r) % (uint64_t)k.n_expert) / (seed % 2 ? 2 : 1);
+    expert[k.P / 2] = k.n_expert - 1;
     k.x = x;
     k.expert = expert;
     char name[64], second[64], what[224];
@@ -217,12 +219,14 @@ static void each_grouped(check *c, ops_set *set)
 {
     for (int kind = 0; kind < ops_kind_count(); kind++)
         for (uint64_t seed = 0; seed < (set ? 3 : 1); seed++)
-            with_grouped(c, set, kind, kind, seed * 3 + (uint64_t)kind % 5);
+            with_grouped(c, set, kind, kind, 0, seed * 3 + (uint64_t)kind % 5);
     /* the same codes in lines of other lengths, the longer ones first and last; other codes */
     static const char *const mixed[][2] = {{"q4_0", "q4_k"}, {"q4_k", "q4_0"}, {"q8_0", "q4_k"}};
     for (size_t i = 0; i < sizeof mixed / sizeof *mixed; i++)
         for (uint64_t seed = 0; seed < 4; seed++)
-            with_grouped(c, set, kind_of(c, mixed[i][0]), kind_of(c, mixed[i][1]), seed);
+            with_grouped(c, set, kind_of(c, mixed[i][0]), kind_of(c, mixed[i][1]), 0, seed);
+    /* more than a launch's table holds */
+    with_grouped(c, set, kind_of(c, "q4_0"), kind_of(c, "q8_0"), MOST_EXPERTS, 3);
 }
 
 /* ---- combine_experts and add_scaled ---- */

@@ -127,6 +127,11 @@ void simt_cp_wait(int n)
         end -= n_copy;
 }
 
+void simt_fence_proxy()
+{
+    proxy_fence(cur);
+}
+
 void simt_mb_init(uint64_t *b, unsigned n)
 {
     access((uptr)b, 8, true, PC);
@@ -188,6 +193,7 @@ static void issue(BulkCopy &copy, void *s, u64 align, uint64_t *b, void *pc)
     memset(s, 255, copy.n);
     set_state(copy.dst, copy.n, kInFlight);
     last.tma_bytes += copy.n;
+    proxy_fence(t);
     copy.warp = t->warp->id;
     copy.clock =
         t->warp->clock; // not before the accesses: another lane may run, and tick, meanwhile

@@ -381,6 +381,56 @@ __global__ void conform_bulk_wgmma(uint32_t *out)
 #endif
 }
 
+// Two f16, whole numbers from -4 to 4.
+DEVI uint32_t small_half2(int a, int b)
+{
+    const uint32_t value[5] = {0u, 0x3c00u, 0x4000u, 0x4200u, 0x4400u};
+    uint32_t r = 0;
+    for (int h = 0; h < 2; h++) {
+        const int v = (a * 29 + b * 7 + a / 5 + 3 * h) % 9 - 4;
+        r |= (value[v < 0 ? -v : v] | (v < 0 ? 0x8000u : 0u)) << 16 * h;
+    }
+    return r;
+}
+
+// f16, B by columns and by rows, written by the threads themselves.
+__global__ void conform_f16_wgmma(uint32_t *out)
+{
+#ifdef GPU_WGMMA
+    SHARED_ALIGN(1024, uint32_t, tile, [2 * 64 * 32]);
+    for (int i = threadIdx.x; i < 2 * 64 * 32; i += blockDim.x)
+        tile[i] = small_half2(i, 1);
+    fence_proxy_async();
+    __syncthreads();
+    uint32_t a[4][4];
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < 4; i++)
+            a[k][i] = small_half2(threadIdx.x, 4 * k + i);
+    float columns[64], half[32], rows[64];
+    const uint64_t by_columns = wgmma_desc_sw128_columns(tile, 8192);
+    const uint64_t by_rows = wgmma_desc_sw128(tile);
+    wgmma_fence();
+    for (int k = 0; k < 4; k++) {
+        wgmma_m64n128k16_f16<true>(columns, a[k], by_columns + 128 * k, k > 0);
+        wgmma_m64n64k16_f16<true>(half, a[k], by_columns + 128 * k, k > 0);
+        wgmma_m64n128k16_f16<false>(rows, a[k], by_rows + 2 * k, k > 0);
+    }
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_settle(columns);
+    wgmma_settle(half);
+    wgmma_settle(rows);
+    uint32_t r[kWords] = {};
+    for (int i = 0; i < 64; i++) {
+        r[0] = hash2(r[0], __float_as_uint(columns[i]));
+        r[1] = hash2(r[1], __float_as_uint(half[i / 2]));
+        r[2] = hash2(r[2], __float_as_uint(rows[i]));
+    }
+    for (int i = 0; i < kWords; i++)
+        out[threadIdx.x * kWords + i] = r[i];
+#endif
+}
+
 // A group of warps gives registers away, two take them: what they hold stays.
 __global__ void __launch_bounds__(3 * kThreads, 1) conform_registers(uint32_t *out)
 {
@@ -554,6 +604,18 @@ static int run_bulk_wgmma()
     return 1;
 }
 
+static int run_f16_wgmma(uint32_t *d)
+{
+    static uint32_t r[kResults];
+    char line[200];
+    const cudaError_t e = launch(conform_f16_wgmma, dim3(1), dim3(kThreads), 0, (cudaStream_t)0, d);
+    if (!fetch(r, d, e, "f16_wgmma"))
+        return 0;
+    print_exact(line, sizeof line, "f16_wgmma", r);
+    show(line);
+    return 1;
+}
+
 static int run_registers(uint32_t *d)
 {
     static uint32_t r[kResults];
@@ -582,7 +644,7 @@ int main(int argc, char **argv)
     }
     int ok = run_primitives(d);
     if (ok && device.major == 9)
-        ok = run_tma_wgmma(d) && run_bulk_wgmma() && run_registers(d);
+        ok = run_tma_wgmma(d) && run_bulk_wgmma() && run_f16_wgmma(d) && run_registers(d);
     if (golden)
         fclose(golden);
     return ok && !n_differ ? 0 : 1;

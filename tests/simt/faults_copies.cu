@@ -162,13 +162,15 @@ __global__ void __launch_bounds__(160) bulk_ring(float *o, const bf16 *x, int n,
     }
     o[t] = d[0];
 }
-__global__ void registers_of_a(float *o, int early)
+__global__ void registers_of_a(float *o, int early, int fenced)
 {
     SHARED_ALIGN(1024, bf16, tile, [128 * 64]);
     float d[64] = {};
     uint32_t a[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
     for (int i = threadIdx.x; i < 128 * 64; i += blockDim.x)
         tile[i] = f2bf(1.f);
+    if (fenced)
+        fence_proxy_async();
     __syncthreads();
     wgmma_fence();
     wgmma_m64n128k16_bf16(d, a, wgmma_desc_sw128(tile), 0);
@@ -243,11 +245,15 @@ static void bulk_on_sm_80()
 }
 static void a_kept()
 {
-    launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 0);
+    launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 0, 1);
 }
 static void a_changed_early()
 {
-    launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 1);
+    launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 1, 1);
+}
+static void tile_unfenced()
+{
+    launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 0, 0);
 }
 static void registers_moved()
 {
@@ -281,6 +287,7 @@ const Case copy_cases[] = {
     {"bulk copy on sm_80", "ARCH", bulk_on_sm_80},
     {"registers of A kept until the wait", "", a_kept},
     {"registers of A changed before the wait", "WGMMA", a_changed_early},
+    {"wgmma of stores without a fence between the proxies", "PROXY", tile_unfenced},
     {"registers moved between warps", "", registers_moved},
     {"more registers than there are", "REGS", too_many_registers},
     {nullptr, nullptr, nullptr},

@@ -73,6 +73,7 @@ static void start_block(Block *b, u32 linear, u32 slot)
             pool.push_back(new Thread());
         Thread *t = pool[index];
         t->block = b;
+        t->proxied = 0;
         t->warp = &b->warps[i / 32];
         t->tid = i;
         t->lane = i & 31;

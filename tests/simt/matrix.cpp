@@ -20,7 +20,7 @@ float bf16_value(u16 h)
     return simt_bits<float>((u32)h << 16);
 }
 
-static float f16_value(u16 h)
+float f16_value(u16 h)
 {
     const int e = h >> 10 & 31, m = h & 1023;
     float v;

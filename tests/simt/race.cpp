@@ -126,6 +126,27 @@ void race_check(u64 offset, u32 n, bool write, Thread *t, void *pc, bool atomic)
     }
 }
 
+// wgmma reads shared memory by another way than stores and cp.async write it: behind them their
+// thread owes a fence.proxy.async. Told by the clocks of the record, so a store behind the fence is
+// seen from the thread's next barrier on. Who issues a bulk copy, which goes the same way, counts as
+// fenced.
+void proxy_fence(Thread *t)
+{
+    t->proxied = record_of(t, 0) & ((1ull << kBytesAt) - 1);
+}
+
+void proxy_check(const Block *b, u64 offset, u32 n, void *pc)
+{
+    for (u64 word = offset >> 2; word <= (offset + n - 1) >> 2; word++)
+        for (const u64 r : space.race[word].write)
+            if (r && run_of(r) == (b->run & kRunMask) &&
+                (r & ((1ull << kBytesAt) - 1)) > b->threads[thread_of(r)]->proxied) {
+                report("PROXY", pc, "wgmma reads what thread %u wrote without fence_proxy_async",
+                       thread_of(r));
+                return;
+            }
+}
+
 void merge_clocks(u32 *into, const u32 *from)
 {
     for (int i = 0; i < 32; i++)

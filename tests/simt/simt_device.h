@@ -52,6 +52,7 @@ void simt_cp_wait(int n);
 void simt_fence();
 void simt_yield();
 void simt_access(const void *p, int n, int wr);
+void simt_fence_proxy();
 void simt_mb_init(uint64_t *b, unsigned n);
 void simt_mb_fence();
 void simt_mb_arrive(uint64_t *b, unsigned tx);
@@ -59,7 +60,9 @@ void simt_mb_wait(uint64_t *b, unsigned parity);
 void simt_tma_2d(void *s, const CUtensorMap *m, int x, int y, uint64_t *b);
 void simt_bulk(void *s, const void *g, unsigned n, uint64_t *b);
 uint64_t simt_wg_desc(const void *s);
-void simt_wgmma(float *d, int n, const uint32_t *a, uint64_t da, uint64_t db, int acc);
+uint64_t simt_wg_desc_columns(const void *s, unsigned next);
+enum { SIMT_WG_F16 = 1, SIMT_WG_COLUMNS = 2 }; // f16 for bf16; B by columns (wgmma.cpp)
+void simt_wgmma(float *d, int n, const uint32_t *a, uint64_t da, uint64_t db, int acc, int how);
 void simt_wg_fence();
 void simt_wg_commit();
 void simt_wg_wait(int n);
@@ -231,6 +234,11 @@ template <int N> DEVI void cp_async_wait()
 {
     simt_cp_wait(N);
 }
+DEVI float exp2_small(float x)
+{
+    const float r = exp2f(x);
+    return r < 0x1p-126f ? 0.0f : r;
+}
 DEVI void ldmatrix_x1(uint32_t (&r)[1], const void *p)
 {
     simt_ldmatrix(r, p, 1, 0);
@@ -267,7 +275,7 @@ DEVI void mma_m16n8k32_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&
     simt_mma(SC_MMA_S8, d, a, b);
 }
 
-// ---- sm_90: mbarrier, TMA, wgmma. Of the proxy fences only mbarrier_fence_init does anything here.
+// ---- sm_90: mbarrier, TMA, wgmma. Proxy fences: of mbarriers, and of what wgmma reads (race.cpp).
 #define GPU_WGMMA
 DEVI void mbarrier_init(uint64_t *b, unsigned n)
 {
@@ -279,6 +287,7 @@ DEVI void mbarrier_fence_init()
 }
 DEVI void fence_proxy_async()
 {
+    simt_fence_proxy();
 }
 DEVI void mbarrier_arrive(uint64_t *b)
 {
@@ -304,6 +313,10 @@ DEVI uint64_t wgmma_desc_sw128(const void *s)
 {
     return simt_wg_desc(s);
 }
+DEVI uint64_t wgmma_desc_sw128_columns(const void *s, unsigned next)
+{
+    return simt_wg_desc_columns(s, next);
+}
 DEVI void wgmma_fence()
 {
     simt_wg_fence();
@@ -318,12 +331,22 @@ template <int N> DEVI void wgmma_wait()
 }
 DEVI void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t da, uint64_t db, int acc)
 {
-    simt_wgmma(d, 64, nullptr, da, db, acc);
+    simt_wgmma(d, 64, nullptr, da, db, acc, 0);
 }
 // `a` stands for registers: it must live until the wait, as it is read again there
 DEVI void wgmma_m64n128k16_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t db, int acc)
 {
-    simt_wgmma(d, 128, a, 0, db, acc);
+    simt_wgmma(d, 128, a, 0, db, acc, 0);
+}
+template <bool kColumns>
+DEVI void wgmma_m64n64k16_f16(float (&d)[32], const uint32_t (&a)[4], uint64_t db, int acc)
+{
+    simt_wgmma(d, 64, a, 0, db, acc, SIMT_WG_F16 | (kColumns ? SIMT_WG_COLUMNS : 0));
+}
+template <bool kColumns>
+DEVI void wgmma_m64n128k16_f16(float (&d)[64], const uint32_t (&a)[4], uint64_t db, int acc)
+{
+    simt_wgmma(d, 128, a, 0, db, acc, SIMT_WG_F16 | (kColumns ? SIMT_WG_COLUMNS : 0));
 }
 template <int N> DEVI void wgmma_settle(float (&)[N])
 {

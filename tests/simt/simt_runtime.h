@@ -109,7 +109,8 @@ struct Thread {
     bool done;
     const char *why; // what it waits for, and where
     void *pc;
-    u64 result; // of its last collective
+    u64 result;  // of its last collective
+    u64 proxied; // clocks at its last proxy fence (race.cpp); 0: none yet
     std::vector<AsyncCopy> copies;
     std::vector<size_t> groups; // copies in each committed group, counted from the first
 #ifdef SIMT_UCONTEXT
@@ -148,6 +149,7 @@ struct WgmmaOp {
     void *pc;
     float *d[32];
     int n, accumulate;
+    bool f16, columns;     // for bf16; of B
     u64 a, b;              // descriptors
     const u32 *a_regs[32]; // A in registers; nullptr: `a` says where it is
     u32 a_issued[32][4];   // what they held at issue
@@ -261,6 +263,8 @@ void access(uptr a, u32 n, bool write, void *pc, bool counted = true);
 
 // ---- race.cpp
 void race_check(u64 offset, u32 n, bool write, Thread *t, void *pc, bool atomic = false);
+void proxy_fence(Thread *t);
+void proxy_check(const Block *b, u64 offset, u32 n, void *pc);
 void merge_clocks(u32 *into, const u32 *from);
 void release_to(u32 *clocks, Warp *w);
 void tick(Warp *w);
@@ -275,6 +279,7 @@ void count_bulk(u64 offset, u64 n); // a bulk copy's reads
 // ---- warp.cpp, matrix.cpp, wgmma.cpp
 u64 collective(int op, u32 mask, const Operands &o, void *pc);
 float bf16_value(u16 h);
+float f16_value(u16 h);
 void matrix_read(Warp *w, int lane, u64 offset, u32 n, void *pc);
 void needs_sm90(const char *what, void *pc); // reports a device that has not got it
 void run_ldmatrix(Warp *w, Collective &c);

@@ -1,6 +1,7 @@
-// wgmma.cpp -- warp-group mma m64nNk16 of sm_90, A and B in shared memory, K-major with the
-// 128-byte swizzle, or A in registers as of m16n8k16 (matrix.cpp). Descriptor: address >> 4, stride of 8-row groups >> 4 at bit 32, layout 1 at
-// bit 62; the next k16 is descriptor + 2. Warp w of the group has rows 16w + g + 8 ((i >> 1) & 1),
+// wgmma.cpp -- warp-group mma m64nNk16 of sm_90, A and B in shared memory with the 128-byte swizzle,
+// or A in registers as of m16n8k16 (matrix.cpp). Descriptor: address >> 4, stride of groups of 8 lines of 128 bytes >> 4 at bit 32, layout 1 at
+// bit 62. A line is 64 k of a row; the next k16 is descriptor + 2. Or, B by columns (MN-major), it is 64 columns of a k; `leading` >> 4, to the next
+// 64 columns, at bit 16; the next k16 is two groups on. Warp w of the group has rows 16w + g + 8 ((i >> 1) & 1),
 // columns 8 (i >> 2) + 2t + (i & 1) of element i, with g = lane / 4, t = lane % 4.
 //
 // From issue to wait the accumulators are NaN; operands are read at the wait, as late as the model
@@ -9,12 +10,14 @@
 
 namespace simt
 {
-// Offset of element (row, k) of an operand.
-static u64 element(const Block *b, u64 descriptor, int row, int k)
+// Offset of element (row, k) of an operand; row n of B is column n of the product.
+static u64 element(const Block *b, u64 descriptor, bool columns, int row, int k)
 {
-    const u64 group = (descriptor >> 32 & 0x3fff) << 4;
+    const u64 group = (descriptor >> 32 & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4;
+    const int line = columns ? k : row, in = columns ? row & 63 : k;
     u64 a = (descriptor & 0x3fff) << 4;
-    a += (u64)(row >> 3) * group + (u64)(row & 7) * 128 + (u64)k * 2;
+    a += (u64)(line >> 3) * group + (u64)(line & 7) * 128 + (u64)in * 2;
+    a += columns ? (u64)(row >> 6) * leading : 0;
     return b->slot * kArenaBytes + (a ^ ((a >> 7 & 7) << 4));
 }
 
@@ -24,23 +27,34 @@ void needs_sm90(const char *what, void *pc)
         report("ARCH", pc, "%s on a device of sm_%d", what, cfg.sm);
 }
 
+static void read16(Warp *w, int lane, u64 offset, void *pc)
+{
+    matrix_read(w, lane, offset, 16, pc);
+    if (cfg.race && offset < kHeap)
+        proxy_check(w->block, offset, 16, pc);
+}
+
 static void touch_operands(Warp *w, const WgmmaOp &o)
 {
     const int row0 = (int)(w->id & 3) * 16;
     for (int r = 0; r < 16 && !o.a_regs[0]; r++)
         for (int c = 0; c < 2; c++)
-            matrix_read(w, r, element(w->block, o.a, row0 + r, 8 * c), 16, o.pc);
+            read16(w, r, element(w->block, o.a, false, row0 + r, 8 * c), o.pc);
     const int quarter = (int)(w->id & 3) * o.n / 4; // of B, which the four warps read together
-    for (int r = quarter; r < quarter + o.n / 4; r++)
-        for (int c = 0; c < 2; c++)
-            matrix_read(w, r & 31, element(w->block, o.b, r, 8 * c), 16, o.pc);
+    for (int i = 0; i < o.n / 2; i++) { // 16 bytes each
+        const int row = o.columns ? quarter + 8 * (i / 16) : quarter + i / 2,
+                  k = o.columns ? i % 16 : 8 * (i % 2);
+        read16(w, i & 31, element(w->block, o.b, o.columns, row, k), o.pc);
+    }
 }
 
 void issue_wgmma(Warp *w, Collective &c)
 {
     WgmmaOp o;
     o.pc = c.pc;
-    o.n = c.lane[0].b;
+    o.n = c.lane[0].b & 0xffff;
+    o.f16 = c.lane[0].b >> 16 & SIMT_WG_F16;
+    o.columns = c.lane[0].b >> 16 & SIMT_WG_COLUMNS;
     o.accumulate = c.lane[0].c;
     o.a = c.lane[0].a;
     o.b = (u64)c.lane[0].x;
@@ -72,11 +86,16 @@ void issue_wgmma(Warp *w, Collective &c)
     last.mma++;
 }
 
-static double load(const Block *b, u64 descriptor, int row, int k)
+static double value(const WgmmaOp &o, u16 h)
+{
+    return (double)(o.f16 ? f16_value(h) : bf16_value(h));
+}
+
+static double load(const Warp *w, const WgmmaOp &o, u64 descriptor, bool columns, int row, int k)
 {
     u16 h;
-    memcpy(&h, space.base + element(b, descriptor, row, k), sizeof h);
-    return (double)bf16_value(h);
+    memcpy(&h, space.base + element(w->block, descriptor, columns, row, k), sizeof h);
+    return value(o, h);
 }
 
 // The warp's 16 rows of A.
@@ -85,7 +104,7 @@ static void load_a(const Warp *w, const WgmmaOp &o, double (&A)[16][16])
     const int row0 = (int)(w->id & 3) * 16;
     for (int r = 0; r < 16 && !o.a_regs[0]; r++)
         for (int k = 0; k < 16; k++)
-            A[r][k] = load(w->block, o.a, row0 + r, k);
+            A[r][k] = load(w, o, o.a, false, row0 + r, k);
     for (int l = 0; l < 32 && o.a_regs[0]; l++) {
         const u32 *a = o.a_regs[l];
         if (memcmp(a, o.a_issued[l], sizeof o.a_issued[l]) != 0)
@@ -93,7 +112,7 @@ static void load_a(const Warp *w, const WgmmaOp &o, double (&A)[16][16])
         for (int i = 0; i < 4; i++)
             for (int h = 0; h < 2; h++)
                 A[(l >> 2) + (i & 1) * 8][(l & 3) * 2 + h + (i >> 1) * 8] =
-                    (double)bf16_value((u16)(a[i] >> (16 * h)));
+                    value(o, (u16)(a[i] >> (16 * h)));
     }
 }
 
@@ -106,7 +125,7 @@ static void run_wgmma(Warp *w, WgmmaOp &o)
     load_a(w, o, A);
     for (int r = 0; r < o.n; r++)
         for (int k = 0; k < 16; k++)
-            B[(size_t)(r * 16 + k)] = load(w->block, o.b, r, k);
+            B[(size_t)(r * 16 + k)] = load(w, o, o.b, o.columns, r, k);
     for (int l = 0; l < 32; l++)
         for (int i = 0; i < o.n / 2; i++) {
             if (o.first)
@@ -129,9 +148,14 @@ uint64_t simt_wg_desc(const void *s)
     return offset_of(s) % kArenaBytes >> 4 | 1ull << 16 | kGroupBytes >> 4 << 32 | 1ull << 62;
 }
 
-void simt_wgmma(float *d, int n, const uint32_t *a, uint64_t da, uint64_t db, int acc)
+uint64_t simt_wg_desc_columns(const void *s, unsigned next)
 {
-    collective(SC_WGMMA, ~0u, Operands{da, n, acc, d, (const void *)db, a}, PC);
+    return (simt_wg_desc(s) & ~(0x3fffull << 16)) | (u64)(next >> 4) << 16;
+}
+
+void simt_wgmma(float *d, int n, const uint32_t *a, uint64_t da, uint64_t db, int acc, int how)
+{
+    collective(SC_WGMMA, ~0u, Operands{da, n | how << 16, acc, d, (const void *)db, a}, PC);
 }
 
 void simt_wg_fence()
