@@ -204,13 +204,14 @@ static const struct attention_shape {
     {1, 1, 0, 8, 8, 64, 0, 0, 300, NB_KV_F16},
     {9, 9, 0, 8, 8, 64, 0, 0, 300, NB_KV_F16},
     {66, 66, 0, 4, 4, 64, 0, 0, 300, NB_KV_F16},
-    /* the row of wgmma: both sizes of head, tiles of one page and of two, several sequences, both
-     * edges of a mask */
-    {129, 1, 0, 2, 1, 128, 0, 0, 2, NB_KV_F16},
-    {70, 1, 58, 2, 2, 128, 0, 0, 0.1f, NB_KV_F16},
-    {72, 3, 150, 2, 1, 128, 0, 30, 2, NB_KV_F16},
-    {128, 1, 128, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16},
-    {80, 1, 200, 2, 1, 64, 100, 0, 0.1f, NB_KV_F16},
+    /* the row of wgmma: two blocks; both sizes of head; a tile of one page; one that only the first
+     * query does not see whole; a ring that goes round; sequences that see what others do not */
+    {129, 1, 0, 1, 1, 64, 0, 0, 2, NB_KV_F16},
+    {70, 1, 58, 1, 1, 128, 0, 0, 0.1f, NB_KV_F16},
+    {66, 1, 126, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16},
+    {66, 1, 200, 1, 1, 64, 100, 0, 0.1f, NB_KV_F16},
+    {72, 3, 150, 1, 1, 128, 0, 30, 2, NB_KV_F16},
+    {40, 2, 150, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16}, /* the same in tiles of mma.sync */
 };
 
 /* Head by head, every position up to each token's own; of each head the value that is rounded and
