@@ -235,8 +235,7 @@ static nb_status open_buffers(struct awq *a, nb_error *err)
     const size_t K = (size_t)j->K, M = (size_t)a->M;
     const nb_quant_error_args whole = {.N = a->M, .K = j->K};
     const nb_scale_error_args one = {.M = a->M, .K = j->K, .grid = j->grid};
-    const size_t first =
-                     be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &whole) : 0,
+    const size_t first = be->op->quant_error_scratch ? be->op->quant_error_scratch(be, &whole) : 0,
                  then = be->op->scale_error_scratch ? be->op->scale_error_scratch(be, &one) : 0;
     if (j->n_thread > 1 && nb_pool_open(j->n_thread, &a->pool, NULL) != NB_OK)
         a->pool = NULL;
@@ -276,9 +275,9 @@ nb_status nb_awq_search(const nb_awq_job *j, float *s, nb_awq_choice *choice, nb
 {
     struct awq a = {.j = j};
     const nb_backend_ops *op = j->be->op;
-    nb_status st = nb_op_check(j->be,
-                               op->scale_error && op->quant_error && (op->factor || !j->feedback),
-                               "scale_error", err);
+    nb_status st =
+        nb_op_check(j->be, op->scale_error && op->quant_error && (op->factor || !j->feedback),
+                    "scale_error", err);
     if (st == NB_OK)
         st = open_buffers(&a, err);
     if (st == NB_OK)

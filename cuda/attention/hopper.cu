@@ -39,8 +39,7 @@ struct Ring {
 
 /* A page of K or V, 64 positions of a head, to their lines of a tile. Behind `last` its own position
  * stands in: masked, and no NaN of memory never written. */
-template <int kDim>
-DEVI void fetch_page(const uint16_t *page, unsigned step, int last, uint8_t *to)
+template <int kDim> DEVI void fetch_page(const uint16_t *page, unsigned step, int last, uint8_t *to)
 {
     constexpr int kPieces = kDim / 8, /* of 16 bytes, of a position */
         kAtOnce = kProducers / kPieces;
@@ -49,7 +48,8 @@ DEVI void fetch_page(const uint16_t *page, unsigned step, int last, uint8_t *to)
     page += c * 8;
 #pragma unroll 4
     for (int r = thread / kPieces; r < NB_KV_PAGE; r += kAtOnce)
-        cp_async_16(to + r * 128 + ((c ^ r) & 7) * 16, page + (unsigned)(r < last ? r : last) * step);
+        cp_async_16(to + r * 128 + ((c ^ r) & 7) * 16,
+                    page + (unsigned)(r < last ? r : last) * step);
 }
 
 /* All tiles of K, or of V, that the block's rows see, by two warps. */
@@ -85,8 +85,8 @@ DEVI void produce(const Attention &a, const void *cache, int m0, int kv_head, co
 template <int kDim> struct Rows {
     uint32_t q[kDim / 16][4];
     int seq[2], pos[2], first[2];
-    float o[kDim / 2];      /* element e: row e / 2 % 2, column 8 (e / 4) + 2t + e % 2 */
-    float top[2], sum[2];   /* sum: of this lane's columns */
+    float o[kDim / 2];    /* element e: row e / 2 % 2, column 8 (e / 4) + 2t + e % 2 */
+    float top[2], sum[2]; /* sum: of this lane's columns */
 };
 
 template <int kDim> DEVI void open_rows(const Attention &a, int m0, int head, Rows<kDim> &r)
@@ -246,8 +246,9 @@ template <int kDim> __global__ void __launch_bounds__(kThreads, 1) hopper_kernel
     /* long rows first */
     const int m0 = (int)(gridDim.x - 1 - blockIdx.x) * kRows, head = blockIdx.y,
               kv_head = head / (a.n_head / a.n_kv_head);
-    const auto of = [&](int which) -> Ring { /* 0: K, 1: V */
-        return {ring + which * kStages * Lines<kDim>::kBytes, full[which], empty[which]};
+    const auto of = [&](int which)
+        -> Ring { /* 0: K, 1: V */
+                  return {ring + which * kStages * Lines<kDim>::kBytes, full[which], empty[which]};
     };
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2 * kStages; i++) {

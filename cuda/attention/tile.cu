@@ -171,8 +171,8 @@ __global__ void __launch_bounds__(kThreads, kDim <= 64    ? 3
                     now = fmaxf(now, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
-                const float at = now == -INFINITY ? 0.0f : now,
-                            low = -at * kLog2e, keep = exp2_small(fmaf(top[r], kLog2e, low));
+                const float at = now == -INFINITY ? 0.0f : now, low = -at * kLog2e,
+                            keep = exp2_small(fmaf(top[r], kLog2e, low));
                 top[r] = now;
                 sum[r] *= keep;
 #pragma unroll

@@ -39,7 +39,8 @@ __global__ void rows_kernel(const float *w, int64_t N, int64_t K, Grid grid, nb_
         const int64_t n = at / grid.G, from = at % grid.G * grid.group,
                       to = from + grid.group < K ? from + grid.group : K;
         const float *row = w + n * K;
-        const nb_group p = params_of<kTable>(grid, range_of(from, to, [&](int64_t k) { return row[k]; }));
+        const nb_group p =
+            params_of<kTable>(grid, range_of(from, to, [&](int64_t k) { return row[k]; }));
         if (lane == 0) {
             groups[at].scale = p.scale;
             groups[at].zero = p.zero;

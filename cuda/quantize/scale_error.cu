@@ -41,9 +41,10 @@ nb_status nb_cuda_scale_error(nb_backend *be, const nb_scale_error_args *a, nb_e
 {
     Grid grid;
     const nb_status st = nb_cuda_grid(be, a->grid, a->K, &grid, err);
-    return st != NB_OK ? st
-                       : nb_launch(be, "scale_error",
-                                   grid.table ? scale_error_kernel<true> : scale_error_kernel<false>,
-                                   nb_blocks(32 * a->M), dim3(256), 0, err, a->w, a->scale, a->cost,
-                                   a->M, a->K, grid, a->error);
+    return st != NB_OK
+               ? st
+               : nb_launch(be, "scale_error",
+                           grid.table ? scale_error_kernel<true> : scale_error_kernel<false>,
+                           nb_blocks(32 * a->M), dim3(256), 0, err, a->w, a->scale, a->cost, a->M,
+                           a->K, grid, a->error);
 }

@@ -188,6 +188,7 @@ static const struct {
     {NB_KV_FP8, 1, 1024, 8, 2, 128, {1.13, 2.15, 1.11, 1, 0, 98}},
     {NB_KV_F16, 64, 128, 4, 2, 64, {1.01, 1.65, 2, 1, 2048, 20}},
     {NB_KV_BF16, 64, 128, 4, 2, 128, {1.01, 1.58, 2, 1, 4096, 20}},
+    {NB_KV_F16, 128, 256, 4, 2, 128, {1.01, 2.2, 2, 1, 1024, 4}},
 };
 
 static void attention(check *c)
@@ -320,7 +321,8 @@ static void quantization(check *c)
      * reads a block's rows of R for every row of W, out of L1; the correction's Z, once from W C, comes back
      * from scratch for every block of 64 columns and each of its two solves */
     static const budget gram[] = {{1.01, 4.5, 1.6, 1, 15360, 88}, {1.51, 6.7, 1.8, 1, 39936, 224}},
-                        rows = {1, 2, 1.61, 1, 0, 0}, sweep = {1.86, 114, 6.2, 1, 6144, 16},
+                        rows = {1, 2, 1.61, 1, 0, 0}, scaled = {1, 5.87, 4, 1, 0, 0},
+                        sweep = {1.86, 114, 6.2, 1, 6144, 16},
                         correct = {3.82, 7.71, 1.26, 1, 18432, 112},
                         error = {1.01, 4.23, 1, 1, 24576, 72};
     const size_t mk = (size_t)M * K * sizeof(float), kk = (size_t)K * K * sizeof(double),
@@ -350,6 +352,18 @@ static void quantization(check *c)
         begin(&b);
         const nb_status st = b.be->op->quantize_rows(b.be, &a, &b.err);
         end(&b, "quantize_rows", st, (double)nk, &rows);
+    }
+    {
+        const nb_scale_error_args a = {.w = on_device(&b, NULL, nk),
+                                       .scale = on_device(&b, NULL, K * sizeof(float)),
+                                       .cost = on_device(&b, NULL, K * sizeof(double)),
+                                       .M = N,
+                                       .K = K,
+                                       .grid = &grid,
+                                       .error = on_device(&b, NULL, N * sizeof(double))};
+        begin(&b);
+        const nb_status st = b.be->op->scale_error(b.be, &a, &b.err);
+        end(&b, "scale_error", st, (double)nk + K * (sizeof(float) + sizeof(double)), &scaled);
     }
     {
         double *r = ops_alloc((size_t)K * K, sizeof *r), *zero = ops_alloc(K, sizeof *zero);

@@ -41,7 +41,7 @@ static void touch_operands(Warp *w, const WgmmaOp &o)
         for (int c = 0; c < 2; c++)
             read16(w, r, element(w->block, o.a, false, row0 + r, 8 * c), o.pc);
     const int quarter = (int)(w->id & 3) * o.n / 4; // of B, which the four warps read together
-    for (int i = 0; i < o.n / 2; i++) { // 16 bytes each
+    for (int i = 0; i < o.n / 2; i++) {             // 16 bytes each
         const int row = o.columns ? quarter + 8 * (i / 16) : quarter + i / 2,
                   k = o.columns ? i % 16 : 8 * (i % 2);
         read16(w, i & 31, element(w->block, o.b, o.columns, row, k), o.pc);
