@@ -246,9 +246,8 @@ template <int kDim> __global__ void __launch_bounds__(kThreads, 1) hopper_kernel
     /* long rows first */
     const int m0 = (int)(gridDim.x - 1 - blockIdx.x) * kRows, head = blockIdx.y,
               kv_head = head / (a.n_head / a.n_kv_head);
-    const auto of = [&](int which)
-        -> Ring { /* 0: K, 1: V */
-                  return {ring + which * kStages * Lines<kDim>::kBytes, full[which], empty[which]};
+    const auto of = [&](int which) {
+        return Ring{ring + which * kStages * Lines<kDim>::kBytes, full[which], empty[which]};
     };
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2 * kStages; i++) {
@@ -260,7 +259,7 @@ template <int kDim> __global__ void __launch_bounds__(kThreads, 1) hopper_kernel
     __syncthreads();
     if (threadIdx.x >= kConsumers) {
         registers_fewer<kProducerRegisters>();
-        const int which = (int)(threadIdx.x - kConsumers) / kProducers;
+        const int which = (int)(threadIdx.x - kConsumers) / kProducers; /* 0: K, 1: V */
         produce<kDim>(a, which == 0 ? a.k : a.v, m0, kv_head, of(which));
         return;
     }

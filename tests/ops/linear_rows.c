@@ -197,6 +197,30 @@ static void without_library(check *c)
     unsetenv("NIBBLE_CUBLASLT_FROM");
 }
 
+/* What the library has no algorithm for, which it says in its proposal, the tiles do. */
+static void no_algorithm(check *c)
+{
+    setenv("NIBBLE_CUBLASLT_FROM", "1", 1);
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    const nb_backend_options opt = {.exact = false};
+    const nb_matrix m = {.N = 64, .K = 256, .dtype = nb_dtype_by_name("q4_0")};
+    if (nb_backend_open("simt", &opt, &be, &err) == NB_OK) {
+        nb_weight *w = NULL;
+        nb_arith arith;
+        CHECK_EQ(c, be->op->measure_weight(be, &m, 1, &w, &err), NB_OK);
+        nb_linear_args a = {.M = 17, .ldy = 64, .w = w};
+        CHECK_STR(c, nb_backend_linear_row(be, &a, &arith), "cublaslt");
+        a.M = 1 << 21; /* more than the emulator's stand-in has */
+        CHECK_STR(c, nb_backend_linear_row(be, &a, &arith), "wgmma_128x128");
+        be->op->release_weight(be, w);
+    } else {
+        check_skip(c, "%s", err.message); /* ops/backend says whether it must be there */
+    }
+    nb_backend_close(be);
+    unsetenv("NIBBLE_CUBLASLT_FROM");
+}
+
 /* Left alone, the library gets large matrices and many tokens: never fewer than a few hundred, and
  * from some number on all. Its scratch does not grow with the outputs, and what is asked for many
  * tokens is enough for fewer. */
@@ -252,6 +276,7 @@ static const check_case cases[] = {
     {"without the library, or with a setting that is no number, the tiles serve or a sentence says "
      "so",
      without_library},
+    {"what the library has no algorithm for is left to the tiles", no_algorithm},
     {"the library is given large products, and its scratch is planned", left_alone},
 };
 CHECK_MAIN(cases)

@@ -15,6 +15,7 @@ enum Status { kOk = 0, kInvalid = 7, kUnsupported = 15 };
 enum { kF32 = 0, kBf16 = 14, kCompute32F = 68 };
 enum { kColumns = 0, kRows = 1 }; // CUBLASLT_ORDER_COL, CUBLASLT_ORDER_ROW
 constexpr u64 kNeeded = 4096, kMagic = 0x6c74616c676fu;
+constexpr u64 kMostColumns = 1 << 20;
 constexpr size_t kAlign = 16;
 
 struct Handle {
@@ -202,9 +203,12 @@ int propose(Handle *h, Desc *d, Layout *a, Layout *b, Layout *c, Layout *y, Pref
     }
     if (p->workspace < kNeeded)
         return kUnsupported;
-    *to = {{kMagic, s.m, s.n, s.k, words_of(d, a, b, c, y), promised, kNeeded, p->reductions != 0},
+    // too many columns for any: the proposal says so, not the call
+    const bool some = s.n <= kMostColumns;
+    *to = {{some ? kMagic : 0u, s.m, s.n, s.k, words_of(d, a, b, c, y), promised, kNeeded,
+            p->reductions != 0},
            kNeeded,
-           kOk,
+           some ? kOk : kUnsupported,
            1.0f,
            {}};
     *n = 1;

@@ -47,7 +47,11 @@ static void expect(const char *what, long long got, long long want)
 
 /* y^T [8,8] = w [8,8] x^T [8,8] with w[n][k] = n + 1 where k = n, x[m][k] = m: y[m][n] = (n + 1)
  * m. */
-enum { kN = 8 };
+enum {
+    kN = 8,
+    kMost = 1 << 20,
+    kStateAt = 72
+}; // columns; behind 64 bytes of algorithm and the workspace's size
 struct Problem {
     uint16_t *w, *x; // device
     float *y;
@@ -142,6 +146,7 @@ static void refuses(Problem &p, cudaStream_t s)
     const uint64_t little = 64, room = 8192;
     const uint32_t byte = 1, align = 16;
     char kept[sizeof p.proposal];
+    int state;
     expect("another type of sums", desc_create(&other, kCompute32F + 1, kF32), kUnsupported);
     expect("an unknown attribute of a product", desc_set(p.desc, 99, &three, sizeof three),
            kInvalid);
@@ -168,6 +173,13 @@ static void refuses(Problem &p, cudaStream_t s)
         "columns at odd addresses",
         propose(p.handle, p.desc, wide, p.layout, p.sums, p.sums, p.preference, 1, p.proposal, &n),
         kUnsupported);
+    layout_create(&other, kBf16, kN, kMost + 1, kN);
+    layout_create(&wide, kF32, kN, kMost + 1, kN);
+    expect("more columns than any algorithm has",
+           propose(p.handle, p.desc, p.layout, other, wide, wide, p.preference, 1, p.proposal, &n),
+           kOk);
+    memcpy(&state, p.proposal + kStateAt, sizeof state);
+    expect("the proposal says so", state, kUnsupported);
     preference_set(p.preference, kWorkspace, &little, sizeof little);
     expect("too little room", ask(p, &n), kUnsupported);
     preference_set(p.preference, kWorkspace, &room, sizeof room);
