@@ -183,6 +183,20 @@ static void on_sm_80(check *c)
     unsetenv("NIBBLE_WGMMA");
 }
 
+/* Devices with 99 KiB of shared memory a block; x of eight tokens does not fit beside what the row for
+ * few tokens keeps of the weights there. */
+static void on_sm_86(check *c)
+{
+    setenv("NIBBLE_SIMT_SM", "86", 1);
+    ops_set set;
+    ops_set_open(&set, c);
+    for (int kind = 0; kind < ops_kind_count(); kind++)
+        with_case(c, &set, kind, kind % 2 ? 8 : 16, 80, 256, 1);
+    linear_case_of(c, &set, ops_kind_named("q8_0"), 8, 256, 2048, 0, 1);
+    ops_set_close(&set);
+    unsetenv("NIBBLE_SIMT_SM");
+}
+
 /* There and back, what the device's own copy of a call's memory is. */
 static void sent_and_back(check *c)
 {
@@ -263,6 +277,7 @@ static const check_case cases[] = {
     {"every backend agrees with ref on every shape of three kinds", every_shape},
     {"every backend agrees with ref where work is cut over a whole device", deep_shapes},
     {"a device without wgmma agrees with ref for many tokens", on_sm_80},
+    {"a device with little shared memory agrees with ref for few tokens", on_sm_86},
     {"weights that travel in pieces are whole", in_pieces},
     {"the bits do not depend on the run or the number of threads", same_bits},
     {"a packed weight has the bits of its format on a GPU", packed_bits},

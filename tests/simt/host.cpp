@@ -178,8 +178,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     snprintf(p->name, sizeof p->name, "simt");
     p->totalGlobalMem = total_bytes();
     p->sharedMemPerBlock = 48 << 10;
-    p->sharedMemPerBlockOptin = (cfg.sm < 90 ? 163 : 227) << 10;
-    p->sharedMemPerMultiprocessor = (cfg.sm < 90 ? 164 : 228) << 10;
+    p->sharedMemPerBlockOptin = (size_t)most_shared();
+    p->sharedMemPerMultiprocessor = (size_t)most_shared() + 1024;
     p->major = cfg.sm / 10;
     p->minor = cfg.sm % 10;
     p->multiProcessorCount = 4;

@@ -198,10 +198,22 @@ void *simt_smem_static(const void *key, size_t n, size_t align)
     return b->arena + offset;
 }
 
+namespace simt
+{
+int most_shared() // of one block; CUDA programming guide, compute capabilities
+{
+    const int minor = cfg.sm % 10;
+    return (cfg.sm < 90 && minor == 0 ? 163
+            : cfg.sm < 90             ? 99
+            : cfg.sm / 10 == 12       ? 99
+                                      : 227)
+           << 10;
+}
+} // namespace simt
+
 cudaError_t simt_func_smem(const void *f, int bytes)
 {
-    constexpr int kMaxSmem = 227 * 1024; // of one block, sm_90
-    if (bytes < 0 || bytes > kMaxSmem)
+    if (bytes < 0 || bytes > most_shared())
         return cudaErrorInvalidConfiguration;
     smem_limit[f] = bytes;
     return cudaSuccess;

@@ -281,6 +281,7 @@ u64 collective(int op, u32 mask, const Operands &o, void *pc);
 float bf16_value(u16 h);
 float f16_value(u16 h);
 void matrix_read(Warp *w, int lane, u64 offset, u32 n, void *pc);
+int most_shared();
 void needs_sm90(const char *what, void *pc); // reports a device that has not got it
 void run_ldmatrix(Warp *w, Collective &c);
 void run_mma(Collective &c);
