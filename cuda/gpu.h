@@ -351,13 +351,19 @@ DEVI void wgmma_m64n128k16_f16(float (&d)[64], const uint32_t (&a)[4], uint64_t 
                    "n"((int)kColumns));
 #undef D4
 }
-// Behind a wait, or the compiler takes sums out of registers before it: it does not know that the
+// Before a fence, where registers changed; behind a wait, or the compiler takes sums out of registers before it: it does not know that the
 // products above go on
 template <int N> DEVI void wgmma_settle(float (&d)[N])
 {
 #pragma unroll
     for (int i = 0; i < N; i++)
         asm volatile("" : "+f"(d[i])::"memory");
+}
+template <int N> DEVI void wgmma_settle(uint32_t (&a)[N])
+{
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        asm volatile("" : "+r"(a[i])::"memory");
 }
 // Registers of a thread from here on, by all warps of a group of four; the block began with as many
 // as __launch_bounds__ leaves

@@ -3,23 +3,23 @@
  *
  *   block      128 rows (tokens) of one query head, 64 for each of two groups of four warps that
  *              multiply; four more warps bring K (two of them) and V (two)
- *   tile       128 positions of K and V at a multiple of 128, so of two pages; two of each in shared
- *              memory. full[stage]: it is there; empty[stage]: all eight warps have read it
+ *   tile       128 positions of K and V at a multiple of 128, so of two pages; three of each in
+ *              shared memory. full[stage]: it is there; empty[stage]: all eight warps have read it
  *   S = Q K^T  m64n128k16, Q f16 in registers, K as it lies: [position][64 of the head] is B by rows
  *   O += P V   P from the score registers (tile.cu); V as it lies: [position][64 of the head] is B by
  *              columns
  *
- *   shared     K [2][kDim / 64][128][64], V the same, f16: lines of 128 bytes whose sixteenths are
+ *   shared     K [3][kDim / 64][128][64], V the same, f16: lines of 128 bytes whose sixteenths are
  *              swizzled as wgmma wants it
  *
  * A group waits for its own products and meets the other nowhere: while one is at its softmax the
  * other has the tensor cores. A tile is 2 x 128 x 128 x 128 products for kDim 128, 2048 clocks at
  * full rate; the exponentials of both groups are 128 x 128 / 16 = 1024 of the special units, and
- * some 580 slots x 8 warps / 4 = 1160 of a scheduler where nothing is masked (nvcc 13.0). */
+ * some 530 slots x 8 warps / 4 = 1060 of a scheduler where nothing is masked (nvcc 13.0). */
 #include "attention/walk.h"
 
-constexpr int kRows = 128, kTileN = 128, kStages = 2;
-constexpr int kConsumers = 256, kThreads = kConsumers + 128, kProducers = 64; /* of K, of V */
+constexpr int kRows = 128, kTileN = 128, kStages = 3;
+constexpr int kConsumers = 256, kThreads = kConsumers + 128;
 
 /* Of a tile of K or V. */
 template <int kDim> struct Lines {
@@ -28,6 +28,8 @@ template <int kDim> struct Lines {
 };
 
 #ifdef GPU_WGMMA
+constexpr int kProducers = 64; /* of K, and of V */
+
 /* registers of a thread: 384 begin with 168, 65536 a multiprocessor in all */
 constexpr int kProducerRegisters = 56, kConsumerRegisters = 224;
 
@@ -52,13 +54,21 @@ template <int kDim> DEVI void fetch_page(const uint16_t *page, unsigned step, in
                     page + (unsigned)(r < last ? r : last) * step);
 }
 
-/* All tiles of K, or of V, that the block's rows see, by two warps. */
+/* A stage whose copies have come is full. wgmma reads by another way than these writes went. */
+DEVI void hand_over(uint64_t *full)
+{
+    fence_proxy_async();
+    mbarrier_arrive(full);
+}
+
+/* All tiles of K, or of V, that the block's rows see, by two warps: one is on its way while the next
+ * is asked for. */
 template <int kDim>
 DEVI void produce(const Attention &a, const void *cache, int m0, int kv_head, const Ring &ring)
 {
     const unsigned step = (unsigned)(a.n_kv_head * kDim); /* between positions of a page */
     const uint16_t *from = (const uint16_t *)cache + kv_head * kDim;
-    int slot = 0;
+    int slot = 0, before = -1; /* before: the stage that is on its way */
     unsigned phase = 0;
     for (Walk w = next_walk<kRows>(a, m0, -1); w.seq != kNone; w = next_walk<kRows>(a, m0, w.seq))
 #pragma unroll 1
@@ -66,19 +76,26 @@ DEVI void produce(const Attention &a, const void *cache, int m0, int kv_head, co
             mbarrier_wait(&ring.empty[slot], phase ^ 1); /* the first time round all are */
 #pragma unroll 1
             for (int i = 0; i < kTileN; i += NB_KV_PAGE) {
-                const int t = t0 + i <= w.hi ? t0 + i : t0; /* a page that is not there */
+                /* of a page that no row sees, before the window or behind hi, the other stands in */
+                const int other = t0 + (NB_KV_PAGE ^ i), first = t0 + i,
+                          t = first > w.hi || first + NB_KV_PAGE <= w.lo ? other : first;
                 fetch_page<kDim>(from + nb_place(a.pages, w.seq, t) * step, step, w.hi - t,
                                  ring.at + slot * Lines<kDim>::kBytes + i * 128);
             }
             cp_async_commit();
-            cp_async_wait<0>();
-            fence_proxy_async(); /* wgmma reads by another way than these writes went */
-            mbarrier_arrive(&ring.full[slot]);
+            if (before >= 0) {
+                cp_async_wait<1>();
+                hand_over(&ring.full[before]);
+            }
+            before = slot;
             if (++slot == kStages) {
                 slot = 0;
                 phase ^= 1;
             }
         }
+    cp_async_wait<0>();
+    if (before >= 0)
+        hand_over(&ring.full[before]);
 }
 
 /* What a lane holds of its group's 64 rows: rows g and g + 8 of its warp's 16. */
@@ -141,8 +158,9 @@ DEVI void softmax(const Attention &a, const Walk &w, int t0, Rows<kDim> &r, floa
             now = fmaxf(now, fmaxf(s[e], s[e + 1]));
         now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
         now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
+        /* keep: as in tile.cu */
         const float at = now == -INFINITY ? 0.0f : now, low = -at * kLog2e,
-                    keep = exp2_small(fmaf(r.top[i], kLog2e, low));
+                    keep = exp2_small((r.top[i] - at) * kLog2e);
         r.top[i] = now;
         r.sum[i] *= keep;
 #pragma unroll
@@ -205,6 +223,10 @@ DEVI void consume(const Attention &a, int m0, int head, const Ring &k, const Rin
 
             mbarrier_wait(&v.full[slot], phase);
             const uint64_t values = wgmma_desc_sw128_columns(v.at + slot * kBytes, kHalf);
+            wgmma_settle(r.o); /* what was done to it stands before the fence */
+#pragma unroll
+            for (int n = 0; n < kTileN / 16; n++)
+                wgmma_settle(p[n]);
             wgmma_fence();
 #pragma unroll
             for (int n = 0; n < kTileN / 16; n++) /* 16 positions are 16 lines */
@@ -224,6 +246,7 @@ DEVI void consume(const Attention &a, int m0, int head, const Ring &k, const Rin
         float d = r.sum[i];
         d += __shfl_xor_sync(0xffffffffu, d, 1);
         d += __shfl_xor_sync(0xffffffffu, d, 2);
+        const float part = 1.0f / d;
         const int m = m0 + (int)(threadIdx.x >> 5) * 16 + (lane >> 2) + 8 * i;
         if (m >= a.n_token)
             continue;
@@ -232,7 +255,7 @@ DEVI void consume(const Attention &a, int m0, int head, const Ring &k, const Rin
         for (int e = 2 * i; e < kDim / 2; e += 4)
 #pragma unroll
             for (int c = 0; c < 2; c++)
-                out[8 * (e / 4) + c] = r.o[e + c] / d;
+                out[8 * (e / 4) + c] = r.o[e + c] * part;
     }
 }
 #endif

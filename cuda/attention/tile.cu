@@ -171,8 +171,10 @@ __global__ void __launch_bounds__(kThreads, kDim <= 64    ? 3
                     now = fmaxf(now, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
+                /* keep from the difference, so that it is 1 where the maximum stays: an error in it
+                 * would come again with every tile */
                 const float at = now == -INFINITY ? 0.0f : now, low = -at * kLog2e,
-                            keep = exp2_small(fmaf(top[r], kLog2e, low));
+                            keep = exp2_small((top[r] - at) * kLog2e);
                 top[r] = now;
                 sum[r] *= keep;
 #pragma unroll

@@ -121,6 +121,8 @@ void simt_cp_wait(int n)
         if (cfg.race)
             race_check(c.dst, (u32)c.n, true, t, PC);
     }
+    if (n_copy)
+        t->proxied = 0; // a fence before the wait fences nothing of it
     t->copies.erase(t->copies.begin(), t->copies.begin() + (long)n_copy);
     t->groups.erase(t->groups.begin(), t->groups.begin() + (long)n_group);
     for (size_t &end : t->groups)

@@ -180,6 +180,26 @@ __global__ void registers_of_a(float *o, int early, int fenced)
     wgmma_wait<0>();
     o[threadIdx.x] = d[0];
 }
+__global__ void tile_by_copies(float *o, const bf16 *x, int early)
+{
+    SHARED_ALIGN(1024, bf16, tile, [kTile]);
+    float d[64] = {};
+    const uint32_t a[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+    for (int i = threadIdx.x * 8; i < kTile; i += blockDim.x * 8)
+        cp_async_16(tile + i, x + i);
+    cp_async_commit();
+    if (early)
+        fence_proxy_async();
+    cp_async_wait<0>();
+    if (!early)
+        fence_proxy_async();
+    __syncthreads();
+    wgmma_fence();
+    wgmma_m64n128k16_bf16(d, a, wgmma_desc_sw128(tile), 0);
+    wgmma_commit();
+    wgmma_wait<0>();
+    o[threadIdx.x] = d[0];
+}
 template <int More, int Fewer> __global__ void move_registers(float *o)
 {
     if (threadIdx.x >= 256)
@@ -251,6 +271,14 @@ static void a_changed_early()
 {
     launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 1, 1);
 }
+static void copies_fenced()
+{
+    launch(tile_by_copies, dim3(1), dim3(128), 0, s, g, (const bf16 *)tokens(), 0);
+}
+static void copies_fenced_early()
+{
+    launch(tile_by_copies, dim3(1), dim3(128), 0, s, g, (const bf16 *)tokens(), 1);
+}
 static void tile_unfenced()
 {
     launch(registers_of_a, dim3(1), dim3(128), 0, s, g, 0, 0);
@@ -288,6 +316,8 @@ const Case copy_cases[] = {
     {"registers of A kept until the wait", "", a_kept},
     {"registers of A changed before the wait", "WGMMA", a_changed_early},
     {"wgmma of stores without a fence between the proxies", "PROXY", tile_unfenced},
+    {"wgmma of copies, a fence between the proxies behind the wait", "", copies_fenced},
+    {"wgmma of copies, the fence before the wait", "PROXY", copies_fenced_early},
     {"registers moved between warps", "", registers_moved},
     {"more registers than there are", "REGS", too_many_registers},
     {nullptr, nullptr, nullptr},

@@ -348,7 +348,7 @@ DEVI void wgmma_m64n128k16_f16(float (&d)[64], const uint32_t (&a)[4], uint64_t 
 {
     simt_wgmma(d, 128, a, 0, db, acc, SIMT_WG_F16 | (kColumns ? SIMT_WG_COLUMNS : 0));
 }
-template <int N> DEVI void wgmma_settle(float (&)[N])
+template <class T, int N> DEVI void wgmma_settle(T (&)[N])
 {
 }
 template <int N> DEVI void registers_more()
