@@ -328,29 +328,24 @@ static bool row_open(Row *r, const nb_matrix *m, const Layout *l, nb_error *err)
 {
     const size_t G = (size_t)groups_of(m), K = (size_t)l->K,
                  positions = (size_t)(l->n_unit * kUnit);
-    r->code = (uint8_t *)nb_alloc(K, 1, "packing a weight", err);
-    r->group = (nb_group *)nb_alloc(G, sizeof *r->group, "packing a weight", err);
-    r->pair = (float *)nb_alloc(G, 2 * sizeof *r->pair, "packing a weight", err);
-    r->level = (int8_t *)nb_alloc(G, 2, "packing a weight", err);
-    r->super = (uint16_t *)nb_alloc(G, 2 * sizeof *r->super, "packing a weight", err);
-    r->position = (uint8_t *)nb_alloc(positions, 1, "packing a weight", err);
-    r->value = (float *)nb_alloc(K, sizeof *r->value, "packing a weight", err);
-    /* zeros behind K */
-    r->bf16 = (uint16_t *)nb_alloc_zero(positions, sizeof *r->bf16, "packing a weight", err);
-    return r->code && r->group && r->pair && r->level && r->super && r->position && r->value &&
-           r->bf16;
+    /* one block, the widest first; bf16: zeros behind K */
+    r->group = (nb_group *)nb_alloc_zero(
+        G * (sizeof *r->group + 2 * sizeof *r->pair + 2 * sizeof *r->super + 2) +
+            K * (sizeof *r->value + 1) + positions * (sizeof *r->bf16 + 1),
+        1, "packing a weight", err);
+    r->pair = (float *)(r->group + G);
+    r->value = r->pair + 2 * G;
+    r->super = (uint16_t *)(r->value + K);
+    r->bf16 = r->super + 2 * G;
+    r->code = (uint8_t *)(r->bf16 + positions);
+    r->position = r->code + K;
+    r->level = (int8_t *)(r->position + positions);
+    return r->group != NULL;
 }
 
 static void row_close(Row *r)
 {
-    free(r->code);
     free(r->group);
-    free(r->pair);
-    free(r->level);
-    free(r->super);
-    free(r->position);
-    free(r->value);
-    free(r->bf16);
 }
 
 /* All of a weight but its memory. */
