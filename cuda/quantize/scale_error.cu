@@ -5,9 +5,8 @@
 #include "quantize/grid.h"
 
 template <bool kTable>
-__global__ void __launch_bounds__(256)
-    scale_error_kernel(const float *w, const float *scale, const double *cost, int64_t M, int64_t K,
-                       Grid grid, double *error)
+__global__ void scale_error_kernel(const float *w, const float *scale, const double *cost,
+                                   int64_t M, int64_t K, Grid grid, double *error)
 {
     const int lane = threadIdx.x & 31, n_warp = blockDim.x >> 5;
     for (int64_t m = (int64_t)blockIdx.x * n_warp + (threadIdx.x >> 5); m < M;
