@@ -91,6 +91,8 @@ sanitize() { # tool: small cases of ops, whose shared memory and barriers differ
     NIBBLE_OPS_ROWS=$device compute-sanitizer --tool "$1" --error-exitcode 1 "$build/tests/ops/test_ops_linear" 'every kind of weight' || rc=1
     echo "== $1 run"
     compute-sanitizer --tool "$1" --error-exitcode 1 "$build/nibble" run tests/data/models/tiny-llama --device $device --ids 1,2,3,4,5,6,7,8,9 -n 4 || rc=1
+    echo "== $1 attention" # last: the most cases
+    NIBBLE_OPS_ROWS=$device compute-sanitizer --tool "$1" --error-exitcode 1 "$build/tests/ops/test_ops_attention" 'every' || rc=1
     return $rc
 }
 
