@@ -11,7 +11,7 @@
 const nb_flag nb_global_flags[] = {
     {"device", 0, "auto|cpu|ref|cuda:N|simt", "where to compute"},
     {"threads", 't', "N", "CPU threads (default: all this process may use)"},
-    {"exact", 0, NULL, "activations, KV cache and sums in f32"},
+    {"exact", 0, NULL, "activations, KV cache and sums in f32 (on a GPU: no change)"},
     {"kv-type", 0, "f32|f16|bf16|q8|fp8", "type of the KV cache (default f16, with --exact f32)"},
     {"offload", 0, "N|auto",
      "layers kept on the CPU, the first ones; auto: as few as the device's memory allows"},

@@ -230,10 +230,10 @@ nb_status nb_bench_attention_check(const nb_bench_kernels_options *o, nb_error *
     if (o->list_rows)
         return nb_fail(err, NB_UNSUPPORTED, "--rows names those of linear, not of %s", o->op);
     if (o->n_head && (o->n_head > kMostHeads || o->n_kv_head < 1 || o->n_head % o->n_kv_head ||
-                      o->head_dim < 1 || o->head_dim > kMostDim))
+                      o->head_dim < 2 || o->head_dim % 2 || o->head_dim > kMostDim))
         return nb_fail(err, NB_USAGE,
                        "%d heads over %d of the cache, %d values each: heads must be a multiple, "
-                       "%d at most, values %d at most",
+                       "%d at most, values even and %d at most",
                        o->n_head, o->n_kv_head, o->head_dim, kMostHeads, kMostDim);
     return o->kind ? nb_kv_type_named(o->kind, &type, err) : NB_OK;
 }

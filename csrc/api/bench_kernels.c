@@ -216,9 +216,9 @@ static nb_status check(const nb_bench_kernels_options *o, nb_error *err)
     static const char *const ops[] = {"linear", "attention", "prefill", NULL};
     for (int i = 0; o->op && strcmp(o->op, ops[i]) != 0; i++)
         if (!ops[i + 1]) {
-            nb_fail(err, NB_UNSUPPORTED, "--op %.40s cannot be measured alone", o->op);
+            nb_fail(err, NB_USAGE, "--op %.40s cannot be measured alone", o->op);
             nb_nearest_of(o->op, ops, "--op ", err);
-            return NB_UNSUPPORTED;
+            return NB_USAGE;
         }
     if ((o->n == 0) != (o->k == 0) || o->n < 0 || o->k < 0 || (o->n && o->k > kMostElements / o->n))
         return nb_fail(err, NB_USAGE, "a weight of %" PRId64 "x%" PRId64 " cannot be measured",

@@ -253,11 +253,11 @@ nb_status nb_doctor(nb_doctor_report *r, nb_error *err)
 
 /* ---- formats x families x backends ---- */
 
-/* Packs a small weight and looks what came of it: four bytes a weight where the format has fewer,
- * or is no f32, is the decoded form. */
+/* Packs a small weight, whole panels of every device, and looks what came of it: decoded where it
+ * takes a float a weight, and the format is no such float. */
 static const char *served(nb_backend *be, const nb_dtype *t)
 {
-    enum { kRows = 16, kWidth = 1024 };
+    enum { kRows = 64, kWidth = 1024 };
     const int64_t row_bytes = nb_dtype_row_bytes(t, kWidth);
     nb_weight *w = NULL;
     if (!be || !t->decode || row_bytes < 0 || !be->op->linear || !be->op->pack_weight)
@@ -266,8 +266,9 @@ static const char *served(nb_backend *be, const nb_dtype *t)
     const nb_matrix m = {.N = kRows, .K = kWidth, .dtype = t, .rows = rows};
     const char *how = "refused";
     if (rows && be->op->pack_weight(be, &m, 1, &w, NULL) == NB_OK) {
-        const bool whole = be->op->weight_bytes(w) >= (size_t)4 * kRows * kWidth;
-        how = whole && strcmp(t->name, "f32") != 0 ? "generic" : "native";
+        const double bits = 8.0 * (double)be->op->weight_bytes(w) / (kRows * kWidth),
+                     own = 8.0 * (double)row_bytes / kWidth;
+        how = bits > 15.5 && (bits > own + 1 || bits < own - 1) ? "generic" : "native";
     }
     be->op->release_weight(be, w);
     free(rows);

@@ -64,7 +64,7 @@ static void each_case(check *c, ops_set *set)
                        .M = shape[i / 12][0],
                        .K = shape[i / 12][1]};
         k.ldx = k.how == MOVED ? k.K + i % 3 : k.K;
-        k.ldy = k.how == MOVED ? k.K + i % 2 : k.K;
+        k.ldy = k.how == MOVED || k.how == COPIED ? k.K + i / 4 % 2 : k.K;
         if (k.how == DIAGONAL) {
             k.ldx = k.M + 1;
             k.K = k.ldy = 1;

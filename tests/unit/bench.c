@@ -379,7 +379,7 @@ static void refusals(check *c)
     } rows[] = {
         {"bench", 2, "MODEL, or the word kernels, is missing"},
         {"bench kernels -o png", 2, "-o png is none of md, csv, json"},
-        {"bench kernels --op attentoin", 5, "--op attentoin cannot be measured alone"},
+        {"bench kernels --op attentoin", 2, "--op attentoin cannot be measured alone"},
         {"bench kernels --op prefill --rows", 5, "--rows names those of linear, not of prefill"},
         {"bench kernels --op attention --shape 8x3x64", 2, "8 heads over 3 of the cache"},
         {"bench kernels --op attention --shape 8x3", 2, "--shape 8x3 is no shape like 32x8x128"},
