@@ -8,8 +8,6 @@
 #include "ops/ops.h"
 #include "ops/weights.h"
 
-#include <dlfcn.h>
-
 enum { kSector = 32, kMostBuffers = 12 };
 
 /* Stats of tests/simt/simt.h, of all launches since the last look. */
@@ -51,17 +49,12 @@ static bool bench_open(bench *b, check *c)
     const nb_backend_options o = {.n_thread = 1};
     *b = (bench){.c = c};
     nb_rng_seed(&b->rng, 1);
-    void *module = nb_backend_open("simt", &o, &b->be, &b->err) == NB_OK
-                       ? dlopen(NB_BINARY_DIR "/libnibble_simt.so", RTLD_NOW | RTLD_NOLOAD)
-                       : NULL;
-    if (!module) {
+    if (nb_backend_open("simt", &o, &b->be, &b->err) != NB_OK) {
         check_skip(c, "no emulator in this build: %s", b->err.message);
-        nb_backend_close(b->be);
         return false;
     }
-    b->at.address = dlsym(module, "simt_counts");
+    b->at.address = ops_simt("simt_counts");
     CHECK(c, b->at.address != NULL);
-    dlclose(module); /* the backend holds it */
     return b->at.address != NULL;
 }
 

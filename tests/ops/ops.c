@@ -2,6 +2,8 @@
 #include "ops/ops.h"
 #include "backend/kv.h"
 
+#include <dlfcn.h>
+#include <limits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,10 +43,34 @@ void ops_set_open(ops_set *set, check *c)
             set->n++;
 }
 
+void *ops_simt(const char *name)
+{
+    const char *folder = getenv("NIBBLE_MODULE_DIR");
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/libnibble_simt.so", folder && *folder ? folder : NB_BINARY_DIR);
+    void *module = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+    void *symbol = module ? dlsym(module, name) : NULL;
+    if (module)
+        dlclose(module); /* the engine holds it */
+    return symbol;
+}
+
+static void nothing_is_kept(check *c)
+{
+    const union {
+        void *address;
+        int (*kept)(void);
+    } simt = {.address = ops_simt("simt_kept")};
+    if (simt.address)
+        CHECK_EQ(c, simt.kept(), 0);
+}
+
 void ops_set_close(ops_set *set)
 {
     for (int i = 0; i < set->n; i++)
         nb_backend_close(set->o[i].be);
+    if (set->n)
+        nothing_is_kept(set->o[0].c);
     set->n = 0;
 }
 

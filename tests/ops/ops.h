@@ -50,7 +50,12 @@ typedef struct ops_set {
 } ops_set;
 
 void ops_set_open(ops_set *set, check *c);
+/* On the emulator, what a device asked for (memory, streams, events, handles) must be given back when
+ * it is closed. */
 void ops_set_close(ops_set *set);
+
+/* A function of the emulator's module, once a backend of it has been opened; NULL: none was. */
+void *ops_simt(const char *name);
 
 /* A table of pages [n_seq][seq_pages] for sequences of these lengths: in no order, -1 where a sequence
  * holds none; *n_page: how many the cache has, one of which nobody holds. Free it. */

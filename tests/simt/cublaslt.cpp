@@ -18,13 +18,13 @@ constexpr u64 kNeeded = 4096, kMagic = 0x6c74616c676fu;
 constexpr u64 kMostColumns = 1 << 20;
 constexpr size_t kAlign = 16;
 
-struct Handle {
+struct Handle : Kept {
     u64 magic;
 };
-struct Desc {
+struct Desc : Kept {
     int32_t trans[2];
 };
-struct Layout {
+struct Layout : Kept {
     int32_t type, order;
     u64 rows, cols;
     int64_t ld;
@@ -52,7 +52,7 @@ struct Layout {
         return all;
     }
 };
-struct Preference {
+struct Preference : Kept {
     u64 workspace = 0;
     u32 reductions = 7, align[4] = {256, 256, 256, 256};
 };
@@ -79,7 +79,7 @@ template <class T> int set(T *to, const void *value, size_t bytes)
 
 int create(Handle **h)
 {
-    *h = new Handle{kMagic};
+    *h = new Handle{{}, kMagic};
     return kOk;
 }
 int destroy(Handle *h)
@@ -123,7 +123,7 @@ int layout_create(Layout **l, int type, u64 rows, u64 cols, int64_t ld)
 {
     if ((type != kBf16 && type != kF32) || !rows || !cols || ld < 1)
         return kInvalid;
-    *l = new Layout{type, kColumns, rows, cols, ld};
+    *l = new Layout{{}, type, kColumns, rows, cols, ld};
     return kOk;
 }
 int layout_destroy(Layout *l)

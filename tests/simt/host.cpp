@@ -24,11 +24,11 @@ typedef std::function<void()> Work;
 static const int kDevices = 2;
 static thread_local int current;
 
-struct SimtGraph {
+struct SimtGraph : Kept {
     std::vector<Work> work;
     bool lost = false;
 };
-struct SimtStream {
+struct SimtStream : Kept {
     std::deque<Work> queue;
     int device = current;
     SimtGraph *capture = nullptr;
@@ -40,7 +40,7 @@ struct Record {
     SimtGraph *capture = nullptr;
     std::chrono::steady_clock::time_point at; // when the last was passed
 };
-struct SimtEvent {
+struct SimtEvent : Kept {
     std::shared_ptr<Record> record = std::make_shared<Record>();
 };
 

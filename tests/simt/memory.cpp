@@ -14,6 +14,13 @@
 namespace simt
 {
 Space space;
+int Kept::n;
+
+// Of a module that a test has opened: how much of what it asked for it has not given back.
+extern "C" __attribute__((visibility("default"))) int simt_kept()
+{
+    return Kept::n;
+}
 
 static void *reserve(u64 n)
 {
@@ -67,6 +74,7 @@ cudaError_t space_alloc(void **p, size_t n, bool pinned)
     set_state(offset, n, pinned ? kValid : kUnwritten);
     memset(space.base + offset, 255, n);
     space.live_bytes += pinned ? 0 : n;
+    Kept::n++;
     *p = space.base + offset;
     return cudaSuccess;
 }
@@ -97,6 +105,7 @@ cudaError_t space_free(void *p)
     give_back(space.load_stamp + begin / 32, (end - begin) / 32 * sizeof(u32));
     give_back(space.store_stamp + begin / 32, (end - begin) / 32 * sizeof(u32));
     space.live_bytes -= begin < kPinned ? end - begin : 0;
+    Kept::n--;
     return cudaSuccess;
 }
 } // namespace simt

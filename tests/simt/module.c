@@ -21,6 +21,7 @@ typedef union entry {
     int (*device)(char *name, size_t n, int *major, int *n_sm, size_t *bytes);
     int (*elapsed)(float *ms);
     int (*refused)(int what, int *call, int *next);
+    int (*keeps)(int give_back);
 } entry;
 
 static entry find(const char *name)
@@ -121,6 +122,16 @@ static void device_is_described(check *c)
     CHECK(c, ms >= 0 && ms < 1e5f); /* the host's clock */
 }
 
+static void what_is_kept_is_counted(check *c)
+{
+    const entry kept = find("simt_kept");
+    const int before = kept.call();
+    CHECK_EQ(c, find("module_keeps").keeps(1), 0);
+    CHECK_EQ(c, kept.call(), before);
+    CHECK_EQ(c, find("module_keeps").keeps(0), 0);
+    CHECK_EQ(c, kept.call(), before + 5); /* memory of two kinds, a stream, an event, a graph */
+}
+
 static void nothing_else_is_exported(check *c)
 {
     static const char *const hidden[] = {"__tsan_read4", "__tsan_memcpy", "__tsan_init",
@@ -140,6 +151,7 @@ int main(int argc, char **argv)
         {"a fault comes back as a status and a sentence with its line", faults_are_told},
         {"cudaMalloc fails at the limit", memory_has_a_limit},
         {"the device is described", device_is_described},
+        {"what is not given back is counted", what_is_kept_is_counted},
         {"hooks and entry points stay inside the module", nothing_else_is_exported},
     };
     module = dlopen(NB_SIMT_MODULE, RTLD_NOW | RTLD_LOCAL);

@@ -147,6 +147,28 @@ EXPORT int module_refused(int what, int *call, int *next)
     return graph ? cudaSuccess : e;
 }
 
+// One of each thing that a program has to give back, and that it does.
+EXPORT int module_keeps(int give_back)
+{
+    cudaGraph_t graph;
+    cudaStream_t stream;
+    cudaEvent_t event;
+    void *device, *pinned;
+    cudaMalloc(&device, 64);
+    cudaMallocHost(&pinned, 64);
+    cudaStreamCreate(&stream);
+    cudaEventCreate(&event);
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    const cudaError_t e = cudaStreamEndCapture(stream, &graph);
+    if (!give_back)
+        return e;
+    cudaGraphDestroy(graph);
+    cudaEventDestroy(event);
+    cudaStreamDestroy(stream);
+    cudaFreeHost(pinned);
+    return cudaFree(device);
+}
+
 // Two launches captured once, launched twice: y = x by the second time as by the first.
 EXPORT int module_graph(float by)
 {

@@ -66,6 +66,25 @@ struct Space {
 };
 extern Space space;
 
+// What a program has to give back (memory, streams, events, graphs, handles of a library): n of it is
+// there now.
+struct Kept {
+    static int n;
+    Kept()
+    {
+        n++;
+    }
+    Kept(const Kept &)
+    {
+        n++;
+    }
+    ~Kept()
+    {
+        n--;
+    }
+    Kept &operator=(const Kept &) = default;
+};
+
 bool space_ready(); // maps the space at its first call; false: the system refuses the range
 cudaError_t space_alloc(void **p, size_t n, bool pinned);
 cudaError_t space_free(void *p);
