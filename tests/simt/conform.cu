@@ -329,6 +329,7 @@ __global__ void conform_tma_wgmma(uint32_t *out, const __grid_constant__ CUtenso
         wgmma_m64n64k16_bf16(d, desc + 2 * k, desc + 2 * k, k > 0);
     wgmma_commit();
     wgmma_wait<0>();
+    wgmma_settle(d);
     for (int i = 0; i < 32; i++)
         product = hash2(product, __float_as_uint(d[i]));
     const uint32_t r[kWords] = {raw, product, __float_as_uint(d[5])};

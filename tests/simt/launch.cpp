@@ -48,6 +48,7 @@ static void start_warps(Block *b, u32 n_thread)
         memset(w.seen, 0, sizeof w.seen);
         memset(w.site_hash, 0, sizeof w.site_hash);
         w.wgmma_fenced = false;
+        w.wgmma_sums.clear();
         w.registers = 0;
     }
 }

@@ -62,6 +62,7 @@ void simt_bulk(void *s, const void *g, unsigned n, uint64_t *b);
 uint64_t simt_wg_desc(const void *s);
 uint64_t simt_wg_desc_columns(const void *s, unsigned next);
 enum { SIMT_WG_F16 = 1, SIMT_WG_COLUMNS = 2 }; // f16 for bf16; B by columns (wgmma.cpp)
+void simt_wg_settle(float *d);
 void simt_wgmma(float *d, int n, const uint32_t *a, uint64_t da, uint64_t db, int acc, int how);
 void simt_wg_fence();
 void simt_wg_commit();
@@ -348,7 +349,11 @@ DEVI void wgmma_m64n128k16_f16(float (&d)[64], const uint32_t (&a)[4], uint64_t 
 {
     simt_wgmma(d, 128, a, 0, db, acc, SIMT_WG_F16 | (kColumns ? SIMT_WG_COLUMNS : 0));
 }
-template <class T, int N> DEVI void wgmma_settle(T (&)[N])
+template <int N> DEVI void wgmma_settle(float (&d)[N])
+{
+    simt_wg_settle(d);
+}
+template <int N> DEVI void wgmma_settle(uint32_t (&)[N])
 {
 }
 template <int N> DEVI void registers_more()

@@ -172,8 +172,15 @@ struct WgmmaOp {
     u64 a, b;              // descriptors
     const u32 *a_regs[32]; // A in registers; nullptr: `a` says where it is
     u32 a_issued[32][4];   // what they held at issue
-    bool first;            // of those on these accumulators: it saved them
+    bool first;            // of those under way on these accumulators: it saved them
     std::vector<float> saved;
+};
+
+// Accumulators whose products have been waited for, until their thread settles them.
+struct WgmmaSums {
+    float *d[32]; // nullptr: settled
+    int n;        // of a lane
+    std::vector<float> sum;
 };
 
 struct Warp {
@@ -187,6 +194,7 @@ struct Warp {
     u32 site_hash[64];
     std::vector<WgmmaOp> wgmma;
     std::vector<size_t> wgmma_groups;
+    std::vector<WgmmaSums> wgmma_sums;
     bool wgmma_fenced;
     u32 registers; // that setmaxnreg asked for, 0: as launched
 };

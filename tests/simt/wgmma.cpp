@@ -4,9 +4,12 @@
 // 64 columns, at bit 16; the next k16 is two groups on. Warp w of the group has rows 16w + g + 8 ((i >> 1) & 1),
 // columns 8 (i >> 2) + 2t + (i & 1) of element i, with g = lane / 4, t = lane % 4.
 //
-// From issue to wait the accumulators are NaN; operands are read at the wait, as late as the model
+// From issue on the accumulators are NaN, until behind the wait their thread settles them: before that the
+// compiler may have taken them out of their registers; operands are read at the wait, as late as the model
 // allows, and are checked and recorded at both ends; registers of A must hold the same at both.
 #include "simt_runtime.h"
+
+#include <algorithm>
 
 namespace simt
 {
@@ -48,6 +51,28 @@ static void touch_operands(Warp *w, const WgmmaOp &o)
     }
 }
 
+static WgmmaSums *sums_of(Warp *w, const float *d, int lane)
+{
+    for (WgmmaSums &s : w->wgmma_sums)
+        if (s.d[lane] == d)
+            return &s;
+    return nullptr;
+}
+
+// What the accumulators held, or would hold had they been settled.
+static void save_sums(Warp *w, WgmmaOp &o)
+{
+    const int n = o.n / 2;
+    for (int l = 0; l < 32; l++) {
+        WgmmaSums *s = sums_of(w, o.d[l], l);
+        const float *from = s ? &s->sum[(size_t)(l * n)] : o.d[l];
+        o.saved.insert(o.saved.end(), from, from + n);
+        memset(o.d[l], 255, (size_t)n * sizeof(float));
+        if (s)
+            s->d[l] = nullptr;
+    }
+}
+
 void issue_wgmma(Warp *w, Collective &c)
 {
     WgmmaOp o;
@@ -76,11 +101,7 @@ void issue_wgmma(Warp *w, Collective &c)
         if (earlier.d[0] == o.d[0])
             o.first = false;
     if (o.first)
-        for (int l = 0; l < 32; l++)
-            for (int i = 0; i < o.n / 2; i++) {
-                o.saved.push_back(o.d[l][i]);
-                memset(&o.d[l][i], 255, sizeof(float));
-            }
+        save_sums(w, o);
     touch_operands(w, o);
     w->wgmma.push_back(std::move(o));
     last.mma++;
@@ -120,22 +141,26 @@ static void run_wgmma(Warp *w, WgmmaOp &o)
 {
     double A[16][16];
     std::vector<double> B((size_t)o.n * 16);
-    size_t next = 0;
     touch_operands(w, o);
     load_a(w, o, A);
     for (int r = 0; r < o.n; r++)
         for (int k = 0; k < 16; k++)
             B[(size_t)(r * 16 + k)] = load(w, o, o.b, o.columns, r, k);
+    if (o.first) {
+        WgmmaSums s = {{}, o.n / 2, std::move(o.saved)};
+        memcpy(s.d, o.d, sizeof s.d);
+        w->wgmma_sums.push_back(std::move(s));
+    }
+    WgmmaSums *to = sums_of(w, o.d[0], 0);
     for (int l = 0; l < 32; l++)
-        for (int i = 0; i < o.n / 2; i++) {
-            if (o.first)
-                o.d[l][i] = o.saved[next++];
+        for (int i = 0; i < to->n; i++) {
+            float *d = &to->sum[(size_t)(l * to->n + i)];
             const double *x = A[(l >> 2) + (i >> 1 & 1) * 8];
             const double *y = &B[(size_t)((i >> 2) * 8 + (l & 3) * 2 + (i & 1)) * 16];
-            double sum = o.accumulate ? (double)o.d[l][i] : 0.0;
+            double sum = o.accumulate ? (double)*d : 0.0;
             for (int k = 0; k < 16; k++)
                 sum += x[k] * y[k];
-            o.d[l][i] = (float)sum;
+            *d = (float)sum;
         }
 }
 } // namespace simt
@@ -156,6 +181,22 @@ uint64_t simt_wg_desc_columns(const void *s, unsigned next)
 void simt_wgmma(float *d, int n, const uint32_t *a, uint64_t da, uint64_t db, int acc, int how)
 {
     collective(SC_WGMMA, ~0u, Operands{da, n | how << 16, acc, d, (const void *)db, a}, PC);
+}
+
+void simt_wg_settle(float *d)
+{
+    Warp *w = cur->warp;
+    const int lane = (int)cur->tid & 31;
+    WgmmaSums *s = sums_of(w, d, lane);
+    for (const WgmmaOp &o : w->wgmma)
+        s = o.d[lane] == d ? nullptr : s; // more is under way
+    if (!s)
+        return;
+    memcpy(d, &s->sum[(size_t)(lane * s->n)], (size_t)s->n * sizeof *d);
+    s->d[lane] = nullptr;
+    for (size_t i = w->wgmma_sums.size(); i-- > 0;)
+        if (std::all_of(w->wgmma_sums[i].d, w->wgmma_sums[i].d + 32, [](float *p) { return !p; }))
+            w->wgmma_sums.erase(w->wgmma_sums.begin() + (long)i);
 }
 
 void simt_wg_fence()
