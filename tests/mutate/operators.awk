@@ -9,9 +9,36 @@ function emit(pos, len, new, what) {
 function each(old, new, what,    from, p) {
     from = 1
     while ((p = index(substr(code, from), old)) > 0) {
-        emit(from + p - 1, length(old), new, what)
+        if (old !~ /^ [<>]=? $/ || !picks_one(from + p - 1, length(old)))
+            emit(from + p - 1, length(old), new, what)
         from += p - 1 + length(old)
     }
+}
+
+# The lesser or the greater of two, a < b ? a : b or a < b ? b : a: of equals it makes no difference which.
+function picks_one(pos, len,    left, rest, at, b, yes, no, n) {
+    left = substr(code, 1, pos - 1)
+    rest = substr(code, pos + len)
+    at = index(rest, " ? ")
+    b = substr(rest, 1, at - 1)
+    rest = substr(rest, at + 3)
+    at = at ? index(rest, " : ") : 0
+    if (!at)
+        return 0
+    yes = substr(rest, 1, at - 1)
+    no = substr(rest, at + 3)
+    if (is_operand(left, yes))
+        return index(no, b) == 1 && substr(no, length(b) + 1) ~ /^([;),]|$)/
+    for (n = length(no); yes == b && n > 0; n--)
+        if (substr(no, n + 1) ~ /^([;),]|$)/ && is_operand(left, substr(no, 1, n)))
+            return 1
+    return 0
+}
+
+# Whether all that is compared on the left is `a`.
+function is_operand(left, a,    at) {
+    at = length(left) - length(a)
+    return at >= 0 && substr(left, at + 1) == a && substr(left, 1, at) ~ /(^|\(|[=,?:] |return |&& |\|\| )$/
 }
 
 # Every match of a regular expression `re`: what stands left and right of `by`, without `edge` letters on both ends, swapped.

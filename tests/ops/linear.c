@@ -238,6 +238,49 @@ static void in_pieces(check *c)
     unsetenv("NIBBLE_STAGE_BYTES");
 }
 
+/* MXFP4 whose scales lie 2^126 apart, which no f16 holds, a token that picks one input: its
+ * weights. */
+static void far_scales(check *c)
+{
+    enum { N = 64, K = 64, BLOCK = 32 };
+    ops_set set;
+    ops_set_open(&set, c);
+    const nb_dtype *t = nb_dtype_by_name("mxfp4");
+    nb_rng r;
+    nb_rng_seed(&r, 1);
+    float w[N * K], x[K] = {0}, y[N];
+    uint8_t rows[N * K / BLOCK][17];
+    for (int b = 0; b < N * K / BLOCK; b++)
+        for (int i = 0; i < 17; i++) /* the scale's exponent, the codes */
+            rows[b][i] = i ? (uint8_t)(nb_rng_u64(&r) >> 56) : (uint8_t)(64 + b);
+    CHECK_EQ(c, t->bytes, 17);
+    t->decode(rows[0], w, N * K / BLOCK);
+    x[33] = 1.0f;
+    for (int i = 0; i < set.n; i++) {
+        nb_backend *be = set.o[i].be;
+        const nb_matrix m = {.N = N, .K = K, .dtype = t, .rows = rows[0]};
+        nb_error err = {.message = ""};
+        nb_weight *p = NULL;
+        ops *o = &set.o[i];
+        snprintf(o->what, sizeof o->what, "%s, far scales", o->row->label);
+        CHECK_EQ(c, be->op->pack_weight(be, &m, 1, &p, &err), NB_OK);
+        nb_linear_args a = {.x = ops_in(o, x, sizeof x),
+                            .M = 1,
+                            .ldx = K,
+                            .ldy = N,
+                            .w = p,
+                            .y = ops_out(o, sizeof y)};
+        a.scratch = ops_out(o, be->op->linear_scratch(be, &a));
+        CHECK_EQ(c, be->op->linear(be, &a, &err), NB_OK);
+        ops_get(o, a.y, y);
+        for (int n = 0; n < N; n++)
+            CHECK_NEAR(c, y[n], w[n * K + 33], 1e-5 * fabs((double)w[n * K + 33]), o->what);
+        ops_finish(o);
+        be->op->release_weight(be, p);
+    }
+    ops_set_close(&set);
+}
+
 /* At one token the bytes of the weights decide. A format with codes keeps their bits and no more
  * than one for scales, or what its file has. */
 static void packed_bits(check *c)
@@ -268,6 +311,11 @@ static void packed_bits(check *c)
                          t->name, bits, file, most);
         be->op->release_weight(be, w);
     }
+    const nb_matrix m = {.N = N, .K = K, .bits = 4, .group = 128};
+    nb_weight *w = NULL; /* a scale and a zero a group, each in two bytes at most */
+    CHECK_EQ(c, be->op->measure_weight(be, &m, 1, &w, &err), NB_OK);
+    CHECK(c, w && 8.0 * (double)be->op->weight_bytes(w) / (N * K) <= 4 + 32.0 / 128 + 0.01);
+    be->op->release_weight(be, w);
     nb_backend_close(be);
 }
 
@@ -279,6 +327,7 @@ static const check_case cases[] = {
     {"a device without wgmma agrees with ref for many tokens", on_sm_80},
     {"a device with little shared memory agrees with ref for few tokens", on_sm_86},
     {"weights that travel in pieces are whole", in_pieces},
+    {"scales that are far apart are exact", far_scales},
     {"the bits do not depend on the run or the number of threads", same_bits},
     {"a packed weight has the bits of its format on a GPU", packed_bits},
 };
