@@ -20,6 +20,36 @@ static int64_t fitting(int kind, int64_t K)
     return K;
 }
 
+/* That row takes x as it lies: what comes before it is told to come by itself, and refused. */
+static void library_takes_x(check *c)
+{
+    enum { N = 16, K = 64 };
+    nb_error err = {.message = ""};
+    nb_backend *be = NULL;
+    nb_weight *w = NULL;
+    nb_rng r;
+    ops_weight m;
+    setenv("NIBBLE_CUBLASLT_FROM", "1", 1);
+    nb_rng_seed(&r, 1);
+    CHECK(c, ops_weight_make(ops_kind_named("q4_0"), N, K, &r, &m));
+    if (nb_backend_open("simt", &(nb_backend_options){0}, &be, &err) != NB_OK) {
+        check_skip(c, "no emulator in this build");
+    } else {
+        CHECK_EQ(c, be->op->pack_weight(be, &m.m, 1, &w, &err), NB_OK);
+        for (int norm = 0; norm < 2; norm++) { /* nothing is read */
+            nb_linear_args a = {.M = 1, .ldx = K, .ldy = N, .w = w};
+            *(norm ? &a.through.norm : &a.through.up) = (const float *)w;
+            CHECK(c, !be->op->linear_takes(be, &a));
+            CHECK_EQ(c, be->op->linear(be, &a, &err), NB_UNSUPPORTED);
+            CHECK_HAS(c, err.message, "takes x as it lies");
+        }
+        be->op->release_weight(be, w);
+        nb_backend_close(be);
+    }
+    ops_weight_free(&m);
+    unsetenv("NIBBLE_CUBLASLT_FROM");
+}
+
 static void by_library(check *c)
 {
     setenv("NIBBLE_CUBLASLT_FROM", "1", 1);
@@ -273,6 +303,7 @@ static const check_case cases[] = {
      through_ops},
     {"and gives the bits of the op and the linear behind it", through_same_bits},
     {"every backend with a row over the vendor's library agrees with ref there", by_library},
+    {"the vendor's library takes x as it lies", library_takes_x},
     {"without the library, or with a setting that is no number, the tiles serve or a sentence says "
      "so",
      without_library},

@@ -63,6 +63,15 @@ static void try_complete(Block *b, MBarrier &m)
     m.waiting.clear();
 }
 
+void check_bulk(const Block *b)
+{
+    size_t n = 0;
+    for (const auto &m : b->mbarriers)
+        n += m.second.copies.size();
+    if (n)
+        report("ASYNC", nullptr, "block ends with %zu bulk copies not waited for", n);
+}
+
 static MBarrier &find_mbarrier(const uint64_t *p, void *pc)
 {
     const auto found = cur->block->mbarriers.find(offset_of(p));

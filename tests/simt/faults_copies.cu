@@ -116,7 +116,8 @@ enum {
     kEarly,
     kShort,
     kOdd,
-    kParity
+    kParity,
+    kOneMore
 }; // what is wrong with a ring
 // Warp 4 brings tiles of 128 tokens x 64 positions through two stages, a group multiplies them.
 constexpr int kTile = 128 * 64;
@@ -147,7 +148,7 @@ __global__ void __launch_bounds__(160) bulk_ring(float *o, const bf16 *x, int n,
     }
     float d[64] = {};
     const uint32_t a[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n - (wrong == kOneMore); i++) {
         const int slot = i & 1, round = i >> 1;
         if (wrong != kNoWait)
             mbarrier_wait(&full[slot], (unsigned)round & 1);
@@ -157,6 +158,7 @@ __global__ void __launch_bounds__(160) bulk_ring(float *o, const bf16 *x, int n,
         if (wrong == kEarly)
             mbarrier_arrive(&empty[slot]);
         wgmma_wait<0>();
+        wgmma_settle(d);
         if (wrong != kEarly)
             mbarrier_arrive(&empty[slot]);
     }
@@ -178,6 +180,7 @@ __global__ void registers_of_a(float *o, int early, int fenced)
     if (early)
         a[1] = threadIdx.x;
     wgmma_wait<0>();
+    wgmma_settle(d);
     o[threadIdx.x] = d[0];
 }
 __global__ void tile_by_copies(float *o, const bf16 *x, int early)
@@ -198,6 +201,7 @@ __global__ void tile_by_copies(float *o, const bf16 *x, int early)
     wgmma_m64n128k16_bf16(d, a, wgmma_desc_sw128(tile), 0);
     wgmma_commit();
     wgmma_wait<0>();
+    wgmma_settle(d);
     o[threadIdx.x] = d[0];
 }
 template <int More, int Fewer> __global__ void move_registers(float *o)
@@ -251,6 +255,10 @@ static void bulk_misaligned()
 static void bulk_wrong_parity()
 {
     bulk(kParity);
+}
+static void bulk_at_exit()
+{
+    bulk(kOneMore);
 }
 static void bulk_past_the_end()
 {
@@ -311,6 +319,7 @@ const Case copy_cases[] = {
     {"bulk copies of fewer bytes than expected", "DEADLOCK", bulk_wrong_count},
     {"bulk copy from 8 bytes off", "MISALIGN", bulk_misaligned},
     {"producer waits for the wrong phase", "DEADLOCK", bulk_wrong_parity},
+    {"bulk copy not waited for at the end", "ASYNC", bulk_at_exit},
     {"bulk copy past the end", "OOB", bulk_past_the_end},
     {"bulk copy on sm_80", "ARCH", bulk_on_sm_80},
     {"registers of A kept until the wait", "", a_kept},

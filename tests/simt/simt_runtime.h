@@ -302,6 +302,7 @@ u32 wavefronts(const Request &r, u32 *ideal);
 void count_access(Thread *t, u64 offset, u32 n, bool write, void *pc);
 void count_flush(Warp *w);          // the warp converged
 void count_bulk(u64 offset, u64 n); // a bulk copy's reads
+void check_bulk(const Block *b);    // that ends
 
 // ---- warp.cpp, matrix.cpp, wgmma.cpp
 u64 collective(int op, u32 mask, const Operands &o, void *pc);

@@ -196,8 +196,10 @@ void thread_exit(Thread *t)
             complete(w, c);
     if ((w->exited & w->exist) == w->exist)
         count_flush(w);
-    if (!b->n_live)
+    if (!b->n_live) {
         check_registers(b);
+        check_bulk(b);
+    }
 }
 } // namespace simt
 
