@@ -1,5 +1,5 @@
 # operators.awk -- every edit of a source by classic operators, one a line: file, line number, edited line, what was done. -v file=NAME.
-# Comments, includes and assertions are passed over; what does not compile is for the caller to find.
+# "... of equals": computes the same (below). Comments, includes and assertions are passed over; what does not compile is for the caller to find.
 
 function emit(pos, len, new, what) {
     printf "%s\t%d\t%s\t%s\n", file, NR, substr($0, 1, pos - 1) new substr($0, pos + len), what
@@ -9,8 +9,7 @@ function emit(pos, len, new, what) {
 function each(old, new, what,    from, p) {
     from = 1
     while ((p = index(substr(code, from), old)) > 0) {
-        if (old !~ /^ [<>]=? $/ || !picks_one(from + p - 1, length(old)))
-            emit(from + p - 1, length(old), new, what)
+        emit(from + p - 1, length(old), new, what (old ~ /^ [<>]=? $/ && picks_one(from + p - 1, length(old)) ? " of equals" : ""))
         from += p - 1 + length(old)
     }
 }
