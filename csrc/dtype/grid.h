@@ -68,6 +68,11 @@ void nb_grid_list(bool all, char *dst, size_t n);
  * of grid. */
 nb_status nb_grid_set_range(nb_grid *g, const char *word, nb_error *err) NB_CHECKED;
 
+/* Inputs of a group in rows of K. */
+static inline int64_t nb_grid_group(const nb_grid *g, int64_t K)
+{
+    return g->group && g->group < K ? g->group : K;
+}
 /* 1 / scale, which levels are looked for with; bitsandbytes' floor keeps it finite. */
 static inline float nb_grid_inverse(float scale)
 {

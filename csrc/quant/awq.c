@@ -28,11 +28,6 @@ struct awq {
     nb_pool *pool; /* NULL: one thread */
 };
 
-static int64_t group_of(const nb_awq_job *j)
-{
-    return j->grid->group && j->grid->group < j->K ? j->grid->group : j->K;
-}
-
 /* ---- what an input's errors cost ---- */
 
 struct key {
@@ -115,7 +110,7 @@ static void fill_group(const void *arg, int64_t g, int worker)
 {
     const struct awq *a = arg;
     const nb_awq_job *j = a->j;
-    const int64_t K = j->K, group = group_of(j), from = g * group,
+    const int64_t K = j->K, group = nb_grid_group(j->grid, K), from = g * group,
                   to = from + group < K ? from + group : K;
     (void)worker;
     for (int64_t k = from; k < to; k++)
@@ -133,7 +128,7 @@ static void fill_group(const void *arg, int64_t g, int worker)
 /* fill_k = mean over all rows of |w| / max |w| of its group. */
 static void measure_weights(const struct awq *a)
 {
-    const int64_t group = group_of(a->j);
+    const int64_t group = nb_grid_group(a->j->grid, a->j->K);
     nb_pool_run(a->pool, (a->j->K + group - 1) / group, fill_group, a);
 }
 

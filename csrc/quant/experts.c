@@ -97,7 +97,7 @@ static nb_status measure_slot(const nb_pipe *p, nb_slot at, bool fits, likeness 
         (nb_matrix){.N = N, .K = K, .dtype = grid->dtype, .bits = grid->bits, .group = grid->group};
     if (grid->dtype)
         return NB_OK;
-    const int64_t G = grid->group ? (K + grid->group - 1) / grid->group : 1;
+    const int64_t group = nb_grid_group(grid, K), G = (K + group - 1) / group;
     room->groups = nb_alloc_zero((size_t)(N * G), sizeof *room->groups, "scales of a plan", err);
     room->g_idx = nb_alloc_zero((size_t)K, sizeof *room->g_idx, "an order of inputs", err);
     for (int64_t i = 0; room->groups && !grid->sym && i < N * G; i++)

@@ -293,7 +293,7 @@ nb_status nb_pipe_quantize(nb_pipe *p, nb_group_at at, const nb_moments *s, nb_e
     const bool decides = s && !s->too_few;
     struct work k = {.at = at, .h = s ? s->h : NULL};
     k.N = nb_pipe_group_shape(p, at.g, &k.K);
-    const int64_t group = p->o->grid.group ? p->o->grid.group : k.K;
+    const int64_t group = nb_grid_group(&p->o->grid, k.K);
     k.G = (k.K + group - 1) / group;
     nb_quant_stats stats = {0};
     nb_quant_job job = {.be = p->be,

@@ -44,7 +44,7 @@ nb_status nb_quant_values(const nb_quant_job *j, nb_error *err)
 static nb_status clipped(const nb_quant_job *j, nb_group *groups, uint8_t *codes, nb_error *err)
 {
     nb_backend *be = j->be;
-    const int64_t group = j->grid->group ? j->grid->group : j->K, G = (j->K + group - 1) / group,
+    const int64_t group = nb_grid_group(j->grid, j->K), G = (j->K + group - 1) / group,
                   n0 = j->clip_from;
     nb_clip_rows_args a = {.w = j->w + n0 * j->K,
                            .N = j->N - n0,

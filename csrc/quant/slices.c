@@ -30,7 +30,7 @@ static void slices_close(nb_pipe *p, struct slices *s)
 /* For matrices of N rows at most. */
 static nb_status slices_open(nb_pipe *p, struct slices *s, int64_t N, int64_t K, nb_error *err)
 {
-    const int64_t group = p->o->grid.group ? p->o->grid.group : K;
+    const int64_t group = nb_grid_group(&p->o->grid, K);
     const int64_t rows = K < kSliceValues ? kSliceValues / K : 1;
     s->G = (K + group - 1) / group;
     s->most = rows < N ? rows : N;

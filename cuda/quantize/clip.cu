@@ -154,8 +154,7 @@ template <bool kTable> __global__ void __launch_bounds__(32) clip_kernel(Clip a)
 /* Blocks that run: with H each has n_step columns of scratch, 64 MiB of them at most. */
 static int64_t blocks_of(const nb_clip_rows_args *a)
 {
-    const int64_t group = a->grid->group && a->grid->group < a->K ? a->grid->group : a->K,
-                  all = a->N * nb_ceil_div(a->K, group);
+    const int64_t group = nb_grid_group(a->grid, a->K), all = a->N * nb_ceil_div(a->K, group);
     const int64_t each = group * a->n_step * (int64_t)sizeof(double),
                   most = a->h ? ((int64_t)64 << 20) / (each ? each : 1) : 65535;
     return all < most ? all : most < 1 ? 1 : most < 65535 ? most : 65535;
@@ -163,7 +162,7 @@ static int64_t blocks_of(const nb_clip_rows_args *a)
 
 size_t nb_cuda_clip_rows_scratch(nb_backend *, const nb_clip_rows_args *a)
 {
-    const int64_t group = a->grid->group && a->grid->group < a->K ? a->grid->group : a->K;
+    const int64_t group = nb_grid_group(a->grid, a->K);
     return a->h && !(a->quantile > 0.0f)
                ? (size_t)(blocks_of(a) * group * a->n_step) * sizeof(double)
                : 0;

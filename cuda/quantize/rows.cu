@@ -10,7 +10,7 @@ nb_status nb_cuda_grid(const nb_backend *be, const nb_grid *g, int64_t K, Grid *
     out->rule = g->rule;
     out->code_max = g->code_max;
     out->sym = g->sym;
-    out->group = g->group ? g->group : K;
+    out->group = nb_grid_group(g, K);
     out->G = nb_ceil_div(K, out->group);
     if (g->table) {
         out->table = 1;

@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(32 * kRows, 4) block_kernel(Sweep a, int64_t b
 /* Columns a block: no group is cut. */
 static int64_t block_of(const nb_gptq_sweep_args *a)
 {
-    const int64_t group = a->grid->group && a->grid->group < a->K ? a->grid->group : a->K;
+    const int64_t group = nb_grid_group(a->grid, a->K);
     return a->groups_fixed || group == a->K ? kBlock
            : group > kBlock                 ? group
                                             : kBlock / group * group;

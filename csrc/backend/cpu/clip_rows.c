@@ -16,7 +16,7 @@ struct clip {
 
 static struct clip clip_of(nb_backend *be, const nb_clip_rows_args *a)
 {
-    const int64_t group = a->grid->group && a->grid->group < a->K ? a->grid->group : a->K;
+    const int64_t group = nb_grid_group(a->grid, a->K);
     return (struct clip){
         .a = a, .cpu = nb_cpu_of(be), .group = group, .G = (a->K + group - 1) / group};
 }

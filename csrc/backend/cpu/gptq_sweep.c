@@ -31,7 +31,7 @@ struct sweep {
 
 static struct sweep sweep_of(nb_backend *be, const nb_gptq_sweep_args *a)
 {
-    const int64_t K = a->K, group = a->grid->group && a->grid->group < K ? a->grid->group : K;
+    const int64_t K = a->K, group = nb_grid_group(a->grid, K);
     struct sweep s = {.a = a,
                       .cpu = nb_cpu_of(be),
                       .group = group,

@@ -1,11 +1,6 @@
 /* quantize_rows.c -- round to nearest into any grid, and the way back. Rows are independent. */
 #include "backend/cpu/kernels.h"
 
-static int64_t group_of(const nb_grid *grid, int64_t K)
-{
-    return grid->group ? grid->group : K;
-}
-
 struct rows_job {
     const nb_cpu *cpu;
     const nb_quantize_rows_args *a;
@@ -15,7 +10,7 @@ static void round_row(const void *arg, int64_t n, int worker)
 {
     const struct rows_job *j = arg;
     const nb_quantize_rows_args *a = j->a;
-    const int64_t K = a->K, group = group_of(a->grid, K), G = (K + group - 1) / group;
+    const int64_t K = a->K, group = nb_grid_group(a->grid, K), G = (K + group - 1) / group;
     (void)worker;
     for (int64_t g = 0; g < G; g++) {
         const int64_t from = g * group, to = from + group < K ? from + group : K;
@@ -30,7 +25,7 @@ static void round_row(const void *arg, int64_t n, int worker)
 static void value_row(const void *arg, int64_t n, int worker)
 {
     const nb_dequantize_args *a = arg;
-    const int64_t K = a->K, group = group_of(a->grid, K), G = (K + group - 1) / group;
+    const int64_t K = a->K, group = nb_grid_group(a->grid, K), G = (K + group - 1) / group;
     (void)worker;
     for (int64_t k = 0; k < K; k++)
         a->q[n * K + k] =

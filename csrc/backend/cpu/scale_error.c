@@ -10,10 +10,7 @@ struct scaled {
 
 static struct scaled scaled_of(nb_backend *be, const nb_scale_error_args *a)
 {
-    return (struct scaled){.a = a,
-                           .cpu = nb_cpu_of(be),
-                           .group =
-                               a->grid->group && a->grid->group < a->K ? a->grid->group : a->K};
+    return (struct scaled){.a = a, .cpu = nb_cpu_of(be), .group = nb_grid_group(a->grid, a->K)};
 }
 
 static size_t thread_bytes(const struct scaled *s) /* whole lines of a cache */

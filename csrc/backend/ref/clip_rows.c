@@ -8,15 +8,10 @@
 #include "backend/ref/ref_ops.h"
 #include "dtype/clip.h"
 
-static int64_t group_of(const nb_clip_rows_args *a)
-{
-    return a->grid->group ? a->grid->group : a->K;
-}
-
 size_t nb_ref_clip_rows_scratch(nb_backend *be, const nb_clip_rows_args *a)
 {
     (void)be;
-    return (size_t)group_of(a) * (sizeof(double) + sizeof(float));
+    return (size_t)nb_grid_group(a->grid, a->K) * (sizeof(double) + sizeof(float));
 }
 
 /* h points at the group's block of H, or is NULL. */
@@ -58,7 +53,7 @@ static void clip_group(const nb_clip_rows_args *a, const float *w, int n, const 
 nb_status nb_ref_clip_rows(nb_backend *be, const nb_clip_rows_args *a, nb_error *err)
 {
     (void)be, (void)err;
-    const int64_t K = a->K, group = group_of(a), G = (K + group - 1) / group;
+    const int64_t K = a->K, group = nb_grid_group(a->grid, a->K), G = (K + group - 1) / group;
     double *d = a->scratch;
     float *held = (void *)(d + group);
     for (int64_t n = 0; n < a->N; n++)

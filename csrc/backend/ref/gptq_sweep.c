@@ -43,7 +43,7 @@ nb_status nb_ref_gptq_sweep(nb_backend *be, const nb_gptq_sweep_args *a, nb_erro
     (void)be;
     if (a->perm && !a->groups_fixed)
         return nb_fail(err, NB_INTERNAL, "ref: gptq_sweep in another order needs fixed groups");
-    const int64_t K = a->K, group = a->grid->group ? a->grid->group : K;
+    const int64_t K = a->K, group = nb_grid_group(a->grid, K);
     const int64_t G = (K + group - 1) / group;
     double *U = a->scratch, *w = U + K * K;
     float *now = (void *)(w + K);

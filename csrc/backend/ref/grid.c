@@ -13,7 +13,7 @@
 nb_status nb_ref_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, nb_error *err)
 {
     (void)be, (void)err;
-    const int64_t K = a->K, group = a->grid->group ? a->grid->group : K;
+    const int64_t K = a->K, group = nb_grid_group(a->grid, K);
     const int64_t G = (K + group - 1) / group;
     for (int64_t n = 0; n < a->N; n++)
         for (int64_t g = 0; g < G; g++) {
@@ -29,7 +29,7 @@ nb_status nb_ref_quantize_rows(nb_backend *be, const nb_quantize_rows_args *a, n
 nb_status nb_ref_dequantize(nb_backend *be, const nb_dequantize_args *a, nb_error *err)
 {
     (void)be, (void)err;
-    const int64_t K = a->K, group = a->grid->group ? a->grid->group : K;
+    const int64_t K = a->K, group = nb_grid_group(a->grid, K);
     const int64_t G = (K + group - 1) / group;
     for (int64_t n = 0; n < a->N; n++)
         for (int64_t k = 0; k < K; k++)

@@ -5,21 +5,16 @@
  * The grid's steps are f32 by definition (grid.c). scratch: the largest group, scaled. */
 #include "backend/ref/ref_ops.h"
 
-static int64_t group_of(const nb_scale_error_args *a)
-{
-    return a->grid->group && a->grid->group < a->K ? a->grid->group : a->K;
-}
-
 size_t nb_ref_scale_error_scratch(nb_backend *be, const nb_scale_error_args *a)
 {
     (void)be;
-    return (size_t)group_of(a) * sizeof(float);
+    return (size_t)nb_grid_group(a->grid, a->K) * sizeof(float);
 }
 
 nb_status nb_ref_scale_error(nb_backend *be, const nb_scale_error_args *a, nb_error *err)
 {
     (void)be, (void)err;
-    const int64_t K = a->K, group = group_of(a);
+    const int64_t K = a->K, group = nb_grid_group(a->grid, a->K);
     float *v = a->scratch;
     for (int64_t m = 0; m < a->M; m++) {
         double sum = 0.0;

@@ -202,7 +202,7 @@ static nb_status correct(struct gptq *g, nb_error *err)
 static nb_status unsort(struct gptq *g, nb_error *err)
 {
     const nb_quant_job *j = g->j;
-    const int64_t group = j->grid->group ? j->grid->group : g->K;
+    const int64_t group = nb_grid_group(j->grid, g->K);
     for (int64_t k = 0; k < g->K; k++) {
         j->g_idx[g->perm[k]] = (int32_t)(k / group);
         g->place[g->perm[k]] = (int32_t)k;
@@ -251,7 +251,7 @@ static nb_status sweep(struct gptq *g, nb_error *err)
 
 static nb_status round_to_nearest(const nb_quant_job *j, nb_error *err)
 {
-    const int64_t group = j->grid->group ? j->grid->group : j->K;
+    const int64_t group = nb_grid_group(j->grid, j->K);
     for (int64_t k = 0; j->act_order && k < j->K; k++)
         j->g_idx[k] = (int32_t)(k / group);
     const nb_status st = nb_quant_round(j, j->groups, j->codes, err);
@@ -261,7 +261,7 @@ static nb_status round_to_nearest(const nb_quant_job *j, nb_error *err)
 static nb_status open_buffers(struct gptq *g, nb_error *err)
 {
     const nb_quant_job *j = g->j;
-    const int64_t group = j->grid->group ? j->grid->group : g->K;
+    const int64_t group = nb_grid_group(j->grid, g->K);
     g->G = (g->K + group - 1) / group;
     g->diag = nb_alloc((size_t)g->K, sizeof *g->diag, "a diagonal", err);
     g->add = nb_alloc((size_t)g->K, sizeof *g->add, "a diagonal", err);
