@@ -222,6 +222,7 @@ static nb_backend_ops table(void)
     op.quant_error = nb_cuda_quant_error;
     op.limits = nb_cuda_limits;
     op.linear_row = nb_cuda_limits_row;
+    op.attention_row = nb_cuda_attention_row_name;
     op.peer_bf16 = nb_cuda_peer_bf16;
     op.replay_begin = nb_cuda_replay_begin;
     op.replay_end = nb_cuda_replay_end;

@@ -161,6 +161,7 @@ size_t nb_cuda_quant_error_scratch(nb_backend *be, const nb_quant_error_args *a)
 nb_status nb_cuda_quant_error(nb_backend *be, const nb_quant_error_args *a, nb_error *err);
 nb_status nb_cuda_limits(nb_backend *be, nb_limits *out, nb_error *err);
 const char *nb_cuda_limits_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
+const char *nb_cuda_attention_row_name(nb_backend *be, const nb_attention_args *a, nb_arith *arith);
 const char *nb_cuda_product_library(nb_backend *be);
 nb_status nb_cuda_peer_bf16(nb_backend *be, int64_t M, int64_t N, int64_t K, const void *x,
                             const void *w, void *y, nb_error *err);

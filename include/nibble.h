@@ -497,7 +497,7 @@ typedef struct nb_bench_kernels_options {
     int64_t n, k;          /* 0: default shapes */
     int32_t n_head, n_kv_head, head_dim, ctx_len; /* of attention; 0: an 8B model's, 4096 */
     const int32_t *m; /* 0-terminated; NULL: {1, 16, 256}, and 4096 where rows are only named */
-    bool list_rows;   /* only name the rows that would run */
+    bool list_rows;   /* only name the rows that would run; attention's for every type of cache */
     void (*row)(void *arg, const nb_kernel_row *row);
     void *arg;
 } nb_bench_kernels_options;

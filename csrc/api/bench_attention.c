@@ -7,7 +7,8 @@
  *   attention   bytes = the caches of m sequences + 4 m H D twice   flop = 4 m L H D
  *   prefill     bytes = the cache of m positions + 4 m H D twice    flop = 2 m (m + 1) H D
  *
- * H heads of D, L positions a sequence; q and the result are f32. */
+ * H heads of D, L positions a sequence; q and the result are f32. The peak is that of what the row
+ * multiplies. */
 #include "api/bench_kernels.h"
 #include "backend/kv.h"
 #include "base/memory.h"
@@ -176,41 +177,58 @@ static nb_status operands(job *j, bool prefill, int32_t m, int32_t len, const nb
     return st;
 }
 
-static nb_status one_m(nb_backend *be, const nb_limits *limits, const nb_bench_kernels_options *o,
-                       nb_kv_type type, const char *kind, int32_t m, nb_error *err)
+static bool is_prompt(const nb_bench_kernels_options *o)
 {
-    const bool prefill = strcmp(o->op, "prefill") == 0;
-    const int32_t n_head = o->n_head ? o->n_head : kHeads, n_seq = prefill ? 1 : m,
-                  len = prefill          ? m
-                        : o->ctx_len > 0 ? o->ctx_len
-                                         : kContext,
-                  pages = nb_kv_pages(len);
-    nb_kv as = {.type = type,
-                .n_page = n_seq * pages,
-                .n_seq = n_seq,
-                .seq_pages = pages,
-                .n_kv_head = o->n_head ? o->n_kv_head : kKvHeads,
-                .head_dim = o->n_head ? o->head_dim : kHeadDim};
+    return strcmp(o->op, "prefill") == 0;
+}
+
+/* The cache of a call of m tokens, and how many positions it holds of a sequence. */
+static nb_kv cache_of(const nb_bench_kernels_options *o, nb_kv_type type, int32_t m, int32_t *len)
+{
+    *len = is_prompt(o) ? m : o->ctx_len > 0 ? o->ctx_len : kContext;
+    const int32_t n_seq = is_prompt(o) ? 1 : m, pages = nb_kv_pages(*len);
+    return (nb_kv){.type = type,
+                   .n_page = n_seq * pages,
+                   .n_seq = n_seq,
+                   .seq_pages = pages,
+                   .n_kv_head = o->n_head ? o->n_kv_head : kKvHeads,
+                   .head_dim = o->n_head ? o->head_dim : kHeadDim};
+}
+
+/* What is known of a call without making it; the peak's kind. */
+static nb_kernel_row named(nb_backend *be, const nb_bench_kernels_options *o,
+                           const nb_attention_args *a, nb_arith *arith)
+{
+    nb_kernel_row r = {
+        .m = a->batch->n_token, .n = a->batch->max_len, .k = (int64_t)a->n_head * a->kv->head_dim};
+    const char *row = nb_backend_attention_row(be, a, arith);
+    snprintf(r.op, sizeof r.op, "%s", o->op);
+    snprintf(r.row, sizeof r.row, "%s", row ? row : be->name);
+    snprintf(r.kind, sizeof r.kind, "%s", nb_kv_type_name(a->kv->type));
+    return r;
+}
+
+static nb_status one_m(nb_backend *be, const nb_limits *limits, const nb_bench_kernels_options *o,
+                       nb_kv_type type, int32_t m, nb_error *err)
+{
+    const int32_t n_head = o->n_head ? o->n_head : kHeads;
+    int32_t len;
+    nb_kv as = cache_of(o, type, m, &len);
     job j = {.be = be};
     nb_bench_times t;
     nb_status st = caches(&j, limits, &as, n_head, err);
     if (st == NB_OK)
-        st = operands(&j, prefill, m, len, &as, n_head, err);
+        st = operands(&j, is_prompt(o), m, len, &as, n_head, err);
     if (st == NB_OK)
         st = nb_bench_time(be, one_attention, &j, j.n_cache, &t, err);
     if (st == NB_OK) {
-        const double row = (double)n_head * as.head_dim,
-                     cache = 2.0 * (double)nb_kv_bytes(&as) * len / (pages * NB_KV_PAGE),
-                     f32 = limits->flop_per_s[NB_ARITH_F32],
-                     tiles = limits->flop_per_s[NB_ARITH_BF16_TILES];
-        nb_kernel_row r = {.m = m, .n = len, .k = (int64_t)row};
-        snprintf(r.op, sizeof r.op, "%s", o->op);
-        snprintf(r.row, sizeof r.row, "%s", be->name);
-        snprintf(r.kind, sizeof r.kind, "%s", kind);
+        nb_arith arith;
+        nb_kernel_row r = named(be, o, &j.a, &arith);
+        const double row = (double)r.k,
+                     cache = 2.0 * (double)nb_kv_bytes(&as) * len / (as.seq_pages * NB_KV_PAGE);
         nb_bench_speed(&r, cache + 8.0 * m * row,
-                       prefill ? 2.0 * m * (m + 1.0) * row : 4.0 * m * len * row, limits,
-                       /* a GPU's prompts go through tensor cores, the CPU's attention does not */
-                       strcmp(be->name, "cpu") != 0 && tiles > 0 ? tiles : f32, &t);
+                       is_prompt(o) ? 2.0 * m * (m + 1.0) * row : 4.0 * m * len * row, limits,
+                       limits->flop_per_s[arith], &t);
         r.rotated_bytes = (int64_t)cache * (t.n_call < j.n_cache ? t.n_call : j.n_cache);
         o->row(o->arg, &r);
     }
@@ -224,11 +242,22 @@ static nb_status one_m(nb_backend *be, const nb_limits *limits, const nb_bench_k
     return st;
 }
 
+static void only_named(nb_backend *be, const nb_bench_kernels_options *o, nb_kv_type type,
+                       int32_t m)
+{
+    int32_t len;
+    nb_arith arith;
+    const nb_kv as = cache_of(o, type, m, &len);
+    const nb_batch batch = {.n_token = m, .max_len = len};
+    const nb_attention_args a = {
+        .kv = &as, .batch = &batch, .n_head = o->n_head ? o->n_head : kHeads};
+    const nb_kernel_row r = named(be, o, &a, &arith);
+    o->row(o->arg, &r);
+}
+
 nb_status nb_bench_attention_check(const nb_bench_kernels_options *o, nb_error *err)
 {
     nb_kv_type type;
-    if (o->list_rows)
-        return nb_fail(err, NB_UNSUPPORTED, "--rows names those of linear, not of %s", o->op);
     if (o->n_head && (o->n_head > kMostHeads || o->n_kv_head < 1 || o->n_head % o->n_kv_head ||
                       o->head_dim < 2 || o->head_dim % 2 || o->head_dim > kMostDim))
         return nb_fail(err, NB_USAGE,
@@ -241,13 +270,17 @@ nb_status nb_bench_attention_check(const nb_bench_kernels_options *o, nb_error *
 nb_status nb_bench_attention(nb_backend *be, const nb_limits *limits,
                              const nb_bench_kernels_options *o, nb_error *err)
 {
-    static const int32_t decode[] = {1, 32, 0}, prompt[] = {512, 0};
+    static const int32_t decode[] = {1, 32, 0}, prompt[] = {512, 0}, prompts[] = {16, 512, 0};
+    const int32_t *m = o->m ? o->m : !is_prompt(o) ? decode : o->list_rows ? prompts : prompt;
     nb_kv_type type = be->kv_type;
     nb_status st = o->kind ? nb_kv_type_named(o->kind, &type, err) : NB_OK;
-    for (const int32_t *m = o->m                            ? o->m
-                            : strcmp(o->op, "prefill") == 0 ? prompt
-                                                            : decode;
-         *m && st == NB_OK; m++)
-        st = one_m(be, limits, o, type, nb_kv_type_name(type), *m, err);
+    for (; *m && st == NB_OK; m++)
+        if (!o->list_rows)
+            st = one_m(be, limits, o, type, *m, err);
+        else if (o->kind)
+            only_named(be, o, type, *m);
+        else
+            for (int t = 0; t < NB_KV_TYPES; t++)
+                only_named(be, o, (nb_kv_type)t, *m);
     return st;
 }

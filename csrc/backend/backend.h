@@ -493,6 +493,7 @@ typedef struct nb_backend_ops {
     /* Behind limits.h; NULL: the device cannot say. */
     nb_status (*limits)(nb_backend *be, nb_limits *out, nb_error *err);
     const char *(*linear_row)(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
+    const char *(*attention_row)(nb_backend *be, const nb_attention_args *a, nb_arith *arith);
 
     /* y [M, N] = x [M, K] w^T, w [N, K], all bf16, by the library of the device's vendor, which is
      * looked for at run time: what `bench kernels` compares with. NB_UNSUPPORTED: it is not there.
@@ -548,7 +549,7 @@ void nb_backend_close(nb_backend *be); /* NULL is fine */
 
 /* What a module (libnibble_cuda.so, libnibble_simt.so) exports under the name
  * "nb_backend_module_open"; abi must equal NB_BACKEND_ABI. index: device number. */
-#define NB_BACKEND_ABI 13
+#define NB_BACKEND_ABI 14
 typedef nb_status (*nb_backend_module_open_fn)(int abi, int index, const nb_backend_options *o,
                                                nb_backend **out, nb_error *err);
 

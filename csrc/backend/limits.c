@@ -12,3 +12,9 @@ const char *nb_backend_linear_row(nb_backend *be, const nb_linear_args *a, nb_ar
     *arith = NB_ARITH_F32;
     return be->op->linear_row ? be->op->linear_row(be, a, arith) : NULL;
 }
+
+const char *nb_backend_attention_row(nb_backend *be, const nb_attention_args *a, nb_arith *arith)
+{
+    *arith = NB_ARITH_F32;
+    return be->op->attention_row ? be->op->attention_row(be, a, arith) : NULL;
+}

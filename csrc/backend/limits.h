@@ -1,5 +1,5 @@
 /* limits.h -- what a device can do at most, measured here and now, and which row of it serves a
- * linear: asked by `bench` and `doctor` alone, never on the path of other commands.
+ * linear or attention: asked by `bench` and `doctor` alone, never on the path of other commands.
  *
  * A kernel that moves B bytes and does F multiply-adds takes at least
  * max(B / bandwidth, 2 F / peak): the roofline of Williams, Waterman, Patterson 2009. */
@@ -15,5 +15,9 @@ nb_status nb_backend_limits(nb_backend *be, nb_limits *out, nb_error *err) NB_CH
 /* The name of the row that serves these arguments (M and w are read) and what it multiplies; NULL
  * when the device does not say. */
 const char *nb_backend_linear_row(nb_backend *be, const nb_linear_args *a, nb_arith *arith);
+
+/* The same of attention, by kinds and shapes alone: its pointers to values may be NULL. NULL as well
+ * where it would be refused. */
+const char *nb_backend_attention_row(nb_backend *be, const nb_attention_args *a, nb_arith *arith);
 
 #endif

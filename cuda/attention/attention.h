@@ -51,6 +51,7 @@ DEVI int nb_first_seen(const Attention &a, int pos)
 
 struct nb_cuda_attention_row {
     const char *name;
+    nb_arith arith;
     int types;     /* nb_kv_type it serves, as a bit set */
     int max_token; /* 0: any; else so many, or as many as the cache has sequences */
     int multiple;  /* of head_dim; the cache then lies on 16 bytes */

@@ -301,6 +301,19 @@ static void kernels_of_a_device(check *c)
     CHECK_EQ(c, cli("bench kernels --device simt --kind q4_k --rows -o csv", out, sizeof out), 0);
     CHECK_HAS(c, out, ",cublaslt,"); /* its stand-in */
     CHECK_HAS(c, out, ",stream,");
+    CHECK_EQ(c, cli("bench kernels --device simt --op attention --rows -o csv", out, sizeof out),
+             0);
+    CHECK_HAS(c, out, "\nattention,split,q8,32,4096,4096\n");
+    CHECK_EQ(c, cli("bench kernels --device simt --op prefill --rows -o csv", out, sizeof out), 0);
+    CHECK_HAS(c, out, "\nprefill,hopper,f16,512,512,4096\n");
+    CHECK_HAS(c, out, "\nprefill,tile,f16,16,16,4096\n");
+    CHECK_HAS(c, out, "\nprefill,simple,f32,512,512,4096\n");
+    CHECK_EQ(c,
+             cli("bench kernels --device simt --op prefill --rows -m 512 --kind f16 "
+                 "--shape 32x8x80 -o csv",
+                 out, sizeof out),
+             0);
+    CHECK_HAS(c, out, "\nprefill,tile,f16,512,512,2560\n");
 }
 
 /* What doctor says of a device whose rows want a library of the vendor's. */
@@ -380,7 +393,6 @@ static void refusals(check *c)
         {"bench", 2, "MODEL, or the word kernels, is missing"},
         {"bench kernels -o png", 2, "-o png is none of md, csv, json"},
         {"bench kernels --op attentoin", 2, "--op attentoin cannot be measured alone"},
-        {"bench kernels --op prefill --rows", 5, "--rows names those of linear, not of prefill"},
         {"bench kernels --op attention --shape 8x3x64", 2, "8 heads over 3 of the cache"},
         {"bench kernels --op attention --shape 8x3", 2, "--shape 8x3 is no shape like 32x8x128"},
         {"bench kernels --op attention --kind q4_0", 2,
