@@ -212,6 +212,13 @@ static const struct attention_shape {
     {66, 1, 200, 1, 1, 64, 100, 0, 0.1f, NB_KV_F16},
     {72, 3, 150, 1, 1, 128, 0, 30, 2, NB_KV_F16},
     {40, 2, 150, 1, 1, 64, 0, 0, 0.1f, NB_KV_F16}, /* the same in tiles of mma.sync */
+    /* several pieces of the CPU's rows: shared by threads, one behind the other; a window that leaves
+     * some of them out; a piece of one position; heavy scores in an early one */
+    {1, 1, 1300, 6, 2, 64, 0, 0, 1, NB_KV_F16},
+    {3, 3, 1100, 4, 2, 64, 600, 0, 1, NB_KV_F16},
+    {2, 1, 511, 3, 1, 80, 0, 20, 8, NB_KV_F32},
+    {34, 1, 1000, 2, 1, 64, 0, 0, 8, NB_KV_F16},
+    {9, 1, 1020, 2, 1, 128, 300, 0, 1, NB_KV_Q8},
 };
 
 /* Head by head, every position up to each token's own; of each head the value that is rounded and

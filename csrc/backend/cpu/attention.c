@@ -12,30 +12,41 @@
  *   sum = sum f + sum_t p[t],  acc = acc f + sum_t p[t] v[t]
  *
  * q . k adds by lane (i, i + 16, ...), then by the tree of vec.h; p v adds in the order of t.
- * A task is one KV head and up to kTokens tokens of a sequence: k and v of a block are made f32
+ * Every kPiece positions {acc, top, sum} begin anew, and what a piece came to is added to what was
+ * before it in the same way. So the pieces of a few tokens are tasks of their own (a model has fewer
+ * KV heads than a machine has cores), and the bits are those of one thread.
+ * Else a task is one KV head and up to kTokens tokens of a sequence: k and v of a block are made f32
  * once for all its query heads (n_head / n_kv_head of them a token).
  *
- * scratch, per thread, width = head_dim rounded up to 16:
- *   k [kKeys][width] | v [kKeys][width] | rows of: q [width], acc [width], {top, sum}
+ * scratch, width = head_dim rounded up to 16:
+ *   per thread    k [kKeys][width] | v [kKeys][width] | q [rows][width] | two states of its rows
+ *   behind them   a state of a token's query heads for each token, KV head and piece
+ *   a state       acc [rows][width] | top [rows] | sum [rows]
  * Cost: 4 head_dim flop for each query head and visible position. */
 #include "backend/cpu/level.h"
-#include "backend/kv.h"
-
-#define NB_INLINE static inline __attribute__((always_inline))
+#include "backend/cpu/cache_rows.h"
 
 enum {
     kKeys = NB_KV_PAGE,
     kGroup = 3, /* query heads of a token at once: 3 x 4 accumulators of p v */
     kWide = 4,
+    kPiece = 8 * kKeys, /* 512 x 2 x 128 f16 are 256 KiB, some 10 us of a core; a state is 1 of 500
+                         * of that for a query head */
+    kSplitTokens = 8,   /* of more tokens there are tasks enough */
     kTokens = 8,
     kManyTokens = 32,      /* from here on tasks hold kTokens; below, one */
     kThreadsFrom = 1 << 15 /* multiplications of q . k for which a second thread pays */
 };
 
+typedef struct state {
+    float *acc;       /* [rows][width] */
+    float *top, *sum; /* [rows] */
+} state;
+
 typedef struct work {
-    float *k, *v;   /* [kKeys][width] */
-    float *q, *acc; /* [rows][width] */
-    float *top, *sum;
+    float *k, *v; /* [kKeys][width] */
+    float *q;     /* [rows][width] */
+    state piece, all;
     int64_t dim, width;
 } work;
 
@@ -44,111 +55,55 @@ static int64_t width_of(const nb_attention_args *a)
     return (int64_t)(a->kv->head_dim + NB_LANES - 1) / NB_LANES * NB_LANES;
 }
 
-static int64_t rows_of(const nb_attention_args *a)
+/* Query heads of a KV head. */
+static int64_t heads_of(const nb_attention_args *a)
 {
-    return (int64_t)kTokens * (a->n_head / a->kv->n_kv_head);
+    return a->n_head / a->kv->n_kv_head;
+}
+
+/* Floats of a state of so many rows. */
+static int64_t state_room(const nb_attention_args *a, int64_t rows)
+{
+    return (rows * (width_of(a) + 2) + NB_LANES - 1) / NB_LANES * NB_LANES;
+}
+
+static state state_at(const nb_attention_args *a, int64_t rows, float *at)
+{
+    float *top = at + rows * width_of(a);
+    return (state){at, top, top + rows};
 }
 
 /* Floats a thread needs. */
 static int64_t room_of(const nb_attention_args *a)
 {
-    return 2 * kKeys * width_of(a) + rows_of(a) * (2 * width_of(a) + 2 * NB_LANES);
+    const int64_t rows = kTokens * heads_of(a);
+    return (2 * kKeys + rows) * width_of(a) + 2 * state_room(a, rows);
 }
 
+static int64_t pieces_of(const nb_attention_args *a)
+{
+    return ((int64_t)a->batch->max_len + kPiece - 1) / kPiece;
+}
+
+/* Grows with the tokens and with max_len, so that room for the most of both serves all. */
 size_t NB_LEVEL_NAME(nb_cpu_attention_scratch)(const nb_cpu *cpu, const nb_attention_args *a)
 {
-    return (size_t)cpu->base.n_thread * (size_t)room_of(a) * sizeof(float);
+    const int64_t n_token = a->batch->n_token < kSplitTokens ? a->batch->n_token : kSplitTokens,
+                  n_state = pieces_of(a) > 1 ? n_token * a->kv->n_kv_head * pieces_of(a) : 0;
+    return (size_t)(cpu->base.n_thread * room_of(a) + n_state * state_room(a, heads_of(a))) *
+           sizeof(float);
 }
 
 static work work_of(const nb_attention_args *a, int thread)
 {
-    const int64_t rows = rows_of(a), width = width_of(a);
+    const int64_t rows = kTokens * heads_of(a), width = width_of(a);
     work t = {
         .k = (float *)a->scratch + thread * room_of(a), .dim = a->kv->head_dim, .width = width};
     t.v = t.k + kKeys * width;
     t.q = t.v + kKeys * width;
-    t.acc = t.q + rows * width;
-    t.top = t.acc + rows * width;
-    t.sum = t.top + rows;
+    t.piece = state_at(a, rows, t.q + rows * width);
+    t.all = state_at(a, rows, t.q + rows * width + state_room(a, rows));
     return t;
-}
-
-/* E4M3 by way of f16, whose exponent is 8 greater and whose fraction 7 bits longer. */
-NB_INLINE nb_v lanes_from_e4m3(const uint8_t *p)
-{
-    uint16_t half[NB_LANES];
-    for (int i = 0; i < NB_LANES; i++) {
-        const uint32_t b = p[i], mag = b & 0x7fu;
-        half[i] = (uint16_t)((b & 0x80u) << 8 | (mag == 0x7fu ? 0x7e00u : mag << 7));
-    }
-    return nb_v_mul(nb_v_set1(256.0f), nb_v_from_f16(half));
-}
-
-/* Values i .. i + 15 of the head whose first one is element `at`: they are of one group of q8. */
-NB_INLINE nb_v load_lanes(const nb_kv_type type, const nb_kv *kv, const void *cache, int64_t at,
-                          int64_t i)
-{
-    switch (type) {
-    case NB_KV_F16:
-        return nb_v_from_f16((const uint16_t *)cache + at + i);
-    case NB_KV_BF16:
-        return nb_v_from_bf16((const uint16_t *)cache + at + i);
-    case NB_KV_Q8: {
-        const float scale = nb_f32_from_f16(nb_kv_scales(kv, cache, at)[i / NB_KV_GROUP]);
-        return nb_v_mul(nb_v_set1(scale), nb_v_from_s8((const int8_t *)cache + at + i));
-    }
-    case NB_KV_FP8:
-        return lanes_from_e4m3((const uint8_t *)cache + at + i);
-    default:
-        return nb_v_load((const float *)cache + at + i);
-    }
-}
-
-/* n rows of dim values, step apart from `at` on, to dst [n][width], the gap up to width 0. dim is a
- * constant where it is a common one. */
-NB_INLINE void load_rows_of(const nb_kv_type type, const int64_t dim, const nb_kv *kv,
-                            const void *cache, int64_t at, int64_t step, int n, float *dst)
-{
-    const int64_t width = (dim + NB_LANES - 1) / NB_LANES * NB_LANES;
-    for (int k = 0; k < n; k++, dst += width, at += step) {
-        int64_t i = 0;
-        for (; i + NB_LANES <= dim; i += NB_LANES)
-            nb_v_store(dst + i, load_lanes(type, kv, cache, at, i));
-        for (; i < width; i++)
-            dst[i] = i < dim ? nb_kv_get(kv, cache, at + i) : 0.0f;
-    }
-}
-
-NB_INLINE void load_rows(const int64_t dim, const nb_kv *kv, const void *cache, int64_t at,
-                         int64_t step, int n, float *dst)
-{
-    switch (kv->type) {
-    case NB_KV_F16:
-        load_rows_of(NB_KV_F16, dim, kv, cache, at, step, n, dst);
-        break;
-    case NB_KV_BF16:
-        load_rows_of(NB_KV_BF16, dim, kv, cache, at, step, n, dst);
-        break;
-    case NB_KV_Q8:
-        load_rows_of(NB_KV_Q8, dim, kv, cache, at, step, n, dst);
-        break;
-    case NB_KV_FP8:
-        load_rows_of(NB_KV_FP8, dim, kv, cache, at, step, n, dst);
-        break;
-    default:
-        load_rows_of(NB_KV_F32, dim, kv, cache, at, step, n, dst);
-    }
-}
-
-static void load_block(const work *t, const nb_kv *kv, const void *cache, int64_t at, int64_t step,
-                       int n, float *dst)
-{
-    if (t->dim == 64)
-        load_rows(64, kv, cache, at, step, n, dst);
-    else if (t->dim == 128)
-        load_rows(128, kv, cache, at, step, n, dst);
-    else
-        load_rows(t->dim, kv, cache, at, step, n, dst);
 }
 
 /* s[0 .. kKeys) = scale q . k, soft capped; only keys lo .. hi count, rounded out to 16. */
@@ -257,8 +212,8 @@ NB_INLINE void take_rows(const int R, const int64_t width, const nb_attention_ar
         scores(a, t, width, t->q + (row + r) * width, lo, hi, p[r]);
 #pragma GCC unroll 1
     for (int r = 0; r < R; r++)
-        f[r] = weigh(&t->top[row + r], &t->sum[row + r], lo, hi, p[r]);
-    add_values(R, t, width, f, p, lo, hi, t->acc + row * width);
+        f[r] = weigh(&t->piece.top[row + r], &t->piece.sum[row + r], lo, hi, p[r]);
+    add_values(R, t, width, f, p, lo, hi, t->piece.acc + row * width);
 }
 
 NB_INLINE void take_token(const int64_t width, const nb_attention_args *a, const work *t, int row,
@@ -283,13 +238,17 @@ static void take_block(const nb_attention_args *a, const work *t, int row, int n
         take_token(t->width, a, t, row, n, lo, hi);
 }
 
-/* Asks for rows t0 .. t0 + n of one KV head: they lie a row of all heads apart, which no hardware
- * prefetcher follows far. */
-static void fetch(const nb_kv *kv, int64_t at, int64_t step, int n)
+/* Asks for the block at t0 of one KV head, as far as `last`: rows lie a row of all heads apart, which
+ * no hardware prefetcher follows far. */
+static void fetch_block(const nb_kv *kv, int32_t seq, int32_t kv_head, int64_t t0, int64_t last)
 {
-    const size_t size = nb_kv_value_bytes(kv->type);
-    const size_t row = (size_t)kv->head_dim * size;
-    for (int i = 0; i < n; i++) {
+    const size_t size = nb_kv_value_bytes(kv->type), row = (size_t)kv->head_dim * size;
+    const int64_t step = (int64_t)kv->n_kv_head * kv->head_dim,
+                  n = last + 1 - t0 < kKeys ? last + 1 - t0 : kKeys;
+    if (n <= 0)
+        return;
+    const int64_t at = nb_kv_place(kv, seq, t0) * step + kv_head * kv->head_dim;
+    for (int64_t i = 0; i < n; i++) {
         const size_t first = (size_t)(at + i * step) * size;
         for (size_t b = 0; b < row; b += 64) {
             __builtin_prefetch((const char *)kv->k + first + b);
@@ -298,53 +257,110 @@ static void fetch(const nb_kv *kv, int64_t at, int64_t step, int n)
     }
 }
 
-/* Tokens m .. end, of one sequence, and the query heads of one KV head. */
-static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t end,
-                   int32_t kv_head)
+static void begin_state(const state *s, int64_t width, int rows)
+{
+    memset(s->acc, 0, (size_t)(rows * width) * sizeof *s->acc);
+    for (int r = 0; r < rows; r++) {
+        s->top[r] = -HUGE_VALF;
+        s->sum[r] = 0.0f;
+    }
+}
+
+/* What comes behind `all`; rows that saw nothing of it stay as they are. */
+static void add_state(const state *all, const state *piece, int64_t width, int rows)
+{
+    for (int r = 0; r < rows; r++) {
+        if (piece->sum[r] <= 0.0f)
+            continue;
+        const bool first = all->sum[r] <= 0.0f;
+        const float top = first || piece->top[r] > all->top[r] ? piece->top[r] : all->top[r];
+        float f[NB_LANES], g[NB_LANES];
+        nb_v_store(f, nb_v_exp(nb_v_set1(first ? 0.0f : all->top[r] - top)));
+        nb_v_store(g, nb_v_exp(nb_v_set1(piece->top[r] - top)));
+        float *to = all->acc + r * width;
+        const float *from = piece->acc + r * width;
+        for (int64_t i = 0; i < width; i += NB_LANES)
+            nb_v_store(to + i, nb_v_fma(nb_v_load(f), nb_v_load(to + i),
+                                        nb_v_mul(nb_v_load(g), nb_v_load(from + i))));
+        all->sum[r] = all->sum[r] * f[0] + piece->sum[r] * g[0];
+        all->top[r] = top;
+    }
+}
+
+/* The first position that a query at p sees. */
+static int64_t first_of(const nb_attention_args *a, int64_t p)
+{
+    return a->window > 0 && p >= a->window ? p - a->window + 1 : 0;
+}
+
+/* The queries of tokens m .. end, of one sequence, and of one KV head. */
+static void load_queries(const nb_attention_args *a, const work *t, int64_t m, int64_t end,
+                         int32_t kv_head)
+{
+    const int per = (int)heads_of(a), rows = (int)(end - m) * per;
+    for (int r = 0; r < rows; r++) {
+        const float *q = a->q + (m + r / per) * a->ldq + (kv_head * per + r % per) * t->dim;
+        for (int64_t i = 0; i < t->width; i++)
+            t->q[r * t->width + i] = i < t->dim ? q[i] : 0.0f;
+    }
+}
+
+/* Their piece c, whose first block has been asked for; the caller reads no position behind `last`. */
+static void attend_piece(const nb_attention_args *a, const work *t, int64_t m, int64_t end,
+                         int32_t kv_head, int64_t c, int64_t last)
 {
     const nb_kv *kv = a->kv;
-    const int32_t per = a->n_head / kv->n_kv_head;
+    const int per = (int)heads_of(a), rows = (int)(end - m) * per;
     const int64_t step = (int64_t)kv->n_kv_head * t->dim;
     const int32_t seq = a->batch->seq[m];
     const int32_t *pos = a->batch->pos;
-    const int rows = (int)(end - m) * per;
-    for (int r = 0; r < rows; r++) {
-        const float *q = a->q + (m + r / per) * a->ldq + (kv_head * per + r % per) * t->dim;
-        for (int64_t i = 0; i < t->width; i++) {
-            t->q[r * t->width + i] = i < t->dim ? q[i] : 0.0f;
-            t->acc[r * t->width + i] = 0.0f;
-        }
-        t->top[r] = -HUGE_VALF;
-        t->sum[r] = 0.0f;
-    }
-    const int64_t first = a->window > 0 && pos[m] >= a->window ? pos[m] - a->window + 1 : 0;
-    for (int64_t t0 = first / kKeys * kKeys; t0 <= pos[end - 1]; t0 += kKeys) {
-        const int n = pos[end - 1] + 1 - t0 < kKeys ? (int)(pos[end - 1] + 1 - t0) : kKeys;
+    const int64_t first = first_of(a, pos[m]) / kKeys * kKeys,
+                  from = first > c * kPiece ? first : c * kPiece,
+                  to = last + 1 < (c + 1) * kPiece ? last + 1 : (c + 1) * kPiece;
+    begin_state(&t->piece, t->width, rows);
+    for (int64_t t0 = from; t0 < to; t0 += kKeys) {
+        const int n = to - t0 < kKeys ? (int)(to - t0) : kKeys;
         const int n16 = (n + NB_LANES - 1) / NB_LANES * NB_LANES;
         const int64_t at = nb_kv_place(kv, seq, t0) * step + kv_head * t->dim;
-        if (t0 == first / kKeys * kKeys)
-            fetch(kv, at, step, n);
-        const int64_t ahead = pos[end - 1] + 1 - (t0 + kKeys);
-        if (ahead > 0)
-            fetch(kv, nb_kv_place(kv, seq, t0 + kKeys) * step + kv_head * t->dim, step,
-                  ahead < kKeys ? (int)ahead : kKeys);
-        load_block(t, kv, kv->k, at, step, n, t->k);
-        load_block(t, kv, kv->v, at, step, n, t->v);
+        fetch_block(kv, seq, kv_head, t0 + kKeys, last);
+        nb_cache_rows(kv, kv->k, at, step, n, t->k);
+        nb_cache_rows(kv, kv->v, at, step, n, t->v);
         memset(t->k + n * t->width, 0, (size_t)((n16 - n) * t->width) * sizeof(float));
         for (int r = 0; r < rows; r += per) {
-            const int64_t p = pos[m + r / per];
-            const int64_t from = a->window > 0 && p >= a->window ? p - a->window + 1 : 0;
-            const int64_t lo = from > t0 ? from - t0 : 0, hi = p + 1 - t0 < n ? p + 1 - t0 : n;
+            const int64_t p = pos[m + r / per], seen = first_of(a, p);
+            const int64_t lo = seen > t0 ? seen - t0 : 0, hi = p + 1 - t0 < n ? p + 1 - t0 : n;
             if (lo < hi)
                 take_block(a, t, r, per, (int)lo, (int)hi);
         }
     }
+}
+
+static void store_out(const nb_attention_args *a, const work *t, int64_t m, int64_t end,
+                      int32_t kv_head)
+{
+    const int per = (int)heads_of(a), rows = (int)(end - m) * per;
     for (int r = 0; r < rows; r++) {
         float *out = a->out + (m + r / per) * a->ldo + (kv_head * per + r % per) * t->dim;
-        const float one = 1.0f / t->sum[r];
+        const float one = 1.0f / t->all.sum[r];
         for (int64_t i = 0; i < t->dim; i++)
-            out[i] = t->acc[r * t->width + i] * one;
+            out[i] = t->all.acc[r * t->width + i] * one;
     }
+}
+
+/* Tokens m .. end, of one sequence, and the query heads of one KV head. */
+static void attend(const nb_attention_args *a, const work *t, int64_t m, int64_t end,
+                   int32_t kv_head)
+{
+    const int rows = (int)((end - m) * heads_of(a));
+    const int64_t first = first_of(a, a->batch->pos[m]), last = a->batch->pos[end - 1];
+    fetch_block(a->kv, a->batch->seq[m], kv_head, first / kKeys * kKeys, last);
+    load_queries(a, t, m, end, kv_head);
+    begin_state(&t->all, t->width, rows);
+    for (int64_t c = first / kPiece; c <= last / kPiece; c++) {
+        attend_piece(a, t, m, end, kv_head, c, last);
+        add_state(&t->all, &t->piece, t->width, rows);
+    }
+    store_out(a, t, m, end, kv_head);
 }
 
 /* Tokens first .. end of the batch, cut where the sequence changes. */
@@ -377,10 +393,63 @@ static void attention_task(const void *arg, int64_t i, int worker)
     attend_runs(j->a, &t, first, end, (int32_t)(task % n_kv));
 }
 
+/* ---- few tokens: pieces are tasks ---- */
+
+typedef struct pieces_job {
+    const nb_attention_args *a;
+    float *states; /* [n_token][n_kv_head][n_piece] */
+    int64_t n_piece;
+} pieces_job;
+
+static state state_of(const pieces_job *j, int64_t i)
+{
+    const int64_t rows = heads_of(j->a);
+    return state_at(j->a, rows, j->states + i * state_room(j->a, rows));
+}
+
+static void piece_task(const void *arg, int64_t i, int worker)
+{
+    const pieces_job *j = arg;
+    const int64_t c = i % j->n_piece, m = i / j->n_piece / j->a->kv->n_kv_head,
+                  pos = j->a->batch->pos[m], first = first_of(j->a, pos) / kKeys * kKeys,
+                  from = first > c * kPiece ? first : c * kPiece,
+                  last = pos < (c + 1) * kPiece ? pos : (c + 1) * kPiece - 1;
+    const int32_t kv_head = (int32_t)(i / j->n_piece % j->a->kv->n_kv_head);
+    if (from > last)
+        return;
+    work t = work_of(j->a, worker);
+    t.piece = state_of(j, i);
+    fetch_block(j->a->kv, j->a->batch->seq[m], kv_head, from, last);
+    load_queries(j->a, &t, m, m + 1, kv_head);
+    attend_piece(j->a, &t, m, m + 1, kv_head, c, last);
+}
+
+/* The pieces of a token and KV head, one after another. */
+static void sum_task(const void *arg, int64_t i, int worker)
+{
+    const pieces_job *j = arg;
+    const int64_t m = i / j->a->kv->n_kv_head, pos = j->a->batch->pos[m];
+    const work t = work_of(j->a, worker);
+    begin_state(&t.all, t.width, (int)heads_of(j->a));
+    for (int64_t c = first_of(j->a, pos) / kPiece; c <= pos / kPiece; c++) {
+        const state piece = state_of(j, i * j->n_piece + c);
+        add_state(&t.all, &piece, t.width, (int)heads_of(j->a));
+    }
+    store_out(j->a, &t, m, m + 1, (int32_t)(i % j->a->kv->n_kv_head));
+}
+
 void NB_LEVEL_NAME(nb_cpu_attention)(const nb_cpu *cpu, const nb_attention_args *a)
 {
     const int64_t n_token = a->batch->n_token, size = n_token >= kManyTokens ? kTokens : 1;
     const int64_t cost = n_token * a->batch->max_len * a->n_head * a->kv->head_dim;
+    nb_pool *pool = cost >= kThreadsFrom ? cpu->pool : NULL;
+    if (pool && n_token <= kSplitTokens && pieces_of(a) > 1) {
+        const pieces_job j = {a, (float *)a->scratch + cpu->base.n_thread * room_of(a),
+                              pieces_of(a)};
+        nb_pool_run(pool, n_token * a->kv->n_kv_head * j.n_piece, piece_task, &j);
+        nb_pool_run(pool, n_token * a->kv->n_kv_head, sum_task, &j);
+        return;
+    }
     const attention_job j = {a, size, (n_token + size - 1) / size * a->kv->n_kv_head};
-    nb_pool_run(cost >= kThreadsFrom ? cpu->pool : NULL, j.n_task, attention_task, &j);
+    nb_pool_run(pool, j.n_task, attention_task, &j);
 }
