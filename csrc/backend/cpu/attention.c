@@ -23,13 +23,10 @@
  *   behind them   a state of a token's query heads for each token, KV head and piece
  *   a state       acc [rows][width] | top [rows] | sum [rows]
  * Cost: 4 head_dim flop for each query head and visible position. */
+#include "backend/cpu/attention_block.h"
 #include "backend/cpu/level.h"
-#include "backend/cpu/cache_rows.h"
 
 enum {
-    kKeys = NB_KV_PAGE,
-    kGroup = 3, /* query heads of a token at once: 3 x 4 accumulators of p v */
-    kWide = 4,
     kPiece = 8 * kKeys, /* 512 x 2 x 128 f16 are 256 KiB, some 10 us of a core; a state is 1 of 500
                          * of that for a query head */
     kSplitTokens = 8,   /* of more tokens there are tasks enough */
@@ -37,18 +34,6 @@ enum {
     kManyTokens = 32,      /* from here on tasks hold kTokens; below, one */
     kThreadsFrom = 1 << 15 /* multiplications of q . k for which a second thread pays */
 };
-
-typedef struct state {
-    float *acc;       /* [rows][width] */
-    float *top, *sum; /* [rows] */
-} state;
-
-typedef struct work {
-    float *k, *v; /* [kKeys][width] */
-    float *q;     /* [rows][width] */
-    state piece, all;
-    int64_t dim, width;
-} work;
 
 static int64_t width_of(const nb_attention_args *a)
 {
@@ -104,138 +89,6 @@ static work work_of(const nb_attention_args *a, int thread)
     t.piece = state_at(a, rows, t.q + rows * width);
     t.all = state_at(a, rows, t.q + rows * width + state_room(a, rows));
     return t;
-}
-
-/* s[0 .. kKeys) = scale q . k, soft capped; only keys lo .. hi count, rounded out to 16. */
-NB_INLINE void scores(const nb_attention_args *a, const work *t, const int64_t width,
-                      const float *q, int lo, int hi, float *s)
-{
-    const nb_v scale = nb_v_set1(a->scale);
-    for (int i0 = lo / NB_LANES * NB_LANES; i0 < hi; i0 += NB_LANES) {
-        nb_v part[NB_LANES];
-        const float *k = t->k + i0 * width;
-#pragma GCC unroll 16
-        for (int i = 0; i < NB_LANES; i++)
-            part[i] = nb_v_mul(nb_v_load(q), nb_v_load(k + i * width));
-#pragma GCC unroll 4
-        for (int64_t d = NB_LANES; d < width; d += NB_LANES) {
-            const nb_v qd = nb_v_load(q + d);
-#pragma GCC unroll 16
-            for (int i = 0; i < NB_LANES; i++)
-                part[i] = nb_v_fma(qd, nb_v_load(k + i * width + d), part[i]);
-        }
-        nb_v v = nb_v_mul(scale, nb_v_sum16(part));
-        if (a->soft_cap > 0.0f) {
-            const nb_v cap = nb_v_set1(a->soft_cap);
-            v = nb_v_mul(cap, nb_v_tanh(nb_v_div(v, cap)));
-        }
-        nb_v_store(s + i0, v);
-    }
-}
-
-/* The softmax of one row over the block: s becomes p, 0 outside lo .. hi; returns f. */
-static float weigh(float *top, float *sum, int lo, int hi, float *s)
-{
-    const int from = lo / NB_LANES * NB_LANES, to = (hi + NB_LANES - 1) / NB_LANES * NB_LANES;
-    for (int i = from; i < lo; i++)
-        s[i] = -HUGE_VALF;
-    for (int i = hi; i < to; i++)
-        s[i] = -HUGE_VALF;
-    nb_v most = nb_v_set1(*top);
-    for (int i = from; i < to; i += NB_LANES)
-        most = nb_v_max(nb_v_load(s + i), most);
-    const float new_top = nb_v_top(most);
-    const nb_v up = nb_v_set1(new_top);
-    nb_v total = nb_v_set1(0.0f);
-    for (int i = from; i < to; i += NB_LANES) {
-        nb_v p = nb_v_exp(nb_v_sub(nb_v_load(s + i), up));
-        nb_v_store(s + i, p);
-        if (i < lo || hi < i + NB_LANES) { /* e^-inf, which nb_v_exp holds above 0 */
-            for (int j = i; j < lo; j++)
-                s[j] = 0.0f;
-            for (int j = hi > i ? hi : i; j < i + NB_LANES; j++)
-                s[j] = 0.0f;
-            p = nb_v_load(s + i);
-        }
-        total = nb_v_add(total, p);
-    }
-    float lane[NB_LANES];
-    nb_v_store(lane, nb_v_exp(nb_v_set1(*top - new_top)));
-    const float f = *sum > 0.0f ? lane[0] : 0.0f; /* before the first block top is -inf */
-    *sum = *sum * f + nb_v_sum(total);
-    *top = new_top;
-    return f;
-}
-
-/* acc[r] = acc[r] f[r] + sum over lo <= t < hi of p[r][t] v[t], R rows by kWide vectors at a time.
- */
-NB_INLINE void add_values(const int R, const work *t, const int64_t width, const float *f,
-                          float (*p)[kKeys], int lo, int hi, float *acc)
-{
-    int64_t d = 0;
-    for (; d + kWide * NB_LANES <= width; d += kWide * NB_LANES) {
-        nb_v s[kGroup * kWide];
-#pragma GCC unroll 16
-        for (int i = 0; i < R * kWide; i++)
-            s[i] = nb_v_mul(nb_v_set1(f[i / kWide]),
-                            nb_v_load(acc + i / kWide * width + d + i % kWide * NB_LANES));
-        for (int k = lo; k < hi; k++) {
-            nb_v v[kWide];
-#pragma GCC unroll 4
-            for (int i = 0; i < kWide; i++)
-                v[i] = nb_v_load(t->v + k * width + d + i * NB_LANES);
-#pragma GCC unroll 16
-            for (int i = 0; i < R * kWide; i++)
-                s[i] = nb_v_fma(nb_v_set1(p[i / kWide][k]), v[i % kWide], s[i]);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < R * kWide; i++)
-            nb_v_store(acc + i / kWide * width + d + i % kWide * NB_LANES, s[i]);
-    }
-    for (; d < width; d += NB_LANES)
-        for (int r = 0; r < R; r++) {
-            nb_v s = nb_v_mul(nb_v_set1(f[r]), nb_v_load(acc + r * width + d));
-            for (int k = lo; k < hi; k++)
-                s = nb_v_fma(nb_v_set1(p[r][k]), nb_v_load(t->v + k * width + d), s);
-            nb_v_store(acc + r * width + d, s);
-        }
-}
-
-/* R query heads of one token, rows row .. row + R, over keys lo .. hi of the block in t; width is a
- * constant where it is a common one. */
-NB_INLINE void take_rows(const int R, const int64_t width, const nb_attention_args *a,
-                         const work *t, int row, int lo, int hi)
-{
-    float p[kGroup][kKeys], f[kGroup];
-#pragma GCC unroll 1
-    for (int r = 0; r < R; r++)
-        scores(a, t, width, t->q + (row + r) * width, lo, hi, p[r]);
-#pragma GCC unroll 1
-    for (int r = 0; r < R; r++)
-        f[r] = weigh(&t->piece.top[row + r], &t->piece.sum[row + r], lo, hi, p[r]);
-    add_values(R, t, width, f, p, lo, hi, t->piece.acc + row * width);
-}
-
-NB_INLINE void take_token(const int64_t width, const nb_attention_args *a, const work *t, int row,
-                          int n, int lo, int hi)
-{
-    for (; n >= 3; n -= 3, row += 3)
-        take_rows(3, width, a, t, row, lo, hi);
-    if (n == 2)
-        take_rows(2, width, a, t, row, lo, hi);
-    else if (n == 1)
-        take_rows(1, width, a, t, row, lo, hi);
-}
-
-/* n query heads of one token. */
-static void take_block(const nb_attention_args *a, const work *t, int row, int n, int lo, int hi)
-{
-    if (t->width == 64)
-        take_token(64, a, t, row, n, lo, hi);
-    else if (t->width == 128)
-        take_token(128, a, t, row, n, lo, hi);
-    else
-        take_token(t->width, a, t, row, n, lo, hi);
 }
 
 /* Asks for the block at t0 of one KV head, as far as `last`: rows lie a row of all heads apart, which
@@ -317,11 +170,26 @@ static void attend_piece(const nb_attention_args *a, const work *t, int64_t m, i
     const int64_t first = first_of(a, pos[m]) / kKeys * kKeys,
                   from = first > c * kPiece ? first : c * kPiece,
                   to = last + 1 < (c + 1) * kPiece ? last + 1 : (c + 1) * kPiece;
+    const bool direct = rows == per && can_take_direct(kv);
     begin_state(&t->piece, t->width, rows);
     for (int64_t t0 = from; t0 < to; t0 += kKeys) {
         const int n = to - t0 < kKeys ? (int)(to - t0) : kKeys;
         const int n16 = (n + NB_LANES - 1) / NB_LANES * NB_LANES;
         const int64_t at = nb_kv_place(kv, seq, t0) * step + kv_head * t->dim;
+        if (direct) {
+            const int64_t p = pos[m], seen = first_of(a, p);
+            const nb_cache_block b = {.kv = kv,
+                                      .at = at,
+                                      .step = step,
+                                      .next = t0 + kKeys > last
+                                                  ? at
+                                                  : nb_kv_place(kv, seq, t0 + kKeys) * step +
+                                                        kv_head * t->dim,
+                                      .lo = seen > t0 ? (int)(seen - t0) : 0,
+                                      .hi = n};
+            take_direct(a, t, &b, per);
+            continue;
+        }
         fetch_block(kv, seq, kv_head, t0 + kKeys, last);
         nb_cache_rows(kv, kv->k, at, step, n, t->k);
         nb_cache_rows(kv, kv->v, at, step, n, t->v);
