@@ -104,8 +104,8 @@ static void fetch_block(const nb_kv *kv, int32_t seq, int32_t kv_head, int64_t t
     for (int64_t i = 0; i < n; i++) {
         const size_t first = (size_t)(at + i * step) * size;
         for (size_t b = 0; b < row; b += 64) {
-            __builtin_prefetch((const char *)kv->k + first + b);
-            __builtin_prefetch((const char *)kv->v + first + b);
+            __builtin_prefetch((const char *)kv->k + first + b, 0, 2);
+            __builtin_prefetch((const char *)kv->v + first + b, 0, 2);
         }
     }
 }

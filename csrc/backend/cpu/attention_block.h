@@ -191,7 +191,7 @@ NB_INLINE void direct_scores(const nb_kv_type type, const int R, const nb_attent
         for (int i = 0; i < n; i++) {
             const int64_t key = (i0 + i) * b->step;
             for (int64_t byte = 0; byte < width * size; byte += 64)
-                __builtin_prefetch((const char *)kv->k + (b->next + key) * size + byte);
+                __builtin_prefetch((const char *)kv->k + (b->next + key) * size + byte, 0, 2);
             nb_v k = load_lanes(type, kv, kv->k, b->at + key, 0), sum[kMost];
 #pragma GCC unroll 4
             for (int r = 0; r < R; r++)
@@ -231,7 +231,7 @@ NB_INLINE void direct_values(const nb_kv_type type, const int R, const int W,
         const int64_t key = k * b->step;
         nb_v v[kWide];
         for (int64_t byte = 0; byte < W * NB_LANES * size; byte += 64)
-            __builtin_prefetch((const char *)kv->v + (b->next + key + d) * size + byte);
+            __builtin_prefetch((const char *)kv->v + (b->next + key + d) * size + byte, 0, 2);
 #pragma GCC unroll 4
         for (int i = 0; i < W; i++)
             v[i] = load_lanes(type, kv, kv->v, b->at + key, d + i * NB_LANES);
