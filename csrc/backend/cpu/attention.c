@@ -178,15 +178,18 @@ static void attend_piece(const nb_attention_args *a, const work *t, int64_t m, i
         const int64_t at = nb_kv_place(kv, seq, t0) * step + kv_head * t->dim;
         if (direct) {
             const int64_t p = pos[m], seen = first_of(a, p);
-            const nb_cache_block b = {.kv = kv,
-                                      .at = at,
-                                      .step = step,
-                                      .next = t0 + kKeys > last
-                                                  ? at
-                                                  : nb_kv_place(kv, seq, t0 + kKeys) * step +
-                                                        kv_head * t->dim,
-                                      .lo = seen > t0 ? (int)(seen - t0) : 0,
-                                      .hi = n};
+            const nb_cache_block b = {
+                .kv = kv,
+                .at = at,
+                .step = step,
+                .next = t0 + kKeys > last
+                            ? at
+                            : nb_kv_place(kv, seq, t0 + kKeys) * step + kv_head * t->dim,
+                .lo = seen > t0 ? (int)(seen - t0) : 0,
+                .hi = n,
+                .k_scale = nb_kv_scales(kv, kv->k, at),
+                .v_scale = nb_kv_scales(kv, kv->v, at),
+                .scale_step = (int64_t)kv->n_kv_head * nb_kv_groups(kv->head_dim)};
             take_direct(a, t, &b, per);
             continue;
         }

@@ -171,6 +171,9 @@ typedef struct nb_cache_block {
     int64_t at, step; /* element of the head's first key and value; from one key to the next */
     int64_t next;     /* of the block that will be read next; `at`: none */
     int lo, hi;       /* keys that count */
+    /* of the first key and value where the type is q8; so many lie from one key to the next */
+    const uint16_t *k_scale, *v_scale;
+    int64_t scale_step;
 } nb_cache_block;
 
 static bool can_take_direct(const nb_kv *kv)
@@ -192,13 +195,14 @@ NB_INLINE void direct_scores(const nb_kv_type type, const int R, const nb_attent
             const int64_t key = (i0 + i) * b->step;
             for (int64_t byte = 0; byte < width * size; byte += 64)
                 __builtin_prefetch((const char *)kv->k + (b->next + key) * size + byte, 0, 2);
-            nb_v k = load_lanes(type, kv, kv->k, b->at + key, 0), sum[kMost];
+            const uint16_t *scale = b->k_scale + (i0 + i) * b->scale_step;
+            nb_v k = load_lanes(type, kv->k, b->at + key, scale), sum[kMost];
 #pragma GCC unroll 4
             for (int r = 0; r < R; r++)
                 sum[r] = nb_v_mul(nb_v_load(q + r * width), k);
 #pragma GCC unroll 1
             for (int64_t d = NB_LANES; d < width; d += NB_LANES) {
-                k = load_lanes(type, kv, kv->k, b->at + key, d);
+                k = load_lanes(type, kv->k, b->at + key + d, scale + d / NB_KV_GROUP);
 #pragma GCC unroll 4
                 for (int r = 0; r < R; r++)
                     sum[r] = nb_v_fma(nb_v_load(q + r * width + d), k, sum[r]);
@@ -234,7 +238,8 @@ NB_INLINE void direct_values(const nb_kv_type type, const int R, const int W,
             __builtin_prefetch((const char *)kv->v + (b->next + key + d) * size + byte, 0, 2);
 #pragma GCC unroll 4
         for (int i = 0; i < W; i++)
-            v[i] = load_lanes(type, kv, kv->v, b->at + key, d + i * NB_LANES);
+            v[i] = load_lanes(type, kv->v, b->at + key + d + i * NB_LANES,
+                              b->v_scale + k * b->scale_step + (d + i * NB_LANES) / NB_KV_GROUP);
 #pragma GCC unroll 16
         for (int i = 0; i < R * W; i++)
             s[i] = nb_v_fma(nb_v_set1(p[i / W][k]), v[i % W], s[i]);

@@ -19,23 +19,22 @@ NB_INLINE nb_v lanes_from_e4m3(const uint8_t *p)
     return nb_v_mul(nb_v_set1(256.0f), nb_v_from_f16(half));
 }
 
-/* Values i .. i + 15 of the head whose first one is element `at`: they are of one group of q8. */
-NB_INLINE nb_v load_lanes(const nb_kv_type type, const nb_kv *kv, const void *cache, int64_t at,
-                          int64_t i)
+/* Values `at` .. at + 15, which are of one group of q8; scale: its, nothing else has one. */
+NB_INLINE nb_v load_lanes(const nb_kv_type type, const void *cache, int64_t at,
+                          const uint16_t *scale)
 {
     switch (type) {
     case NB_KV_F16:
-        return nb_v_from_f16((const uint16_t *)cache + at + i);
+        return nb_v_from_f16((const uint16_t *)cache + at);
     case NB_KV_BF16:
-        return nb_v_from_bf16((const uint16_t *)cache + at + i);
-    case NB_KV_Q8: {
-        const float scale = nb_f32_from_f16(nb_kv_scales(kv, cache, at)[i / NB_KV_GROUP]);
-        return nb_v_mul(nb_v_set1(scale), nb_v_from_s8((const int8_t *)cache + at + i));
-    }
+        return nb_v_from_bf16((const uint16_t *)cache + at);
+    case NB_KV_Q8:
+        return nb_v_mul(nb_v_set1(nb_f32_from_f16(*scale)),
+                        nb_v_from_s8((const int8_t *)cache + at));
     case NB_KV_FP8:
-        return lanes_from_e4m3((const uint8_t *)cache + at + i);
+        return lanes_from_e4m3((const uint8_t *)cache + at);
     default:
-        return nb_v_load((const float *)cache + at + i);
+        return nb_v_load((const float *)cache + at);
     }
 }
 
@@ -46,9 +45,10 @@ NB_INLINE void load_rows_of(const nb_kv_type type, const int64_t dim, const nb_k
 {
     const int64_t width = (dim + NB_LANES - 1) / NB_LANES * NB_LANES;
     for (int k = 0; k < n; k++, dst += width, at += step) {
+        const uint16_t *scale = nb_kv_scales(kv, cache, at); /* of q8 */
         int64_t i = 0;
         for (; i + NB_LANES <= dim; i += NB_LANES)
-            nb_v_store(dst + i, load_lanes(type, kv, cache, at, i));
+            nb_v_store(dst + i, load_lanes(type, cache, at + i, scale + i / NB_KV_GROUP));
         for (; i < width; i++)
             dst[i] = i < dim ? nb_kv_get(kv, cache, at + i) : 0.0f;
     }
