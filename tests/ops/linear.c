@@ -90,6 +90,7 @@ static const struct {
     int64_t M, N, K;
 } deep[] = {
     {"int4 group 128 sym", 1, 640, 5120},
+    {"int2 group 16 min", 17, 150, 576}, /* a tile of whose four panels three are there */
     {"q4_0", 7, 192, 5120},
     {"int4 group 128", 9, 576, 2112},
     {"q4_k", 17, 960, 1024},

@@ -35,6 +35,7 @@ static const struct canonical {
     {4, 16, false, false, IN_TURN},   {8, 16, false, true, IN_TURN},
     {5, 64, false, false, IN_TURN},   {2, 64, true, false, SHUFFLED},
     {4, 128, false, true, IN_TURN},   {4, 384, false, false, IN_TURN},
+    {2, 16, false, true, IN_TURN},
 };
 enum { N_CANONICAL = sizeof canonical / sizeof *canonical };
 
