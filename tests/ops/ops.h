@@ -62,9 +62,9 @@ void *ops_simt(const char *name);
 int32_t *ops_pages(nb_rng *r, const int32_t *len, int32_t n_seq, int32_t seq_pages,
                    int32_t *n_page);
 
-/* Device memory with 64 guard bytes on both sides (behind it none on the emulator, which knows its end). in: read only; inout: starts as src; out and
- * scratch: every byte 0xff, which is a NaN in every float type. NULL (reported) when there is none.
- */
+/* Device memory with 64 guard bytes on both sides (behind it none on the emulator, which knows its
+ * end). in: read only; inout: starts as src; out and scratch: every byte 0xff, which is a NaN in
+ * every float type. NULL (reported) when there is none. */
 void *ops_in(ops *o, const void *src, size_t bytes);
 void *ops_inout(ops *o, const void *src, size_t bytes);
 void *ops_out(ops *o, size_t bytes);

@@ -1,7 +1,8 @@
 /* attention_block.h -- what the keys of one block add to the state of query heads (attention.c): for
- * many tokens from rows that were made f32 once, for one token straight from the cache, where each
- * value is used for no more than the query heads of its KV head and the way through memory costs more
- * than it saves. The same bits either way. Compiled once per level. */
+ * many tokens from rows that were made f32 once, a query against 16 keys at a time, its values in
+ * registers; for one token straight from the cache, a key against all query heads at a time, as the
+ * way through memory costs more than so few uses save. The same bits either way. Compiled once per
+ * level. */
 #ifndef NB_BACKEND_CPU_ATTENTION_BLOCK_H
 #define NB_BACKEND_CPU_ATTENTION_BLOCK_H
 
